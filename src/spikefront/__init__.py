@@ -1,0 +1,6 @@
+"""Spikefront: find the best spiking transformer for an energy budget."""
+
+from spikefront.api import create_model, load_checkpoint
+from spikefront.energy import measure_energy
+
+__all__ = ["create_model", "load_checkpoint", "measure_energy"]

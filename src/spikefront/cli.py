@@ -1,0 +1,111 @@
+"""What every entry script shares: parse with Hydra, call one function, say errors in one line."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from spikefront.config import CONF
+from spikefront.errors import UserError, near_matches
+
+INTERRUPTED = 130
+
+
+def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
+    """Decorator for an entry script's ``main(cfg)``: Hydra parses, errors become one line and exit code 1.
+
+    ``cfg.output_dir`` is set to Hydra's run directory if it is null. ``debug=true`` shows tracebacks.
+    """
+
+    def decorate(main: Callable[[DictConfig], Any]) -> Callable[[], Any]:
+        @functools.wraps(main)
+        def run(cfg: DictConfig) -> Any:
+            with _one_line_errors():
+                if "output_dir" in cfg and cfg.output_dir is None:
+                    with open_dict(cfg):
+                        cfg.output_dir = HydraConfig.get().runtime.output_dir
+                return main(cfg)
+
+        app = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)
+
+        @functools.wraps(main)
+        def script() -> Any:
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # hands Hydra's exceptions to us instead of printing them
+            with _one_line_errors():
+                return app()
+
+        return script
+
+    return decorate
+
+
+class _one_line_errors:
+    """Context manager that ends the process with one line on stderr for anything that goes wrong inside it."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type | None, error: BaseException | None, tb: object) -> None:
+        if error is None or isinstance(error, SystemExit):
+            return
+        if isinstance(error, KeyboardInterrupt):
+            print("spikefront: interrupted", file=sys.stderr)
+            sys.exit(INTERRUPTED)
+        if any(arg.replace(" ", "").lower() == "debug=true" for arg in sys.argv[1:]):
+            traceback.print_exception(error)
+        else:
+            print(f"spikefront: {explain(error)}", file=sys.stderr)
+        sys.stderr.flush()
+        sys.exit(1)
+
+
+def explain(error: BaseException) -> str:
+    """One line for any exception: what is wrong, where, what to do about it."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    for e in chain:
+        if isinstance(e, UserError):
+            return " ".join(str(e).split())
+    for e in chain:
+        if isinstance(e, MissingConfigException):
+            return _missing(e)
+    for e in chain:
+        if isinstance(e, ConfigAttributeError | ConfigKeyError) and isinstance(e.parent_node, DictConfig):
+            where = f"{e.full_key}" if e.full_key else str(e.key)
+            keys = [str(k) for k in e.parent_node]
+            return f"no configuration key '{where}'; {near_matches(str(e.key), keys)}"
+    if isinstance(error, OverrideParseException):
+        return f"can't read the argument {error.override!r}: {_first_line(error)}; quote it for the shell if need be"
+    if isinstance(error, HydraException | OmegaConfBaseException | ConfigCompositionException):
+        return _first_line(error)
+    if isinstance(error, OSError):
+        return f"{type(error).__name__}: {error}"
+    return f"unexpected {type(error).__name__}: {_first_line(error)} (debug=true shows the traceback)"
+
+
+def _missing(error: MissingConfigException) -> str:
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    if not group or error.options is None:
+        return _first_line(error)
+    return f"{group}={name} does not exist; {near_matches(name, error.options)}"
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return re.sub(r"\s+", " ", text.splitlines()[0])
+
+
+def plain(cfg: Any) -> Any:
+    """A config as plain dicts and lists with everything resolved, for files and loggers."""
+    return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True) if OmegaConf.is_config(cfg) else cfg

@@ -1,0 +1,31 @@
+"""Where the configuration lives and how to compose it outside an entry script."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.singleton import Singleton
+from omegaconf import DictConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+CONF = ROOT / "conf"
+
+
+def compose(overrides: Sequence[str] = (), root: str = "train", with_hydra: bool = False) -> DictConfig:
+    """Compose ``conf/<root>.yaml`` with Hydra ``overrides``; safe inside a running Hydra application too.
+
+    Raises Hydra's own exceptions for names and values that don't exist; ``spikefront.cli.explain`` puts them in a line.
+    """
+    running = copy.copy(Singleton.get_state())
+    running = {**running, "instances": dict(running["instances"])}
+    GlobalHydra.set_instance(GlobalHydra())
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return hydra_compose(root, overrides=list(overrides), return_hydra_config=with_hydra)
+    finally:
+        Singleton.set_state(running)

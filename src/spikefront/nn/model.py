@@ -1,0 +1,170 @@
+"""The Spike-driven Transformer (Yao et al., NeurIPS 2023, arXiv 2307.01694)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from spikefront.errors import UserError
+from spikefront.nn.attentions import SDSA1
+from spikefront.nn.embeddings import SPS, pooling_stages
+from spikefront.nn.layers import NeuronFactory, conv_bn
+from spikefront.nn.neurons import LIF
+
+GROUPS = ("embedding", "attention", "mlp", "head")
+
+
+class AttentionFactory(Protocol):
+    def __call__(self, *, dim: int, num_heads: int, neuron: NeuronFactory, event_mode: bool) -> nn.Module: ...
+
+
+class EmbeddingFactory(Protocol):
+    def __call__(self, *, in_channels: int, dim: int, pooling: str | int, neuron: NeuronFactory) -> nn.Module: ...
+
+
+class MLP(nn.Module):
+    """``BN(fc2(LIF(BN(fc1(LIF(x))))))`` as 1x1 convolutions (arXiv 2307.01694, eq. 10).
+
+    With ratio 1 the published code adds ``x`` to fc1's output before fc2's neuron and adds fc2's output to that sum.
+    ``forward``: ``x`` -> the new ``x``, both ``(T, B, D, H, W)``; ``drop`` is applied to the branches.
+    """
+
+    def __init__(self, dim: int, hidden: int, neuron: NeuronFactory) -> None:
+        super().__init__()
+        self.fc1_lif = neuron()
+        self.fc1_conv = nn.Conv2d(dim, hidden, 1)
+        self.fc1_bn = nn.BatchNorm2d(hidden)
+        self.fc2_lif = neuron()
+        self.fc2_conv = nn.Conv2d(hidden, dim, 1)
+        self.fc2_bn = nn.BatchNorm2d(dim)
+        self.inner_residual = hidden == dim
+
+    def forward(self, x: Tensor, drop: nn.Module) -> Tensor:
+        hidden = conv_bn(self.fc1_lif(x), self.fc1_conv, self.fc1_bn)
+        if self.inner_residual:
+            x = hidden = x + drop(hidden)
+        return x + drop(conv_bn(self.fc2_lif(hidden), self.fc2_conv, self.fc2_bn))
+
+
+class Block(nn.Module):
+    """Attention and MLP with residuals on membrane potentials (arXiv 2307.01694, eq. 8-10)."""
+
+    def __init__(self, attn: nn.Module, mlp: nn.Module, drop_path: float) -> None:
+        super().__init__()
+        self.attn, self.mlp = attn, mlp
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mlp(x + self.drop_path(self.attn(x)), self.drop_path)
+
+
+class DropPath(nn.Module):
+    """Drops a sample's residual branch over all timesteps at once (stochastic depth, arXiv 1603.09382, section 3)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        keep = torch.empty(1, x.shape[1], 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(1 - self.rate)
+        return x * keep / (1 - self.rate)
+
+
+class SpikeDrivenTransformer(nn.Module):
+    """Spike-driven Transformer for static images ``(B, C, H, W)`` or event frames ``(B, T, C, H, W)``.
+
+    Args:
+        depth, dim: number of blocks and channel width D.
+        timesteps: T. A static image is shown T times; an event sample must have T frames.
+        pooling: which of the embedding's four stages halve the image, as ``"0011"``.
+        event_mode: the published pooling inside the attention for event cameras.
+        neuron, attention, embedding: factories; a Hydra config with ``_partial_: true`` is one.
+        neurons: keyword overrides of the neuron per group, ``{"mlp": {"threshold": 0.8}}``.
+        drop_path: stochastic depth of the last block, growing linearly from 0 (published: 0).
+
+    Raises:
+        UserError: sizes that don't fit together.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        dim: int,
+        *,
+        num_heads: int = 8,
+        mlp_ratio: float = 4.0,
+        timesteps: int = 4,
+        in_channels: int = 3,
+        num_classes: int = 1000,
+        image_size: int = 224,
+        pooling: str | int = "1111",
+        event_mode: bool = False,
+        neuron: NeuronFactory = LIF,
+        attention: AttentionFactory = SDSA1,
+        embedding: EmbeddingFactory = SPS,
+        neurons: Mapping[str, Mapping[str, Any]] | None = None,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check(depth, dim, num_heads, timesteps, image_size, pooling, neurons or {})
+        self.depth, self.dim, self.timesteps, self.num_classes = depth, dim, timesteps, num_classes
+        self.in_channels, self.event_mode = in_channels, event_mode
+        of = {group: partial(neuron, **(neurons or {}).get(group, {})) for group in GROUPS}
+        self.patch_embed = embedding(in_channels=in_channels, dim=dim, pooling=pooling, neuron=of["embedding"])
+        self.block = nn.ModuleList(
+            Block(
+                attention(dim=dim, num_heads=num_heads, neuron=of["attention"], event_mode=event_mode),
+                MLP(dim, int(dim * mlp_ratio), of["mlp"]),
+                drop_path * i / max(depth - 1, 1),
+            )
+            for i in range(depth)
+        )
+        self.head_lif = of["head"]()
+        self.head = nn.Linear(dim, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                nn.init.trunc_normal_(module.weight, std=0.02) if isinstance(module, nn.Linear) else None
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, images: Tensor, per_step: bool = False) -> Tensor:
+        """Logits ``(B, classes)``, the mean over time; ``per_step``: ``(T, B, classes)``, one for each timestep."""
+        if images.dim() == 4:
+            x = images.unsqueeze(0)
+        elif images.dim() == 5 and images.shape[1] == self.timesteps:
+            x = images.transpose(0, 1)
+        else:
+            raise UserError(
+                f"input of shape {tuple(images.shape)}: this model takes (B, C, H, W) images or"
+                f" (B, {self.timesteps}, C, H, W) event frames"
+            )
+        x = self.patch_embed(x, self.timesteps)
+        for block in self.block:
+            x = block(x)
+        logits = self.head(self.head_lif(x.mean(dim=(3, 4))))
+        return logits if per_step else logits.mean(0)
+
+
+def _check(
+    depth: int, dim: int, heads: int, timesteps: int, size: int, pooling: str | int, neurons: Mapping[str, Any]
+) -> None:
+    if depth < 1 or dim < 1:
+        raise UserError(f"model.depth={depth}, model.dim={dim}: both must be at least 1")
+    if dim % heads:
+        raise UserError(f"model.dim is {dim}: not divisible by model.num_heads={heads}")
+    if timesteps < 1:
+        raise UserError(f"model.timesteps is {timesteps}: a spiking network needs at least 1 timestep")
+    factor = 2 ** sum(pooling_stages(pooling))
+    if size < factor:
+        raise UserError(
+            f"image side {size}: model.pooling={pooling} divides it by {factor}, which leaves nothing;"
+            " pool in fewer stages or use larger images"
+        )
+    if unknown := set(neurons) - set(GROUPS):
+        raise UserError(f"model.neurons has {', '.join(sorted(unknown))}: the groups are {', '.join(GROUPS)}")

@@ -1,0 +1,139 @@
+"""Spiking neurons: ``(T, ...) currents -> (T, ...) spikes``.
+
+A neuron is stateless between calls: one call is one sequence that starts from a silent membrane. There is nothing to
+reset, so compilation, DDP and activation checkpointing need no special care.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spikefront.errors import UserError
+from spikefront.nn.surrogates import Sigmoid, Surrogate
+
+
+class IntegrateAndFire(torch.autograd.Function):
+    """The T steps of ``h = leak v + gain x``, ``s = (h >= threshold)``, reset, as one differentiable operation.
+
+    Saves only the membrane potential ``h``; spikes and reset states are recomputed from it in the backward pass, which
+    is truncated nowhere: it is back-propagation through all T steps with the surrogate's derivative for the step's.
+    ``gain`` is a float or a 0-dim tensor (then ``leak = 1 - gain`` and its gradient is returned, as PLIF needs).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        gain: Tensor | float,
+        leak: float | None,
+        threshold: float,
+        soft_reset: bool,
+        detach_reset: bool,
+        surrogate: Surrogate,
+    ) -> Tensor:
+        a = 1 - gain if leak is None else leak
+        potential = torch.empty_like(x, memory_format=torch.contiguous_format)
+        spikes = torch.empty_like(potential)
+        v: Tensor | None = None
+        for t in range(x.shape[0]):
+            h = x[t] * gain if v is None else a * v + gain * x[t]
+            s = (h >= threshold).to(x.dtype)
+            v = h - threshold * s if soft_reset else h * (1 - s)
+            potential[t], spikes[t] = h, s
+        ctx.save_for_backward(potential, *([gain] if isinstance(gain, Tensor) else []))
+        ctx.constants = (gain, leak, threshold, soft_reset, detach_reset, surrogate)
+        return spikes
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad_spikes,) = grads
+        potential = ctx.saved_tensors[0]
+        gain, leak, threshold, soft_reset, detach_reset, surrogate = ctx.constants
+        if len(ctx.saved_tensors) > 1:
+            gain = ctx.saved_tensors[1]
+        a = 1 - gain if leak is None else leak
+        grad_x = torch.empty_like(potential)
+        grad_gain = torch.zeros((), dtype=potential.dtype, device=potential.device)
+        grad_v: Tensor | None = None
+        for t in reversed(range(potential.shape[0])):
+            h = potential[t]
+            step = surrogate.derivative(h - threshold)
+            grad_h = grad_spikes[t] * step
+            if grad_v is not None:
+                if soft_reset:
+                    through = 1.0 if detach_reset else 1 - threshold * step
+                else:
+                    through = (h < threshold).to(h.dtype)
+                    if not detach_reset:
+                        through = through - h * step
+                grad_h = grad_h + grad_v * through
+            grad_x[t] = grad_h * gain
+            grad_v = grad_h * a
+            if leak is None and isinstance(gain, Tensor):
+                if t == 0:
+                    drive = h / gain
+                else:
+                    before, fired = potential[t - 1], potential[t - 1] >= threshold
+                    v = before - threshold * fired if soft_reset else before * ~fired
+                    drive = (h - v) / gain
+                grad_gain = grad_gain + (grad_h * drive).sum()
+        return grad_x, grad_gain if ctx.needs_input_grad[1] else None, None, None, None, None, None
+
+
+class _Neuron(nn.Module):
+    """Threshold, reset and surrogate, shared by every neuron that integrates and fires."""
+
+    def __init__(
+        self,
+        threshold: float = 1.0,
+        reset: str = "hard",
+        detach_reset: bool = True,
+        surrogate: Surrogate | None = None,
+    ) -> None:
+        super().__init__()
+        if not threshold > 0:
+            raise UserError(f"neuron.threshold is {threshold}: a threshold must be above 0")
+        if reset not in ("hard", "soft"):
+            raise UserError(f"neuron.reset is {reset!r}: use 'hard' (to 0) or 'soft' (subtract the threshold)")
+        self.threshold, self.reset, self.detach_reset = float(threshold), reset, detach_reset
+        self.surrogate: Surrogate = surrogate if surrogate is not None else Sigmoid()
+
+    def extra_repr(self) -> str:
+        return f"threshold={self.threshold}, reset={self.reset}"
+
+    def fire(self, x: Tensor, gain: Tensor | float, leak: float | None) -> Tensor:
+        soft = self.reset == "soft"
+        return IntegrateAndFire.apply(x, gain, leak, self.threshold, soft, self.detach_reset, self.surrogate)
+
+
+class LIF(_Neuron):
+    """Leaky integrate-and-fire: ``v += (x - v) / tau`` (arXiv 2307.01694, section 3.1; published tau 2, threshold 1).
+
+    ``forward``: currents ``(T, ...)`` -> spikes 0/1 of the same shape and dtype.
+    """
+
+    def __init__(self, tau: float = 2.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not tau >= 1:
+            raise UserError(f"neuron.tau is {tau}: a membrane time constant must be at least 1 timestep")
+        self.tau = float(tau)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fire(x, 1 / self.tau, 1 - 1 / self.tau)
+
+
+class PLIF(_Neuron):
+    """LIF whose decay ``sigmoid(w)`` is learned, one scalar a layer (arXiv 2007.05785, eq. 8); ``tau`` is its start."""
+
+    def __init__(self, tau: float = 2.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not tau > 1:
+            raise UserError(f"neuron.tau is {tau}: PLIF's initial time constant must be above 1 timestep")
+        self.w = nn.Parameter(torch.tensor(-math.log(tau - 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fire(x, self.w.sigmoid().to(x.dtype), None)
