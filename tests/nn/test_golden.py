@@ -71,11 +71,13 @@ def spiking_tensors(model: SpikeDrivenTransformer) -> dict[str, dict]:
         attn, ssa, mlp = block.attn, f"MS_SSA_Conv{i}", f"MS_MLP_Conv{i}"
         on(attn.shortcut_lif, f"{ssa}_first_lif")
         attn.op.register_forward_pre_hook(
-            lambda m, a, ssa=ssa: [
-                keep(f"{ssa}_{n}", t)
-                for n, t in zip(("q_lif", "k_lif", "v_lif", "kv_before"), (*a[:3], a[1] * a[2]), strict=True)
-            ]
-            and None
+            lambda m, a, ssa=ssa: (
+                [
+                    keep(f"{ssa}_{n}", t)
+                    for n, t in zip(("q_lif", "k_lif", "v_lif", "kv_before"), (*a[:3], a[1] * a[2]), strict=True)
+                ]
+                and None
+            )
         )
         on(attn.talking_heads_lif, f"{ssa}_kv")
         on(attn.proj_conv, f"{ssa}_x_after_qkv", of_input=True)
@@ -115,7 +117,13 @@ def test_training_matches(case):
         assert norms[name] == pytest.approx(expected[name], rel=1e-9, abs=1e-12), name
 
 
-PUBLISHED = {(8, 384): 16_816_536, (6, 512): 23_373_736, (8, 512): 29_689_896, (10, 512): 36_006_056, (8, 768): 66_339_144}
+PUBLISHED = {
+    (8, 384): 16_816_536,
+    (6, 512): 23_373_736,
+    (8, 512): 29_689_896,
+    (10, 512): 36_006_056,
+    (8, 768): 66_339_144,
+}
 
 
 @pytest.mark.parametrize(("shape", "parameters"), PUBLISHED.items())
@@ -123,5 +131,3 @@ def test_published_parameter_counts(shape, parameters):
     with torch.device("meta"):
         model = SpikeDrivenTransformer(*shape)
     assert sum(p.numel() for p in model.parameters()) == parameters
-
-

@@ -7,10 +7,9 @@ so that the energy meter needs no list of attentions.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spikefront.nn.layers import NeuronFactory, conv_bn
+from spikefront.nn.layers import NeuronFactory, conv_bn, over_frames
 
 
 class SDSA1Op(nn.Module):
@@ -23,24 +22,26 @@ class SDSA1Op(nn.Module):
     def __init__(self, num_heads: int, event_mode: bool) -> None:
         super().__init__()
         self.num_heads, self.event_mode = num_heads, event_mode
+        if event_mode:
+            self.kv_pool, self.mask_pool = nn.MaxPool2d(3, 1, 1), nn.MaxPool2d(3, 1, 1)
 
-    def _pool(self, x: Tensor) -> Tensor:
+    def _pool(self, x: Tensor, pool: nn.Module) -> Tensor:
         T, B, D, H, W = x.shape
         # (tokens, channels), not its transpose: with ties between spikes the first of a window gets the gradient
         planes = x.reshape(T * B, self.num_heads, D // self.num_heads, H * W).transpose(2, 3)
-        return F.max_pool2d(planes, 3, stride=1, padding=1).transpose(2, 3).reshape(x.shape)
+        return pool(planes).transpose(2, 3).reshape(x.shape)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
         kv = k * v
         if self.event_mode:
-            kv = self._pool(kv)
+            kv = self._pool(kv, self.kv_pool)
         masked = q * gate(kv.sum(dim=(3, 4), keepdim=True))
-        return self._pool(masked) if self.event_mode else masked
+        return self._pool(masked, self.mask_pool) if self.event_mode else masked
 
-    @staticmethod
-    def operations(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Additions ``(T, B)``: the spikes of the matrices it masks and adds, R * N * D (paper, table 1)."""
-        return sum((s.flatten(2).sum(-1) for s in (q, k, v)), start=torch.zeros((), device=q.device))
+    def operations(self, q: Tensor, k: Tensor, v: Tensor, *_: object) -> tuple[Tensor, int]:
+        """Additions done ``(T, B)``, at most how many: R N D, R the summed rate of q, k, v (paper, table 1)."""
+        spikes = torch.stack([s.flatten(2).sum(-1, dtype=torch.float32) for s in (q, k, v)])
+        return spikes.sum(0), 3 * q[0, 0].numel()
 
 
 class SDSA1(nn.Module):
@@ -55,7 +56,6 @@ class SDSA1(nn.Module):
         self, dim: int, num_heads: int, neuron: NeuronFactory, event_mode: bool = False, gate_threshold: float = 0.5
     ) -> None:
         super().__init__()
-        self.event_mode = event_mode
         self.shortcut_lif = neuron()
         for name in "qkv":
             setattr(self, f"{name}_conv", nn.Conv2d(dim, dim, 1, bias=False))
@@ -67,13 +67,11 @@ class SDSA1(nn.Module):
         self.proj_conv = nn.Conv2d(dim, dim, 1)
         self.proj_bn = nn.BatchNorm2d(dim)
         self.op = SDSA1Op(num_heads, event_mode)
-        self.pool = nn.MaxPool2d(3, stride=1, padding=1)
+        self.k_pool, self.v_pool = ((nn.MaxPool2d(3, 1, 1) if event_mode else nn.Identity()) for _ in "kv")
 
     def forward(self, x: Tensor) -> Tensor:
         s = self.shortcut_lif(x)
         q = self.q_lif(conv_bn(s, self.q_conv, self.q_bn))
-        k = self.k_lif(conv_bn(s, self.k_conv, self.k_bn))
-        v = self.v_lif(conv_bn(s, self.v_conv, self.v_bn))
-        if self.event_mode:
-            k, v = (self.pool(y.flatten(0, 1)).view_as(y) for y in (k, v))
+        k = over_frames(self.k_lif(conv_bn(s, self.k_conv, self.k_bn)), self.k_pool)
+        v = over_frames(self.v_lif(conv_bn(s, self.v_conv, self.v_bn)), self.v_pool)
         return conv_bn(self.op(q, k, v, self.talking_heads_lif), self.proj_conv, self.proj_bn)

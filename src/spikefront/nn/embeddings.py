@@ -36,7 +36,7 @@ class SPS(nn.Module):
             setattr(self, f"proj_conv{suffix}", nn.Conv2d(channels[i], channels[i + 1], 3, padding=1, bias=False))
             setattr(self, f"proj_bn{suffix}", nn.BatchNorm2d(channels[i + 1]))
             setattr(self, f"proj_lif{suffix}", neuron())
-        self.pool = nn.MaxPool2d(3, stride=2, padding=1)
+            setattr(self, f"maxpool{suffix}", nn.MaxPool2d(3, 2, 1) if self.pooling[i] else nn.Identity())
         self.rpe_conv = nn.Conv2d(dim, dim, 3, padding=1, bias=False)
         self.rpe_bn = nn.BatchNorm2d(dim)
         self.rpe_lif = neuron()  # in the published state dict, takes no part in the forward pass
@@ -46,10 +46,6 @@ class SPS(nn.Module):
             x = conv_bn(x, getattr(self, f"proj_conv{suffix}"), getattr(self, f"proj_bn{suffix}"))
             if x.shape[0] != timesteps:
                 x = x.expand(timesteps, *x.shape[1:])
-            x = getattr(self, f"proj_lif{suffix}")(x)
-            if self.pooling[i]:
-                x = over_frames(x, self.pool)
-        feature = conv_bn(x, self.proj_conv3, self.proj_bn3)
-        if self.pooling[3]:
-            feature = over_frames(feature, self.pool)
+            x = over_frames(getattr(self, f"proj_lif{suffix}")(x), getattr(self, f"maxpool{suffix}"))
+        feature = over_frames(conv_bn(x, self.proj_conv3, self.proj_bn3), self.maxpool3)
         return feature + conv_bn(self.proj_lif3(feature), self.rpe_conv, self.rpe_bn)

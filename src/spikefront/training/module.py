@@ -1,0 +1,115 @@
+"""The LightningModule: one network, one loss, accuracy after every timestep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from timm.scheduler import CosineLRScheduler
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+
+class AnytimeAccuracy(Metric):
+    """Top-1 accuracy of the running mean of the logits after t = 1 … T timesteps; ``compute`` gives ``(T,)``."""
+
+    correct: Tensor
+    total: Tensor
+
+    def __init__(self, timesteps: int) -> None:
+        super().__init__()
+        self.add_state("correct", torch.zeros(timesteps, dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, steps: Tensor, target: Tensor) -> None:
+        self.correct += (steps.cumsum(0).argmax(-1) == target).sum(1)
+        self.total += target.shape[0]
+
+    def compute(self) -> Tensor:
+        return self.correct.double() / self.total.clamp_min(1)
+
+
+class SpikingClassifier(pl.LightningModule):
+    """Trains ``model`` with ``loss`` on ``(images, target)`` batches.
+
+    Args:
+        optimizer: ``params -> Optimizer`` (a Hydra partial).
+        schedule: ``{name: cosine, warmup_epochs, warmup_lr, min_lr}`` or ``{name: constant}``.
+        config: the run's whole configuration, stored in every checkpoint.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        schedule: Mapping[str, Any],
+        config: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+        self._optimizer, self._schedule = optimizer, schedule
+        self.save_hyperparameters({"config": config})
+        timesteps: int = model.timesteps  # type: ignore[assignment]
+        self.accuracy = nn.ModuleDict({split: AnytimeAccuracy(timesteps) for split in ("val", "test")})
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        images, target = batch
+        steps = self.model(images, per_step=True)
+        loss = self.loss(steps, target)
+        self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=len(images))
+        if target.dim() == 1:
+            accuracy = (steps.mean(0).argmax(-1) == target).float().mean()
+            self.log("train/accuracy", accuracy, on_step=False, on_epoch=True, batch_size=len(images))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        self._evaluate(batch, "test")
+
+    def _evaluate(self, batch: tuple[Tensor, Tensor], split: str) -> None:
+        images, target = batch
+        steps = self.model(images, per_step=True)
+        self.accuracy[split].update(steps, target)
+        self.log(f"{split}/loss", self.loss(steps, target), batch_size=len(images), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_accuracy("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_accuracy("test")
+
+    def _log_accuracy(self, split: str) -> None:
+        metric = self.accuracy[split]
+        self.anytime_accuracy: list[float] = metric.compute().tolist()  # type: ignore[operator]
+        metric.reset()  # type: ignore[operator]
+        self.log(f"{split}/accuracy", self.anytime_accuracy[-1])
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self._optimizer(self.parameters())
+        settings = dict(self._schedule)
+        if settings.pop("name", "constant") == "constant":
+            return optimizer
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        per_epoch = steps / max(1, self.trainer.max_epochs or 1)
+        scheduler = CosineLRScheduler(
+            optimizer,
+            t_initial=steps,
+            lr_min=settings["min_lr"],
+            warmup_t=math.ceil(settings["warmup_epochs"] * per_epoch),
+            warmup_lr_init=settings["warmup_lr"],
+            warmup_prefix=False,
+            t_in_epochs=False,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        scheduler.step_update(num_updates=self.global_step)

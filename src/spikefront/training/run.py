@@ -1,0 +1,225 @@
+"""``train(cfg)`` and ``evaluate(cfg)``."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
+
+from spikefront.api import load_checkpoint, read_checkpoint
+from spikefront.data import build_data
+from spikefront.errors import UserError
+from spikefront.training.callbacks import EnergyCallback, joules
+from spikefront.training.module import SpikingClassifier
+from spikefront.training.result import Evaluation, Result
+
+CONFIG = "config.yaml"
+
+
+def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
+    """Train one network as ``conf/train.yaml`` composes it and evaluate it on validation and test parts.
+
+    Writes ``config.yaml`` (resolved), ``checkpoints/`` and ``result.json`` into ``cfg.output_dir``. The metrics depend on
+    the config alone: the same config gives the same ones on one machine.
+
+    Args:
+        callbacks: more Lightning callbacks, a sweep's for instance.
+
+    Raises:
+        UserError: sizes that don't fit together, data that isn't there, a loss that isn't finite.
+    """
+    _quiet()
+    started = time.perf_counter()
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    model = instantiate(cfg.model)
+    parameters = sum(p.numel() for p in model.parameters())
+    print(
+        f"{type(model).__name__} {model.depth}-{model.dim}, T = {model.timesteps}: {parameters:,} parameters",
+        flush=True,
+    )
+    data = build_data(cfg.data, timesteps=cfg.model.timesteps)
+    data.check()
+
+    output = Path(cfg.output_dir)
+    output.mkdir(parents=True, exist_ok=True)
+    config = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(config, dict)
+    OmegaConf.save(OmegaConf.create(config), output / CONFIG)
+
+    module = SpikingClassifier(model, instantiate(cfg.loss), instantiate(cfg.optimizer), cfg.schedule, config)
+    logger = _logger(cfg)
+    trainer = _trainer(cfg, logger, callbacks)
+    if logger is not None:
+        logger.log_hyperparams({**config, "parameters": parameters})
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=cfg.get("resume"))
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        if not all(math.isfinite(float(v)) for k, v in trainer.callback_metrics.items() if k.endswith("loss")):
+            raise UserError("the loss is not finite (NaN or infinite): lower optimizer.lr or clip gradients")
+        epochs = trainer.current_epoch
+        checkpoint = _best(trainer)
+        if checkpoint:
+            module.model.load_state_dict(_model_state(checkpoint))
+        validation = _evaluate(trainer, module, data, "val")
+        tested = _evaluate(trainer, module, data, "test")
+        result = Result(
+            **{k: getattr(tested, k) for k in ("accuracy", "energy_joules", "firing_rate", "anytime")},
+            parameters=parameters,
+            seconds=time.perf_counter() - started,
+            convention=_energy(trainer).report.convention,  # type: ignore[union-attr]
+            split="test",
+            samples=len(data.test_set),
+            validation=validation,
+            epochs=epochs,
+            checkpoint=checkpoint,
+        )
+        if logger is not None:
+            logger.log_metrics({f"final/{k}": v for k, v in result.to_dict().items() if isinstance(v, int | float)})
+    except BaseException:
+        _close(logger, "failed")
+        raise
+    _close(logger, "success")
+    result.save(output)
+    return result
+
+
+def evaluate(cfg: DictConfig) -> Result:
+    """Evaluate ``cfg.checkpoint`` on the parts it was trained and tested on; reads the run's config from the file.
+
+    ``cfg.overrides`` are merged over that config, such as ``{"data": {"image_size": 288}}``.
+
+    Raises:
+        UserError: an unreadable or foreign checkpoint.
+    """
+    _quiet()
+    content = read_checkpoint(cfg.checkpoint)
+    stored = content.get("hyper_parameters", {}).get("config")
+    if stored is None:
+        raise UserError(f"checkpoint {cfg.checkpoint} was not written by train.py: it holds no configuration")
+    run = OmegaConf.merge(OmegaConf.create(stored), cfg.get("overrides") or {})
+    assert isinstance(run, DictConfig)
+    run.callbacks = {"energy": run.callbacks.energy}
+    run.output_dir, run.logger = cfg.output_dir, {}
+    for key in ("accelerator", "devices"):
+        if cfg.get(key) is not None:
+            run.trainer[key] = cfg[key]
+    started = time.perf_counter()
+    pl.seed_everything(run.seed, workers=True, verbose=False)
+    model = instantiate(run.model)
+    load_checkpoint(model, cfg.checkpoint)
+    data = build_data(run.data, timesteps=run.model.timesteps)
+    data.check()
+    module = SpikingClassifier(model, instantiate(run.loss), instantiate(run.optimizer), run.schedule, {})
+    trainer = _trainer(run, None, ())
+    validation = _evaluate(trainer, module, data, "val")
+    tested = _evaluate(trainer, module, data, "test")
+    report = _energy(trainer).report
+    assert report is not None
+    result = Result(
+        **{k: getattr(tested, k) for k in ("accuracy", "energy_joules", "firing_rate", "anytime")},
+        parameters=sum(p.numel() for p in model.parameters()),
+        seconds=time.perf_counter() - started,
+        convention=report.convention,
+        split="test",
+        samples=len(data.test_set),
+        validation=validation,
+        checkpoint=str(cfg.checkpoint),
+    )
+    Path(cfg.output_dir).mkdir(parents=True, exist_ok=True)
+    result.save(cfg.output_dir)
+    return result
+
+
+def summary(result: Result, directory: str) -> str:
+    """The lines a person reads at the end of a run."""
+    lines = [
+        f"{result.split} accuracy {result.accuracy:.4f}   energy {joules(result.energy_joules)} a sample"
+        f" ({result.convention})   firing rate {result.firing_rate:.3f}   {result.seconds:.0f} s"
+    ]
+    if len(result.anytime) > 1:
+        points = (f"t={p['t']} {p['accuracy']:.4f} {joules(p['energy_joules'])}" for p in result.anytime)
+        lines.append("stopping early: " + ",  ".join(points))
+    return "\n".join([*lines, f"results in {directory}"])
+
+
+def _evaluate(trainer: pl.Trainer, module: SpikingClassifier, data: pl.LightningDataModule, split: str) -> Evaluation:
+    run = trainer.validate if split == "val" else trainer.test
+    (metrics,) = run(module, datamodule=data, verbose=False)
+    report = _energy(trainer).report
+    assert report is not None
+    accuracies, energies = module.anytime_accuracy, report.anytime_joules
+    return Evaluation(
+        accuracy=accuracies[-1],
+        energy_joules=report.total_joules,
+        firing_rate=report.firing_rate,
+        anytime=[
+            {"t": t, "accuracy": a, "energy_joules": e}
+            for t, (a, e) in enumerate(zip(accuracies, energies, strict=True), 1)
+        ],
+    )
+
+
+def _trainer(cfg: DictConfig, logger: Logger | None, extra: Sequence[pl.Callback]) -> pl.Trainer:
+    configured = {name: instantiate(c) for name, c in cfg.callbacks.items() if c}
+    if "energy" not in configured:
+        configured["energy"] = EnergyCallback()
+    configured["energy"].cost = instantiate(cfg.energy)
+    fast = bool(cfg.trainer.fast_dev_run)
+    callbacks = [c for name, c in configured.items() if not (fast and name == "checkpoint")]
+    return instantiate(
+        cfg.trainer,
+        logger=logger or False,
+        callbacks=[*callbacks, *extra],
+        default_root_dir=cfg.output_dir,
+        enable_progress_bar="progress" in configured,
+        enable_checkpointing="checkpoint" in configured and not fast,
+    )
+
+
+def _energy(trainer: pl.Trainer) -> EnergyCallback:
+    return next(c for c in trainer.callbacks if isinstance(c, EnergyCallback))  # type: ignore[attr-defined]
+
+
+def _logger(cfg: DictConfig) -> Logger | None:
+    if not cfg.logger or "_target_" not in cfg.logger:
+        return None
+    settings: dict[str, Any] = {} if "save_dir" in cfg.logger else {"save_dir": str(cfg.output_dir)}
+    return instantiate(cfg.logger, **settings)
+
+
+def _close(logger: Logger | None, status: str) -> None:
+    if logger is None:
+        return
+    logger.finalize(status)
+    finish = getattr(logger.experiment, "finish", None)
+    if callable(finish):
+        finish(exit_code=0 if status == "success" else 1)
+
+
+def _best(trainer: pl.Trainer) -> str | None:
+    callback = trainer.checkpoint_callback
+    path = getattr(callback, "best_model_path", "") if callback else ""
+    return path or None
+
+
+def _model_state(checkpoint: str) -> dict[str, torch.Tensor]:
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    return {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
+
+
+def _quiet() -> None:
+    """Silence what Lightning says to its developers: the user's own lines are what should be read."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric|torch\.utils\.data).*")
