@@ -13,7 +13,7 @@ from spikefront.errors import UserError
 
 
 class ImageNet(ImageData):
-    """``<root>/train/<class>/*.JPEG`` and ``<root>/val/<class>/*.JPEG``; the official validation part is the test part."""
+    """``<root>/train/<class>/*.JPEG`` and ``<root>/val/<class>/*.JPEG``; the official validation part serves as test."""
 
     def __init__(self, *, root: str, crop_pct: float = 0.95, **common: object) -> None:
         super().__init__(**common)  # type: ignore[arg-type]
@@ -23,8 +23,8 @@ class ImageNet(ImageData):
         missing = [str(self.root / part) for part in ("train", "val") if not (self.root / part).is_dir()]
         if missing:
             raise UserError(
-                f"ImageNet is not at {self.root.absolute()}: expected train/<class>/*.JPEG and val/<class>/*.JPEG there;"
-                " set data.root=/path/to/imagenet or IMAGENET_ROOT"
+                f"ImageNet is not at {self.root.absolute()}: expected train/<class>/*.JPEG and val/<class>/*.JPEG"
+                " there; set data.root=/path/to/imagenet or IMAGENET_ROOT"
             )
 
     def parts(self) -> tuple[Dataset, Dataset, Dataset]:

@@ -52,6 +52,16 @@ class SDSA1(nn.Module):
     and take no part in the forward pass.
     """
 
+    q_conv: nn.Module
+    k_conv: nn.Module
+    v_conv: nn.Module
+    q_bn: nn.Module
+    k_bn: nn.Module
+    v_bn: nn.Module
+    q_lif: nn.Module
+    k_lif: nn.Module
+    v_lif: nn.Module
+
     def __init__(
         self, dim: int, num_heads: int, neuron: NeuronFactory, event_mode: bool = False, gate_threshold: float = 0.5
     ) -> None:

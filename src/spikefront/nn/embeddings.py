@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from spikefront.errors import UserError
 from spikefront.nn.layers import NeuronFactory, conv_bn, over_frames
 
+STAGE = ("proj_conv", "proj_bn", "proj_lif", "maxpool")
+
 
 def pooling_stages(code: str | int) -> tuple[bool, bool, bool, bool]:
     """Read a pooling code: four digits, which of the four stages halve the image (``"0011"``: the last two)."""
@@ -33,19 +35,25 @@ class SPS(nn.Module):
         self.pooling = pooling_stages(pooling)
         channels = (in_channels, dim // 8, dim // 4, dim // 2, dim)
         for i, suffix in enumerate(("", "1", "2", "3")):
-            setattr(self, f"proj_conv{suffix}", nn.Conv2d(channels[i], channels[i + 1], 3, padding=1, bias=False))
-            setattr(self, f"proj_bn{suffix}", nn.BatchNorm2d(channels[i + 1]))
-            setattr(self, f"proj_lif{suffix}", neuron())
-            setattr(self, f"maxpool{suffix}", nn.MaxPool2d(3, 2, 1) if self.pooling[i] else nn.Identity())
+            stage = (
+                nn.Conv2d(channels[i], channels[i + 1], 3, padding=1, bias=False),
+                nn.BatchNorm2d(channels[i + 1]),
+                neuron(),
+                nn.MaxPool2d(3, 2, 1) if self.pooling[i] else nn.Identity(),
+            )
+            for kind, module in zip(STAGE, stage, strict=True):
+                self.add_module(f"{kind}{suffix}", module)
         self.rpe_conv = nn.Conv2d(dim, dim, 3, padding=1, bias=False)
         self.rpe_bn = nn.BatchNorm2d(dim)
         self.rpe_lif = neuron()  # in the published state dict, takes no part in the forward pass
 
     def forward(self, x: Tensor, timesteps: int) -> Tensor:
-        for i, suffix in enumerate(("", "1", "2")):
-            x = conv_bn(x, getattr(self, f"proj_conv{suffix}"), getattr(self, f"proj_bn{suffix}"))
+        for suffix in ("", "1", "2"):
+            conv, bn, lif, pool = (self.get_submodule(f"{kind}{suffix}") for kind in STAGE)
+            x = conv_bn(x, conv, bn)
             if x.shape[0] != timesteps:
                 x = x.expand(timesteps, *x.shape[1:])
-            x = over_frames(getattr(self, f"proj_lif{suffix}")(x), getattr(self, f"maxpool{suffix}"))
-        feature = over_frames(conv_bn(x, self.proj_conv3, self.proj_bn3), self.maxpool3)
-        return feature + conv_bn(self.proj_lif3(feature), self.rpe_conv, self.rpe_bn)
+            x = over_frames(lif(x), pool)
+        conv, bn, lif, pool = (self.get_submodule(f"{kind}3") for kind in STAGE)
+        feature = over_frames(conv_bn(x, conv, bn), pool)
+        return feature + conv_bn(lif(feature), self.rpe_conv, self.rpe_bn)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from torch import Tensor, nn
 
-
-class NeuronFactory(Protocol):
-    """Makes one neuron; keyword arguments override the configured ones, as ``neuron(threshold=0.5)``."""
-
-    def __call__(self, **overrides: object) -> nn.Module: ...
+# Makes one neuron; keyword arguments override the configured ones, as ``neuron(threshold=0.5)``.
+NeuronFactory = Callable[..., nn.Module]
 
 
 def over_frames(x: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,7 @@ from spikefront.nn.neurons import LIF
 GROUPS = ("embedding", "attention", "mlp", "head")
 
 
-class AttentionFactory(Protocol):
-    def __call__(self, *, dim: int, num_heads: int, neuron: NeuronFactory, event_mode: bool) -> nn.Module: ...
-
-
-class EmbeddingFactory(Protocol):
-    def __call__(self, *, in_channels: int, dim: int, pooling: str | int, neuron: NeuronFactory) -> nn.Module: ...
+ModuleFactory = Callable[..., nn.Module]
 
 
 class MLP(nn.Module):
@@ -106,8 +101,8 @@ class SpikeDrivenTransformer(nn.Module):
         pooling: str | int = "1111",
         event_mode: bool = False,
         neuron: NeuronFactory = LIF,
-        attention: AttentionFactory = SDSA1,
-        embedding: EmbeddingFactory = SPS,
+        attention: ModuleFactory = SDSA1,
+        embedding: ModuleFactory = SPS,
         neurons: Mapping[str, Mapping[str, Any]] | None = None,
         drop_path: float = 0.0,
     ) -> None:

@@ -1,7 +1,7 @@
 """Surrogate gradients: the derivative that stands in for the Heaviside step's in the backward pass.
 
-A surrogate is a small stateless object with ``derivative(u)``, where ``u`` is the membrane potential minus the threshold,
-of any shape. The forward pass is always the exact step ``u >= 0``.
+A surrogate is a small stateless object with ``derivative(u)``, where ``u`` is the membrane potential minus the
+threshold, of any shape. The forward pass is always the exact step ``u >= 0``.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class FastSigmoid:
 
 
 class Rectangle:
-    """``1 / width`` where ``|u| < width / 2``, 0 elsewhere (Wu et al., STBP, Frontiers 2018, arXiv 1706.02609, eq. 24)."""
+    """``1 / width`` where ``|u| < width / 2``, 0 elsewhere (Wu et al., STBP, 2018, arXiv 1706.02609, eq. 24)."""
 
     def __init__(self, width: float = 1.0) -> None:
         self.width = width

@@ -1,4 +1,4 @@
-"""Losses on per-timestep logits ``(T, B, classes)`` and targets: class indices ``(B,)`` or probabilities ``(B, classes)``."""
+"""Losses on per-timestep logits ``(T, B, classes)``; targets are classes ``(B,)`` or probabilities ``(B, classes)``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CrossEntropy(nn.Module):
 
 
 class TET(nn.Module):
-    """Temporal efficient training: ``(1 - lambda) mean_t CE(out_t) + lambda MSE(out, mean)`` (arXiv 2202.11946, eq. 12)."""
+    """Temporal efficient training (arXiv 2202.11946): ``(1 - lambda) mean_t CE(out_t) + lambda MSE(out, mean)``."""
 
     def __init__(self, lambda_mse: float = 1e-3, mean: float = 1.0, label_smoothing: float = 0.0) -> None:
         super().__init__()

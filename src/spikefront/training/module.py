@@ -78,7 +78,7 @@ class SpikingClassifier(pl.LightningModule):
     def _evaluate(self, batch: tuple[Tensor, Tensor], split: str) -> None:
         images, target = batch
         steps = self.model(images, per_step=True)
-        self.accuracy[split].update(steps, target)
+        self.accuracy[split].update(steps, target)  # type: ignore[operator]
         self.log(f"{split}/loss", self.loss(steps, target), batch_size=len(images), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:

@@ -6,9 +6,9 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -29,8 +29,8 @@ CONFIG = "config.yaml"
 def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
     """Train one network as ``conf/train.yaml`` composes it and evaluate it on validation and test parts.
 
-    Writes ``config.yaml`` (resolved), ``checkpoints/`` and ``result.json`` into ``cfg.output_dir``. The metrics depend on
-    the config alone: the same config gives the same ones on one machine.
+    Writes ``config.yaml`` (resolved), ``checkpoints/`` and ``result.json`` into ``cfg.output_dir``. The metrics depend
+    on the config alone: the same config gives the same ones on one machine.
 
     Args:
         callbacks: more Lightning callbacks, a sweep's for instance.
@@ -52,8 +52,7 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
 
     output = Path(cfg.output_dir)
     output.mkdir(parents=True, exist_ok=True)
-    config = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(config, dict)
+    config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     OmegaConf.save(OmegaConf.create(config), output / CONFIG)
 
     module = SpikingClassifier(model, instantiate(cfg.loss), instantiate(cfg.optimizer), cfg.schedule, config)
@@ -79,7 +78,7 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
             seconds=time.perf_counter() - started,
             convention=_energy(trainer).report.convention,  # type: ignore[union-attr]
             split="test",
-            samples=len(data.test_set),
+            samples=len(cast(Sized, data.test_set)),
             validation=validation,
             epochs=epochs,
             checkpoint=checkpoint,
@@ -132,7 +131,7 @@ def evaluate(cfg: DictConfig) -> Result:
         seconds=time.perf_counter() - started,
         convention=report.convention,
         split="test",
-        samples=len(data.test_set),
+        samples=len(cast(Sized, data.test_set)),
         validation=validation,
         checkpoint=str(cfg.checkpoint),
     )
@@ -155,7 +154,7 @@ def summary(result: Result, directory: str) -> str:
 
 def _evaluate(trainer: pl.Trainer, module: SpikingClassifier, data: pl.LightningDataModule, split: str) -> Evaluation:
     run = trainer.validate if split == "val" else trainer.test
-    (metrics,) = run(module, datamodule=data, verbose=False)
+    run(module, datamodule=data, verbose=False)
     report = _energy(trainer).report
     assert report is not None
     accuracies, energies = module.anytime_accuracy, report.anytime_joules
@@ -202,7 +201,7 @@ def _close(logger: Logger | None, status: str) -> None:
     if logger is None:
         return
     logger.finalize(status)
-    finish = getattr(logger.experiment, "finish", None)
+    finish = getattr(getattr(logger, "experiment", None), "finish", None)
     if callable(finish):
         finish(exit_code=0 if status == "success" else 1)
 
