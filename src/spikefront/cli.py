@@ -12,7 +12,13 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -87,6 +93,9 @@ def explain(error: BaseException) -> str:
             return f"no configuration key '{where}'; {near_matches(str(e.key), keys)}"
     if isinstance(error, OverrideParseException):
         return f"can't read the argument {error.override!r}: {_first_line(error)}; quote it for the shell if need be"
+    if isinstance(error, InstantiationException):
+        where = re.search(r"full_key: (\S+)", str(error))
+        return f"{_first_line(chain[-1])}" + (f" (building '{where[1]}' of the configuration)" if where else "")
     if isinstance(error, HydraException | OmegaConfBaseException | ConfigCompositionException):
         return _first_line(error)
     if isinstance(error, OSError):

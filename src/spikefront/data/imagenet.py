@@ -13,7 +13,7 @@ from spikefront.errors import UserError
 
 
 class ImageNet(ImageData):
-    """``<root>/train/<class>/*.JPEG`` and ``<root>/val/<class>/*.JPEG``; the official validation part serves as test."""
+    """``<root>/train/<class>/*.JPEG`` and ``<root>/val/<class>/*.JPEG``; the official validation part is the test."""
 
     def __init__(self, *, root: str, crop_pct: float = 0.95, **common: object) -> None:
         super().__init__(**common)  # type: ignore[arg-type]

@@ -149,8 +149,17 @@ class SpikeDrivenTransformer(nn.Module):
 def _check(
     depth: int, dim: int, heads: int, timesteps: int, size: int, pooling: str | int, neurons: Mapping[str, Any]
 ) -> None:
-    if depth < 1 or dim < 1:
-        raise UserError(f"model.depth={depth}, model.dim={dim}: both must be at least 1")
+    for key, value in {
+        "depth": depth,
+        "dim": dim,
+        "num_heads": heads,
+        "timesteps": timesteps,
+        "image_size": size,
+    }.items():
+        if not isinstance(value, int):
+            raise UserError(f"model.{key} is {value!r}: it must be a whole number")
+    if depth < 1 or dim < 1 or heads < 1:
+        raise UserError(f"model.depth={depth}, model.dim={dim}, model.num_heads={heads}: each must be at least 1")
     if dim % heads:
         raise UserError(f"model.dim is {dim}: not divisible by model.num_heads={heads}")
     if timesteps < 1:

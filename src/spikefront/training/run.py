@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
 from spikefront.api import load_checkpoint, read_checkpoint
@@ -56,12 +57,14 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
     OmegaConf.save(OmegaConf.create(config), output / CONFIG)
 
     module = SpikingClassifier(model, instantiate(cfg.loss), instantiate(cfg.optimizer), cfg.schedule, config)
+    if cfg.resume is not None:
+        read_checkpoint(cfg.resume)  # a clear word on a missing or damaged file, before anything starts
     logger = _logger(cfg)
     trainer = _trainer(cfg, logger, callbacks)
     if logger is not None:
         logger.log_hyperparams({**config, "parameters": parameters})
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=cfg.get("resume"))
+        trainer.fit(module, datamodule=data, ckpt_path=cfg.resume)
         if trainer.interrupted:
             raise KeyboardInterrupt
         if not all(math.isfinite(float(v)) for k, v in trainer.callback_metrics.items() if k.endswith("loss")):
@@ -175,14 +178,14 @@ def _trainer(cfg: DictConfig, logger: Logger | None, extra: Sequence[pl.Callback
         configured["energy"] = EnergyCallback()
     configured["energy"].cost = instantiate(cfg.energy)
     fast = bool(cfg.trainer.fast_dev_run)
-    callbacks = [c for name, c in configured.items() if not (fast and name == "checkpoint")]
+    callbacks = [c for c in configured.values() if not (fast and isinstance(c, ModelCheckpoint))]
     return instantiate(
         cfg.trainer,
         logger=logger or False,
         callbacks=[*callbacks, *extra],
         default_root_dir=cfg.output_dir,
         enable_progress_bar="progress" in configured,
-        enable_checkpointing="checkpoint" in configured and not fast,
+        enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
     )
 
 

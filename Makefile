@@ -1,0 +1,41 @@
+# Two commands need no other: `make demo` and `make test` set up .venv themselves, once.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO ?=
+
+.PHONY: setup demo test test-all test-slurm lint bench clean
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Spikefront needs Python 3.11 or newer: make PYTHON=python3.11 …" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv is missing: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip setuptools
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# A small accuracy-energy sweep on embedded data; ends with the path of the report. DEMO='search.n_trials=3' makes it shorter.
+demo: setup
+	WANDB_MODE=offline $(BIN)/python src/sweep.py -m hparams_search=demo $(DEMO)
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-all: setup
+	$(BIN)/python -m pytest -m 'not slurm'
+
+test-slurm: setup
+	$(BIN)/python -m pytest -m slurm
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Every measured comparison, one after the other; each prints a table and says what it compares.
+bench: setup
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf outputs build .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,49 @@
+"""Shared by all tests: entry scripts run in this process, W&B never leaves the machine."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
+
+@pytest.fixture
+def script(monkeypatch, capfd):
+    """Run an entry script as the shell would: ``script("train", "model=sdt_tiny")`` -> (exit code, stdout, stderr)."""
+
+    def run(name: str, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [f"src/{name}.py", *arguments])
+        GlobalHydra.instance().clear()
+        capfd.readouterr()
+        code = 0
+        try:
+            importlib.import_module(name).main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> list[str]:
+    """Overrides that train a very small network for a moment, into a directory of the test's own."""
+    return [
+        "model=sdt_1_16",
+        "data=digits",
+        "trainer=cpu",
+        "trainer.max_epochs=2",
+        "trainer.limit_train_batches=4",
+        "neuron.threshold=0.1",  # fires before BN's running statistics have settled
+        "logger=none",
+        f"hydra.run.dir={tmp_path}/run",
+    ]

@@ -1,0 +1,84 @@
+"""Errors a user can cause: one line that names the thing and the way out, exit code 1, nothing written."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+MISTAKES = {
+    "model=sdt_tinny": ("model=sdt_tinny does not exist", "did you mean 'sdt_tiny'"),
+    "data=digit": ("data=digit does not exist", "'digits'"),
+    "modle.dim=3": ("no configuration key 'modle'", "'model'"),
+    "model.dimm=3": ("no configuration key 'model.dimm'", "'dim'"),
+    "model.dim=[": ("can't read the argument 'model.dim=['", "quote"),
+    "model.dim=60": ("model.dim is 60", "model.num_heads=8"),
+    "model.num_heads=3": ("model.dim is 64", "model.num_heads=3"),
+    "model=sdt_1_12": ("model.dim is 12", "model.num_heads=8"),
+    "model.timesteps=0": ("model.timesteps is 0", "at least 1"),
+    "model.timesteps=2.5": ("model.timesteps is 2.5", "whole number"),
+    "model.pooling='1111'": ("image side 8", "fewer stages"),
+    "model.pooling=012": ("model.pooling", "four digits"),
+    "neuron.threshold=-1": ("neuron.threshold is -1", "above 0"),
+    "neuron.tau=0.5": ("neuron.tau is 0.5", "at least 1"),
+    "neuron.reset=gentle": ("neuron.reset is 'gentle'", "hard"),
+    "energy.first_layer=twice": ("energy.first_layer is 'twice'", "once"),
+    "data.val_fraction=1.5": ("data.val_fraction is 1.5", "share"),
+    "data.batch_size=0": ("data.batch_size is 0", "at least 1"),
+    "resume=nowhere.ckpt": ("nowhere.ckpt is not a file", "give the path"),
+    "model.neurons.body.threshold=1": ("no configuration key 'model.neurons.body'", "model.neurons"),
+    "+model.neurons.body.threshold=1": ("model.neurons has body", "embedding, attention, mlp, head"),
+}
+
+
+@pytest.mark.parametrize("argument", MISTAKES)
+def test_a_mistake_is_one_line(script, tmp_path, argument):
+    code, _, err = script("train", "logger=none", "trainer=cpu", f"hydra.run.dir={tmp_path}", argument)
+    lines = err.strip().splitlines()
+    assert code == 1
+    assert len(lines) == 1, err
+    for part in MISTAKES[argument]:
+        assert part in lines[0]
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_debug_shows_the_traceback(script, tmp_path):
+    code, _, err = script("train", "debug=true", "model.timesteps=0", f"hydra.run.dir={tmp_path}")
+    assert code == 1
+    assert "Traceback" in err
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "sweep"])
+def test_help_is_for_people(script, name):
+    code, out, _ = script(name, "--help")
+    assert code == 0
+    assert out.count(f"python src/{name}.py") >= 4  # usage and three examples
+    assert "Powered by Hydra" not in out
+
+
+def test_imagenet_missing_says_where_it_is_expected(script, tmp_path):
+    code, out, err = script(
+        "train", "model=sdt_8_768", "data=imagenet", f"data.root={tmp_path}/in1k", f"hydra.run.dir={tmp_path}/run"
+    )
+    assert code == 1
+    assert "66,339,144 parameters" in out
+    assert len(err.strip().splitlines()) == 1
+    assert f"{tmp_path}/in1k" in err
+    assert "data.root" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"not a checkpoint", "can't be read"),
+        ({"weights": torch.zeros(3)}, "was not written by train.py"),
+        ([1, 2], "not a state dict"),
+    ],
+)
+def test_a_foreign_checkpoint_is_one_line(script, tmp_path, content, says):
+    path = tmp_path / "some.ckpt"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    code, _, err = script("evaluate", f"checkpoint={path}", f"hydra.run.dir={tmp_path}/run")
+    assert code == 1
+    assert len(err.strip().splitlines()) == 1
+    assert str(path) in err
+    assert says in err

@@ -1,0 +1,112 @@
+"""train(cfg) -> Result and evaluate(cfg), through the entry scripts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+METRICS = ("accuracy", "energy_joules", "firing_rate", "anytime", "validation", "parameters")
+
+
+def result(directory):
+    return json.loads((directory / "result.json").read_text())
+
+
+def test_a_run_leaves_checkpoint_config_and_result(script, quick, tmp_path):
+    code, out, err = script("train", *quick)
+    assert code == 0, err
+    made = result(tmp_path / "run")
+    assert 0 <= made["accuracy"] <= 1
+    assert made["energy_joules"] > 0
+    assert 0 < made["firing_rate"] < 1
+    assert made["seconds"] > 0
+    assert [p["t"] for p in made["anytime"]] == [1, 2, 3, 4]
+    energies = [p["energy_joules"] for p in made["anytime"]]
+    assert energies == sorted(energies)
+    assert made["anytime"][-1]["accuracy"] == made["accuracy"]
+    assert energies[-1] == pytest.approx(made["energy_joules"], rel=1e-12)
+    assert "accuracy" in out
+    config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    assert config["model"]["num_classes"] == 10  # resolved
+    state = torch.load(made["checkpoint"], weights_only=True)["state_dict"]
+    assert (
+        sum(v.numel() for k, v in state.items() if "running" not in k and "num_batches" not in k) == made["parameters"]
+    )
+
+
+def test_evaluate_reports_what_training_reported(script, quick, tmp_path):
+    assert script("train", *quick)[0] == 0
+    checkpoint = tmp_path / "run/checkpoints/best.ckpt"
+    code, _, err = script("evaluate", f"checkpoint={checkpoint}", f"hydra.run.dir={tmp_path}/again")
+    assert code == 0, err
+    trained, evaluated = result(tmp_path / "run"), result(tmp_path / "again")
+    assert {k: trained[k] for k in METRICS} == {k: evaluated[k] for k in METRICS}
+
+
+def test_the_same_command_gives_the_same_metrics(script, quick, tmp_path):
+    for name in "ab":
+        assert script("train", *quick, f"hydra.run.dir={tmp_path}/{name}")[0] == 0
+    assert script("train", *quick, f"hydra.run.dir={tmp_path}/c", "seed=1")[0] == 0
+    a, b, c = ({k: result(tmp_path / name)[k] for k in METRICS} for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_tet_and_plif_train(script, quick):
+    code, _, err = script("train", *quick, "loss=tet", "neuron=plif", "trainer.max_epochs=1")
+    assert code == 0, err
+
+
+@pytest.mark.parametrize(
+    ("logger", "leaves"),
+    [("csv", "csv/metrics.csv"), ("tensorboard", "tensorboard/events*"), ("wandb", "wandb/offline-run-*/*.wandb")],
+)
+def test_loggers(script, quick, tmp_path, logger, leaves):
+    code, _, err = script("train", *quick, f"logger={logger}", "trainer.max_epochs=1")
+    assert code == 0, err
+    assert list((tmp_path / "run").glob(leaves))
+
+
+def test_a_loss_that_is_not_finite_is_one_line(script, quick):
+    code, _, err = script("train", *quick, "optimizer.lr=1e20")
+    assert code == 1
+    assert "not finite" in err
+
+
+def test_resume_continues_where_it_stopped(script, quick, tmp_path):
+    assert script("train", *quick, "schedule=constant")[0] == 0
+    whole = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    half = f"hydra.run.dir={tmp_path}/half"
+    assert script("train", *quick, half, "schedule=constant", "trainer.max_epochs=1")[0] == 0
+    last = tmp_path / "half/checkpoints/last.ckpt"
+    code, _, err = script("train", *quick, f"hydra.run.dir={tmp_path}/rest", "schedule=constant", f"resume={last}")
+    assert code == 0, err
+    rest = torch.load(tmp_path / "rest/checkpoints/last.ckpt", weights_only=True)
+    assert (rest["epoch"], rest["global_step"]) == (whole["epoch"], whole["global_step"])
+    assert rest["optimizer_states"][0]["state"][0]["step"] == whole["optimizer_states"][0]["state"][0]["step"]
+
+
+def test_imagenet_folder_trains_a_step(script, tmp_path):
+    for part in ("train", "val"):
+        for name in ("n01440764", "n01443537"):
+            folder = tmp_path / "in1k" / part / name
+            folder.mkdir(parents=True)
+            for i in range(2):
+                Image.new("RGB", (48, 40), (i * 90, 60, 200)).save(folder / f"{name}_{i}.JPEG")
+    code, _, err = script(
+        "train",
+        "trainer.fast_dev_run=true",
+        "data=imagenet",
+        f"data.root={tmp_path}/in1k",
+        "data.image_size=32",
+        "data.num_workers=0",
+        "data.batch_size=2",
+        "trainer.accelerator=cpu",
+        f"hydra.run.dir={tmp_path}/run",
+    )
+    assert code == 0, err
+    assert result(tmp_path / "run")["samples"] == 4
