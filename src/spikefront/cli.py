@@ -94,8 +94,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OverrideParseException):
         return f"can't read the argument {error.override!r}: {_first_line(error)}; quote it for the shell if need be"
     if isinstance(error, InstantiationException):
-        where = re.search(r"full_key: (\S+)", str(error))
-        return f"{_first_line(chain[-1])}" + (f" (building '{where[1]}' of the configuration)" if where else "")
+        at = re.search(r"full_key: (\S+)", str(error))
+        return f"{_first_line(chain[-1])}" + (f" (building '{at[1]}' of the configuration)" if at else "")
     if isinstance(error, HydraException | OmegaConfBaseException | ConfigCompositionException):
         return _first_line(error)
     if isinstance(error, OSError):
