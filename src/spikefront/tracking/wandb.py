@@ -8,13 +8,16 @@ from pathlib import Path
 
 import wandb
 from pytorch_lightning.loggers import WandbLogger
+from requests.utils import get_netrc_auth
 
 from spikefront.errors import UserError
 
 
 def has_account() -> bool:
-    """Whether a W&B key is configured here (environment or netrc)."""
-    return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
+    """Whether a W&B key is configured here (environment or netrc); asks neither the network nor the person."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    return get_netrc_auth(os.environ.get("WANDB_BASE_URL", wandb.Settings().base_url)) is not None
 
 
 def wandb_logger(
