@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.singleton import Singleton
 from omegaconf import DictConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,11 +19,10 @@ def compose(overrides: Sequence[str] = (), root: str = "train", with_hydra: bool
 
     Raises Hydra's own exceptions for names and values that don't exist; ``spikefront.cli.explain`` puts them in a line.
     """
-    running = copy.copy(Singleton.get_state())
-    running = {**running, "instances": dict(running["instances"])}
-    GlobalHydra.set_instance(GlobalHydra())
+    globally = GlobalHydra.instance()
+    running, globally.hydra = globally.hydra, None
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return hydra_compose(root, overrides=list(overrides), return_hydra_config=with_hydra)
     finally:
-        Singleton.set_state(running)
+        GlobalHydra.instance().hydra = running

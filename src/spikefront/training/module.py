@@ -89,7 +89,7 @@ class SpikingClassifier(pl.LightningModule):
 
     def _log_accuracy(self, split: str) -> None:
         metric = self.accuracy[split]
-        self.anytime_accuracy: list[float] = metric.compute().tolist()  # type: ignore[operator]
+        self.anytime_accuracy: list[float] = metric.compute().reshape(-1).tolist()  # type: ignore[operator]
         metric.reset()  # type: ignore[operator]
         self.log(f"{split}/accuracy", self.anytime_accuracy[-1])
 

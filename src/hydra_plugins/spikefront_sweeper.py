@@ -1,0 +1,62 @@
+"""How Hydra finds the sweep engine (``hydra/sweeper=spikefront``) and local processes (``hydra/launcher=local``)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class SpikefrontSweeper(Sweeper):
+    """Makes or continues the study, then has the launcher start workers on it."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.config, self._loader = config, hydra_context.config_loader
+        self._launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from spikefront.sweeping.sweep import sweep
+
+        def launch(workers: list[list[str]]) -> None:
+            if type(self._launcher).__name__ == "BasicLauncher":
+                workers = workers[:1]  # it runs one after the other
+            for job in self._launcher.launch(workers, initial_job_idx=0):
+                _ = job.return_value  # raises what the job raised
+
+        assert self.config is not None
+        sweep(self.config, arguments, self._loader, launch)
+
+
+class LocalProcesses(Launcher):
+    """Runs each job as a process of this machine; a killed one is started again."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self._config = config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from spikefront.sweeping.processes import Processes
+
+        search = self._config.search
+        logs = Path(search.dir).absolute() / search.study / "workers"
+        Processes([[sys.executable, sys.argv[0], *overrides] for overrides in job_overrides], logs).run()
+        return []
+
+
+for group, plugin in (("sweeper", SpikefrontSweeper), ("launcher", LocalProcesses)):
+    ConfigStore.instance().store(
+        group=f"hydra/{group}",
+        name="spikefront" if group == "sweeper" else "local",
+        node={"_target_": f"{__name__}.{plugin.__name__}"},
+        provider="spikefront",
+    )

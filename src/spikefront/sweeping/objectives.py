@@ -1,0 +1,59 @@
+"""What a sweep optimises: names of metrics and their directions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from spikefront.errors import UserError, near_matches
+
+DIRECTIONS = {
+    "accuracy": "maximize",
+    "energy": "minimize",
+    "firing_rate": "minimize",
+    "latency": "minimize",
+    "memory": "minimize",
+    "parameters": "minimize",
+    "seconds": "minimize",
+}
+"""Metrics every trial has (validation part; joules a sample, seconds a sample, bytes), with their usual directions.
+Any other metric that Lightning logs, such as ``val/loss``, can be named with its direction."""
+
+
+def parse(entries: Any) -> dict[str, str]:
+    """``["accuracy", "energy"]`` or ``{"accuracy": "maximize", "val/loss": "minimize"}`` as names and directions.
+
+    Raises:
+        UserError: none, an unknown name without a slash, a direction that isn't one.
+    """
+    pairs = dict(entries) if isinstance(entries, Mapping) else {str(name): None for name in entries or ()}
+    if not pairs:
+        raise UserError("search.objectives is empty: name at least one metric, such as [accuracy, energy]")
+    objectives = {}
+    for name, given in pairs.items():
+        if name not in DIRECTIONS and "/" not in name:
+            raise UserError(
+                f"search.objectives: nothing is logged as '{name}'; {near_matches(name, DIRECTIONS)},"
+                " or any metric Lightning logs, such as val/loss"
+            )
+        direction = given or DIRECTIONS.get(name) or ("maximize" if name.endswith("accuracy") else None)
+        if direction is None and name.endswith("loss"):
+            direction = "minimize"
+        if direction not in ("maximize", "minimize"):
+            raise UserError(
+                f"search.objectives: '{name}' needs a direction: {{{name}: minimize}} or {{{name}: maximize}}"
+            )
+        objectives[name] = direction
+    return objectives
+
+
+def values(objectives: Iterable[str], metrics: Mapping[str, float]) -> list[float]:
+    """The objectives' values among a trial's metrics.
+
+    Raises:
+        UserError: one was never logged.
+    """
+    for name in objectives:
+        if name not in metrics:
+            raise UserError(f"the objective '{name}' was never logged; {near_matches(name, metrics)}")
+    return [float(metrics[name]) for name in objectives]

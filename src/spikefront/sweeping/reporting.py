@@ -1,0 +1,68 @@
+"""The Lightning callback between a training run and its trial: every epoch's point, and when to stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from spikefront.training import EnergyCallback
+
+CHECKPOINT = Path("checkpoints") / "last.ckpt"
+
+
+class Interrupted(Exception):
+    """The run stopped before its end, its checkpoint written."""
+
+
+class TrialCallback(pl.Callback):
+    """Hands each epoch's validation point to ``report`` and stops the run, checkpointed, once ``stop()`` is true.
+
+    ``metrics`` is everything Lightning logged last, with ``latency`` (seconds a sample of the last evaluation).
+
+    Args:
+        report: gets ``{"epoch", "accuracy", "energy_joules", "firing_rate", "anytime"}`` after each training epoch's
+            validation, and may raise to end the run.
+    """
+
+    def __init__(self, output: Path, report: Callable[[dict[str, Any]], None], stop: Callable[[], bool]) -> None:
+        self._checkpoint, self._report, self._stop = output / CHECKPOINT, report, stop
+        self.metrics: dict[str, float] = {}
+        self.groups: dict[str, float] = {}
+        self._started = 0.0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self._stop():
+            trainer.save_checkpoint(self._checkpoint)
+            raise Interrupted
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        seconds = time.perf_counter() - self._started
+        energy = next(c for c in trainer.callbacks if isinstance(c, EnergyCallback)).report  # type: ignore[attr-defined]
+        self.metrics.update({k: float(v) for k, v in trainer.callback_metrics.items()})
+        if energy is None:
+            return
+        self.metrics["latency"] = seconds / max(1, energy.samples)
+        self.groups = energy.groups
+        if torch.cuda.is_available():
+            self.metrics["memory"] = torch.cuda.max_memory_allocated()
+        loss = self.metrics.get("train/loss", self.metrics.get("val/loss", 0.0))
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and math.isfinite(loss):
+            accuracies: list[float] = pl_module.anytime_accuracy  # type: ignore[assignment]
+            self._report(
+                {
+                    "epoch": trainer.current_epoch + 1,
+                    "accuracy": accuracies[-1],
+                    "energy_joules": energy.total_joules,
+                    "firing_rate": energy.firing_rate,
+                    "anytime": list(zip(accuracies, energy.anytime_joules, strict=True)),
+                }
+            )

@@ -1,0 +1,217 @@
+"""The study: the only state a sweep's workers share. Opened, made, checked against what it was made with."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study
+
+from spikefront.errors import UserError
+from spikefront.sweeping.space import Space
+
+RECORD = "spikefront"  # the study's user attribute that holds what it was made with
+BUDGET = "spikefront:budget"  # how many finished trials the last command asked for
+FREE = ("data.root", "data.num_workers", "data.cache", "trainer.accelerator", "trainer.devices")
+FREE_GROUPS = ("logger", "callbacks", "debug", "output_dir", "resume", "search")
+
+logging.getLogger("optuna").setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+warnings.filterwarnings("ignore", module=r"optuna\..*", message=r".*(Fixed parameter|is not used|inferred).*")
+
+
+def directory(search: Mapping[str, Any]) -> Path:
+    """Where a study keeps its trials, logs and, by default, its storage."""
+    return Path(search["dir"]).absolute() / search["study"]
+
+
+def url(search: Mapping[str, Any]) -> str:
+    """The storage's URL: ``search.storage``, by default SQLite in the study's directory."""
+    return search.get("storage") or f"sqlite:///{directory(search) / 'study.db'}"
+
+
+def open_storage(address: str) -> BaseStorage:
+    """``sqlite:///file.db``, ``postgresql://…``, ``mysql://…``, ``journal:///file.log`` or ``grpc://host:port``.
+
+    Raises:
+        UserError: it can't be opened.
+    """
+    kind, _, rest = address.partition("://")
+    with storage_errors(address):
+        if kind == "journal":
+            path = Path(rest)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return JournalStorage(JournalFileBackend(str(path)))
+        if kind == "grpc":
+            host, _, port = rest.partition(":")
+            return GrpcStorageProxy(host=host, port=int(port or 13000))
+        if not rest:
+            raise UserError(f"search.storage is {address!r}: give a URL such as sqlite:////path/study.db")
+        if kind == "sqlite":
+            Path(rest.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True)
+            options: dict[str, Any] = {"connect_args": {"timeout": 60}}
+        else:
+            options = {"pool_pre_ping": True}
+        storage = RDBStorage(address, engine_kwargs=options)
+        return optuna.storages.get_storage(storage)  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def storage_errors(address: str) -> Iterator[None]:
+    """Say in one line what is wrong with a storage."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, json.JSONDecodeError, OSError) as error:
+        cause = getattr(error, "orig", None) or error.__cause__ or error
+        raise UserError(f"the study's storage {address} can't be used: {_hint(str(cause))}") from error
+    except (RuntimeError, ValueError, ImportError) as error:
+        raise UserError(f"search.storage {address}: {str(error).splitlines()[0]}") from error
+
+
+def _hint(reason: str) -> str:
+    reason = reason.strip().splitlines()[0] if reason.strip() else "unknown error"
+    for sign, hint in {
+        "locked": "; another program holds it: close that, or use search.storage=journal:///… or PostgreSQL",
+        "readonly": "; give yourself the right to write it, or another search.storage",
+        "read-only": "; give yourself the right to write it, or another search.storage",
+        "not a database": "; the file is damaged or something else: move it away or restore a copy",
+        "malformed": "; the file is damaged: restore a copy",
+    }.items():
+        if sign in reason:
+            return reason + hint
+    return reason
+
+
+def load(search: Mapping[str, Any]) -> tuple[Study, BaseStorage]:
+    """Attach to a study that exists.
+
+    Raises:
+        UserError: there is none of that name, or its storage can't be used.
+    """
+    address = url(search)
+    kind, _, rest = address.partition("://")
+    file = Path(rest.removeprefix("/") if kind == "sqlite" else rest)
+    missing = UserError(f"no study '{search['study']}' in {address}; start it with python src/sweep.py -m …")
+    if kind in ("sqlite", "journal") and not file.exists():
+        raise missing
+    storage = open_storage(address)
+    with storage_errors(address):
+        try:
+            return optuna.load_study(study_name=search["study"], storage=storage), storage
+        except KeyError as error:
+            raise missing from error
+
+
+def record(study: Study) -> dict[str, Any]:
+    """What the study was made with: ``space``, ``objectives``, ``base``, ``overrides``, ``root``.
+
+    Raises:
+        UserError: the study is another program's.
+    """
+    found = study.user_attrs.get(RECORD)
+    if found is None:
+        raise UserError(
+            f"the study '{study.study_name}' was not made by a sweep of spikefront; choose another search.study"
+        )
+    return found
+
+
+def create(
+    search: Mapping[str, Any],
+    budget: float,
+    space: Space,
+    objectives: Mapping[str, Any],
+    base: Mapping[str, Any],
+    default: Mapping[str, Any],
+    overrides: list[str],
+    command: list[str],
+    exhaustive: bool = False,
+) -> tuple[Study, BaseStorage, bool]:
+    """Make the study, or attach to it if it is the same search; the last value says whether it is new.
+
+    Args:
+        budget: how many finished trials the study shall have.
+        base: the configuration without the searched parameters, resolved: a study's trials must agree in it.
+        default: the searched parameters' default values, which become trial 0.
+        overrides: Hydra overrides that every trial has.
+        command: the same as train.py takes them.
+        exhaustive: the sampler visits every point once.
+
+    Raises:
+        UserError: the study exists and its space, objectives or base differ, or its storage can't be used.
+    """
+    address = url(search)
+    made = {
+        "space": space.to_plain(),
+        "objectives": dict(objectives),
+        "base": dict(base),
+        "overrides": overrides,
+        "command": command,
+        "exhaustive": exhaustive,
+        "storage": address,
+        "path": str(directory(search)),
+    }
+    storage = open_storage(address)
+    with storage_errors(address):
+        try:
+            study = optuna.create_study(
+                study_name=search["study"], storage=storage, directions=list(objectives.values())
+            )
+            new = True
+        except optuna.exceptions.DuplicatedStudyError:
+            study, new = optuna.load_study(study_name=search["study"], storage=storage), False
+        if new:
+            study.set_metric_names(list(objectives))
+            study.set_user_attr(RECORD, made)
+    if not new:
+        with storage_errors(address):
+            found = record(study)
+        _same(search["study"], found, json.loads(json.dumps(made)))
+    with storage_errors(address):
+        study.set_user_attr(BUDGET, budget)
+        if not study.get_trials(deepcopy=False) and search.get("default_first", True):
+            study.enqueue_trial(dict(default), user_attrs={"origin": "default configuration"})
+    return study, storage, new
+
+
+def comparable(base: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved configuration as flat keys, without what may differ between workers and between sessions."""
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, node: Any) -> None:
+        if isinstance(node, Mapping) and node:
+            for key, value in node.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), value)
+        elif prefix not in FREE:
+            flat[prefix] = node
+
+    for group, node in base.items():
+        if group not in FREE_GROUPS:
+            walk(group, node)
+    return flat
+
+
+def _same(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    cure = f"choose another name with search.study=… or go on with the old settings (study '{name}' is untouched)"
+    for part, what in (("objectives", "objectives"), ("space", "search space"), ("base", "configuration")):
+        if then[part] == now[part]:
+            continue
+        keys = [k for k in {**then[part], **now[part]} if then[part].get(k, "nothing") != now[part].get(k, "nothing")]
+        if not keys:  # the order of the objectives
+            raise UserError(f"the study's {what} were {list(then[part])}, now {list(now[part])}: {cure}")
+        first = keys[0]
+        more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
+        raise UserError(
+            f"the study's {what} changed: {first} was {then[part].get(first, 'not there')}, now"
+            f" {now[part].get(first, 'not there')}{more}: {cure}"
+        )

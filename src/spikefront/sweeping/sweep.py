@@ -1,0 +1,238 @@
+"""A sweep from the command line's side: make or check the study, start workers, say what came out."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.config_loader import ConfigLoader
+from omegaconf import DictConfig, OmegaConf, open_dict
+from optuna.study import Study
+from optuna.trial import TrialState
+from rich.console import Console
+
+from spikefront.config import compose
+from spikefront.errors import UserError, near_matches
+from spikefront.sweeping import objectives as objectives_
+from spikefront.sweeping import study as studies
+from spikefront.sweeping.configuration import is_group, merge
+from spikefront.sweeping.processes import default_workers
+from spikefront.sweeping.records import records
+from spikefront.sweeping.space import Space, parse
+from spikefront.tracking.front import figure, front_table, write_front_html
+
+EXHAUSTIVE = ("optuna.samplers.BruteForceSampler", "spikefront.sweeping.samplers.Exhaustive")
+PAGE = "front.html"
+
+
+def sweep(
+    cfg: DictConfig,
+    arguments: Sequence[str],
+    loader: ConfigLoader,
+    launch: Callable[[list[list[str]]], Any],
+) -> None:
+    """Run the search that ``cfg.search`` and the sweeping ``arguments`` describe, or continue it.
+
+    Args:
+        cfg: ``conf/sweep.yaml`` composed without the sweeping arguments, with Hydra's own node.
+        arguments: the command line's overrides.
+        launch: starts one worker for each list of overrides and waits for all.
+
+    Raises:
+        UserError: a contradictory search, a study that was made with another, workers that failed.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    fixed, space = _space(cfg, arguments, loader)
+    search = _plain(cfg.search)
+    objectives = objectives_.parse(search["objectives"])
+    budget = _budget(search, space)
+    with open_dict(cfg.search):
+        cfg.search.study = search["study"] = search["study"] or _name(cfg, space)
+    default = {p.key: _choice(cfg, p.key) if is_group(p.key) else OmegaConf.select(cfg, p.key) for p in space}
+    base = {k: v for k, v in _base(cfg).items() if not any(k == p.key or k.startswith(f"{p.key}.") for p in space)}
+    shared = [o for o in fixed if not o.startswith(("search.", "search/", "hydra."))]
+    study, _, new = studies.create(
+        search,
+        budget,
+        space,
+        objectives,
+        base,
+        space.nearest(default),
+        shared,
+        command=_train_arguments(cfg, shared),
+        exhaustive=_exhaustive(search),
+    )
+    finished = _finished(study)
+    workers = int(min(search["workers"] or default_workers(), max(1, budget - finished)))
+    console.print(
+        f"study {search['study']}: {', '.join(f'{n} ({d})' for n, d in objectives.items())} over"
+        f" {', '.join(f'{p.key}={p.text}' for p in space)}"
+    )
+    console.print(
+        f"{'new' if new else 'continued'} in {studies.url(search)}: {finished} of {budget} trials finished"
+        + (f", {workers} worker{'s' if workers > 1 else ''}" if finished < budget else "")
+    )
+    try:
+        if finished < budget:
+            worker = [*fixed, f"search.study={search['study']}", "search.worker=true"]
+            with _progress(study, budget, objectives, console):
+                launch([worker] * workers)
+    except KeyboardInterrupt:
+        console.print(f"stopped with {_finished(study)} of {budget} trials finished; the same command continues")
+        raise
+    finally:
+        _conclude(study, console)
+
+
+def _space(cfg: DictConfig, arguments: Sequence[str], loader: ConfigLoader) -> tuple[list[str], Space]:
+    """The command line's fixed overrides, and the space of YAML and command line together.
+
+    What the command line sweeps goes before the YAML's values for the same key; what it fixes leaves the space.
+    """
+    entries: dict[str, Any] = dict(OmegaConf.to_container(cfg.search.space, resolve=True) or {})  # type: ignore[arg-type]
+    fixed = []
+    for argument in arguments:
+        override = parse(argument)
+        key = override.key_or_group
+        entries.pop(key, None)
+        if override.is_sweep_override():
+            entries[key] = override.get_value_string()
+        else:
+            fixed.append(argument)
+    if not entries:
+        raise UserError(
+            "the search space is empty: choose hparams_search=…, or sweep on the command line, such as"
+            " model.timesteps=choice(1,2,4)"
+        )
+    space = Space.parse(entries, loader.get_group_options)
+    for p in space:
+        _exists(cfg, p.key, p.when is not None)
+        if is_group(p.key):
+            for value in space.parameters[p.key].spelled or ():
+                compose(merge(fixed, [p.override(value)]), root="sweep")  # Hydra's own message names what's wrong
+    return fixed, space
+
+
+def _exists(cfg: DictConfig, key: str, conditional: bool) -> None:
+    if is_group(key) or conditional:
+        return
+    node: Any = cfg
+    for part in key.split("."):
+        if not OmegaConf.is_dict(node) or part not in node:
+            options = list(node) if OmegaConf.is_dict(node) else []
+            raise UserError(f"search.space.{key}: no such configuration key; {near_matches(part, map(str, options))}")
+        node = node._get_node(part)
+        node = node._maybe_dereference_node() if node is not None and node._is_interpolation() else node
+
+
+def _budget(search: Mapping[str, Any], space: Space) -> int:
+    size = space.size() if _exhaustive(search) else math.inf
+    wanted = search["n_trials"]
+    if wanted is None:
+        if size == math.inf:
+            raise UserError(
+                "search.n_trials is null: only an exhaustive search (search/sampler=grid) of choices ends by itself"
+            )
+        return int(size)
+    if not isinstance(wanted, int) or wanted < 1:
+        raise UserError(f"search.n_trials is {wanted}: it must be a whole number of at least 1")
+    return int(min(wanted, size))
+
+
+def _exhaustive(search: Mapping[str, Any]) -> bool:
+    return search["sampler"]["_target_"] in EXHAUSTIVE
+
+
+def _name(cfg: DictConfig, space: Space) -> str:
+    """A study's name from what it searches and on what: ``timesteps-digits-sdt_tiny``."""
+    parts = [_choice(cfg, "hparams_search") or "-".join(p.key.split(".")[-1] for p in space)]
+    parts += [str(_choice(cfg, group)) for group in ("data", "model") if group not in space.parameters]
+    return "-".join(parts).replace("/", "_")
+
+
+def _choice(cfg: DictConfig, group: str) -> Any:
+    return cfg.hydra.runtime.choices.get(group)
+
+
+def _base(cfg: DictConfig) -> dict[str, Any]:
+    plain = {k: v for k, v in cfg.items_ex(resolve=False) if k != "hydra"}
+    masked = OmegaConf.create(plain, flags={"allow_objects": True})
+    masked.output_dir = "."
+    return studies.comparable(_plain(masked))
+
+
+def _plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=resolve))
+
+
+def _train_arguments(cfg: DictConfig, shared: Sequence[str]) -> list[str]:
+    """Arguments of train.py that give what all trials share, the search file's own settings spelled out."""
+    own = [o for o in shared if not o.startswith("hparams_search=")]
+    plain = compose(own)
+    with_search = OmegaConf.create({k: v for k, v in cfg.items_ex(resolve=False) if k != "hydra"})
+    now, then = (studies.comparable(_plain(c, resolve=False)) for c in (with_search, plain))
+    return own + [f"{k}={v}" for k, v in now.items() if k in then and then[k] != v]
+
+
+def _finished(study: Study) -> int:
+    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+
+
+@contextmanager
+def _progress(study: Study, budget: int, objectives: Mapping[str, str], console: Console) -> Iterator[None]:
+    """Print a line for each trial that ends while the context lasts."""
+    end = threading.Event()
+    ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    known = {t.number for t in study.get_trials(deepcopy=False, states=ended)}
+
+    def look() -> None:
+        trials = study.get_trials(deepcopy=False, states=ended)
+        finished = sum(t.state != TrialState.FAIL for t in trials if t.number in known)
+        for t in sorted(trials, key=lambda t: t.datetime_complete or 0):  # type: ignore[arg-type, return-value]
+            if t.number in known:
+                continue
+            known.add(t.number)
+            finished += t.state != TrialState.FAIL
+            if t.state == TrialState.COMPLETE:
+                what = "  ".join(f"{n} {figure(n, v)}" for n, v in zip(objectives, t.values, strict=True))
+            else:
+                what = f"{'pruned' if t.state == TrialState.PRUNED else 'failed'}: {t.user_attrs.get('reason', '')}"
+            params = " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in t.params.items())
+            console.print(f"{finished}/{budget}  trial {t.number}: {what}  [dim]{params}[/dim]")
+
+    def watch() -> None:
+        while not end.wait(1.0):
+            look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+        look()
+
+
+def _conclude(study: Study, console: Console) -> None:
+    found = records(study)
+    if not found["front"]:
+        console.print("no trial has finished yet")
+        return
+    page = write_front_html(found, Path(found["path"]) / PAGE)
+    console.print(front_table(found))
+    counts: dict[str, int] = {}
+    for trial in found["trials"]:
+        counts[trial["state"]] = counts.get(trial["state"], 0) + 1
+    console.print(
+        ", ".join(f"{n} {state}" for state, n in counts.items())
+        + f"; hypervolume {found['hypervolume']:.4g}"
+        + (f"; energies: {found['convention']}" if found["convention"] else "")
+    )
+    console.print(f"plot:  {page}")
+    console.print(f"study: {found['storage']}  ({shlex.quote(found['study'])})")
