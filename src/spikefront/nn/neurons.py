@@ -7,9 +7,11 @@ reset, so compilation, DDP and activation checkpointing need no special care.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikefront.errors import UserError
@@ -77,11 +79,30 @@ class IntegrateAndFire(torch.autograd.Function):
                 if t == 0:
                     drive = h / gain
                 else:
-                    before, fired = potential[t - 1], potential[t - 1] >= threshold
-                    v = before - threshold * fired if soft_reset else before * ~fired
+                    before = potential[t - 1]
+                    fired = (before >= threshold).to(h.dtype)
+                    v = before - threshold * fired if soft_reset else before * (1 - fired)
                     drive = (h - v) / gain
                 grad_gain = grad_gain + (grad_h * drive).sum()
         return grad_x, grad_gain if ctx.needs_input_grad[1] else None, None, None, None, None, None
+
+
+class Step(torch.autograd.Function):
+    """Whole spikes of a normalised potential ``u``: how many of the thresholds 0, 1, … ``levels - 1`` it has reached.
+
+    With one level the exact Heaviside step. Backward: the surrogate's derivative at every threshold, summed.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, surrogate: Surrogate, levels: int = 1) -> Tensor:
+        ctx.save_for_backward(u)
+        ctx.constants = surrogate, levels
+        return (u.floor() + 1).clamp(0, levels)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (u,), (surrogate, levels) = ctx.saved_tensors, ctx.constants
+        return grads[0] * sum(surrogate.derivative(u - n) for n in range(levels)), None, None
 
 
 class _Neuron(nn.Module):
@@ -109,6 +130,11 @@ class _Neuron(nn.Module):
         soft = self.reset == "soft"
         return IntegrateAndFire.apply(x, gain, leak, self.threshold, soft, self.detach_reset, self.surrogate)
 
+    def after(self, h: Tensor, s: Tensor, threshold: Tensor | float) -> Tensor:
+        """The membrane potential left after ``s`` spikes at potential ``h``."""
+        s = s.detach() if self.detach_reset else s
+        return h - threshold * s if self.reset == "soft" else h * (1 - s.clamp_max(1))
+
 
 class LIF(_Neuron):
     """Leaky integrate-and-fire: ``v += (x - v) / tau`` (arXiv 2307.01694, section 3.1; published tau 2, threshold 1).
@@ -118,12 +144,17 @@ class LIF(_Neuron):
 
     def __init__(self, tau: float = 2.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not tau >= 1:
-            raise UserError(f"neuron.tau is {tau}: a membrane time constant must be at least 1 timestep")
-        self.tau = float(tau)
+        self.tau = _at_least_one("neuron.tau", tau)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fire(x, 1 / self.tau, 1 - 1 / self.tau)
+
+
+class IF(_Neuron):
+    """Integrate-and-fire: LIF without the leak, ``v += x`` (Lapicque's neuron; as in arXiv 2102.04159)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fire(x, 1.0, 1.0)
 
 
 class PLIF(_Neuron):
@@ -137,3 +168,68 @@ class PLIF(_Neuron):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fire(x, self.w.sigmoid().to(x.dtype), None)
+
+
+class ALIF(_Neuron):
+    """LIF whose threshold rises with its own spikes (LSNN, Bellec et al., NeurIPS 2018, arXiv 1803.09574).
+
+    ``threshold + beta a``, where ``a`` decays by ``exp(-1 / tau_adaptation)`` a step and moves towards 1 at each spike.
+    """
+
+    def __init__(self, tau: float = 2.0, beta: float = 1.8, tau_adaptation: float = 20.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tau = _at_least_one("neuron.tau", tau)
+        self.beta, self.decay = float(beta), math.exp(-1 / _at_least_one("neuron.tau_adaptation", tau_adaptation))
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, a, spikes = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
+        for current in x:
+            h = v + (current - v) / self.tau
+            threshold = self.threshold + self.beta * a
+            s: Tensor = Step.apply(h - threshold, self.surrogate)
+            v, a = self.after(h, s, threshold), self.decay * a + (1 - self.decay) * s
+            spikes.append(s)
+        return torch.stack(spikes)
+
+
+class ILIF(_Neuron):
+    """Integer LIF: up to ``levels`` spikes at once, binary over as many virtual steps (arXiv 2407.20708).
+
+    ``h = leak v + x``, ``s = clip(round(h), 0, levels)``, ``v = h - s``; the published gradient is 1 between the first
+    and the last level, which ``surrogate=rectangle`` of width 1 gives. ``threshold`` is the potential of one spike.
+    """
+
+    def __init__(self, levels: int = 4, leak: float = 0.25, reset: str = "soft", **kwargs: Any) -> None:
+        super().__init__(reset=reset, **kwargs)
+        if levels < 1:
+            raise UserError(f"neuron.levels is {levels}: an integer neuron needs at least 1")
+        self.levels, self.leak = int(levels), float(leak)
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, spikes = torch.zeros_like(x[0]), []
+        for current in x:
+            h = self.leak * v + current
+            s: Tensor = Step.apply(h / self.threshold - 0.5, self.surrogate, self.levels)
+            v = self.after(h, s, self.threshold)
+            spikes.append(s)
+        return torch.stack(spikes)
+
+
+class Activation(nn.Module):
+    """A function where a neuron would be: the network without spikes that energy is compared with.
+
+    ``forward``: any tensor -> ``function`` of it. Neuron settings (threshold, tau) are accepted and mean nothing here.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor] = F.relu, **_: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def _at_least_one(name: str, value: float) -> float:
+    if not value >= 1:
+        raise UserError(f"{name} is {value}: a time constant must be at least 1 timestep")
+    return float(value)
