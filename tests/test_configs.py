@@ -11,7 +11,10 @@ from spikefront.config import CONF, ROOT, compose
 
 ROOTS = sorted(p.stem for p in CONF.glob("*.yaml"))
 OPTIONS = sorted(
-    (p.parent.relative_to(CONF).as_posix(), p.stem) for p in CONF.glob("*/**/*.yaml") if p.stem != "default"
+    (group.name, p.relative_to(group).with_suffix("").as_posix())
+    for group in CONF.iterdir()
+    for p in group.glob("**/*.yaml")
+    if p.stem != "default"
 )
 TRAIN_GROUPS = {p.name for p in CONF.iterdir() if p.is_dir()}
 PUBLISHED = {

@@ -2,5 +2,6 @@
 
 from spikefront.api import create_model, load_checkpoint
 from spikefront.energy import measure_energy
+from spikefront.nn import audit
 
-__all__ = ["create_model", "load_checkpoint", "measure_energy"]
+__all__ = ["audit", "create_model", "load_checkpoint", "measure_energy"]

@@ -1,7 +1,10 @@
-"""Spiking self-attentions: membrane potentials ``(T, B, D, H, W)`` -> the residual to add to them, same shape.
+"""Spiking self-attentions: the block's stream ``(T, B, D, H, W)`` -> what the shortcut adds to it, same shape.
 
-Each has an operator of its own as a parameterless submodule ``op`` whose ``operations(q, k, v)`` says what it costs,
-so that the energy meter needs no list of attentions.
+Each has an operator of its own as a parameterless submodule ``op`` whose ``operations(...)``, called with the arguments
+of its ``forward``, says what it costs: additions done ``(T, B)`` and how many they can be at most, a sample and step.
+``op.analog`` marks the one that multiplies real values. So the energy meter needs no list of attentions.
+
+``potentials``: whether the stream carries membrane potentials (see ``residuals``). ``event_mode`` is SDSA1's.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from spikefront.nn.layers import NeuronFactory, conv_bn, over_frames
+from spikefront.nn.layers import NeuronFactory, conv_bn, over_frames, reads
 
 
 class SDSA1Op(nn.Module):
@@ -39,49 +42,243 @@ class SDSA1Op(nn.Module):
         return self._pool(masked, self.mask_pool) if self.event_mode else masked
 
     def operations(self, q: Tensor, k: Tensor, v: Tensor, *_: object) -> tuple[Tensor, int]:
-        """Additions done ``(T, B)``, at most how many: R N D, R the summed rate of q, k, v (paper, table 1)."""
-        spikes = torch.stack([s.flatten(2).sum(-1, dtype=torch.float32) for s in (q, k, v)])
-        return spikes.sum(0), 3 * q[0, 0].numel()
+        """R N D, R the summed rate of q, k, v (paper, table 1)."""
+        return _spikes(q, k, v).sum((0, 3)), 3 * q[0, 0].numel()
 
 
-class SDSA1(nn.Module):
-    """Spike-Driven Self-Attention of the published network (arXiv 2307.01694, section 3.3).
+class SDSA2Op(nn.Module):
+    """``LIF(sum over tokens of q) * v`` (SDSA-2 of arXiv 2404.03663, section 3.3)."""
 
-    ``s = LIF(x)``; ``q, k, v = LIF(BN(conv1x1(s)))``; the operator; ``BN(conv1x1(...))``. The gate neuron on the summed
-    ``k * v`` has its own threshold (published: 0.5). ``attn_lif`` and ``talking_heads`` stand in published checkpoints
-    and take no part in the forward pass.
-    """
+    def forward(self, q: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
+        return gate(q.sum(dim=(3, 4), keepdim=True)) * v
 
-    q_conv: nn.Module
-    k_conv: nn.Module
-    v_conv: nn.Module
-    q_bn: nn.Module
-    k_bn: nn.Module
-    v_bn: nn.Module
-    q_lif: nn.Module
-    k_lif: nn.Module
-    v_lif: nn.Module
+    def operations(self, q: Tensor, v: Tensor, *_: object) -> tuple[Tensor, int]:
+        """R N D, R the summed rate of q and v."""
+        return _spikes(q, v).sum((0, 3)), 2 * q[0, 0].numel()
+
+
+class SDSA3Op(nn.Module):
+    """``LIF(scale q (kᵀ v))`` a head, linear in tokens (SDSA-3 of arXiv 2404.03663, section 3.3; scale 1/8)."""
+
+    def __init__(self, num_heads: int, scale: float) -> None:
+        super().__init__()
+        self.num_heads, self.scale = num_heads, scale
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
+        heads = [_heads(s, self.num_heads) for s in (q, k, v)]
+        out = heads[2] @ heads[1].transpose(-1, -2) @ heads[0]  # (channels, tokens): the transpose of the formula
+        return gate(out.view(q.shape) * self.scale)
+
+    def operations(self, q: Tensor, k: Tensor, v: Tensor, *_: object) -> tuple[Tensor, int]:
+        """Pairs of k and v spikes at a token in a head, then a row of the product for every q spike."""
+        width = q.shape[2] // self.num_heads
+        at_token = [_heads(s, self.num_heads).sum(-2, dtype=torch.float64) for s in (k, v)]
+        done = (at_token[0] * at_token[1]).sum((-1, -2)) + width * _spikes(q)[0].sum(-1)
+        return done, 2 * width * q[0, 0].numel()
+
+
+class SSAOp(nn.Module):
+    """``LIF(scale (q kᵀ) v)`` a head, square in tokens (Spikformer, arXiv 2209.15425; scale 1/8)."""
+
+    def __init__(self, num_heads: int, scale: float) -> None:
+        super().__init__()
+        self.num_heads, self.scale = num_heads, scale
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
+        heads = [_heads(s, self.num_heads) for s in (q, k, v)]
+        out = heads[2] @ (heads[1].transpose(-1, -2) @ heads[0])
+        return gate(out.view(q.shape) * self.scale)
+
+    def operations(self, q: Tensor, k: Tensor, v: Tensor, *_: object) -> tuple[Tensor, int]:
+        """Pairs of q and k spikes in a channel, then a column of the attention map for every v spike."""
+        per_channel, tokens = _spikes(q, k, v), q.shape[3] * q.shape[4]
+        done = (per_channel[0] * per_channel[1]).sum(-1) + tokens * per_channel[2].sum(-1)
+        return done, 2 * tokens * q[0, 0].numel()
+
+
+class QKTAOp(nn.Module):
+    """``LIF(sum over a head's channels of q) * k``: masks tokens (Q-K token attention, arXiv 2403.16552, section 3)."""
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+
+    def forward(self, q: Tensor, k: Tensor, gate: nn.Module) -> Tensor:
+        T, B, D, H, W = q.shape
+        heads = (T, B, self.num_heads, D // self.num_heads, H, W)
+        return (gate(q.reshape(heads).sum(3)).unsqueeze(3) * k.reshape(heads)).view(q.shape)
+
+    def operations(self, q: Tensor, k: Tensor, *_: object) -> tuple[Tensor, int]:
+        """R N D, R the summed rate of q and k."""
+        return _spikes(q, k).sum((0, 3)), 2 * q[0, 0].numel()
+
+
+class SoftmaxOp(nn.Module):
+    """``softmax(q kᵀ / sqrt(d)) v`` a head (Vaswani et al. 2017, arXiv 1706.03762, eq. 1)."""
+
+    analog = True
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *_: object) -> Tensor:
+        q, k, v = (_heads(s, self.num_heads).transpose(-1, -2) for s in (q, k, v))
+        attention = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
+        return (attention @ v).transpose(-1, -2)
+
+    def operations(self, q: Tensor, *_: object) -> tuple[Tensor, int]:
+        """Multiply-accumulates, all of them: 2 N² D."""
+        done = 2 * q.shape[3] * q.shape[4] * q[0, 0].numel()
+        return torch.full(q.shape[:2], float(done), device=q.device), done
+
+
+class _Attention(nn.Module):
+    """``streams = LIF(BN(conv1x1(s)))``, one a letter; the operator; ``BN(conv1x1(...))``; ``s = LIF(x)`` or ``x``."""
 
     def __init__(
-        self, dim: int, num_heads: int, neuron: NeuronFactory, event_mode: bool = False, gate_threshold: float = 0.5
+        self, dim: int, neuron: NeuronFactory, op: nn.Module, streams: str, potentials: bool, fires: bool = True
     ) -> None:
         super().__init__()
-        self.shortcut_lif = neuron()
-        for name in "qkv":
-            setattr(self, f"{name}_conv", nn.Conv2d(dim, dim, 1, bias=False))
-            setattr(self, f"{name}_bn", nn.BatchNorm2d(dim))
-            setattr(self, f"{name}_lif", neuron())
-        self.attn_lif = neuron(threshold=gate_threshold)
-        self.talking_heads = nn.Conv1d(num_heads, num_heads, 1, bias=False)
-        self.talking_heads_lif = neuron(threshold=gate_threshold)
+        self.streams = streams
+        self.shortcut_lif = reads(neuron, potentials)
+        for name in streams:
+            self.add_module(f"{name}_conv", nn.Conv2d(dim, dim, 1, bias=False))
+            self.add_module(f"{name}_bn", nn.BatchNorm2d(dim))
+            self.add_module(f"{name}_lif", neuron() if fires else nn.Identity())
+            self.add_module(f"{name}_pool", nn.Identity())
+        self.talking_heads_lif: nn.Module = nn.Identity()
         self.proj_conv = nn.Conv2d(dim, dim, 1)
         self.proj_bn = nn.BatchNorm2d(dim)
-        self.op = SDSA1Op(num_heads, event_mode)
-        self.k_pool, self.v_pool = ((nn.MaxPool2d(3, 1, 1) if event_mode else nn.Identity()) for _ in "kv")
+        self.op = op
 
     def forward(self, x: Tensor) -> Tensor:
         s = self.shortcut_lif(x)
-        q = self.q_lif(conv_bn(s, self.q_conv, self.q_bn))
-        k = over_frames(self.k_lif(conv_bn(s, self.k_conv, self.k_bn)), self.k_pool)
-        v = over_frames(self.v_lif(conv_bn(s, self.v_conv, self.v_bn)), self.v_pool)
-        return conv_bn(self.op(q, k, v, self.talking_heads_lif), self.proj_conv, self.proj_bn)
+        streams = []
+        for name in self.streams:
+            conv, bn, lif, pool = (self.get_submodule(f"{name}_{part}") for part in ("conv", "bn", "lif", "pool"))
+            streams.append(over_frames(lif(conv_bn(s, conv, bn)), pool))
+        out = self.op(*streams, self.talking_heads_lif)
+        return conv_bn(out.reshape(x.shape), self.proj_conv, self.proj_bn)
+
+
+class SDSA1(_Attention):
+    """Spike-Driven Self-Attention of the published network (arXiv 2307.01694, section 3.3).
+
+    The gate neuron on the summed ``k * v`` has its own threshold (published: 0.5). ``event_mode`` pools k and v too, as
+    the published code does. ``attn_lif`` and ``talking_heads`` stand in published checkpoints and do nothing.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        neuron: NeuronFactory,
+        event_mode: bool = False,
+        potentials: bool = True,
+        gate_threshold: float = 0.5,
+    ) -> None:
+        super().__init__(dim, neuron, SDSA1Op(num_heads, event_mode), "qkv", potentials)
+        self.attn_lif = neuron(threshold=gate_threshold)
+        self.talking_heads = nn.Conv1d(num_heads, num_heads, 1, bias=False)
+        self.talking_heads_lif = neuron(threshold=gate_threshold)
+        if event_mode:
+            self.k_pool, self.v_pool = nn.MaxPool2d(3, 1, 1), nn.MaxPool2d(3, 1, 1)
+
+
+class SDSA2(_Attention):
+    """SDSA-2 of Spike-driven Transformer V2 (arXiv 2404.03663, section 3.3): no keys, 1x1 convolutions."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        neuron: NeuronFactory,
+        event_mode: bool = False,
+        potentials: bool = True,
+        gate_threshold: float = 0.5,
+    ) -> None:
+        super().__init__(dim, neuron, SDSA2Op(), "qv", potentials)
+        self.talking_heads_lif = neuron(threshold=gate_threshold)
+
+
+class SDSA3(_Attention):
+    """SDSA-3 of Spike-driven Transformer V2 (arXiv 2404.03663, section 3.3), with 1x1 for its RepConv projections."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        neuron: NeuronFactory,
+        event_mode: bool = False,
+        potentials: bool = True,
+        gate_threshold: float = 0.5,
+        scale: float = 0.125,
+    ) -> None:
+        super().__init__(dim, neuron, SDSA3Op(num_heads, scale), "qkv", potentials)
+        self.talking_heads_lif = neuron(threshold=gate_threshold)
+
+
+class SSA(_Attention):
+    """Spiking Self-Attention of Spikformer (arXiv 2209.15425, section 3.2): no softmax, square in tokens."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        neuron: NeuronFactory,
+        event_mode: bool = False,
+        potentials: bool = True,
+        gate_threshold: float = 0.5,
+        scale: float = 0.125,
+    ) -> None:
+        super().__init__(dim, neuron, SSAOp(num_heads, scale), "qkv", potentials)
+        self.talking_heads_lif = neuron(threshold=gate_threshold)
+
+
+class QKTA(_Attention):
+    """Q-K token attention of QKFormer (arXiv 2403.16552, section 3): no values, linear in tokens."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        neuron: NeuronFactory,
+        event_mode: bool = False,
+        potentials: bool = True,
+        gate_threshold: float = 0.5,
+    ) -> None:
+        super().__init__(dim, neuron, QKTAOp(num_heads), "qk", potentials)
+        self.talking_heads_lif = neuron(threshold=gate_threshold)
+
+
+class Softmax(_Attention):
+    """The attention of networks without spikes, on real q, k, v (arXiv 1706.03762): the energy baseline.
+
+    With ``neuron=relu`` the whole network has no spikes; with a spiking neuron the rest still does.
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, neuron: NeuronFactory, event_mode: bool = False, potentials: bool = True
+    ) -> None:
+        super().__init__(dim, neuron, SoftmaxOp(num_heads), "qkv", potentials, fires=False)
+
+
+class NoAttention(nn.Module):
+    """Nothing is mixed between tokens: what attention adds is 0. The lower bound to compare with."""
+
+    def __init__(self, **_: object) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+
+def _heads(x: Tensor, num_heads: int) -> Tensor:
+    """``(T, B, D, H, W)`` -> ``(T, B, heads, D / heads, H W)``."""
+    return x.reshape(*x.shape[:2], num_heads, x.shape[2] // num_heads, -1)
+
+
+def _spikes(*streams: Tensor) -> Tensor:
+    """Spikes of each stream in every channel ``(streams, T, B, D)``."""
+    return torch.stack([s.flatten(3).sum(-1, dtype=torch.float64) for s in streams])

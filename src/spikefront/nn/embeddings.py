@@ -1,12 +1,21 @@
-"""Spiking patch embeddings: images or event frames -> membrane potentials ``(T, B, D, H, W)``."""
+"""Spiking patch embeddings: images or event frames -> the blocks' stream ``(T, B, D, H, W)``.
+
+``forward``: ``(T, B, C, H, W)``, or ``(1, B, C, H, W)`` with ``timesteps`` for a static image, whose first convolution
+then runs once instead of T times -> ``(T, B, D, H / 2^p, W / 2^p)`` for p pooling stages.
+``residual`` is the shortcut (see ``residuals``); it says whether the stream carries potentials or spikes.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
 from spikefront.errors import UserError
 from spikefront.nn.layers import NeuronFactory, conv_bn, over_frames
 
+ResidualFactory = Callable[[NeuronFactory], Any]
 STAGE = ("proj_conv", "proj_bn", "proj_lif", "maxpool")
 
 
@@ -22,18 +31,16 @@ class SPS(nn.Module):
     """Spiking Patch Splitting: four stages of conv3x3 - BN - LIF - pool, then a convolutional position embedding.
 
     Channels grow D/8, D/4, D/2, D; the output is ``f + BN(conv3x3(LIF(f)))`` with ``f`` the fourth stage before its
-    neuron (arXiv 2307.01694, section 3.2, with the membrane shortcut of eq. 5).
-
-    ``forward``: ``(T, B, C, H, W)``, or ``(1, B, C, H, W)`` with ``timesteps`` for a static image, whose first
-    convolution then runs once instead of T times -> ``(T, B, D, H / 2^p, W / 2^p)`` for p pooling stages.
+    neuron (arXiv 2307.01694, section 3.2, with the membrane shortcut of eq. 5). On a stream of spikes ``f`` is the
+    fourth stage after its neuron and the sum is the shortcut's.
     """
 
-    def __init__(self, in_channels: int, dim: int, pooling: str | int, neuron: NeuronFactory) -> None:
+    def __init__(
+        self, in_channels: int, dim: int, pooling: str | int, neuron: NeuronFactory, residual: ResidualFactory
+    ) -> None:
         super().__init__()
-        if dim % 8:
-            raise UserError(f"model.dim is {dim}: the embedding's stages need it divisible by 8")
         self.pooling = pooling_stages(pooling)
-        channels = (in_channels, dim // 8, dim // 4, dim // 2, dim)
+        channels = (in_channels, *_widths(dim))
         for i, suffix in enumerate(("", "1", "2", "3")):
             stage = (
                 nn.Conv2d(channels[i], channels[i + 1], 3, padding=1, bias=False),
@@ -45,6 +52,7 @@ class SPS(nn.Module):
                 self.add_module(f"{kind}{suffix}", module)
         self.rpe_conv = nn.Conv2d(dim, dim, 3, padding=1, bias=False)
         self.rpe_bn = nn.BatchNorm2d(dim)
+        self.residual = residual(neuron)
         self.rpe_lif = neuron()  # in the published state dict, takes no part in the forward pass
 
     def forward(self, x: Tensor, timesteps: int) -> Tensor:
@@ -56,4 +64,81 @@ class SPS(nn.Module):
             x = over_frames(lif(x), pool)
         conv, bn, lif, pool = (self.get_submodule(f"{kind}3") for kind in STAGE)
         feature = over_frames(conv_bn(x, conv, bn), pool)
-        return feature + conv_bn(lif(feature), self.rpe_conv, self.rpe_bn)
+        spikes = lif(feature)
+        stream = feature if self.residual.potentials else spikes
+        return self.residual(stream, conv_bn(spikes, self.rpe_conv, self.rpe_bn))
+
+
+class SepConv(nn.Module):
+    """``BN(1x1(7x7 depthwise(LIF(BN(1x1(LIF(x)))))))``, twice as wide inside (arXiv 2404.03663, section 3.2).
+
+    The two last convolutions have no neuron between them and are one linear map at inference.
+    """
+
+    def __init__(self, dim: int, neuron: NeuronFactory) -> None:
+        super().__init__()
+        self.lif1, self.lif2 = neuron(), neuron()
+        self.pwconv1 = nn.Conv2d(dim, 2 * dim, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(2 * dim)
+        self.dwconv = nn.Conv2d(2 * dim, 2 * dim, 7, padding=3, groups=2 * dim, bias=False)
+        self.pwconv2 = nn.Conv2d(2 * dim, dim, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.lif2(conv_bn(self.lif1(x), self.pwconv1, self.bn1))
+        return over_frames(hidden, lambda frames: self.bn2(self.pwconv2(self.dwconv(frames))))
+
+
+class ConvBlock(nn.Module):
+    """``x += SepConv(x)``; ``x += BN(3x3(LIF(BN(3x3(LIF(x))))))``, four times as wide inside (arXiv 2404.03663)."""
+
+    def __init__(self, dim: int, neuron: NeuronFactory) -> None:
+        super().__init__()
+        self.Conv = SepConv(dim, neuron)
+        self.lif1, self.lif2 = neuron(), neuron()
+        self.conv1 = nn.Conv2d(dim, 4 * dim, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(4 * dim)
+        self.conv2 = nn.Conv2d(4 * dim, dim, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.Conv(x)
+        hidden = self.lif2(conv_bn(self.lif1(x), self.conv1, self.bn1))
+        return x + conv_bn(hidden, self.conv2, self.bn2)
+
+
+class ConvStem(nn.Module):
+    """The convolutional stages of Spike-driven Transformer V2 (Meta-SpikeFormer, arXiv 2404.03663, section 3.2).
+
+    Four convolutions to D/8, D/4, D/2 and D channels (7x7 first, then ``LIF - 3x3``), strided where ``pooling`` says,
+    with one, one and two ``ConvBlock`` after the first three: no max-pool, membrane shortcuts throughout.
+    """
+
+    def __init__(
+        self, in_channels: int, dim: int, pooling: str | int, neuron: NeuronFactory, residual: ResidualFactory
+    ) -> None:
+        super().__init__()
+        widths, stages = _widths(dim), pooling_stages(pooling)
+        self.downsample, self.lif, self.bn, self.blocks = (nn.ModuleList() for _ in range(4))
+        for i, (width, halves, blocks) in enumerate(zip(widths, stages, (1, 1, 2, 0), strict=True)):
+            kernel, before = (7, in_channels) if i == 0 else (3, widths[i - 1])
+            stride = 2 if halves else 1
+            self.downsample.append(nn.Conv2d(before, width, kernel, stride, kernel // 2))
+            self.lif.append(neuron() if i else nn.Identity())
+            self.bn.append(nn.BatchNorm2d(width))
+            self.blocks.append(nn.Sequential(*(ConvBlock(width, neuron) for _ in range(blocks))))
+        self.out_lif = nn.Identity() if residual(neuron).potentials else neuron()
+
+    def forward(self, x: Tensor, timesteps: int) -> Tensor:
+        for lif, conv, bn, blocks in zip(self.lif, self.downsample, self.bn, self.blocks, strict=True):
+            x = conv_bn(lif(x), conv, bn)
+            if x.shape[0] != timesteps:
+                x = x.expand(timesteps, *x.shape[1:])
+            x = blocks(x)
+        return self.out_lif(x)
+
+
+def _widths(dim: int) -> tuple[int, int, int, int]:
+    if dim % 8:
+        raise UserError(f"model.dim is {dim}: the embedding's stages need it divisible by 8")
+    return dim // 8, dim // 4, dim // 2, dim

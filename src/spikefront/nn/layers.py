@@ -19,3 +19,8 @@ def over_frames(x: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
 def conv_bn(x: Tensor, conv: nn.Module, bn: nn.Module) -> Tensor:
     """``BN(conv(x))`` over ``(T, B, C, H, W)``."""
     return over_frames(x, lambda frames: bn(conv(frames)))
+
+
+def reads(neuron: NeuronFactory, potentials: bool) -> nn.Module:
+    """What a branch reads its stream through: a neuron if that carries potentials, nothing if spikes."""
+    return neuron() if potentials else nn.Identity()

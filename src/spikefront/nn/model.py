@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from spikefront.errors import UserError
 from spikefront.nn.attentions import SDSA1
 from spikefront.nn.embeddings import SPS, pooling_stages
-from spikefront.nn.layers import NeuronFactory, conv_bn
+from spikefront.nn.layers import NeuronFactory, conv_bn, reads
 from spikefront.nn.neurons import LIF
+from spikefront.nn.residuals import MembraneResidual
 
 GROUPS = ("embedding", "attention", "mlp", "head")
 
@@ -24,37 +25,39 @@ ModuleFactory = Callable[..., nn.Module]
 class MLP(nn.Module):
     """``BN(fc2(LIF(BN(fc1(LIF(x))))))`` as 1x1 convolutions (arXiv 2307.01694, eq. 10).
 
-    With ratio 1 the published code adds ``x`` to fc1's output before fc2's neuron and adds fc2's output to that sum.
-    ``forward``: ``x`` -> the new ``x``, both ``(T, B, D, H, W)``; ``drop`` is applied to the branches.
+    With ratio 1, on a stream of potentials, the published code adds ``x`` to fc1's output before fc2's neuron and adds
+    fc2's output to that sum. ``forward``: ``x`` -> the new ``x``, both ``(T, B, D, H, W)``; ``drop`` is applied to the
+    branches.
     """
 
-    def __init__(self, dim: int, hidden: int, neuron: NeuronFactory) -> None:
+    def __init__(self, dim: int, hidden: int, neuron: NeuronFactory, residual: Any) -> None:
         super().__init__()
-        self.fc1_lif = neuron()
+        self.residual = residual
+        self.fc1_lif = reads(neuron, residual.potentials)
         self.fc1_conv = nn.Conv2d(dim, hidden, 1)
         self.fc1_bn = nn.BatchNorm2d(hidden)
         self.fc2_lif = neuron()
         self.fc2_conv = nn.Conv2d(hidden, dim, 1)
         self.fc2_bn = nn.BatchNorm2d(dim)
-        self.inner_residual = hidden == dim
+        self.inner_residual = hidden == dim and residual.potentials
 
     def forward(self, x: Tensor, drop: nn.Module) -> Tensor:
         hidden = conv_bn(self.fc1_lif(x), self.fc1_conv, self.fc1_bn)
         if self.inner_residual:
             x = hidden = x + drop(hidden)
-        return x + drop(conv_bn(self.fc2_lif(hidden), self.fc2_conv, self.fc2_bn))
+        return self.residual(x, drop(conv_bn(self.fc2_lif(hidden), self.fc2_conv, self.fc2_bn)))
 
 
 class Block(nn.Module):
-    """Attention and MLP with residuals on membrane potentials (arXiv 2307.01694, eq. 8-10)."""
+    """Attention and MLP, each with a shortcut (arXiv 2307.01694, eq. 8-10)."""
 
-    def __init__(self, attn: nn.Module, mlp: nn.Module, drop_path: float) -> None:
+    def __init__(self, attn: nn.Module, residual: nn.Module, mlp: nn.Module, drop_path: float) -> None:
         super().__init__()
-        self.attn, self.mlp = attn, mlp
+        self.attn, self.residual, self.mlp = attn, residual, mlp
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mlp(x + self.drop_path(self.attn(x)), self.drop_path)
+        return self.mlp(self.residual(x, self.drop_path(self.attn(x))), self.drop_path)
 
 
 class DropPath(nn.Module):
@@ -79,8 +82,8 @@ class SpikeDrivenTransformer(nn.Module):
         timesteps: T. A static image is shown T times; an event sample must have T frames.
         pooling: which of the embedding's four stages halve the image, as ``"0011"``.
         event_mode: the published pooling inside the attention for event cameras.
-        neuron, attention, embedding: factories; a Hydra config with ``_partial_: true`` is one.
-        neurons: keyword overrides of the neuron per group, ``{"mlp": {"threshold": 0.8}}``.
+        neuron, attention, embedding, residual: factories; a Hydra config with ``_partial_: true`` is one.
+        neurons: keyword overrides of the neuron per group, ``{"mlp": {"threshold": 0.8}}``; None overrides nothing.
         drop_path: stochastic depth of the last block, growing linearly from 0 (published: 0).
 
     Raises:
@@ -103,6 +106,7 @@ class SpikeDrivenTransformer(nn.Module):
         neuron: NeuronFactory = LIF,
         attention: ModuleFactory = SDSA1,
         embedding: ModuleFactory = SPS,
+        residual: ModuleFactory = MembraneResidual,
         neurons: Mapping[str, Mapping[str, Any]] | None = None,
         drop_path: float = 0.0,
     ) -> None:
@@ -110,16 +114,23 @@ class SpikeDrivenTransformer(nn.Module):
         _check(depth, dim, num_heads, timesteps, image_size, pooling, neurons or {})
         self.depth, self.dim, self.timesteps, self.num_classes = depth, dim, timesteps, num_classes
         self.in_channels, self.event_mode = in_channels, event_mode
-        of = {group: partial(neuron, **(neurons or {}).get(group, {})) for group in GROUPS}
-        self.patch_embed = embedding(in_channels=in_channels, dim=dim, pooling=pooling, neuron=of["embedding"])
-        self.block = nn.ModuleList(
-            Block(
-                attention(dim=dim, num_heads=num_heads, neuron=of["attention"], event_mode=event_mode),
-                MLP(dim, int(dim * mlp_ratio), of["mlp"]),
-                drop_path * i / max(depth - 1, 1),
-            )
-            for i in range(depth)
+        settings = {g: {k: v for k, v in (o or {}).items() if v is not None} for g, o in (neurons or {}).items()}
+        of = {group: partial(neuron, **settings.get(group, {})) for group in GROUPS}
+        self.patch_embed = embedding(
+            in_channels=in_channels, dim=dim, pooling=pooling, neuron=of["embedding"], residual=residual
         )
+        self.block = nn.ModuleList()
+        for i in range(depth):
+            after_attention, after_mlp = residual(of["attention"]), residual(of["mlp"])
+            attn = attention(
+                dim=dim,
+                num_heads=num_heads,
+                neuron=of["attention"],
+                event_mode=event_mode,
+                potentials=after_attention.potentials,
+            )
+            mlp = MLP(dim, int(dim * mlp_ratio), of["mlp"], after_mlp)
+            self.block.append(Block(attn, after_attention, mlp, drop_path * i / max(depth - 1, 1)))
         self.head_lif = of["head"]()
         self.head = nn.Linear(dim, num_classes)
         for module in self.modules():

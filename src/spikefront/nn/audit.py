@@ -1,0 +1,117 @@
+"""The claim of spike-driven networks, put to the test: only additions, only where a spike is."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from spikefront.nn.external import SnnTorch, SpikingJelly
+from spikefront.nn.neurons import _Neuron
+
+SYNAPSES = (nn.Conv1d, nn.Conv2d, nn.Linear)
+# What may multiply: a neuron's leak, and BN, which folds into the convolution before it.
+EXEMPT = (_Neuron, SpikingJelly, SnnTorch, nn.BatchNorm2d, *SYNAPSES)
+PRODUCTS = {"mul", "mm", "bmm", "baddbmm", "addmm", "div", "convolution", "exp", "pow", "_softmax"}
+PRODUCTS |= {"_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_attention_math_for_mps"}
+BINARY, INTEGER, REAL, SILENT, IMAGE = "binary", "integer", "real", "silent", "input"
+
+
+@dataclass
+class Audit:
+    """What a network computes with.
+
+    Attributes:
+        inputs: what enters each convolution and linear layer: ``binary`` spikes, ``integer`` or ``real`` values,
+            nothing (``silent``: no proof), or the network's own ``input``, which every published network reads once.
+        multiplications: operations between two values of which neither is binary, as ``where: what``. Masks and sums of
+            binary values are not among them.
+        scales: products with a constant, which fold into the threshold of the neuron that reads them.
+    """
+
+    inputs: dict[str, str] = field(default_factory=dict)
+    multiplications: list[str] = field(default_factory=list)
+    scales: list[str] = field(default_factory=list)
+
+    @property
+    def spike_driven(self) -> bool:
+        """Whether every synapse reads binary spikes and nothing is multiplied elsewhere."""
+        return not self.multiplications and set(self.inputs.values()) <= {BINARY, IMAGE}
+
+    def __str__(self) -> str:
+        width = max(map(len, self.inputs), default=0)
+        lines = [f"{name:<{width}}  {kind}" for name, kind in self.inputs.items()]
+        lines += [f"multiplies: {what}" for what in self.multiplications]
+        lines += [f"scales by a constant: {what}" for what in self.scales]
+        return "\n".join([*lines, "spike-driven" if self.spike_driven else "not spike-driven"])
+
+
+def audit(model: nn.Module, batch: Tensor) -> Audit:
+    """Run ``batch`` through ``model`` and name all that is not a masked addition.
+
+    The answer is about the configuration, not the weights, and a silent network would prove nothing: a copy is driven
+    hard (BN on the batch's statistics, its gain 4 and bias 2), so that every path fires.
+
+    Args:
+        batch: ``(B, C, H, W)`` images or ``(B, T, C, H, W)`` events.
+    """
+    model = copy.deepcopy(model).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.train()
+            nn.init.constant_(module.weight, 4.0)
+            nn.init.constant_(module.bias, 2.0)
+    found, inside = Audit(), [""]
+    names = {module: name for name, module in model.named_modules()}
+    exempt = [0]
+
+    def enter(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        inside.append(names[module])
+        if isinstance(module, SYNAPSES):
+            # the first synapse reads the network's input, on which nothing that fires has worked yet
+            kind = IMAGE if not found.inputs else _kind(args[0])
+            found.inputs[names[module]] = kind
+        exempt[0] += isinstance(module, EXEMPT)
+
+    def leave(module: nn.Module, *_: Any) -> None:
+        inside.pop()
+        exempt[0] -= isinstance(module, EXEMPT)
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        ) -> Any:
+            name = func.overloadpacket.__name__.removesuffix("_")  # type: ignore[attr-defined]
+            if name in PRODUCTS and not exempt[0]:
+                operands = [a for a in args if isinstance(a, Tensor)]
+                factors = [a for a in operands if a.numel() > 1]
+                what = f"{inside[-1] or 'the network'}: {name}"
+                if name in ("mul", "div") and len(factors) < 2:
+                    found.scales.append(what)
+                elif name in ("exp", "pow", "_softmax", "div") or not any(
+                    _kind(a) in (BINARY, SILENT) for a in factors
+                ):
+                    found.multiplications.append(f"{what} of {' and '.join(_kind(a) for a in factors)} values")
+            return func(*args, **(kwargs or {}))
+
+    for module in names:
+        module.register_forward_pre_hook(enter)
+        module.register_forward_hook(leave)
+    with torch.no_grad(), Watch():
+        model(batch)
+    found.multiplications = list(dict.fromkeys(found.multiplications))
+    found.scales = list(dict.fromkeys(found.scales))
+    return found
+
+
+def _kind(x: Tensor) -> str:
+    if not x.any():
+        return SILENT
+    if ((x == 0) | (x == 1)).all():
+        return BINARY
+    return INTEGER if (x == x.round()).all() else REAL

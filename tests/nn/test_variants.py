@@ -1,0 +1,182 @@
+"""Whatever has a config builds, trains a step with every other, and is audited."""
+
+from __future__ import annotations
+
+import itertools
+from functools import cache, partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hydra.utils import instantiate
+
+import spikefront
+from spikefront.config import CONF, compose
+from spikefront.errors import UserError
+from spikefront.nn import LIF, PreSpikeResidual, SpikeDrivenTransformer
+
+
+def options(group: str) -> list[str]:
+    return sorted(str(f.relative_to(CONF / group).with_suffix("")) for f in (CONF / group).rglob("*.yaml"))
+
+
+@cache
+def component(group: str, option: str, surrogate: str = "sigmoid"):
+    if "/" in option:
+        pytest.importorskip(option.split("/")[0])
+    return instantiate(compose([f"{group}={option}", f"surrogate={surrogate}"])[group])
+
+
+def lively(neuron: str, surrogate: str = "sigmoid"):
+    """A neuron with a threshold at which an untrained network fires up to its head and doesn't saturate."""
+    return partial(component("neuron", neuron, surrogate), threshold=1.0 if neuron == "ilif" else 0.3)
+
+
+def tiny(**components) -> SpikeDrivenTransformer:
+    torch.manual_seed(0)
+    return SpikeDrivenTransformer(
+        1, 16, num_heads=2, timesteps=2, in_channels=2, num_classes=3, image_size=8, pooling="0010", **components
+    )
+
+
+def train_a_step(model: SpikeDrivenTransformer, images: torch.Tensor) -> None:
+    """One SGD step; fails unless the loss is finite and changes, and gradients reach the first convolution."""
+    model.train()
+    target = torch.arange(len(images)) // 2
+    loss = F.cross_entropy(model(images), target)
+    loss.backward()
+    for name, p in model.named_parameters():
+        assert p.grad is None or p.grad.isfinite().all(), name
+    first = next(m for m in model.patch_embed.modules() if isinstance(m, torch.nn.Conv2d)).weight
+    assert first.grad.abs().sum() > 0
+    torch.optim.SGD(model.parameters(), lr=1.0).step()
+    after = F.cross_entropy(model(images), target)
+    assert after.isfinite() and after != loss
+
+
+@pytest.mark.parametrize("neuron", options("neuron"))
+@pytest.mark.parametrize("attention", options("attention"))
+def test_every_combination_trains(neuron, attention):
+    images, events = torch.rand(3, 2, 8, 8), (torch.rand(3, 2, 2, 8, 8) < 0.3).float()
+    for embedding, residual in itertools.product(options("embedding"), options("residual")):
+        model = tiny(
+            neuron=lively(neuron),
+            attention=component("attention", attention),
+            embedding=component("embedding", embedding),
+            residual=component("residual", residual),
+            event_mode=embedding == "sps",
+            drop_path=0.1,
+        )
+        train_a_step(model, events if embedding == "sps" else images)
+
+
+@pytest.mark.parametrize("surrogate", options("surrogate"))
+def test_every_surrogate_trains_every_neuron(surrogate):
+    for neuron in options("neuron"):
+        train_a_step(tiny(neuron=lively(neuron, surrogate)), torch.rand(3, 2, 8, 8))
+
+
+def test_reset_modes_and_group_overrides_by_name():
+    model = spikefront.create_model(
+        "sdt_1_16",
+        data="digits",
+        overrides=["neuron.reset=soft", "model.neurons.mlp.threshold=0.5", "model.neurons.embedding.tau=3"],
+        num_heads=2,
+        drop_path=0.1,
+    )
+    neurons = {n: m for n, m in model.named_modules() if isinstance(m, LIF)}
+    assert {m.reset for m in neurons.values()} == {"soft"}
+    assert {n for n, m in neurons.items() if m.threshold == 0.5 and "attn.t" not in n and "attn.a" not in n} == {
+        "block.0.mlp.fc1_lif",
+        "block.0.mlp.fc2_lif",
+    }
+    assert {m.tau for n, m in neurons.items() if n.startswith("patch_embed")} == {3.0}
+    assert model.head_lif.tau == 2.0
+
+
+def test_unknown_neuron_of_a_library_is_named():
+    pytest.importorskip("spikingjelly")
+    with pytest.raises(UserError, match="did you mean 'LIFNode'"):
+        spikefront.nn.SpikingJelly(node="LIFNod")
+
+
+def test_spikingjelly_lif_equals_ours():
+    neuron = pytest.importorskip("spikefront.nn").SpikingJelly
+    pytest.importorskip("spikingjelly")
+    x = torch.randn(5, 3, 4, dtype=torch.float64) * 2
+    ours, theirs = LIF(tau=2.0), neuron(node="LIFNode", tau=2.0, detach_reset=True)
+    gradients = []
+    for lif in (ours, theirs):
+        y = x.clone().requires_grad_()
+        (lif(y) * torch.arange(12.0).view(3, 4)).sum().backward()
+        gradients.append(y.grad)
+    assert torch.equal(ours(x), theirs(x)) and ours(x).any()
+    torch.testing.assert_close(*gradients)
+
+
+def test_integer_neuron_counts():
+    lif = spikefront.nn.ILIF(levels=4, leak=0.25)
+    x = torch.tensor([[-1.0, 0.4, 1.4, 9.0], [0.0, 0.45, 0.45, -3.0]])
+    # leaves -1, 0.4, 0.4 and 5 on the membrane, a quarter of which stays
+    assert lif(x).tolist() == [[0, 0, 1, 4], [0, 1, 1, 0]]
+
+
+def test_adaptive_threshold_slows_a_neuron_down():
+    x = torch.full((40, 1), 2.5)
+    alif, lif = spikefront.nn.ALIF(beta=5.0)(x), LIF()(x)
+    assert alif[0] == lif[0] == 1 and alif[-10:].sum() < lif[-10:].sum()
+
+
+def test_drop_path_drops_whole_samples_and_keeps_the_mean():
+    torch.manual_seed(0)
+    drop = spikefront.nn.model.DropPath(0.25)
+    x = torch.ones(4, 2000, 1, 1, 1)
+    y = drop.train()(x)
+    assert ((y == 0).all(0) | (y == 1 / 0.75).all(0)).all()
+    assert y.mean() == pytest.approx(1, abs=0.05)
+    assert drop.eval()(x) is x
+
+
+class TestAudit:
+    images = torch.rand(2, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def test_published_configuration_only_adds(self):
+        report = spikefront.audit(tiny(), self.images)
+        assert report.spike_driven and not report.multiplications and not report.scales
+        kinds = list(report.inputs.values())
+        assert kinds[0] == "input" and set(kinds[1:]) == {"binary"} and len(kinds) == 12
+
+    @pytest.mark.parametrize("attention", ["sdsa2", "sdsa3", "ssa", "qkta", "none"])
+    def test_other_spiking_attentions_only_add(self, attention):
+        report = spikefront.audit(tiny(attention=component("attention", attention)), self.images)
+        assert report.spike_driven, str(report)
+        assert bool(report.scales) == (attention in ("sdsa3", "ssa"))
+
+    def test_softmax_multiplies(self):
+        report = spikefront.audit(tiny(attention=component("attention", "softmax")), self.images)
+        assert not report.spike_driven
+        assert any("attn.op: bmm of real and real" in m for m in report.multiplications)
+        assert any("softmax" in m for m in report.multiplications)
+        assert report.inputs["block.0.attn.proj_conv"] == "real" and report.inputs["block.0.attn.q_conv"] == "binary"
+
+    def test_sew_makes_integers(self):
+        report = spikefront.audit(tiny(residual=PreSpikeResidual), self.images)
+        assert not report.spike_driven
+        assert report.inputs["block.0.attn.q_conv"] == "integer" and report.inputs["block.0.mlp.fc2_conv"] == "binary"
+
+    def test_integer_neurons_multiply_in_the_mask(self):
+        report = spikefront.audit(tiny(neuron=component("neuron", "ilif")), self.images)
+        assert "integer" in report.inputs.values()
+        assert any("attn.op: mul of integer and integer" in m for m in report.multiplications)
+
+    def test_network_without_spikes(self):
+        model = tiny(neuron=component("neuron", "relu"), attention=component("attention", "softmax"))
+        report = spikefront.audit(model, self.images)
+        assert set(report.inputs.values()) == {"input", "real"}
+        assert "not spike-driven" in str(report)
+
+    def test_leaves_the_model_alone(self):
+        model = tiny().train()
+        before = {k: v.clone() for k, v in model.state_dict().items()}
+        spikefront.audit(model, self.images)
+        assert model.training and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
