@@ -1,83 +1,62 @@
-"""The meter: counts operations from shapes and spikes from forward passes that run anyway."""
+"""The meter: counts operations from shapes, once, and spikes from the forward passes that run anyway."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from spikefront.energy.costs import CostModel, Paper
 from spikefront.energy.report import EnergyReport, LayerCount
+from spikefront.energy.survey import Layer, Survey, survey
 from spikefront.errors import UserError
 
-SYNAPSES = (nn.Conv1d, nn.Conv2d, nn.Linear)
-GROUPS = {
-    "patch_embed": "embedding",
-    "attn.op": "attention operator",
-    "attn": "attention projections",
-    "mlp": "mlp",
-    "head": "head",
-}
-
-
-@dataclass
-class _Tally:
-    """Sums over samples, on the device, of one layer; ``(T,)`` each."""
-
-    kind: str
-    input_shape: tuple[int, ...]
-    static: bool
-    potential: float = 0.0  # sum over samples of operations a timestep
-    spikes: Tensor | None = None
-    elements: float = 0.0  # sum over samples of inputs a timestep
-    additions: Tensor | None = None
-
-    def add(self, spikes: Tensor, elements: float, additions: Tensor, potential: float) -> None:
-        self.spikes = spikes if self.spikes is None else self.spikes + spikes
-        self.additions = additions if self.additions is None else self.additions + additions
-        self.elements += elements
-        self.potential += potential
+COUNTED = ("synapse", "pool", "attention")
+EXACT = 2**24  # whole numbers up to here are exact in float32
 
 
 class EnergyMeter:
-    """Hooks every convolution, linear layer, max-pool and attention operator of a spiking network.
+    """Counts the spikes that enter every convolution, linear layer, max-pool and attention operator of a network.
 
-    Counting happens only inside ``recording()``, in the passes that run there; outside it a hook is one ``if``.
-    A layer's input is *analog* if it is the network's first layer or holds anything but whole numbers, else spikes; an
-    integer spike of value n counts as n additions (arXiv 2407.20708, section 4.2).
+    Which layers there are is found at the first recorded pass (``survey``). From then on a layer costs one reduction
+    of its input a pass; nothing waits for the device. Counting happens only inside ``recording()``. Counts are exact:
+    sums of whole numbers in float32 over one channel of one frame, and in float64 beyond.
+
+    A layer that reads the network's input, or anything but whole numbers, is *analog*; an integer spike of value n
+    counts as n additions (I-LIF, arXiv 2407.20708: n spikes in n virtual timesteps).
 
     Args:
         model: any module whose spiking tensors have the timesteps in front, flattened with the batch or not.
         timesteps: T, by default ``model.timesteps``.
+        per_sample: also keep each sample's additions at each timestep, which early stopping needs.
     """
 
-    def __init__(self, model: nn.Module, timesteps: int | None = None) -> None:
+    def __init__(self, model: nn.Module, timesteps: int | None = None, per_sample: bool = False) -> None:
+        self.model, self.per_sample = model, per_sample
         self.timesteps = int(timesteps if timesteps is not None else model.timesteps)  # type: ignore[arg-type]
-        self._recording = False
-        self._batch = 0
-        self._first = ""
+        self._survey: Survey | None = None
+        self._shape: tuple[int, ...] = ()
+        self._recording = self._inside = False
+        self._stance: Any = None
         self.reset()
-        self._hooks = [model.register_forward_pre_hook(self._enter)]
-        for name, module in model.named_modules():
-            if isinstance(module, SYNAPSES):
-                hook = self._synapse(name)
-            elif isinstance(module, nn.MaxPool2d):
-                hook = self._pool(name)
-            elif hasattr(module, "operations"):
-                hook = self._operator(name)
-            else:
-                continue
-            self._hooks.append(module.register_forward_hook(hook))
+        self._hooks = [model.register_forward_pre_hook(self._enter), model.register_forward_hook(self._leave)]
+
+    @property
+    def notes(self) -> list[str]:
+        """What could not be classified, a line each; empty before the first pass."""
+        return self._survey.notes if self._survey else []
 
     def reset(self) -> None:
         """Forget everything counted."""
-        self._tallies: dict[str, _Tally] = {}
         self.samples = 0
+        self._sums: dict[str, Tensor] = {}
+        self._each: dict[str, list[Tensor]] = {}
+        self._last: tuple[Tensor, Tensor] | None = None
 
     def remove(self) -> None:
         """Take the hooks off the model."""
@@ -94,99 +73,166 @@ class EnergyMeter:
             self.stop()
 
     def start(self) -> None:
-        """Count from here on."""
+        """Count from here on. Compiled networks run eagerly until ``stop``, so that what is counted is what ran."""
         self._recording = True
+        if "torch._dynamo" in sys.modules and self._stance is None:
+            self._stance = torch.compiler.set_stance("force_eager")
+            self._stance.__enter__()
 
     def stop(self) -> None:
         """Stop counting; what was counted stays."""
         self._recording = False
+        if self._stance is not None:
+            self._stance.__exit__(None, None, None)
+            self._stance = None
+
+    def survey(self, example: Tensor) -> Survey:
+        """Find the layers with one sample of ``example``; done at the first recorded pass if not before."""
+        recording, self._recording = self._recording, False
+        try:
+            self._survey, self._shape = survey(self.model, example, self.timesteps), tuple(example.shape[1:])
+        finally:
+            self._recording = recording
+        modules = dict(self.model.named_modules())
+        for name, layer in self._survey.layers.items():
+            if layer.kind in COUNTED:
+                hook = self._operator(name) if layer.kind == "attention" else self._spikes(layer)
+                self._hooks.append(modules[name].register_forward_pre_hook(hook))
+        return self._survey
 
     def _enter(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        if self._recording:
-            self._batch = args[0].shape[0]
-            self.samples += self._batch
-            self._first = ""
-
-    def _count(self, x: Tensor) -> tuple[Tensor, int]:
-        """Spikes a timestep ``(T,)`` summed over the batch, and whether the input was one static frame."""
-        static = x.shape[0] == self._batch and x.numel() // x.shape[0] and self.timesteps > 1 and x.dim() == 4
-        frames = 1 if static else self.timesteps
-        a_frame = x.detach().reshape(frames * self._batch, -1).sum(-1, dtype=torch.float32)  # exact below 2^24 spikes
-        spikes = a_frame.double().view(frames, self._batch).sum(1)
-        return spikes.expand(self.timesteps), static
-
-    def _tally(self, name: str, kind: str, x: Tensor, static: bool) -> _Tally:
-        if name not in self._tallies:
-            shape = tuple(x.shape[1:] if x.dim() == 4 else x.shape[2:])
-            self._tallies[name] = _Tally(kind, shape, static)
-        return self._tallies[name]
-
-    def _synapse(self, name: str) -> Any:
-        def hook(module: Any, args: tuple[Tensor, ...], out: Tensor) -> None:
-            if not self._recording:
-                return
-            x = args[0].detach()
-            spikes, static = self._count(x)
-            frames = self._batch * (1 if static else self.timesteps)
-            potential = out.numel() / frames * prod(module.weight.shape[1:])
-            if name not in self._tallies:
-                analog = self._first in ("", name) or not bool((x == x.round()).all())
-                self._tally(name, "analog" if analog else "spikes", x, bool(static))
-            self._first = self._first or name
-            elements = x.numel() / frames
-            self._tallies[name].add(
-                spikes, elements * self._batch, spikes / elements * potential, potential * self._batch
+        if not self._recording:
+            return
+        if self._survey is None:
+            self.survey(args[0])
+        elif tuple(args[0].shape[1:]) != self._shape:
+            raise UserError(
+                f"the energy meter counted samples of shape {self._shape} and now sees {tuple(args[0].shape[1:])}:"
+                " measure each resolution with a meter of its own"
             )
+        self._inside = True  # a recomputation in the backward pass (activation checkpointing) is outside
+        self.samples += args[0].shape[0]
+
+    def _leave(self, module: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
+        self._inside, self._last = False, None
+
+    def _spikes(self, layer: Layer) -> Any:
+        steps = 1 if layer.static else self.timesteps
+
+        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            if self._inside:
+                self._add(layer.name, self._per_frame(args[0].detach(), layer).view(steps, -1, self._channels(layer)))
 
         return hook
 
-    def _pool(self, name: str) -> Any:
-        def hook(module: nn.MaxPool2d, args: tuple[Tensor, ...], out: Tensor) -> None:
-            if not self._recording:
-                return
-            x = args[0]
-            spikes, static = self._count(x)
-            frames = self._batch * self.timesteps
-            window = module.kernel_size if isinstance(module.kernel_size, tuple) else (module.kernel_size,) * 2
-            potential, elements = out.numel() / frames * prod(window), x.numel() / frames
-            if not bool((x == x.round()).all()):  # membrane potentials: every comparison happens
-                spikes = torch.full_like(spikes, elements * self._batch)
-            tally = self._tally(name, "pool", x, bool(static))
-            tally.add(spikes, elements * self._batch, spikes / elements * potential, potential * self._batch)
+    @staticmethod
+    def _channels(layer: Layer) -> int:
+        return layer.input_shape[-1 if layer.channels_last else 0]
 
-        return hook
+    def _per_frame(self, x: Tensor, layer: Layer) -> Tensor:
+        """Sum over space: ``(frames, channels)``. Query, key and value read the same tensor, which is summed once."""
+        last = self._last
+        if last is not None and last[0].data_ptr() == x.data_ptr() and last[0].shape == x.shape:
+            return last[1]
+        space = range(layer.lead, x.dim() - 1) if layer.channels_last else range(layer.lead + 1, x.dim())
+        sums = x.sum(tuple(space), dtype=torch.float32) if len(space) else x.float()
+        self._last = (x, sums)
+        return sums
 
     def _operator(self, name: str) -> Any:
-        def hook(module: Any, args: tuple[Any, ...], out: Tensor) -> None:
-            if not self._recording:
-                return
-            done, potential = module.operations(*args)
-            additions = done.detach().double().sum(1)
-            tally = self._tally(name, "attention", args[0], False)
-            tally.add(additions, potential * self._batch, additions, potential * self._batch)
+        def hook(module: Any, args: tuple[Any, ...]) -> None:
+            if self._inside:
+                done, _ = module.operations(*(a.detach() if isinstance(a, Tensor) else a for a in args))
+                self._add(name, done.unsqueeze(-1))
 
         return hook
+
+    def _add(self, name: str, counts: Tensor) -> None:
+        """``counts``: ``(T, B, channels)``."""
+        total = counts.sum(1, dtype=torch.float64)
+        if name in self._sums:
+            self._sums[name] += total
+        else:
+            self._sums[name] = total
+        if self.per_sample:
+            self._each.setdefault(name, []).append(counts.sum(2, dtype=torch.float64).cpu())
+
+    def gather(self) -> None:
+        """Sum the counts over all processes of a distributed run; every process then has the whole."""
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return
+        own = (self.samples, {name: sums.cpu() for name, sums in self._sums.items()}, self._survey, self._each)
+        parts: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(parts, own)
+        self.reset()
+        for samples, sums, found, each in parts:
+            self.samples += samples
+            self._survey = self._survey or found
+            for name, counts in sums.items():
+                self._sums[name] = self._sums[name] + counts if name in self._sums else counts
+            for name, batches in each.items():
+                self._each.setdefault(name, []).extend(batches)
 
     def report(self, cost: CostModel | None = None) -> EnergyReport:
         """What was counted since the last reset, a sample.
 
         Raises:
-            UserError: nothing was recorded.
+            UserError: nothing was recorded, or NaN reached a layer.
         """
-        if not self.samples:
+        return EnergyReport(self.counts(), cost or Paper(), self.samples, self.notes)
+
+    def counts(self) -> list[LayerCount]:
+        """The counts alone, a sample. Raises as ``report``."""
+        if not self.samples or self._survey is None:
             raise UserError("no samples were measured: the energy meter saw no forward pass")
-        layers = []
-        for name, t in self._tallies.items():
-            assert t.spikes is not None and t.additions is not None
-            rates = (t.spikes / t.elements).tolist()
-            additions = (t.additions / self.samples).tolist()
-            potential = t.potential / self.samples
-            layers.append(
-                LayerCount(
-                    name, _group(name), t.kind, t.input_shape, potential, tuple(rates), tuple(additions), t.static
-                )
-            )
-        return EnergyReport(layers, cost or Paper(), self.samples)
+        layers = self._survey.layers.values()
+        return [_count(x, self._sums.get(x.name), self.samples, self.timesteps) for x in layers]
+
+    def sample_counts(self) -> list[LayerCount]:
+        """As ``counts``, with spikes and additions of every sample: ``(T, samples)``. Needs ``per_sample``."""
+        each = {n: torch.cat(batches, 1).numpy() for n, batches in self._each.items()}
+        shape = (self.timesteps, self.samples)
+        return [layer.with_spikes(np.broadcast_to(each.get(layer.name, 0.0), shape)) for layer in self.counts()]
+
+
+def _count(layer: Layer, sums: Tensor | None, samples: int, timesteps: int) -> LayerCount:
+    shares = {"dead": 0.0, "saturated": 0.0}
+    if sums is None:  # nothing to count: neurons are updated and unclassified products done at every timestep
+        spikes, whole = np.full(timesteps, layer.inputs or layer.potential), True
+    else:
+        channels = sums.cpu().numpy() / samples
+        if not np.isfinite(channels).all():
+            raise UserError(f"NaN or infinite values reached {layer.name}: are the weights and inputs finite?")
+        total = sums.cpu().numpy()
+        whole = bool((total == np.round(total)).all())
+        spikes = np.broadcast_to(channels.sum(1), (timesteps,)).copy()
+        if layer.kind == "synapse":
+            rates = channels.mean(0) / (layer.inputs / channels.shape[1])
+            shares = {"dead": float((rates == 0).mean()), "saturated": float((rates >= 1).mean())}
+    kind = layer.kind
+    if kind == "synapse":
+        kind = "analog" if layer.first or not whole else "spikes"
+    elif kind == "pool" and not whole:  # membrane potentials: every comparison happens
+        spikes = np.full(timesteps, layer.inputs)
+    if kind != "spikes":
+        shares = {"dead": 0.0, "saturated": 0.0}
+    ceiling = layer.potential if kind == "attention" else layer.inputs or layer.potential
+    return LayerCount(
+        name=layer.name,
+        group=layer.group,
+        kind=kind,
+        input_shape=layer.input_shape,
+        potential=layer.potential,
+        ceiling=ceiling,
+        spikes=spikes,
+        inputs=layer.inputs,
+        outputs=layer.outputs,
+        parameters=layer.parameters,
+        static=layer.static,
+        tokens=layer.tokens,
+        width=layer.width,
+        **shares,
+    )
 
 
 def measure_energy(model: nn.Module, batch: Tensor, cost: CostModel | None = None) -> EnergyReport:
@@ -196,24 +242,24 @@ def measure_energy(model: nn.Module, batch: Tensor, cost: CostModel | None = Non
     convention.
 
     Raises:
-        UserError: an empty batch.
+        UserError: an empty batch, weights or inputs that aren't finite.
     """
     if len(batch) == 0:
         raise UserError("no samples: the batch to measure energy on is empty")
-    training, meter = model.training, EnergyMeter(model)
+    check_finite(model)
+    modes, meter = {m: m.training for m in model.modules()}, EnergyMeter(model)
     try:
         with torch.inference_mode(), meter.recording():
             model.eval()(batch)
     finally:
-        model.train(training)
+        for module, training in modes.items():
+            module.training = training
         meter.remove()
     return meter.report(cost)
 
 
-def _group(name: str) -> str:
-    parts = [p for p in name.split(".") if not p.isdigit() and p != "block"]
-    path = ".".join(parts)
-    for prefix, group in GROUPS.items():
-        if path == prefix or path.startswith(prefix + "."):
-            return group
-    return parts[0] if parts else name
+def check_finite(model: nn.Module) -> None:
+    """Raise UserError for NaN or infinite weights: neurons turn them into silence, which looks cheap."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.detach().sum(dtype=torch.float64))):
+            raise UserError(f"weight {name} holds NaN or infinite values: the network can't be measured")

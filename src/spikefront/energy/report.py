@@ -1,25 +1,32 @@
-"""What a measurement says: a row for every layer, totals, and the energy after each timestep."""
+"""What a measurement says: a row for every layer, totals, baselines, and the energy after each timestep."""
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil, log2
 from typing import Any
+
+import numpy as np
 
 from spikefront.energy.costs import CostModel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerCount:
     """What one layer did, a sample: counts only, no joules.
 
     Attributes:
         kind: ``analog`` reads real or count values (multiply-accumulates), ``spikes`` reads spikes (additions),
-            ``attention`` an attention operator, ``pool`` a max-pool over spikes.
+            ``attention`` an attention operator, ``pool`` a max-pool, ``neuron`` membrane updates, ``unclassified``
+            multiply-accumulates of an unknown module.
         potential: operations one timestep would take if everything fired (FL).
-        rates: firing rate of the input at each timestep.
-        additions: operations done at each timestep, ``rate * potential``.
+        ceiling: how many spikes would enter at one timestep if everything fired.
+        spikes: what entered at each timestep, ``(T,)``, or ``(T, samples)``.
+        inputs, outputs: elements in and out at one timestep.
         static: reads the same image at every timestep.
+        dead, saturated: share of input channels that never fire, and that fire everywhere at every timestep.
+        tokens, width: N and D of an attention operator.
     """
 
     name: str
@@ -27,49 +34,106 @@ class LayerCount:
     kind: str
     input_shape: tuple[int, ...]
     potential: float
-    rates: tuple[float, ...]
-    additions: tuple[float, ...]
+    ceiling: float
+    spikes: np.ndarray
+    inputs: float
+    outputs: float
+    parameters: int = 0
     static: bool = False
+    dead: float = 0.0
+    saturated: float = 0.0
+    tokens: int = 0
+    width: int = 0
 
     @property
     def timesteps(self) -> int:
-        return len(self.rates)
+        return len(self.spikes)
+
+    @property
+    def rates(self) -> np.ndarray:
+        """Firing rate of the input at each timestep; above 1 only where spikes are integers."""
+        return self.spikes / self.ceiling if self.ceiling else np.zeros_like(self.spikes)
 
     @property
     def rate(self) -> float:
-        return sum(self.rates) / len(self.rates)
+        return float(self.rates.mean())
+
+    @property
+    def additions(self) -> np.ndarray:
+        """Operations done at each timestep: ``rate * potential``."""
+        return self.rates * self.potential
+
+    def with_spikes(self, spikes: np.ndarray) -> LayerCount:
+        """The same layer with other counts; those of neurons and of unknown modules don't depend on spikes."""
+        if self.kind in ("neuron", "unclassified"):
+            spikes = np.full(np.shape(spikes), self.ceiling)
+        return replace(self, spikes=spikes)
+
+    def at_rate(self, rate: float) -> LayerCount:
+        if self.kind == "analog":
+            return self
+        return self.with_spikes(np.full(self.spikes.shape, rate * self.ceiling))
 
 
 class EnergyReport:
-    """Counts and a cost model, read as rows, totals and curves. Energies are joules a sample."""
+    """Counts and a cost model, read as rows, totals, baselines and curves. Energies are joules a sample."""
 
-    def __init__(self, layers: list[LayerCount], cost: CostModel, samples: int) -> None:
-        self.layers, self.convention, self.samples = layers, cost.convention, samples
-        self._joules = [cost.joules(layer) for layer in layers]
+    def __init__(self, layers: Sequence[LayerCount], cost: CostModel, samples: int, notes: Sequence[str] = ()) -> None:
+        if cost.rate is not None:
+            layers = [layer.at_rate(cost.rate) for layer in layers]
+        self.layers, self.cost, self.samples, self.notes = list(layers), cost, samples, list(notes)
+        self._joules = [cost.joules(layer) for layer in self.layers]
+        if any(x.kind == "spikes" for x in self.layers) and not self.firing_rate:
+            self.notes.append(
+                "every neuron is silent: the energy is that of a network that computes nothing; lower"
+                " neuron.threshold or check the weights and the input"
+            )
+
+    @property
+    def convention(self) -> str:
+        return self.cost.convention
+
+    @property
+    def timesteps(self) -> int:
+        return self.layers[0].timesteps
 
     @property
     def total_joules(self) -> float:
-        return sum(map(sum, self._joules))
+        return float(sum(j.sum() for j in self._joules))
 
     @property
     def firing_rate(self) -> float:
         """Mean firing rate of what enters the layers that read spikes, weighted by their operations (0-1)."""
         spiking = [x for x in self.layers if x.kind == "spikes"]
         potential = sum(x.potential * x.timesteps for x in spiking)
-        return sum(sum(x.additions) for x in spiking) / potential if potential else 0.0
+        return float(sum(x.additions.sum() for x in spiking) / potential) if potential else 0.0
 
     @property
     def anytime_joules(self) -> list[float]:
         """Energy of stopping after t = 1 … T timesteps."""
-        return list(itertools.accumulate(map(sum, zip(*self._joules, strict=True))))
+        return np.sum(self._joules, axis=0).cumsum().tolist()
 
     @property
     def groups(self) -> dict[str, float]:
         """Joules of each group of layers, in the order they run."""
         totals: dict[str, float] = {}
         for layer, joules in zip(self.layers, self._joules, strict=True):
-            totals[layer.group] = totals.get(layer.group, 0.0) + sum(joules)
+            totals[layer.group] = totals.get(layer.group, 0.0) + float(joules.sum())
         return totals
+
+    @property
+    def dead(self) -> float:
+        """Share of the channels feeding spiking layers that never fired."""
+        return self._channels("dead")
+
+    @property
+    def saturated(self) -> float:
+        """Share of the channels feeding spiking layers that fired everywhere at every timestep."""
+        return self._channels("saturated")
+
+    def _channels(self, what: str) -> float:
+        spiking = [x for x in self.layers if x.kind == "spikes"]
+        return float(np.mean([getattr(x, what) for x in spiking])) if spiking else 0.0
 
     def rows(self) -> list[dict[str, Any]]:
         total = self.total_joules or 1.0
@@ -80,14 +144,78 @@ class EnergyReport:
                 "kind": x.kind,
                 "input_shape": list(x.input_shape),
                 "operations": x.potential,
-                "firing_rate": x.rate,
-                "firing_rate_per_timestep": list(x.rates),
-                "additions": sum(x.additions),
-                "joules": sum(joules),
-                "share": sum(joules) / total,
+                "firing_rate": None if x.kind == "analog" else x.rate,
+                "firing_rate_per_timestep": None if x.kind == "analog" else x.rates.tolist(),
+                "additions": 0.0 if x.kind == "analog" else float(x.additions.sum()),
+                "multiply_accumulates": x.potential * x.timesteps if x.kind in ("analog", "unclassified") else 0.0,
+                "dead": x.dead,
+                "saturated": x.saturated,
+                "joules": float(joules.sum()),
+                "share": float(joules.sum()) / total,
             }
             for x, joules in zip(self.layers, self._joules, strict=True)
+            if x.kind != "neuron" or joules.any()
         ]
+
+    def baseline(self, bits: int | None = None) -> dict[str, Any]:
+        """The same-shape network without spikes, run once, with softmax attention (2 N² D multiply-accumulates).
+
+        Args:
+            bits: width of its activations; None for full precision.
+
+        ``*_ratio``: its energy over the spiking one's; above 1 the spiking network is cheaper.
+        """
+        joules = {"attention operator": 0.0, "rest": 0.0}
+        spiking = dict(joules)
+        for layer, own in zip(self.layers, self._joules, strict=True):
+            where = "attention operator" if layer.kind == "attention" else "rest"
+            operations = 2.0 * layer.tokens**2 * layer.width if layer.kind == "attention" else None
+            joules[where] += self.cost.dense(layer, bits, operations)
+            spiking[where] += float(own.sum())
+        total, ours = sum(joules.values()), sum(spiking.values())
+        operator, our_operator = joules["attention operator"], spiking["attention operator"]
+        return {
+            "bits": bits,
+            "total_joules": total,
+            "attention_operator_joules": operator,
+            "network_ratio": total / ours if ours else None,
+            "attention_operator_ratio": operator / our_operator if our_operator else None,
+        }
+
+    def baselines(self) -> dict[str, Any]:
+        """``ann``: full precision. ``quantised``: activations of ``ceil(log2(T + 1))`` bits (arXiv 2409.08290).
+
+        ``break_even_rate``: the firing rate of all layers below which the spiking network costs less than that one;
+        above 1 if it always does, None if it never does.
+        """
+        ann, quantised = self.baseline(), self.baseline(ceil(log2(self.timesteps + 1)))
+        for baseline in (ann, quantised):
+            baseline["break_even_rate"] = self._break_even(baseline["total_joules"])
+        return {"ann": ann, "quantised": quantised}
+
+    def _break_even(self, target: float) -> float | None:
+        def total(rate: float) -> float:
+            return float(sum(self.cost.joules(x.at_rate(rate)).sum() for x in self.layers))
+
+        silent = total(0.0)
+        return (target - silent) / (total(1.0) - silent) if target > silent else None
+
+    @property
+    def attention(self) -> dict[str, Any] | None:
+        """N, D, T and the operator's summed rate beside its ratio to softmax attention (arXiv 2307.01694, table 1)."""
+        operators = [x for x in self.layers if x.kind == "attention"]
+        if not operators:
+            return None
+        first = operators[0]
+        done = float(np.mean([x.additions.sum() for x in operators]))
+        tokens, width, steps = first.tokens, first.width, first.timesteps
+        return {
+            "tokens": tokens,
+            "width": width,
+            "timesteps": steps,
+            "summed_rate": done / (steps * tokens * width) if tokens * width else 0.0,
+            "ratio": self.baseline()["attention_operator_ratio"],
+        }
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -95,22 +223,18 @@ class EnergyReport:
             "firing_rate": self.firing_rate,
             "convention": self.convention,
             "samples": self.samples,
+            "timesteps": self.timesteps,
             "groups": self.groups,
             "anytime_joules": self.anytime_joules,
+            "dead": self.dead,
+            "saturated": self.saturated,
+            "attention": self.attention,
+            "baseline": self.baselines(),
             "rows": self.rows(),
+            "notes": self.notes,
         }
 
     def to_markdown(self) -> str:
-        lines = [
-            "| layer | kind | input | operations | firing rate | joules | share |",
-            "|---|---|---|--:|--:|--:|--:|",
-        ]
-        for row in self.rows():
-            shape = "x".join(map(str, row["input_shape"]))
-            rate = "" if row["kind"] == "analog" else f"{row['firing_rate']:.4f}"
-            lines.append(
-                f"| {row['name']} | {row['kind']} | {shape} | {row['operations']:.3g} | {rate} | {row['joules']:.3g}"
-                f" | {100 * row['share']:.1f} % |"
-            )
-        lines.append(f"| **total** | {self.convention} | | | {self.firing_rate:.4f} | **{self.total_joules:.4g}** | |")
-        return "\n".join(lines)
+        from spikefront.energy.tables import markdown
+
+        return markdown(self)

@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
 
-from spikefront.energy import CostModel, EnergyMeter, EnergyReport
+from spikefront.energy import CostModel, EnergyMeter, EnergyReport, joules
 
 
 class EnergyCallback(pl.Callback):
@@ -92,11 +92,3 @@ class Progress(TQDMProgressBar):
             print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {figures}", flush=True)
         else:
             super().on_train_epoch_end(trainer, pl_module)
-
-
-def joules(value: float) -> str:
-    """An energy with the SI prefix people read: ``3.90 mJ``."""
-    for unit, scale in (("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6), ("nJ", 1e-9)):
-        if value >= scale:
-            return f"{value / scale:.3g} {unit}"
-    return f"{value / 1e-12:.3g} pJ"

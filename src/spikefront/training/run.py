@@ -19,8 +19,9 @@ from pytorch_lightning.loggers import Logger
 
 from spikefront.api import load_checkpoint, read_checkpoint
 from spikefront.data import build_data
+from spikefront.energy import joules
 from spikefront.errors import UserError
-from spikefront.training.callbacks import EnergyCallback, joules
+from spikefront.training.callbacks import EnergyCallback
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.result import Evaluation, Result
 

@@ -1,0 +1,23 @@
+"""The energy table of one network: python src/energy.py model=sdt_8_512 data=imagenet checkpoint=official.pth.tar"""
+
+import sys
+
+from omegaconf import DictConfig
+
+from spikefront.cli import entry
+
+
+@entry("measure")
+def main(cfg: DictConfig) -> None:
+    from spikefront.energy import render
+    from spikefront.training.measure import measure
+
+    report = measure(cfg)
+    print(render(report, cfg.format))
+    if cfg.format != "table":
+        for note in report.notes:
+            print(f"note: {note}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

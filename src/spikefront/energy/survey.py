@@ -1,0 +1,250 @@
+"""What a network consists of, found once by watching one sample pass through it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from spikefront.errors import UserError
+
+SYNAPSES = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+# Arithmetic that is neither an addition nor a comparison: outside neurons, operators and BN it must not pass unnoticed.
+ARITHMETIC = frozenset(
+    """
+    mul mul_ div div_ addcmul addcdiv prod cumprod exp exp_ log pow sqrt rsqrt reciprocal sigmoid tanh erf sin cos gelu
+    silu softplus _softmax _log_softmax native_layer_norm native_group_norm avg_pool2d _adaptive_avg_pool2d
+    upsample_bilinear2d _scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu
+    """.split()  # noqa: SIM905
+)
+GROUPS = {
+    "patch_embed": "embedding",
+    "attn.op": "attention operator",
+    "attn": "attention projections",
+    "mlp": "mlp",
+    "head": "head",
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One thing that costs energy, as its shapes tell.
+
+    Attributes:
+        kind: ``synapse`` (convolution or linear layer), ``pool``, ``attention`` (has ``operations``), ``neuron``, or
+            ``unclassified``: matrix products that belong to none of these.
+        lead: leading dimensions of its input that are time and batch: 2 for ``(T, B, ...)``, 1 for ``(T*B, ...)``.
+        static: its input has no time: it sees the same at every timestep.
+        channels_last: whether the last dimension of the input is the channel, as in a linear layer.
+        potential, inputs, outputs: synaptic operations if everything fired, input and output elements, a sample and
+            timestep.
+        parameters: weights and biases.
+        first: reads the network's own input.
+    """
+
+    name: str
+    kind: str
+    input_shape: tuple[int, ...]
+    potential: float
+    inputs: float
+    outputs: float
+    parameters: int = 0
+    lead: int = 1
+    static: bool = False
+    channels_last: bool = False
+    first: bool = False
+    tokens: int = 0
+    width: int = 0
+
+    @property
+    def group(self) -> str:
+        path = ".".join(p for p in self.name.split(".") if not p.isdigit() and p != "block")
+        for prefix, group in GROUPS.items():
+            if path == prefix or path.startswith((prefix + ".", prefix + "_")):
+                return group
+        return path.split(".")[0] or self.name
+
+
+@dataclass
+class Survey:
+    """The layers in the order they run, and in ``notes`` what could not be classified, a line each."""
+
+    layers: dict[str, Layer] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+class _Watch(TorchDispatchMode):
+    """Multiply-accumulates and other arithmetic of every module, by the innermost one running."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = [""]
+        self.macs: dict[str, float] = defaultdict(float)
+        self.arithmetic: dict[str, set[str]] = defaultdict(set)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        packet, where = func._overloadpacket, self.stack[-1]
+        if packet in flop_registry:
+            self.macs[where] += flop_registry[packet](*args, **(kwargs or {}), out_val=out) / 2
+        elif packet.__name__ in ARITHMETIC:
+            self.arithmetic[where].add(packet.__name__.strip("_"))
+        return out
+
+
+def survey(model: nn.Module, example: Tensor, timesteps: int) -> Survey:
+    """Pass one sample of ``example`` through ``model`` in evaluation mode and find every layer that costs energy.
+
+    Raises:
+        UserError: a layer whose input has neither ``timesteps * batch`` nor ``batch`` frames.
+    """
+    found, watch = Survey(), _Watch()
+    frames_batch = example[:1].shape[0]
+    spiking: dict[str, Layer] = {}
+    handles = []
+
+    def enter(name: str) -> Any:
+        return lambda module, args: watch.stack.append(name)
+
+    def leave(name: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+            watch.stack.pop()
+            with _paused(watch):
+                layer = _layer(name, module, args, out, timesteps, frames_batch, first=not found.layers)
+            if layer is None:
+                return
+            if layer.kind != "neuron":
+                found.layers[name] = layer
+            elif not any(other.startswith(name + ".") for other in (*spiking, *found.layers)):
+                spiking[name] = found.layers[name] = layer
+
+        return hook
+
+    for name, module in model.named_modules():
+        handles += [module.register_forward_pre_hook(enter(name)), module.register_forward_hook(leave(name))]
+    modes = {module: module.training for module in model.modules()}
+    try:
+        # inference mode hides from a dispatch mode what a composite operation does
+        with torch.inference_mode(False), torch.no_grad(), watch:
+            model.eval()(example[:1].clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in modes.items():
+            module.training = training
+    _report_unclassified(model, found, watch, timesteps)
+    return found
+
+
+@contextmanager
+def _paused(watch: _Watch) -> Iterator[None]:
+    """Look at tensors without the look being counted."""
+    watch.__exit__(None, None, None)
+    try:
+        yield
+    finally:
+        watch.__enter__()
+
+
+def _layer(
+    name: str, module: nn.Module, args: tuple[Any, ...], out: Any, timesteps: int, batch: int, first: bool
+) -> Layer | None:
+    if not args or not isinstance(args[0], Tensor) or not isinstance(out, Tensor):
+        return None
+    x = args[0]
+    if isinstance(module, (*SYNAPSES, *POOLS)):
+        linear = isinstance(module, nn.Linear)
+        lead, static = _time(name, x, timesteps, batch, linear)
+        frames = batch * (1 if static else timesteps)
+        if isinstance(module, SYNAPSES):
+            kind, fan_in = "synapse", prod(module.weight.shape[1:])
+        else:
+            size, spatial = module.kernel_size, x.dim() - 2
+            kind, fan_in = "pool", prod(size) if isinstance(size, tuple) else int(size) ** spatial
+        return Layer(
+            name,
+            kind,
+            tuple(x.shape[lead:]),
+            potential=out.numel() / frames * fan_in,
+            inputs=x.numel() / frames,
+            outputs=out.numel() / frames,
+            parameters=sum(p.numel() for p in module.parameters()),
+            lead=lead,
+            static=static,
+            channels_last=linear,
+            first=first and kind == "synapse",
+        )
+    frames = batch * timesteps
+    if hasattr(module, "operations"):
+        _, potential = cast(Any, module).operations(*args)
+        return Layer(
+            name,
+            "attention",
+            tuple(x.shape[2:]),
+            float(potential),
+            inputs=x.numel() / frames,
+            outputs=out.numel() / frames,
+            tokens=prod(x.shape[3:]),
+            width=x.shape[2],
+        )
+    if _fires(module, x, out):
+        elements = out.numel() / frames
+        return Layer(name, "neuron", tuple(x.shape[2:]), elements, elements, elements)
+    return None
+
+
+def _time(name: str, x: Tensor, timesteps: int, batch: int, linear: bool) -> tuple[int, bool]:
+    """How many leading dimensions are time and batch, and whether there is no time among them."""
+    if linear and x.dim() >= 3 and x.shape[0] == timesteps and x.shape[1] == batch:
+        return 2, False
+    if x.shape[0] == timesteps * batch:
+        return 1, False
+    if x.shape[0] == batch:
+        return 1, True
+    raise UserError(
+        f"the energy meter can't tell time from space in the input of {name or 'the network'}, shape"
+        f" {tuple(x.shape)}: give it (T*B, ...) or (T, B, ...) with T = {timesteps}"
+    )
+
+
+def _fires(module: nn.Module, x: Tensor, out: Tensor) -> bool:
+    """Whether a module behaves as a spiking neuron: same shape out as in, whole numbers, and not what came in."""
+    if x.shape != out.shape or any(isinstance(m, (*SYNAPSES, *POOLS)) for m in module.modules()):
+        return False
+    from spikefront.nn.neurons import _Neuron
+
+    return isinstance(module, _Neuron) or (bool((out == out.round()).all()) and not torch.equal(x, out))
+
+
+def _report_unclassified(model: nn.Module, found: Survey, watch: _Watch, timesteps: int) -> None:
+    modules = dict(model.named_modules())
+    known = [n for n, layer in found.layers.items() if layer.kind in ("synapse", "attention", "neuron")]
+
+    def inside(name: str, owners: list[str]) -> bool:
+        return any(name == owner or name.startswith(owner + ".") for owner in owners)
+
+    for name, macs in watch.macs.items():
+        if inside(name, known):
+            continue
+        what = f"{name or 'the network'} ({type(modules[name]).__name__})"
+        found.layers[name or "(root)"] = Layer(name or "(root)", "unclassified", (), macs / timesteps, 0.0, 0.0)
+        found.notes.append(
+            f"{what} does {macs:.3g} multiply-accumulates a sample outside any layer the meter knows: counted as such"
+        )
+    for name, operations in watch.arithmetic.items():
+        module = modules[name]
+        if inside(name, known) or isinstance(module, nn.modules.batchnorm._BatchNorm):
+            continue
+        found.notes.append(
+            f"{name or 'the network'} ({type(module).__name__}) does {', '.join(sorted(operations))}, which no"
+            " convention here charges: the total is a lower bound"
+        )

@@ -1,0 +1,195 @@
+"""The energy report for people and for papers: a Rich table, JSON, CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from spikefront.energy.report import EnergyReport
+from spikefront.errors import UserError, near_matches
+
+HEADER = ("layer", "kind", "input", "operations", "rate per timestep", "rate", "additions", "joules", "share")
+BAR = 24
+
+
+def joules(value: float) -> str:
+    """An energy with the SI prefix people read: ``3.90 mJ``."""
+    for unit, scale in (("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6), ("nJ", 1e-9)):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value / 1e-12:.3g} pJ"
+
+
+def count(value: float) -> str:
+    """A number of operations: ``1.85 G``."""
+    for unit, scale in ((" G", 1e9), (" M", 1e6), (" k", 1e3)):
+        if value >= scale:
+            return f"{value / scale:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """A layer's row as text, in ``HEADER``'s order."""
+    rates = row["firing_rate_per_timestep"]
+    return (
+        row["name"],
+        row["kind"],
+        "×".join(map(str, row["input_shape"])),
+        count(row["operations"]),
+        " ".join(f"{r:.2f}".removeprefix("0") for r in rates) if rates else "",
+        f"{row['firing_rate']:.3f}" if rates else "",
+        count(row["additions"]) if row["additions"] else "",
+        joules(row["joules"]),
+        f"{100 * row['share']:.1f} %",
+    )
+
+
+def summary(report: EnergyReport) -> list[tuple[str, str]]:
+    """Totals, subtotals and baselines as label and text."""
+    lines = [(name, f"{joules(j)}  {100 * j / (report.total_joules or 1):.1f} %") for name, j in report.groups.items()]
+    lines.append(("total", f"{joules(report.total_joules)} a sample, firing rate {report.firing_rate:.4f}"))
+    if len(report.anytime_joules) > 1:
+        steps = ", ".join(f"t={t} {joules(j)}" for t, j in enumerate(report.anytime_joules, 1))
+        lines.append(("stopping early", steps))
+    for name, baseline in report.baselines().items():
+        what = "same-shape ANN" if name == "ann" else f"same at {baseline['bits']} bits"
+        even = baseline["break_even_rate"]
+        cheaper = (
+            "never" if even is None else "at any firing rate" if even > 1 else f"below a firing rate of {even:.3f}"
+        )
+        lines.append(
+            (
+                what,
+                f"{joules(baseline['total_joules'])}, {_times(baseline['network_ratio'])} ours;"
+                f" its attention operator {joules(baseline['attention_operator_joules'])},"
+                f" {_times(baseline['attention_operator_ratio'])} ours; ours is cheaper {cheaper}",
+            )
+        )
+    if attention := report.attention:
+        lines.append(
+            (
+                "operator",
+                "N = {tokens}, D = {width}, T = {timesteps}, summed rate {summed_rate:.3f}".format(**attention),
+            )
+        )
+    return [*lines, ("convention", report.convention), ("samples", str(report.samples))]
+
+
+def _times(ratio: float | None) -> str:
+    return "–" if ratio is None else f"{ratio:.3g}×"
+
+
+def table(report: EnergyReport, width: int | None = None) -> str:
+    """For a terminal: rows with a bar for each layer's share, subtotals, baselines."""
+    rows = report.rows()
+    largest = max((row["share"] for row in rows), default=1.0) or 1.0
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for i, title in enumerate((*HEADER, "")):
+        grid.add_column(title, justify="left" if i in (0, 1, 2, 9) else "right", no_wrap=True)
+    group = None
+    for row in rows:
+        if group is not None and row["group"].split()[0] != group.split()[0]:
+            grid.add_section()
+        group = row["group"]
+        grid.add_row(*cells(row), "█" * round(BAR * row["share"] / largest), end_section=False)
+    totals = Table(box=None, pad_edge=False, show_header=False)
+    totals.add_column(style="bold", no_wrap=True)
+    totals.add_column()
+    for label, text in summary(report):
+        totals.add_row(label, text)
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=max(width or 0, 150), highlight=False)
+    console.print(grid)
+    console.print()
+    console.print(totals)
+    for note in report.notes:
+        console.print(f"note: {note}")
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
+
+
+def as_json(report: EnergyReport) -> str:
+    return json.dumps(report.to_dict(), indent=2, allow_nan=False)
+
+
+def as_csv(report: EnergyReport) -> str:
+    """One line a layer, plain numbers; rates of the timesteps separated by spaces."""
+    buffer = io.StringIO()
+    rows = report.rows()
+    writer = csv.DictWriter(buffer, fieldnames=[*rows[0], "convention"], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        rates = row["firing_rate_per_timestep"] or []
+        writer.writerow(
+            {
+                **row,
+                "input_shape": "x".join(map(str, row["input_shape"])),
+                "firing_rate_per_timestep": " ".join(f"{r:.6g}" for r in rates),
+                "convention": report.convention,
+            }
+        )
+    return buffer.getvalue().rstrip("\n")
+
+
+def markdown(report: EnergyReport) -> str:
+    lines = [_pipe(HEADER), "|---|---|---|" + "--:|" * 6]
+    lines += [_pipe(cells(row)) for row in report.rows()]
+    lines += ["", "| | |", "|---|---|", *(_pipe(pair) for pair in summary(report))]
+    lines += [f"\n{note}" for note in report.notes]
+    return "\n".join(lines)
+
+
+def _pipe(values: tuple[str, ...]) -> str:
+    return "| " + " | ".join(values) + " |"
+
+
+def latex(report: EnergyReport) -> str:
+    """A ``longtable`` with ``booktabs`` rules, to ``\\input`` into a paper."""
+    lines = [r"% needs \usepackage{booktabs,longtable}", r"\begin{longtable}{lllrrrrrr}", r"\toprule"]
+    lines += [
+        _ampersand(HEADER),
+        r"\midrule",
+        r"\endhead",
+        *(_ampersand(cells(row)) for row in report.rows()),
+        r"\midrule",
+    ]
+    lines += [
+        rf"\textbf{{{_tex(label)}}} & \multicolumn{{8}}{{l}}{{{_tex(text)}}} \\" for label, text in summary(report)
+    ]
+    lines += [rf"\multicolumn{{9}}{{l}}{{{_tex(note)}}} \\" for note in report.notes]
+    return "\n".join([*lines, r"\bottomrule", r"\end{longtable}"])
+
+
+def _ampersand(values: tuple[str, ...]) -> str:
+    return " & ".join(map(_tex, values)) + r" \\"
+
+
+def _tex(text: str) -> str:
+    text = re.sub(r"([&%$#_{}])", r"\\\1", text)
+    return text.replace("×", r"$\times$").replace("µ", r"$\mu$").replace("–", "--").replace("²", "$^2$")
+
+
+FORMATS: dict[str, Callable[[EnergyReport], str]] = {
+    "table": table,
+    "json": as_json,
+    "csv": as_csv,
+    "markdown": markdown,
+    "latex": latex,
+}
+
+
+def render(report: EnergyReport, form: str) -> str:
+    """The report in one of ``FORMATS``.
+
+    Raises:
+        UserError: no such format.
+    """
+    if form not in FORMATS:
+        raise UserError(f"format={form} does not exist; {near_matches(form, FORMATS)}")
+    return FORMATS[form](report)
