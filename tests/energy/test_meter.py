@@ -257,3 +257,26 @@ def test_every_convention_charges_a_neuron_as_it_says():
     layer = next(x for x in ours.layers if x.name == "block.0.mlp.fc1_conv")
     expected = layer.additions.sum() * (1 + 4 + 8) + layer.spikes.sum() * 4 / 32
     assert rows[layer.name]["joules"] == pytest.approx(expected * 1e-12)
+
+
+def test_an_operator_that_multiplies_costs_multiplications():
+    class Softmax(nn.Module):
+        analog = True
+
+        def forward(self, q, k, v, *_):
+            q, k, v = (x.flatten(3).transpose(2, 3) for x in (q, k, v))
+            return torch.softmax(q @ k.mT, -1) @ v
+
+        def operations(self, q, *_):
+            tokens = q.shape[3] * q.shape[4]
+            done = 2 * tokens**2 * q.shape[2]
+            return torch.full(q.shape[:2], float(done)), done
+
+    model = network()
+    op = Softmax()
+    op.forward, inner = lambda *a: inner(*a).transpose(2, 3).reshape(a[0].shape), op.forward
+    model.block[0].attn.op = op
+    report = measure_energy(model, torch.rand(2, 1, 8, 8))
+    row = next(r for r in report.rows() if r["name"] == "block.0.attn.op")
+    assert row["kind"] == "analog" and report.notes == []
+    assert row["joules"] == pytest.approx(4.6e-12 * 4 * 2 * 16**2 * 32)

@@ -212,6 +212,8 @@ def _count(layer: Layer, sums: Tensor | None, samples: int, timesteps: int) -> L
     kind = layer.kind
     if kind == "synapse":
         kind = "analog" if layer.first or not whole else "spikes"
+    elif kind == "attention" and layer.analog:
+        kind = "analog"
     elif kind == "pool" and not whole:  # membrane potentials: every comparison happens
         spikes = np.full(timesteps, layer.inputs)
     if kind != "spikes":

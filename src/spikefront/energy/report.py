@@ -168,8 +168,8 @@ class EnergyReport:
         joules = {"attention operator": 0.0, "rest": 0.0}
         spiking = dict(joules)
         for layer, own in zip(self.layers, self._joules, strict=True):
-            where = "attention operator" if layer.kind == "attention" else "rest"
-            operations = 2.0 * layer.tokens**2 * layer.width if layer.kind == "attention" else None
+            where = "attention operator" if layer.tokens else "rest"
+            operations = 2.0 * layer.tokens**2 * layer.width if layer.tokens else None
             joules[where] += self.cost.dense(layer, bits, operations)
             spiking[where] += float(own.sum())
         total, ours = sum(joules.values()), sum(spiking.values())

@@ -49,6 +49,8 @@ class Layer:
             timestep.
         parameters: weights and biases.
         first: reads the network's own input.
+        analog: an attention operator that multiplies real values (softmax attention).
+        tokens, width: N and D of an attention operator.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Layer:
     static: bool = False
     channels_last: bool = False
     first: bool = False
+    analog: bool = False
     tokens: int = 0
     width: int = 0
 
@@ -193,6 +196,7 @@ def _layer(
             float(potential),
             inputs=x.numel() / frames,
             outputs=out.numel() / frames,
+            analog=bool(getattr(module, "analog", False)),
             tokens=prod(x.shape[3:]),
             width=x.shape[2],
         )
