@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spikefront.energy.costs import CostModel, Paper
 from spikefront.energy.report import EnergyReport, LayerCount
-from spikefront.energy.survey import Layer, Survey, survey
+from spikefront.energy.survey import Layer, Survey, looking, survey
 from spikefront.errors import UserError
 
 COUNTED = ("synapse", "pool", "attention")
@@ -88,11 +88,7 @@ class EnergyMeter:
 
     def survey(self, example: Tensor) -> Survey:
         """Find the layers with one sample of ``example``; done at the first recorded pass if not before."""
-        recording, self._recording = self._recording, False
-        try:
-            self._survey, self._shape = survey(self.model, example, self.timesteps), tuple(example.shape[1:])
-        finally:
-            self._recording = recording
+        self._survey, self._shape = survey(self.model, example, self.timesteps), tuple(example.shape[1:])
         modules = dict(self.model.named_modules())
         for name, layer in self._survey.layers.items():
             if layer.kind in COUNTED:
@@ -101,7 +97,7 @@ class EnergyMeter:
         return self._survey
 
     def _enter(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        if not self._recording:
+        if not self._recording or looking():
             return
         if self._survey is None:
             self.survey(args[0])
@@ -114,13 +110,14 @@ class EnergyMeter:
         self.samples += args[0].shape[0]
 
     def _leave(self, module: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
-        self._inside, self._last = False, None
+        if not looking():
+            self._inside, self._last = False, None
 
     def _spikes(self, layer: Layer) -> Any:
         steps = 1 if layer.static else self.timesteps
 
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            if self._inside:
+            if self._inside and not looking():
                 self._add(layer.name, self._per_frame(args[0].detach(), layer).view(steps, -1, self._channels(layer)))
 
         return hook
@@ -141,7 +138,7 @@ class EnergyMeter:
 
     def _operator(self, name: str) -> Any:
         def hook(module: Any, args: tuple[Any, ...]) -> None:
-            if self._inside:
+            if self._inside and not looking():
                 done, _ = module.operations(*(a.detach() if isinstance(a, Tensor) else a for a in args))
                 self._add(name, done.unsqueeze(-1))
 
@@ -186,7 +183,7 @@ class EnergyMeter:
         if not self.samples or self._survey is None:
             raise UserError("no samples were measured: the energy meter saw no forward pass")
         layers = self._survey.layers.values()
-        return [_count(x, self._sums.get(x.name), self.samples, self.timesteps) for x in layers]
+        return [count(x, self._sums.get(x.name), self.samples, self.timesteps) for x in layers]
 
     def sample_counts(self) -> list[LayerCount]:
         """As ``counts``, with spikes and additions of every sample: ``(T, samples)``. Needs ``per_sample``."""
@@ -195,10 +192,12 @@ class EnergyMeter:
         return [layer.with_spikes(np.broadcast_to(each.get(layer.name, 0.0), shape)) for layer in self.counts()]
 
 
-def _count(layer: Layer, sums: Tensor | None, samples: int, timesteps: int) -> LayerCount:
+def count(layer: Layer, sums: Tensor | None, samples: int, timesteps: int) -> LayerCount:
+    """A layer's counts a sample from ``sums`` ``(T, channels)`` over all; without sums, as if everything fired."""
     shares = {"dead": 0.0, "saturated": 0.0}
-    if sums is None:  # nothing to count: neurons are updated and unclassified products done at every timestep
-        spikes, whole = np.full(timesteps, layer.inputs or layer.potential), True
+    if sums is None:
+        full = layer.potential if layer.kind == "attention" else layer.inputs or layer.potential
+        spikes, whole = np.full(timesteps, full), True
     else:
         channels = sums.cpu().numpy() / samples
         if not np.isfinite(channels).all():

@@ -104,6 +104,14 @@ class _Watch(TorchDispatchMode):
         return out
 
 
+_looking = False
+
+
+def looking() -> bool:
+    """Whether the pass that runs now is a survey's own, which nobody counts."""
+    return _looking
+
+
 def survey(model: nn.Module, example: Tensor, timesteps: int) -> Survey:
     """Pass one sample of ``example`` through ``model`` in evaluation mode and find every layer that costs energy.
 
@@ -135,11 +143,14 @@ def survey(model: nn.Module, example: Tensor, timesteps: int) -> Survey:
     for name, module in model.named_modules():
         handles += [module.register_forward_pre_hook(enter(name)), module.register_forward_hook(leave(name))]
     modes = {module: module.training for module in model.modules()}
+    global _looking
+    _looking = True
     try:
         # inference mode hides from a dispatch mode what a composite operation does
         with torch.inference_mode(False), torch.no_grad(), watch:
             model.eval()(example[:1].clone())
     finally:
+        _looking = False
         for handle in handles:
             handle.remove()
         for module, training in modes.items():

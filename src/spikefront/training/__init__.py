@@ -1,15 +1,19 @@
 """Training: ``train(cfg) -> Result`` is a pure function of its config, and nothing else trains."""
 
 from spikefront.training.callbacks import EnergyCallback, Progress
+from spikefront.training.early_exit import EarlyExit
 from spikefront.training.losses import TET, CrossEntropy
 from spikefront.training.module import SpikingClassifier
+from spikefront.training.penalty import EnergyPenalty
 from spikefront.training.result import Evaluation, Result
 from spikefront.training.run import evaluate, train
 
 __all__ = [
     "TET",
     "CrossEntropy",
+    "EarlyExit",
     "EnergyCallback",
+    "EnergyPenalty",
     "Evaluation",
     "Progress",
     "Result",

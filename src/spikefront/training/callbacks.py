@@ -8,42 +8,58 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
 
-from spikefront.energy import CostModel, EnergyMeter, EnergyReport, joules
+from spikefront.energy import CostModel, EnergyMeter, EnergyReport, LayerCount, joules
+from spikefront.errors import UserError
 
 
 class EnergyCallback(pl.Callback):
-    """Counts spikes in validation and test passes and logs ``<split>/energy_joules`` and ``<split>/firing_rate``.
+    """Counts spikes in the passes that run anyway and logs what they cost.
 
-    ``report`` is the last finished evaluation's; figures are joules a sample under ``cost``'s convention.
+    Every validation and test pass, and one of ``every`` training passes (0: none). Logs, for each split,
+    ``<split>/energy_joules`` a sample under ``cost``'s convention, ``<split>/energy/<group>``, ``<split>/firing_rate``,
+    ``<split>/dead`` and ``<split>/saturated`` (shares of channels). Counts are summed over all processes.
+
+    ``report`` is the last finished evaluation's; with ``per_sample``, ``counts`` are that of each of its samples.
     """
 
-    def __init__(self, cost: CostModel | None = None) -> None:
-        self.cost = cost
-        self.meter: EnergyMeter | None = None
+    def __init__(self, cost: CostModel | None = None, every: int = 10, per_sample: bool = False) -> None:
+        if every < 0:
+            raise UserError(f"callbacks.energy.every is {every}: count one of so many training passes, 0 for none")
+        self.cost, self.every, self.per_sample = cost, every, per_sample
+        self.meters: dict[str, EnergyMeter] = {}
         self.report: EnergyReport | None = None
+        self.counts: list[LayerCount] = []
+        self._said: set[str] = set()
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
-        if self.meter is None:
-            self.meter = EnergyMeter(pl_module.model)
+        if not self.meters:
+            self.meters = {
+                "train": EnergyMeter(pl_module.model),
+                "evaluation": EnergyMeter(pl_module.model, per_sample=self.per_sample),
+            }
 
     def teardown(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
-        if self.meter is not None:
-            self.meter.remove()
-            self.meter = None
+        for meter in self.meters.values():
+            meter.stop()
+            meter.remove()
+        self.meters = {}
 
-    def _start(self, *_: Any) -> None:
-        assert self.meter is not None
-        self.meter.reset()
-        self.meter.start()
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, "exception")
 
-    def _end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, split: str) -> None:
-        assert self.meter is not None
-        self.meter.stop()
-        if not self.meter.samples:
-            return
-        self.report = self.meter.report(self.cost)
-        pl_module.log(f"{split}/energy_joules", self.report.total_joules)
-        pl_module.log(f"{split}/firing_rate", self.report.firing_rate)
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.meters["train"].reset()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if self.every and batch_idx % self.every == 0:
+            self.meters["train"].start()
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        self.meters["train"].stop()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.every:
+            self._log(self.meters["train"], pl_module, "train")
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start()
@@ -52,10 +68,37 @@ class EnergyCallback(pl.Callback):
         self._start()
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._end(trainer, pl_module, "val")
+        self._end(pl_module, "val")
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._end(trainer, pl_module, "test")
+        self._end(pl_module, "test")
+
+    def _start(self) -> None:
+        self.meters["evaluation"].reset()
+        self.meters["evaluation"].start()
+
+    def _end(self, pl_module: pl.LightningModule, split: str) -> None:
+        meter = self.meters["evaluation"]
+        meter.stop()
+        report = self._log(meter, pl_module, split)
+        if report is not None:
+            self.report = report
+            self.counts = meter.sample_counts() if self.per_sample else []
+
+    def _log(self, meter: EnergyMeter, pl_module: pl.LightningModule, split: str) -> EnergyReport | None:
+        meter.gather()
+        if not meter.samples:
+            return None
+        report = meter.report(self.cost)
+        figures = {"energy_joules": report.total_joules, "firing_rate": report.firing_rate}
+        figures |= {"dead": report.dead, "saturated": report.saturated}
+        figures |= {f"energy/{group.replace(' ', '_')}": joules for group, joules in report.groups.items()}
+        pl_module.log_dict({f"{split}/{name}": value for name, value in figures.items()})
+        for note in set(report.notes) - self._said:
+            self._said.add(note)
+            if pl_module.trainer.is_global_zero:
+                print(f"energy: {note}", file=sys.stderr, flush=True)
+        return report
 
 
 def _figures(trainer: pl.Trainer) -> dict[str, str]:

@@ -12,6 +12,8 @@ from timm.scheduler import CosineLRScheduler
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from spikefront.training.penalty import EnergyPenalty
+
 
 class AnytimeAccuracy(Metric):
     """Top-1 accuracy of the running mean of the logits after t = 1 … T timesteps; ``compute`` gives ``(T,)``."""
@@ -39,6 +41,7 @@ class SpikingClassifier(pl.LightningModule):
         optimizer: ``params -> Optimizer`` (a Hydra partial).
         schedule: ``{name: cosine, warmup_epochs, warmup_lr, min_lr}`` or ``{name: constant}``.
         config: the run's whole configuration, stored in every checkpoint.
+        penalty: what energy adds to the loss in training.
     """
 
     def __init__(
@@ -48,9 +51,10 @@ class SpikingClassifier(pl.LightningModule):
         optimizer: Callable[..., torch.optim.Optimizer],
         schedule: Mapping[str, Any],
         config: dict[str, Any],
+        penalty: EnergyPenalty | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.loss = model, loss
+        self.model, self.loss, self.penalty = model, loss, penalty
         self._optimizer, self._schedule = optimizer, schedule
         self.save_hyperparameters({"config": config})
         timesteps: int = model.timesteps  # type: ignore[assignment]
@@ -63,23 +67,28 @@ class SpikingClassifier(pl.LightningModule):
         images, target = batch
         steps = self.model(images, per_step=True)
         loss = self.loss(steps, target)
+        if self.penalty is not None:
+            penalty = self.penalty()
+            self.log("train/energy_penalty", penalty, on_step=False, on_epoch=True, batch_size=len(images))
+            loss = loss + penalty
         self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=len(images))
         if target.dim() == 1:
             accuracy = (steps.mean(0).argmax(-1) == target).float().mean()
             self.log("train/accuracy", accuracy, on_step=False, on_epoch=True, batch_size=len(images))
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
-        self._evaluate(batch, "val")
+    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> dict[str, Tensor]:
+        return self._evaluate(batch, "val")
 
-    def test_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
-        self._evaluate(batch, "test")
+    def test_step(self, batch: tuple[Tensor, Tensor], index: int) -> dict[str, Tensor]:
+        return self._evaluate(batch, "test")
 
-    def _evaluate(self, batch: tuple[Tensor, Tensor], split: str) -> None:
+    def _evaluate(self, batch: tuple[Tensor, Tensor], split: str) -> dict[str, Tensor]:
         images, target = batch
         steps = self.model(images, per_step=True)
         self.accuracy[split].update(steps, target)  # type: ignore[operator]
         self.log(f"{split}/loss", self.loss(steps, target), batch_size=len(images), sync_dist=True)
+        return {"steps": steps, "target": target}
 
     def on_validation_epoch_end(self) -> None:
         self._log_accuracy("val")

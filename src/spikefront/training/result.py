@@ -26,7 +26,10 @@ class Evaluation:
 
 @dataclass
 class Result:
-    """A run's outcome: the test part at the top level, the validation part (what sweeps select on) beside it."""
+    """A run's outcome: the test part at the top level, the validation part (what sweeps select on) beside it.
+
+    ``early_exit``: ``{"confidence", "accuracy", "energy_joules", "timesteps"}`` of stopping each sample by confidence.
+    """
 
     accuracy: float
     energy_joules: float
@@ -40,6 +43,7 @@ class Result:
     validation: Evaluation | None = None
     epochs: int = 0
     checkpoint: str | None = None
+    early_exit: list[dict[str, float]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

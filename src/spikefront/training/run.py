@@ -22,7 +22,9 @@ from spikefront.data import build_data
 from spikefront.energy import joules
 from spikefront.errors import UserError
 from spikefront.training.callbacks import EnergyCallback
+from spikefront.training.early_exit import EarlyExit
 from spikefront.training.module import SpikingClassifier
+from spikefront.training.penalty import PENALTY_KEYS, build_penalty
 from spikefront.training.result import Evaluation, Result
 
 CONFIG = "config.yaml"
@@ -57,7 +59,8 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     OmegaConf.save(OmegaConf.create(config), output / CONFIG)
 
-    module = SpikingClassifier(model, instantiate(cfg.loss), instantiate(cfg.optimizer), cfg.schedule, config)
+    penalty = build_penalty(cfg.loss, model, instantiate(cfg.energy))
+    module = SpikingClassifier(model, _loss(cfg), instantiate(cfg.optimizer), cfg.schedule, config, penalty)
     if cfg.resume is not None:
         read_checkpoint(cfg.resume)  # a clear word on a missing or damaged file, before anything starts
     logger = _logger(cfg)
@@ -123,8 +126,10 @@ def evaluate(cfg: DictConfig) -> Result:
     load_checkpoint(model, cfg.checkpoint)
     data = build_data(run.data, timesteps=run.model.timesteps)
     data.check()
-    module = SpikingClassifier(model, instantiate(run.loss), instantiate(run.optimizer), run.schedule, {})
-    trainer = _trainer(run, None, ())
+    module = SpikingClassifier(model, _loss(run), instantiate(run.optimizer), run.schedule, {})
+    early = EarlyExit.of(cfg.get("confidence"))
+    run.callbacks.energy.per_sample = early is not None
+    trainer = _trainer(run, None, [early] if early else [])
     validation = _evaluate(trainer, module, data, "val")
     tested = _evaluate(trainer, module, data, "test")
     report = _energy(trainer).report
@@ -138,6 +143,7 @@ def evaluate(cfg: DictConfig) -> Result:
         samples=len(cast(Sized, data.test_set)),
         validation=validation,
         checkpoint=str(cfg.checkpoint),
+        early_exit=early.curve(_energy(trainer).counts, instantiate(run.energy)) if early else [],
     )
     Path(cfg.output_dir).mkdir(parents=True, exist_ok=True)
     result.save(cfg.output_dir)
@@ -153,6 +159,11 @@ def summary(result: Result, directory: str) -> str:
     if len(result.anytime) > 1:
         points = (f"t={p['t']} {p['accuracy']:.4f} {joules(p['energy_joules'])}" for p in result.anytime)
         lines.append("stopping early: " + ",  ".join(points))
+    for p in result.early_exit:
+        lines.append(
+            f"stopping at confidence {p['confidence']:g}: accuracy {p['accuracy']:.4f} {joules(p['energy_joules'])}"
+            f" after {p['timesteps']:.2f} timesteps on average"
+        )
     return "\n".join([*lines, f"results in {directory}"])
 
 
@@ -188,6 +199,10 @@ def _trainer(cfg: DictConfig, logger: Logger | None, extra: Sequence[pl.Callback
         enable_progress_bar="progress" in configured,
         enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
     )
+
+
+def _loss(cfg: DictConfig) -> torch.nn.Module:
+    return instantiate({key: value for key, value in cfg.loss.items() if key not in PENALTY_KEYS})
 
 
 def _energy(trainer: pl.Trainer) -> EnergyCallback:

@@ -1,0 +1,176 @@
+"""Energy while training: the callback, the penalty, early stopping, two processes."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from networks import network
+from torch.utils.data import DataLoader, TensorDataset
+
+from spikefront.config import compose
+from spikefront.energy import EnergyMeter, LayerCount, Paper, measure_energy
+from spikefront.errors import UserError
+from spikefront.training import CrossEntropy, EarlyExit, EnergyCallback, EnergyPenalty, SpikingClassifier, train
+
+
+def loader(samples, batch):
+    torch.manual_seed(1)
+    return DataLoader(TensorDataset(torch.rand(samples, 1, 8, 8), torch.arange(samples) % 10), batch)
+
+
+def fit(model, callback, **trainer):
+    module = SpikingClassifier(model, CrossEntropy(), torch.optim.SGD, {"name": "constant"}, {})
+    module._optimizer = lambda parameters: torch.optim.SGD(parameters, lr=0.0)
+    trainer = pl.Trainer(
+        accelerator="cpu", devices=1, max_epochs=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, callbacks=[callback], **trainer,
+    )  # fmt: skip
+    trainer.fit(module, loader(20, 8), loader(13, 5))
+    return trainer
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_callback_logs_what_a_plain_measurement_finds(accumulate):
+    model, callback = network(), EnergyCallback(Paper(), every=1)
+    for module in model.modules():  # frozen statistics: training and evaluation passes then fire alike
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.0
+    metrics = fit(model, callback, accumulate_grad_batches=accumulate).callback_metrics
+    whole = measure_energy(model, torch.cat([x for x, _ in loader(13, 5)]))
+    assert float(metrics["val/energy_joules"]) == pytest.approx(whole.total_joules, rel=1e-6)
+    assert float(metrics["val/firing_rate"]) == pytest.approx(whole.firing_rate, rel=1e-6)
+    assert float(metrics["val/energy/mlp"]) == pytest.approx(whole.groups["mlp"], rel=1e-6)
+    assert callback.report.samples == 13
+    assert {"train/energy_joules", "train/firing_rate", "train/dead", "val/saturated"} <= metrics.keys()
+
+
+def test_callback_counts_one_of_k_training_passes():
+    seen = []
+
+    class Spy(EnergyCallback):
+        def on_train_epoch_end(self, trainer, module):
+            seen.append(self.meters["train"].samples)
+            super().on_train_epoch_end(trainer, module)
+
+    fit(network(), Spy(every=2))
+    assert seen == [8 + 4]  # the first and the third of 8, 8, 4
+    with pytest.raises(UserError, match="every"):
+        EnergyCallback(every=-1)
+
+
+def _count(rank, path, part):
+    dist.init_process_group("gloo", init_method=f"file://{path}/rendezvous", rank=rank, world_size=2)
+    meter = EnergyMeter(network())
+    with torch.inference_mode(), meter.recording():
+        for batch in part[rank]:
+            meter.model(batch)
+    meter.gather()
+    record = {layer.name: layer.spikes.tolist() for layer in meter.counts()}
+    with open(f"{path}/{rank}.json", "w") as file:
+        json.dump({"samples": meter.samples, "layers": record}, file)
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("parts", [((5, 3), (1,)), pytest.param(((4,), ()), marks=pytest.mark.slow)])
+def test_two_processes_sum_their_counts(tmp_path, parts):
+    torch.manual_seed(2)
+    batches = [[torch.rand(n, 1, 8, 8) for n in part] for part in parts]
+    mp.spawn(_count, (str(tmp_path), batches), nprocs=2)
+    everything = torch.cat([b for part in batches for b in part])
+    alone = {x.name: x.spikes.tolist() for x in measure_energy(network(), everything).layers}
+    for rank in range(2):
+        record = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert record["samples"] == len(everything)
+        assert record["layers"].keys() == alone.keys()
+        for name, spikes in record["layers"].items():
+            assert spikes == pytest.approx(alone[name], rel=1e-12), name
+
+
+def test_penalty_is_the_energy_of_the_pass_and_has_its_gradient():
+    model, batch = network().train(), torch.rand(6, 1, 8, 8)
+    penalty, meter = EnergyPenalty(model, Paper(), 1.0), EnergyMeter(model)
+    meter.survey(batch)
+    with meter.recording():
+        model(batch)
+    report = meter.report()
+    assert penalty.energy().item() == pytest.approx(report.total_joules, rel=1e-5)
+    value = penalty()
+    assert 0 < value.item() < 1
+    value.backward()
+    conv = model.block[0].mlp.fc1_conv
+    assert conv.weight.grad is not None and conv.weight.grad.abs().sum() > 0
+    # a step against the gradient saves energy
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.grad is not None:
+                p -= 0.5 * p.grad / (p.grad.norm() + 1e-12)
+    model(batch)
+    assert penalty().item() < value.item()
+
+
+def test_budget():
+    model, batch = network().train(), torch.rand(6, 1, 8, 8)
+    roomy, tight = EnergyPenalty(model, Paper(), 1.0, budget=1.0), EnergyPenalty(model, Paper(), 2.0, budget=1e-8)
+    model(batch)
+    assert roomy().item() == 0
+    assert tight().item() == pytest.approx(2 * (tight.energy().item() / 1e-8 - 1))
+    for wrong in ({"weight": -1.0}, {"weight": 1.0, "budget": 0.0}):
+        with pytest.raises(UserError, match="energy_"):
+            EnergyPenalty(model, Paper(), **wrong)
+
+
+def test_penalty_costs_nothing_in_evaluation():
+    model = network()
+    EnergyPenalty(model, Paper(), 1.0)
+    model(torch.rand(2, 1, 8, 8))
+    assert not any(m._forward_pre_hooks for n, m in model.named_modules() if n)
+
+
+def test_training_with_the_penalty_fires_less(tmp_path):
+    def run(*extra):
+        out = tmp_path / str(len(list(tmp_path.iterdir())))
+        common = [
+            "callbacks=quiet",
+            "logger=none",
+            "trainer=cpu",
+            "trainer.max_epochs=2",
+            "trainer.limit_test_batches=2",
+        ]
+        return train(compose([*common, "model.depth=1", "model.dim=32", f"output_dir={out}", *extra]))
+
+    assert run("loss.energy_weight=20").firing_rate < 0.5 * run().firing_rate
+
+
+def test_early_exit_by_hand():
+    early = EarlyExit([0.6, 0.999])
+    # sample 0 is sure at once and right, sample 1 is sure (and right) only at the second step, sample 2 never
+    steps = torch.tensor([[[5.0, 0.0], [0.0, 0.1], [0.1, 0.0]], [[5.0, 0.0], [0.0, 9.0], [0.0, 0.1]]])
+    early.on_test_epoch_start()
+    early.on_test_batch_end(None, None, {"steps": steps, "target": torch.tensor([0, 1, 1])}, None, 0)
+    spikes = np.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]])
+    layer = LayerCount("x", "mlp", "spikes", (4,), 4.0, 4.0, spikes, 4.0, 4.0)
+    low, high = early.curve([layer], Paper(e_ac=1e-12))
+    assert low["timesteps"] == pytest.approx((1 + 2 + 2) / 3)
+    assert low["energy_joules"] == pytest.approx((1 + 22 + 33) / 3 * 1e-12)
+    assert low["accuracy"] == pytest.approx(2 / 3)
+    assert high["timesteps"] == 2
+    assert high["energy_joules"] == pytest.approx(66 / 3 * 1e-12)
+    with pytest.raises(UserError, match="confidence"):
+        EarlyExit([1.5])
+
+
+def test_sample_counts_add_up_to_the_whole():
+    model = network()
+    meter = EnergyMeter(model, per_sample=True)
+    with torch.inference_mode(), meter.recording():
+        for n in (4, 3):
+            model(torch.rand(n, 1, 8, 8))
+    joules = sum(Paper().joules(layer).sum(0) for layer in meter.sample_counts())
+    assert joules.shape == (7,) and joules.std() > 0
+    assert joules.mean() == pytest.approx(meter.report().total_joules, rel=1e-12)
