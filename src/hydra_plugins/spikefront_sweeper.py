@@ -35,7 +35,7 @@ class SpikefrontSweeper(Sweeper):
                 _ = job.return_value  # raises what the job raised
 
         assert self.config is not None
-        sweep(self.config, arguments, self._loader, launch)
+        sweep(self.config, arguments, self._loader.get_group_options, launch)
 
 
 class LocalProcesses(Launcher):

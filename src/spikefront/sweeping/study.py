@@ -171,7 +171,9 @@ def create(
         except optuna.exceptions.DuplicatedStudyError:
             study, new = optuna.load_study(study_name=search["study"], storage=storage), False
         if new:
-            study.set_metric_names(list(objectives))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names(list(objectives))
             study.set_user_attr(RECORD, made)
     if not new:
         with storage_errors(address):

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.study import Study
 from optuna.trial import TrialState
@@ -33,7 +32,7 @@ PAGE = "front.html"
 def sweep(
     cfg: DictConfig,
     arguments: Sequence[str],
-    loader: ConfigLoader,
+    options: Callable[[str], list[str]],
     launch: Callable[[list[list[str]]], Any],
 ) -> None:
     """Run the search that ``cfg.search`` and the sweeping ``arguments`` describe, or continue it.
@@ -41,13 +40,14 @@ def sweep(
     Args:
         cfg: ``conf/sweep.yaml`` composed without the sweeping arguments, with Hydra's own node.
         arguments: the command line's overrides.
+        options: the options of a config group.
         launch: starts one worker for each list of overrides and waits for all.
 
     Raises:
         UserError: a contradictory search, a study that was made with another, workers that failed.
     """
     console = Console(highlight=False, soft_wrap=True)
-    fixed, space = _space(cfg, arguments, loader)
+    fixed, space = _space(cfg, arguments, options)
     search = _plain(cfg.search)
     objectives = objectives_.parse(search["objectives"])
     budget = _budget(search, space)
@@ -89,7 +89,7 @@ def sweep(
         _conclude(study, console)
 
 
-def _space(cfg: DictConfig, arguments: Sequence[str], loader: ConfigLoader) -> tuple[list[str], Space]:
+def _space(cfg: DictConfig, arguments: Sequence[str], options: Callable[[str], list[str]]) -> tuple[list[str], Space]:
     """The command line's fixed overrides, and the space of YAML and command line together.
 
     What the command line sweeps goes before the YAML's values for the same key; what it fixes leaves the space.
@@ -109,7 +109,7 @@ def _space(cfg: DictConfig, arguments: Sequence[str], loader: ConfigLoader) -> t
             "the search space is empty: choose hparams_search=…, or sweep on the command line, such as"
             " model.timesteps=choice(1,2,4)"
         )
-    space = Space.parse(entries, loader.get_group_options)
+    space = Space.parse(entries, options)
     for p in space:
         _exists(cfg, p.key, p.when is not None)
         if is_group(p.key):

@@ -10,7 +10,7 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from spikefront.sweeping.configuration import Composer, merge
 from spikefront.sweeping.ledger import Lease, LeaseLost, Ledger
 from spikefront.sweeping.reporting import CHECKPOINT, Interrupted, TrialCallback
 from spikefront.sweeping.space import Space
-from spikefront.training.run import train
+from spikefront.training import Result, train
 
 IDLE = 0.5  # seconds between looks when all that is left runs elsewhere
 
@@ -38,12 +38,14 @@ class Worker:
     Args:
         cfg: ``conf/sweep.yaml`` composed.
         overrides: this worker's own Hydra overrides, over the study's.
+        train: what trains a configuration, with these Lightning callbacks.
 
     Raises:
         UserError: no such study, or its storage can't be used.
     """
 
-    def __init__(self, cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
+    def __init__(self, cfg: DictConfig, overrides: Sequence[str] = (), train: Callable[..., Result] = train) -> None:
+        self.train = train
         self.search = cfg.search
         self.study, self.storage = studies.load(self.search)
         self.made = studies.record(self.study)
@@ -122,7 +124,7 @@ class Worker:
         done = output / "trial.json"
         if not done.is_file():  # else a worker died between training and telling
             callback = TrialCallback(output, lambda point: self._report(trial, point), lambda: self._stop(lease))
-            result = train(cfg, [callback])
+            result = self.train(cfg, [callback])
             assert result.validation is not None
             validation = result.validation
             metrics = {
