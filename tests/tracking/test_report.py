@@ -55,10 +55,14 @@ def test_hover_shows_the_configuration_and_a_click_the_command(opened):
     drawn = opened.execute_script(
         "return document.getElementById('front').data.findIndex(t => t.name === 'on the front' && t.customdata)"
     )
-    trace = css(opened, "#front .scatterlayer .trace")[drawn]
-    point = trace.find_elements("css selector", "path.point")[1]
-    ActionChains(opened).move_to_element(point).perform()
-    text = wait(lambda: "".join(e.text for e in css(opened, "#front .hovertext")))
+
+    def hover():  # again while the page is still settling
+        point = css(opened, "#front .scatterlayer .trace")[drawn].find_elements("css selector", "path.point")[1]
+        ActionChains(opened).move_to_element(point).perform()
+        time.sleep(0.1)
+        return "".join(e.text for e in css(opened, "#front .hovertext"))
+
+    text = wait(hover)
     assert "trial" in text and "neuron" in text and "accuracy" in text
     number = int(re.search(r"trial (\d+)", text)[1])
     ActionChains(opened).click().perform()

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from spikefront.sweeping import pareto
 from spikefront.sweeping.space import Space
-from spikefront.sweeping.study import RECORD, record
+from spikefront.sweeping.study import RECORD, SAMPLER, record
 
 STATES = {
     TrialState.COMPLETE: "complete",
@@ -29,9 +29,10 @@ STEADY = ("parameters",)  # objectives that it doesn't
 def records(study: Study, importance: bool = False) -> dict[str, Any]:
     """The study as plain data, JSON-ready.
 
-    Keys: ``study``, ``path``, ``storage``, ``objectives`` (``[{"name", "direction"}]``), ``convention`` of the
-    energies, ``trials``, ``front``, ``hypervolume``, ``hypervolume_over_trials`` (after each finished trial, in their
-    order), ``reference`` (the hypervolume's reference point), ``importance`` (``{objective: {parameter: share}}``).
+    Keys: ``study``, ``path``, ``storage``, ``objectives`` (``[{"name", "direction"}]``), ``data`` (the data set's name,
+    if all trials have the same), ``sampler``, ``convention`` of the energies, ``trials``, ``front``, ``hypervolume``,
+    ``hypervolume_over_trials`` (after each finished trial, in their order), ``reference`` (the hypervolume's reference
+    point), ``importance`` (``{objective: {parameter: share}}``).
 
     A trial: ``number``, ``state`` (complete, pruned, failed, running, infeasible, waiting), ``params``, ``values`` (by
     objective, on the validation part), ``test`` (``accuracy``, ``energy_joules``, ``anytime``), ``anytime`` (``[{"t",
@@ -59,6 +60,8 @@ def records(study: Study, importance: bool = False) -> dict[str, Any]:
         "path": made["path"],
         "storage": made["storage"],
         "objectives": [{"name": n, "direction": d} for n, d in objectives.items()],
+        "data": made["base"].get("data.name"),
+        "sampler": study.user_attrs.get(SAMPLER),
         "convention": next((t.get("convention") for t in complete if t.get("convention")), None),
         "budget": study.user_attrs.get(f"{RECORD}:budget"),
         "trials": trials,

@@ -19,6 +19,7 @@ from spikefront.errors import UserError
 from spikefront.sweeping.space import Space
 
 RECORD = "spikefront"  # the study's user attribute that holds what it was made with
+SAMPLER = "spikefront:sampler"  # what the last command searched with: tpe, random …
 BUDGET = "spikefront:budget"  # how many finished trials the last command asked for
 FREE = ("data.root", "data.num_workers", "data.cache", "trainer.accelerator", "trainer.devices")
 FREE_GROUPS = ("logger", "callbacks", "debug", "output_dir", "resume", "search")
@@ -181,9 +182,14 @@ def create(
         _same(search["study"], found, json.loads(json.dumps(made)))
     with storage_errors(address):
         study.set_user_attr(BUDGET, budget)
+        study.set_user_attr(SAMPLER, _sampler(search))
         if not study.get_trials(deepcopy=False) and search.get("default_first", True):
             study.enqueue_trial(dict(default), user_attrs={"origin": "default configuration"})
     return study, storage, new
+
+
+def _sampler(search: Mapping[str, Any]) -> str:
+    return str(search["sampler"]["_target_"]).rpartition(".")[2].removesuffix("Sampler").lower()
 
 
 def comparable(base: Mapping[str, Any]) -> dict[str, Any]:

@@ -220,7 +220,7 @@ def _progress(study: Study, budget: int, objectives: Mapping[str, str], console:
 
 
 def _conclude(study: Study, console: Console) -> None:
-    found = records(study)
+    found = records(study, importance=True)
     if not found["front"]:
         console.print("no trial has finished yet")
         return

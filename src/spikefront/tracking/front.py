@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
 from rich import box
 from rich.table import Table
 
-UNITS = {"energy": ("energy", "joules a sample"), "latency": ("latency", "seconds a sample")}
+from spikefront.tracking.report import write_report
 
 
 def front_table(records: Mapping[str, Any]) -> Table:
@@ -64,48 +63,8 @@ def si(value: float, unit: str) -> str:
 
 
 def write_front_html(records: Mapping[str, Any], path: str | Path) -> Path:
-    """Write a self-contained page that plots the first two objectives of all finished trials and the front."""
-    names = [o["name"] for o in records["objectives"]]
-    y, x = (names[0], names[1]) if len(names) > 1 else (names[0], None)
-    figure_ = go.Figure()
-    done = [t for t in records["trials"] if t["state"] == "complete"]
-    figure_.add_scatter(
-        x=[t["values"][x] if x else t["number"] for t in done],
-        y=[t["values"][y] for t in done],
-        mode="markers",
-        name="trials",
-        marker={"size": 9, "color": "#9aa5b1"},
-        text=[_hover(t["number"], None, t["params"]) for t in done],
-        hovertemplate="%{text}<br>%{x:.4g}, %{y:.4f}<extra></extra>",
-    )
-    front = sorted(records["front"], key=lambda p: p["values"][x] if x else p["number"])
-    figure_.add_scatter(
-        x=[p["values"][x] if x else p["number"] for p in front],
-        y=[p["values"][y] for p in front],
-        mode="lines+markers",
-        name="front",
-        line={"color": "#c2410c", "shape": "hv"},
-        marker={"size": 10, "symbol": ["circle" if p["final"] else "circle-open" for p in front]},
-        text=[_hover(p["number"], None if p["final"] else p["t"], p["params"]) for p in front],
-        hovertemplate="%{text}<br>%{x:.4g}, %{y:.4f}<extra></extra>",
-    )
-    figure_.update_layout(
-        template="plotly_white",
-        title=f"{records['study']}: {len(done)} trials, {records['convention'] or ''}",
-        xaxis_title=" in ".join(UNITS.get(x, (x,))) if x else "trial",
-        yaxis_title=y,
-        xaxis_type="log" if x in ("energy", "parameters", "latency") else "linear",
-        xaxis_tickformat="~s" if x else None,
-    )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure_.write_html(path, include_plotlyjs=True, full_html=True)
-    return path
-
-
-def _hover(number: int, t: int | None, params: Mapping[str, Any]) -> str:
-    lines = [f"trial {number}" + (f", stopped at t = {t}" if t is not None else "")]
-    return "<br>".join([*lines, *(f"{k} = {_short(v)}" for k, v in params.items())])
+    """Write the study's page, as ``python src/report.py`` does."""
+    return write_report([records], path)
 
 
 def _short(value: Any) -> str:

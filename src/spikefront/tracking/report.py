@@ -40,7 +40,7 @@ TRIAL = (  # what the page shows of a trial
 )
 
 
-def report(cfg: Mapping[str, Any], read_study: Callable[..., list[Records]]) -> None:
+def report(cfg: Mapping[str, Any], read_study: Callable[..., Sequence[Records]]) -> None:
     """What ``python src/report.py`` does with ``conf/report.yaml``: write the page, or serve it under ``watch=true``.
 
     Args:
@@ -128,6 +128,7 @@ def payload(studies: Sequence[Records], published: str = "auto", live: bool = Fa
                 f"studies {studies[0]['study']} and {other['study']} can't share a plot: their objectives are "
                 f"{gain}, {cost} and {', '.join(axes(other))}"
             )
+    studies = [{**s, "trials": [_measured(t, (gain, cost)) for t in s["trials"]]} for s in studies]
     costs = [t["values"][cost] for s in studies for t in _finished(s, gain, cost)]
     reference = max(costs, default=None)
     return {
@@ -222,16 +223,18 @@ def _line(records: Records) -> str:
 
 def _study(records: Records, gain: str, cost: str, reference: float | None) -> dict[str, Any]:
     finished = sorted(_finished(records, gain, cost), key=lambda t: t.get("finished") or "")
+    values = {t["number"]: t["values"] for t in finished}
     by_trial = [[(p["x"], p["y"]) for p in _points(t, gain, cost)] for t in finished]
     front = [
         {
             "number": p["number"],
             "t": p["t"],
             "final": p.get("final", True),
-            "x": p["values"].get(cost),
-            "y": p["values"].get(gain),
+            "x": p["values"].get(cost, values[p["number"]][cost]),
+            "y": p["values"].get(gain, values[p["number"]][gain]),
         }
         for p in records["front"]
+        if p["number"] in values
     ]
     return {
         "name": records["study"],
@@ -239,11 +242,18 @@ def _study(records: Records, gain: str, cost: str, reference: float | None) -> d
         "sampler": records.get("sampler"),
         "convention": records.get("convention"),
         "trials": [{k: t.get(k) for k in TRIAL} for t in records["trials"]],
-        "front": [p for p in front if p["x"] is not None and p["y"] is not None],
+        "front": front,
         "volumes": hypervolumes(by_trial, reference) if reference is not None else [],
         "importance": records.get("importance") or {},
         "seeds": seed_groups(finished, gain, cost),
     }
+
+
+def _measured(trial: Mapping[str, Any], axes: Sequence[str]) -> Mapping[str, Any]:
+    """The trial with the axes among its values, also where the search had another objective."""
+    metrics = trial.get("metrics") or {}
+    added = {name: metrics[name] for name in axes if name in metrics and name not in trial["values"]}
+    return {**trial, "values": {**trial["values"], **added}} if trial["state"] == "complete" and added else trial
 
 
 def _finished(records: Records, gain: str, cost: str) -> list[Mapping[str, Any]]:
