@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from spikefront.nn.layers import NeuronFactory, conv_bn, over_frames, reads
+from spikefront.nn.layers import NeuronFactory, conv_bn, conv_bn_fire, over_frames, reads
 
 
 class SDSA1Op(nn.Module):
@@ -157,7 +157,7 @@ class _Attention(nn.Module):
         streams = []
         for name in self.streams:
             conv, bn, lif, pool = (self.get_submodule(f"{name}_{part}") for part in ("conv", "bn", "lif", "pool"))
-            streams.append(over_frames(lif(conv_bn(s, conv, bn)), pool))
+            streams.append(over_frames(conv_bn_fire(s, conv, bn, lif), pool))
         out = self.op(*streams, self.talking_heads_lif)
         return conv_bn(out.reshape(x.shape), self.proj_conv, self.proj_bn)
 

@@ -13,7 +13,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from spikefront.errors import UserError
-from spikefront.nn.layers import NeuronFactory, conv_bn, over_frames
+from spikefront.nn.kernels import MaxPool
+from spikefront.nn.layers import NeuronFactory, conv_bn, conv_bn_fire, over_frames
 
 ResidualFactory = Callable[[NeuronFactory], Any]
 STAGE = ("proj_conv", "proj_bn", "proj_lif", "maxpool")
@@ -46,7 +47,7 @@ class SPS(nn.Module):
                 nn.Conv2d(channels[i], channels[i + 1], 3, padding=1, bias=False),
                 nn.BatchNorm2d(channels[i + 1]),
                 neuron(),
-                nn.MaxPool2d(3, 2, 1) if self.pooling[i] else nn.Identity(),
+                MaxPool(2) if self.pooling[i] else nn.Identity(),
             )
             for kind, module in zip(STAGE, stage, strict=True):
                 self.add_module(f"{kind}{suffix}", module)
@@ -58,10 +59,7 @@ class SPS(nn.Module):
     def forward(self, x: Tensor, timesteps: int) -> Tensor:
         for suffix in ("", "1", "2"):
             conv, bn, lif, pool = (self.get_submodule(f"{kind}{suffix}") for kind in STAGE)
-            x = conv_bn(x, conv, bn)
-            if x.shape[0] != timesteps:
-                x = x.expand(timesteps, *x.shape[1:])
-            x = over_frames(lif(x), pool)
+            x = over_frames(conv_bn_fire(x, conv, bn, lif, timesteps), pool)
         conv, bn, lif, pool = (self.get_submodule(f"{kind}3") for kind in STAGE)
         feature = over_frames(conv_bn(x, conv, bn), pool)
         spikes = lif(feature)
@@ -85,7 +83,7 @@ class SepConv(nn.Module):
         self.bn2 = nn.BatchNorm2d(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.lif2(conv_bn(self.lif1(x), self.pwconv1, self.bn1))
+        hidden = conv_bn_fire(self.lif1(x), self.pwconv1, self.bn1, self.lif2)
         return over_frames(hidden, lambda frames: self.bn2(self.pwconv2(self.dwconv(frames))))
 
 
@@ -103,7 +101,7 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.Conv(x)
-        hidden = self.lif2(conv_bn(self.lif1(x), self.conv1, self.bn1))
+        hidden = conv_bn_fire(self.lif1(x), self.conv1, self.bn1, self.lif2)
         return x + conv_bn(hidden, self.conv2, self.bn2)
 
 

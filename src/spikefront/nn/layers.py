@@ -13,12 +13,22 @@ NeuronFactory = Callable[..., nn.Module]
 def over_frames(x: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
     """Apply a layer for ``(N, C, H, W)`` to every timestep and sample of ``(T, B, C, H, W)``."""
     y = layer(x.flatten(0, 1))
-    return y.view(*x.shape[:2], *y.shape[1:])
+    return y.unflatten(0, x.shape[:2])
 
 
 def conv_bn(x: Tensor, conv: nn.Module, bn: nn.Module) -> Tensor:
     """``BN(conv(x))`` over ``(T, B, C, H, W)``."""
     return over_frames(x, lambda frames: bn(conv(frames)))
+
+
+def conv_bn_fire(x: Tensor, conv: nn.Module, bn: nn.Module, neuron: nn.Module, timesteps: int | None = None) -> Tensor:
+    """``neuron(BN(conv(x)))``; a single frame is shown to the neuron ``timesteps`` times."""
+    if getattr(neuron, "fuses", False):
+        return neuron(over_frames(x, conv), bn, timesteps)
+    x = conv_bn(x, conv, bn)
+    if timesteps is not None and x.shape[0] != timesteps:
+        x = x.expand(timesteps, *x.shape[1:])
+    return neuron(x)
 
 
 def reads(neuron: NeuronFactory, potentials: bool) -> nn.Module:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from spikefront.errors import UserError
 from spikefront.nn.attentions import SDSA1
 from spikefront.nn.embeddings import SPS, pooling_stages
-from spikefront.nn.layers import NeuronFactory, conv_bn, reads
+from spikefront.nn.kernels import packed_spikes
+from spikefront.nn.layers import NeuronFactory, conv_bn, conv_bn_fire, over_frames, reads
 from spikefront.nn.neurons import LIF
 from spikefront.nn.residuals import MembraneResidual
 
@@ -42,10 +43,13 @@ class MLP(nn.Module):
         self.inner_residual = hidden == dim and residual.potentials
 
     def forward(self, x: Tensor, drop: nn.Module) -> Tensor:
-        hidden = conv_bn(self.fc1_lif(x), self.fc1_conv, self.fc1_bn)
+        spikes = self.fc1_lif(x)
         if self.inner_residual:
-            x = hidden = x + drop(hidden)
-        return self.residual(x, drop(conv_bn(self.fc2_lif(hidden), self.fc2_conv, self.fc2_bn)))
+            x = x + drop(conv_bn(spikes, self.fc1_conv, self.fc1_bn))
+            hidden = self.fc2_lif(x)
+        else:
+            hidden = conv_bn_fire(spikes, self.fc1_conv, self.fc1_bn, self.fc2_lif)
+        return self.residual(x, drop(conv_bn(hidden, self.fc2_conv, self.fc2_bn)))
 
 
 class Block(nn.Module):
@@ -150,10 +154,13 @@ class SpikeDrivenTransformer(nn.Module):
                 f"input of shape {tuple(images.shape)}: this model takes (B, C, H, W) images or"
                 f" (B, {self.timesteps}, C, H, W) event frames"
             )
-        x = self.patch_embed(x, self.timesteps)
-        for block in self.block:
-            x = block(x)
-        logits = self.head(self.head_lif(x.mean(dim=(3, 4))))
+        if x.device.type == "cpu":  # convolutions there are faster on channels-last frames, and so are our kernels
+            x = over_frames(x, lambda frames: frames.contiguous(memory_format=torch.channels_last))
+        with packed_spikes():
+            x = self.patch_embed(x, self.timesteps)
+            for block in self.block:
+                x = block(x)
+            logits = self.head(self.head_lif(x.mean(dim=(3, 4))))
         return logits if per_step else logits.mean(0)
 
 

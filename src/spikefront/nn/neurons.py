@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikefront.errors import UserError
+from spikefront.nn import kernels
+from spikefront.nn.layers import over_frames
 from spikefront.nn.surrogates import Sigmoid, Surrogate
 
 
@@ -126,9 +128,18 @@ class _Neuron(nn.Module):
     def extra_repr(self) -> str:
         return f"threshold={self.threshold}, reset={self.reset}"
 
-    def fire(self, x: Tensor, gain: Tensor | float, leak: float | None) -> Tensor:
-        soft = self.reset == "soft"
-        return IntegrateAndFire.apply(x, gain, leak, self.threshold, soft, self.detach_reset, self.surrogate)
+    def fire(
+        self, x: Tensor, gain: Tensor | float, leak: float | None, norm: nn.Module | None, timesteps: int | None
+    ) -> Tensor:
+        """Spikes of ``norm(x)``, where one frame is shown ``timesteps`` times."""
+        constants = gain, leak, self.threshold, self.reset == "soft", self.detach_reset, self.surrogate
+        if kernels.usable(x) and hasattr(self.surrogate, "kernel") and (norm is None or kernels.normalises(norm)):
+            return kernels.fire(x, *constants, norm, timesteps)
+        if norm is not None:
+            x = over_frames(x, norm)
+        if timesteps is not None and x.shape[0] != timesteps:
+            x = x.expand(timesteps, *x.shape[1:])
+        return IntegrateAndFire.apply(x, *constants)
 
     def after(self, h: Tensor, s: Tensor, threshold: Tensor | float) -> Tensor:
         """The membrane potential left after ``s`` spikes at potential ``h``."""
@@ -139,26 +150,33 @@ class _Neuron(nn.Module):
 class LIF(_Neuron):
     """Leaky integrate-and-fire: ``v += (x - v) / tau`` (arXiv 2307.01694, section 3.1; published tau 2, threshold 1).
 
-    ``forward``: currents ``(T, ...)`` -> spikes 0/1 of the same shape and dtype.
+    ``forward``: currents ``(T, ...)`` -> spikes 0/1 of the same shape and dtype; with ``norm``, of ``norm(x)``, which
+    the fused kernel does in the same pass; with ``timesteps``, a single frame is shown that often.
     """
+
+    fuses = True
 
     def __init__(self, tau: float = 2.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.tau = _at_least_one("neuron.tau", tau)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fire(x, 1 / self.tau, 1 - 1 / self.tau)
+    def forward(self, x: Tensor, norm: nn.Module | None = None, timesteps: int | None = None) -> Tensor:
+        return self.fire(x, 1 / self.tau, 1 - 1 / self.tau, norm, timesteps)
 
 
 class IF(_Neuron):
     """Integrate-and-fire: LIF without the leak, ``v += x`` (Lapicque's neuron; as in arXiv 2102.04159)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fire(x, 1.0, 1.0)
+    fuses = True
+
+    def forward(self, x: Tensor, norm: nn.Module | None = None, timesteps: int | None = None) -> Tensor:
+        return self.fire(x, 1.0, 1.0, norm, timesteps)
 
 
 class PLIF(_Neuron):
     """LIF whose decay ``sigmoid(w)`` is learned, one scalar a layer (arXiv 2007.05785, eq. 8); ``tau`` is its start."""
+
+    fuses = True
 
     def __init__(self, tau: float = 2.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -166,8 +184,8 @@ class PLIF(_Neuron):
             raise UserError(f"neuron.tau is {tau}: PLIF's initial time constant must be above 1 timestep")
         self.w = nn.Parameter(torch.tensor(-math.log(tau - 1)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fire(x, self.w.sigmoid().to(x.dtype), None)
+    def forward(self, x: Tensor, norm: nn.Module | None = None, timesteps: int | None = None) -> Tensor:
+        return self.fire(x, self.w.sigmoid().to(x.dtype), None, norm, timesteps)
 
 
 class ALIF(_Neuron):

@@ -1,7 +1,8 @@
 """Surrogate gradients: the derivative that stands in for the Heaviside step's in the backward pass.
 
 A surrogate is a small stateless object with ``derivative(u)``, where ``u`` is the membrane potential minus the
-threshold, of any shape. The forward pass is always the exact step ``u >= 0``.
+threshold, of any shape. The forward pass is always the exact step ``u >= 0``. ``kernel`` is the same function's number
+and two constants in ``kernels/neuron.cpp``; a surrogate without one runs in plain PyTorch.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Sigmoid:
 
     def __init__(self, alpha: float = 4.0) -> None:
         self.alpha = alpha
+        self.kernel = (0, alpha, 0.0)
 
     def derivative(self, u: Tensor) -> Tensor:
         s = torch.sigmoid(self.alpha * u)
@@ -41,6 +43,7 @@ class ATan:
 
     def __init__(self, alpha: float = 2.0) -> None:
         self.alpha = alpha
+        self.kernel = (1, alpha, 0.0)
 
     def derivative(self, u: Tensor) -> Tensor:
         return self.alpha / 2 / (1 + (math.pi / 2 * self.alpha * u) ** 2)
@@ -51,6 +54,7 @@ class Triangle:
 
     def __init__(self, width: float = 1.0, gamma: float = 1.0) -> None:
         self.width, self.gamma = width, gamma
+        self.kernel = (2, width, gamma)
 
     def derivative(self, u: Tensor) -> Tensor:
         return self.gamma * (1 - u.abs() / self.width).clamp_min(0)
@@ -61,6 +65,7 @@ class FastSigmoid:
 
     def __init__(self, slope: float = 10.0) -> None:
         self.slope = slope
+        self.kernel = (3, slope, 0.0)
 
     def derivative(self, u: Tensor) -> Tensor:
         return 1 / (1 + self.slope * u.abs()) ** 2
@@ -71,6 +76,7 @@ class Rectangle:
 
     def __init__(self, width: float = 1.0) -> None:
         self.width = width
+        self.kernel = (4, width, 0.0)
 
     def derivative(self, u: Tensor) -> Tensor:
         return (u.abs() < self.width / 2).to(u.dtype) / self.width
@@ -78,6 +84,8 @@ class Rectangle:
 
 class StraightThrough:
     """1 everywhere (Bengio et al. 2013, arXiv 1308.3432, section 4): the biased baseline the others improve on."""
+
+    kernel = (5, 0.0, 0.0)
 
     def derivative(self, u: Tensor) -> Tensor:
         return torch.ones_like(u)

@@ -1,0 +1,262 @@
+"""Fused CPU kernels: batch norm and neuron in one pass, max-pooling without 64-bit indices, spikes kept as bits.
+
+Every one has a plain PyTorch twin that runs wherever ``usable`` says no: on another device or dtype, without a
+compiler, under ``torch.compile`` or autocast. Spikes are the same bit for bit given the same currents.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from spikefront.nn.kernels.build import library
+
+SMALLEST_PACKED = 4096  # elements
+
+
+class _Constants(ctypes.Structure):
+    """``Neuron`` in neuron.cpp."""
+
+    _fields_ = [
+        *((name, ctypes.c_float) for name in ("gain", "leak", "threshold")),
+        ("soft", ctypes.c_int32),
+        ("detach", ctypes.c_int32),
+        ("a", ctypes.c_float),
+        ("b", ctypes.c_float),
+    ]
+
+
+def usable(x: Tensor) -> bool:
+    """Whether ``x`` is a plain float32 tensor on the CPU of a machine with compiled kernels."""
+    return (
+        type(x) in (Tensor, nn.Parameter)
+        and x.dtype == torch.float32
+        and x.device.type == "cpu"
+        and x.numel() > 0
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")
+        and library("neuron") is not None
+    )
+
+
+def normalises(bn: nn.Module) -> bool:
+    """Whether ``bn`` is a batch norm that the fused neuron can do in its own pass, or nothing at all."""
+    if type(bn) is nn.Identity:
+        return True
+    hooks = bn._forward_hooks or bn._forward_pre_hooks or bn._backward_hooks
+    return type(bn) is nn.BatchNorm2d and bn.affine and bn.track_running_stats and bn.momentum is not None and not hooks
+
+
+def fire(
+    x: Tensor,
+    gain: Tensor | float,
+    leak: float | None,
+    threshold: float,
+    soft: bool,
+    detach: bool,
+    surrogate: Any,
+    norm: nn.Module | None = None,
+    timesteps: int | None = None,
+) -> Tensor:
+    """``neuron(norm(x))`` in one pass, ``(T, ...)`` or, shown ``timesteps`` times, ``(1, ...)`` -> ``(T, ...)`` spikes.
+
+    ``norm`` acts on the third dimension. Backward recomputes the potentials from ``x``, all that is saved.
+    """
+    if not isinstance(norm, nn.BatchNorm2d):
+        return _Fire.apply(x, gain, None, None, None, timesteps, leak, threshold, soft, detach, surrogate)
+    batch = _statistics(x, norm) if norm.training else None
+    return _Fire.apply(
+        x, gain, norm.weight, norm.bias, batch or _running(norm), timesteps, leak, threshold, soft, detach, surrogate
+    )
+
+
+class _Fire(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        gain: Tensor | float,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        statistics: tuple[Tensor, Tensor, int] | None,
+        timesteps: int | None,
+        leak: float | None,
+        threshold: float,
+        soft: bool,
+        detach: bool,
+        surrogate: Any,
+    ) -> Tensor:
+        x, inner = _dense(x)
+        steps = timesteps or x.shape[0]
+        g = float(gain)
+        kind, a, b = surrogate.kernel
+        constants = _Constants(g, 1 - g if leak is None else leak, threshold, soft, detach, a, b)
+        scale = shift = None
+        if weight is not None and bias is not None and statistics is not None:
+            mean, inverse_std, _ = statistics
+            scale = (weight.double() * inverse_std).float()
+            shift = (bias.double() - mean * weight.double() * inverse_std).float()
+        frame = x.numel() // x.shape[0]
+        spikes = x.new_empty_strided((steps, *x.shape[1:]), (frame, *x.stride()[1:]))
+        shape = (steps, frame if x.shape[0] > 1 else 0, frame, x.shape[2] if scale is not None else 0, inner)
+        _call("neuron_forward", x, spikes, *shape, scale, shift, ctypes.byref(constants))
+        ctx.save_for_backward(x, weight)
+        ctx.kernel = shape, constants, kind, scale, shift, statistics, leak is None and isinstance(gain, Tensor)
+        return spikes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        shape, constants, kind, scale, shift, statistics, learns_gain = ctx.kernel
+        frame, channels, inner = shape[2:]
+        grad_spikes = _like(grads[0], (frame, *x.stride()[1:]))
+        grad = torch.empty_strided(x.shape, x.stride())
+        grad_gain = torch.zeros((), dtype=torch.float64) if learns_gain else None
+        sums = torch.zeros(2, channels, dtype=torch.float64) if channels else None
+        arguments = (x, grad_spikes, grad, grad_gain, sums, *shape, scale, shift, ctypes.byref(constants), kind)
+        _call("neuron_backward", *arguments)
+        grad_weight = grad_bias = None
+        if sums is not None:
+            mean, inverse_std, count = statistics
+            grad_bias, grad_weight = sums[0], inverse_std * (sums[1] - mean * sums[0])
+            a = weight.double() * inverse_std
+            if count:  # the batch's own statistics
+                b = -a * inverse_std * grad_weight / count
+                d = a * (mean * inverse_std * grad_weight - grad_bias) / count
+            else:
+                b = d = torch.zeros_like(a)
+            factors = [f.float() for f in (a, b, d)]
+            _call("channel_combine", grad, x, *factors, x.shape[0], frame, channels, inner)
+            grad_weight, grad_bias = grad_weight.float(), grad_bias.float()
+        if grad_gain is not None:
+            grad_gain = grad_gain.float()
+        return grad, grad_gain, grad_weight, grad_bias, *[None] * 7
+
+
+def _statistics(x: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, int]:
+    """Mean, inverse deviation (double) and count of the batch, whose running estimates are updated as ``norm`` does."""
+    x, inner = _dense(x)
+    channels, frame = x.shape[2], x.numel() // x.shape[0]
+    count = x.numel() // channels
+    if count < 2:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
+    sums = torch.zeros(2, channels, dtype=torch.float64)
+    _call("channel_sums", x, sums, x.shape[0], frame, channels, inner)
+    mean = sums[0] / count
+    variance = (sums[1] / count - mean * mean).clamp_min(0)
+    with torch.no_grad():
+        assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
+        norm.running_var.lerp_((variance * count / (count - 1)).to(norm.running_var.dtype), norm.momentum)
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.add_(1)
+    return mean, (variance + norm.eps).rsqrt(), count
+
+
+def _running(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, int]:
+    assert norm.running_mean is not None and norm.running_var is not None
+    return norm.running_mean.double(), (norm.running_var.double() + norm.eps).rsqrt(), 0
+
+
+class MaxPool(nn.MaxPool2d):
+    """3x3 max-pooling, padding 1; in channels-last memory a winner is remembered in a byte instead of eight."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__(3, stride, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if usable(x) and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+            return _Pool.apply(x, self.stride)
+        return super().forward(x)
+
+
+class _Pool(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, stride: int) -> Tensor:
+        n, c, h, w = x.shape
+        size = (n, c, (h - 1) // stride + 1, (w - 1) // stride + 1)
+        out = torch.empty(size, memory_format=torch.channels_last)
+        which = (
+            torch.empty(size, dtype=torch.uint8, memory_format=torch.channels_last) if ctx.needs_input_grad[0] else None
+        )
+        ctx.shape = n, c, h, w, stride
+        _call("pool_forward", x, out, which, *ctx.shape)
+        ctx.save_for_backward(which)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad = torch.empty(ctx.shape[:4], memory_format=torch.channels_last)
+        grad_out = grads[0].contiguous(memory_format=torch.channels_last)
+        _call("pool_backward", grad_out, ctx.saved_tensors[0], grad, *ctx.shape)
+        return grad, None
+
+
+@contextmanager
+def packed_spikes() -> Iterator[None]:
+    """What autograd saves inside this context is kept as bits where it holds only zeros and ones."""
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or library("neuron") is None:
+        yield
+        return
+    with torch.autograd.graph.saved_tensors_hooks(_pack, _unpack):
+        yield
+
+
+def _pack(x: Tensor) -> Any:
+    if not usable(x) or x.numel() < SMALLEST_PACKED or (x.requires_grad and x.is_leaf) or _inner(x) is None:
+        return x
+    bits = torch.empty((x.numel() + 7) // 8, dtype=torch.uint8)
+    return (bits, x.shape, x.stride()) if _call("pack", x, bits, x.numel()) else x
+
+
+def _unpack(kept: Any) -> Tensor:
+    if isinstance(kept, Tensor):
+        return kept
+    bits, shape, stride = kept
+    x = torch.empty_strided(shape, stride)
+    _call("unpack", bits, x, x.numel())
+    return x
+
+
+def _inner(x: Tensor) -> int | None:
+    """How far apart channels are in memory, those of ``(T, B, C, ...)`` or of frames; None: not dense, time first."""
+    if x.is_contiguous():
+        return x[0, 0, 0].numel() if x.dim() > 2 else 1
+    frames = x.flatten(0, 1) if x.dim() == 5 and x.stride(0) == x.shape[1] * x.stride(1) else x
+    return 1 if frames.dim() == 4 and frames.is_contiguous(memory_format=torch.channels_last) else None
+
+
+def _dense(x: Tensor) -> tuple[Tensor, int]:
+    inner = _inner(x)
+    if inner is None:
+        x = x.contiguous()
+        inner = _inner(x)
+    assert inner is not None
+    return x.detach(), inner
+
+
+def _like(x: Tensor, strides: tuple[int, ...]) -> Tensor:
+    """``x`` with these strides."""
+    return x if x.stride() == strides else torch.empty_strided(x.shape, strides).copy_(x)
+
+
+def _call(name: str, *arguments: Any) -> Any:
+    kernels = library("neuron")
+    assert kernels is not None
+    return getattr(kernels, name)(*map(_c, arguments))
+
+
+def _c(argument: Any) -> Any:
+    if argument is None:
+        return ctypes.c_void_p()
+    if isinstance(argument, Tensor):
+        return ctypes.c_void_p(argument.data_ptr())
+    return ctypes.c_int64(argument) if isinstance(argument, int) else argument

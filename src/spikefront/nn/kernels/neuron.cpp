@@ -1,0 +1,394 @@
+// Spiking neurons, max-pooling and bit-packing on the CPU, float32. Plain C functions, called through ctypes.
+//
+// A sequence is T frames of N elements, dense in memory. With a per-channel affine map (a folded or running batch norm)
+// the current is scale[c] * x + shift[c]; `inner` is the distance between an element and the next channel's: 1 in
+// channels-last memory, H * W otherwise. Everything is one pass over memory; work is split into blocks of elements.
+// Compiled without contraction into fused multiply-adds, so that spikes equal PyTorch's bit for bit.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <omp.h>
+#include <vector>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
+namespace {
+
+struct Shape {
+    int64_t frame, channels, inner, block;
+
+    Shape(int64_t n, int64_t c, int64_t in) : frame(n), channels(c), inner(in) {
+        if (c == 0) block = 1024;                          // no affine map: any run of elements
+        else if (in == 1) block = c * (c >= 512 ? 1 : 512 / c);  // whole rows of channels
+        else block = in;                                   // a channel's plane
+    }
+    int64_t blocks() const { return (frame + block - 1) / block; }
+    bool rows() const { return channels && inner == 1; }
+};
+
+// scale and shift of each element of one block: tiled once for rows of channels, filled a plane otherwise.
+struct Affine {
+    std::vector<float> scale, shift;
+    const float *s, *b;
+    const Shape &shape;
+
+    Affine(const Shape &shape, const float *s, const float *b) : s(s), b(b), shape(shape) {
+        if (!shape.channels) return;
+        scale.resize(shape.block), shift.resize(shape.block);
+        if (shape.rows())
+            for (int64_t i = 0; i < shape.block; i++) scale[i] = s[i % shape.channels], shift[i] = b[i % shape.channels];
+    }
+    void at(int64_t block) {
+        if (!shape.channels || shape.rows()) return;
+        const int64_t c = block % shape.channels;
+        for (int64_t i = 0; i < shape.block; i++) scale[i] = s[c], shift[i] = b[c];
+    }
+    void apply(const float *x, float *out, int64_t n) const {
+        if (!shape.channels) {
+            std::memcpy(out, x, n * sizeof(float));
+            return;
+        }
+        const float *a = scale.data(), *c = shift.data();
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) out[i] = x[i] * a[i] + c[i];
+    }
+};
+
+inline float exponential(float x) {  // Cephes' expf, branch-free; relative error below 2e-7
+    x = x < -87.0f ? -87.0f : (x > 87.0f ? 87.0f : x);
+    const float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
+    const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    const float e = p * r * r + r + 1.0f;
+    const int32_t power = (static_cast<int32_t>(n) + 127) << 23;
+    float two;
+    std::memcpy(&two, &power, sizeof two);
+    return e * two;
+}
+
+// The surrogates of surrogates.py, in the order of their `kernel` numbers; u is the potential minus the threshold.
+template <int KIND> inline float derivative(float u, float a, float b) {
+    const float m = u < 0 ? -u : u;
+    if (KIND == 0) {
+        const float s = 1.0f / (1.0f + exponential(-a * u));
+        return a * s * (1.0f - s);
+    }
+    if (KIND == 1) {
+        const float z = 1.57079633f * a * u;
+        return a / 2 / (1.0f + z * z);
+    }
+    if (KIND == 2) {
+        const float z = 1.0f - m / a;
+        return z > 0 ? b * z : 0.0f;
+    }
+    if (KIND == 3) {
+        const float z = 1.0f + a * m;
+        return 1.0f / (z * z);
+    }
+    if (KIND == 4) return m < a / 2 ? 1.0f / a : 0.0f;
+    return 1.0f;
+}
+
+struct Neuron {
+    float gain, leak, threshold;
+    int32_t soft, detach;
+    float a, b;  // of the surrogate
+};
+
+template <bool SOFT> inline float reset(float h, float threshold) {
+    const float f = h >= threshold ? 1.0f : 0.0f;
+    return SOFT ? h - threshold * f : h * (1.0f - f);
+}
+
+template <bool SOFT>
+void integrate(const float *current, const float *h_before, float *h, const Neuron &p, int64_t n) {
+    if (!h_before) {
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) h[i] = current[i] * p.gain;
+        return;
+    }
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) h[i] = p.leak * reset<SOFT>(h_before[i], p.threshold) + p.gain * current[i];
+}
+
+template <bool SOFT>
+void forward(const float *x, float *spikes, int64_t T, int64_t x_step, const Shape &shape, const float *scale,
+             const float *shift, const Neuron &p) {
+#pragma omp parallel
+    {
+        Affine affine(shape, scale, shift);
+        std::vector<float> current(shape.block), one(shape.block), two(shape.block);
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < shape.blocks(); k++) {
+            const int64_t at = k * shape.block, n = std::min(shape.block, shape.frame - at);
+            float *h = one.data(), *before = nullptr;
+            affine.at(k);
+            for (int64_t t = 0; t < T; t++) {
+                if (t == 0 || x_step) affine.apply(x + t * x_step + at, current.data(), n);
+                integrate<SOFT>(current.data(), before, h, p, n);
+                float *s = spikes + t * shape.frame + at;
+#pragma omp simd
+                for (int64_t i = 0; i < n; i++) s[i] = h[i] >= p.threshold ? 1.0f : 0.0f;
+                before = h;
+                h = h == one.data() ? two.data() : one.data();
+            }
+        }
+    }
+}
+
+// One step back: v, the gradient of the potential after it, becomes that of the potential before; gh is that of h.
+template <bool SOFT, int KIND, bool LAST>
+void step_back(const float *__restrict h, const float *__restrict gs, float *__restrict v, float *__restrict gh,
+               int64_t n, const Neuron &p) {
+    const float threshold = p.threshold, a = p.a, b = p.b, leak = p.leak, attached = p.detach ? 0.0f : 1.0f;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        const float step = derivative<KIND>(h[i] - threshold, a, b);
+        float grad = gs[i] * step;
+        if (!LAST) {
+            const float kept = SOFT ? 1.0f : (h[i] < threshold ? 1.0f : 0.0f);
+            grad = grad + v[i] * (kept - attached * ((SOFT ? threshold : h[i]) * step));
+        }
+        v[i] = grad * leak;
+        gh[i] = grad;
+    }
+}
+
+// Back-propagation through the T steps; potentials are recomputed from x. grad is that of the current, summed over
+// time where x_step is 0; sums[c] and sums[C + c] gather grad and grad * x a channel, for the batch norm's gradient.
+template <bool SOFT, int KIND>
+void backward(const float *x, const float *grad_spikes, float *grad, double *grad_gain, double *sums, int64_t T,
+              int64_t x_step, const Shape &shape, const float *scale, const float *shift, const Neuron &p) {
+    double total = 0;
+#pragma omp parallel reduction(+ : total)
+    {
+        const int64_t L = shape.block, steps = x_step ? T : 1;
+        Affine affine(shape, scale, shift);
+        std::vector<float> current(L * steps), h(L * T), gv(L), part(L);
+        std::vector<double> sum(shape.channels ? 2 * L : 0);
+        std::vector<double> plane(shape.channels && !shape.rows() ? 2 * shape.channels : 0);
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < shape.blocks(); k++) {
+            const int64_t at = k * L, n = std::min(L, shape.frame - at);
+            affine.at(k);
+            for (int64_t t = 0; t < T; t++) {
+                if (t < steps) affine.apply(x + t * x_step + at, &current[t * L], n);
+                integrate<SOFT>(&current[(t % steps) * L], t ? &h[(t - 1) * L] : nullptr, &h[t * L], p, n);
+            }
+            for (int64_t t = T - 1; t >= 0; t--) {
+                const float *ht = &h[t * L], *gs = grad_spikes + t * shape.frame + at;
+                const bool last = t == T - 1, fresh = x_step || last;
+                float *g = grad + (x_step ? t * shape.frame : 0) + at, *v = gv.data();
+                if (last) step_back<SOFT, KIND, true>(ht, gs, v, part.data(), n, p);
+                else step_back<SOFT, KIND, false>(ht, gs, v, part.data(), n, p);
+                const float *gh = part.data();
+                if (fresh) {
+#pragma omp simd
+                    for (int64_t i = 0; i < n; i++) g[i] = gh[i] * p.gain;
+                } else {
+#pragma omp simd
+                    for (int64_t i = 0; i < n; i++) g[i] += gh[i] * p.gain;
+                }
+                if (grad_gain) {
+                    const float *c = &current[(t % steps) * L];
+                    for (int64_t i = 0; i < n; i++) {
+                        const float before = t ? reset<SOFT>(h[(t - 1) * L + i], p.threshold) : 0.0f;
+                        total += static_cast<double>(part[i]) * (c[i] - before);
+                    }
+                }
+            }
+            if (!shape.channels) continue;
+            for (int64_t t = 0; t < steps; t++) {
+                const float *g = grad + t * shape.frame + at, *xt = x + t * x_step + at;
+                double *s0 = sum.data(), *s1 = s0 + L;
+                if (shape.rows()) {
+#pragma omp simd
+                    for (int64_t i = 0; i < n; i++) s0[i] += g[i], s1[i] += static_cast<double>(g[i]) * xt[i];
+                } else {
+                    double a = 0, b = 0;
+#pragma omp simd reduction(+ : a, b)
+                    for (int64_t i = 0; i < n; i++) a += g[i], b += static_cast<double>(g[i]) * xt[i];
+                    plane[k % shape.channels] += a, plane[shape.channels + k % shape.channels] += b;
+                }
+            }
+        }
+        if (shape.channels) {
+#pragma omp critical
+            for (int64_t half = 0; half < 2; half++)
+                for (int64_t i = 0; i < (shape.rows() ? L : shape.channels); i++)
+                    sums[half * shape.channels + i % shape.channels] +=
+                        shape.rows() ? sum[half * L + i] : plane[half * shape.channels + i];
+        }
+    }
+    if (grad_gain) *grad_gain = total;
+}
+
+}  // namespace
+
+extern "C" {
+
+void neuron_forward(const float *x, float *spikes, int64_t T, int64_t x_step, int64_t frame, int64_t channels,
+                    int64_t inner, const float *scale, const float *shift, const Neuron *p) {
+    const Shape shape(frame, channels, inner);
+    (p->soft ? forward<true> : forward<false>)(x, spikes, T, x_step, shape, scale, shift, *p);
+}
+
+void neuron_backward(const float *x, const float *grad_spikes, float *grad, double *grad_gain, double *sums, int64_t T,
+                     int64_t x_step, int64_t frame, int64_t channels, int64_t inner, const float *scale,
+                     const float *shift, const Neuron *p, int32_t kind) {
+    const Shape shape(frame, channels, inner);
+#define KIND(k) \
+    case k: \
+        (p->soft ? backward<true, k> : backward<false, k>)(x, grad_spikes, grad, grad_gain, sums, T, x_step, shape, \
+                                                           scale, shift, *p); \
+        break;
+    switch (kind) { KIND(0) KIND(1) KIND(2) KIND(3) KIND(4) KIND(5) }
+#undef KIND
+}
+
+// sums[c], sums[C + c]: of x and of its square over `frames` frames.
+void channel_sums(const float *x, double *sums, int64_t frames, int64_t frame, int64_t channels, int64_t inner) {
+    const Shape shape(frame * frames, channels, inner);
+#pragma omp parallel
+    {
+        const int64_t L = shape.rows() ? shape.block : channels;
+        std::vector<double> sum(2 * L);
+        double *s0 = sum.data(), *s1 = s0 + L;
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < shape.blocks(); k++) {
+            const float *row = x + k * shape.block;
+            const int64_t n = std::min(shape.block, shape.frame - k * shape.block);
+            if (shape.rows()) {
+#pragma omp simd
+                for (int64_t i = 0; i < n; i++) s0[i] += row[i], s1[i] += static_cast<double>(row[i]) * row[i];
+            } else {
+                double a = 0, b = 0;
+#pragma omp simd reduction(+ : a, b)
+                for (int64_t i = 0; i < n; i++) a += row[i], b += static_cast<double>(row[i]) * row[i];
+                s0[k % channels] += a, s1[k % channels] += b;
+            }
+        }
+#pragma omp critical
+        for (int64_t half = 0; half < 2; half++)
+            for (int64_t i = 0; i < L; i++) sums[half * channels + i % channels] += sum[half * L + i];
+    }
+}
+
+// grad = a[c] * grad + b[c] * x + d[c], in place: the last step of the batch norm's gradient.
+void channel_combine(float *grad, const float *x, const float *a, const float *b, const float *d, int64_t frames,
+                     int64_t frame, int64_t channels, int64_t inner) {
+    const Shape shape(frame * frames, channels, inner);
+#pragma omp parallel
+    {
+        Affine one(shape, a, b), two(shape, d, d);
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < shape.blocks(); k++) {
+            const int64_t at = k * shape.block, n = std::min(shape.block, shape.frame - at);
+            one.at(k), two.at(k);
+            const float *pa = one.scale.data(), *pb = one.shift.data(), *pd = two.scale.data(), *row = x + at;
+            float *g = grad + at;
+#pragma omp simd
+            for (int64_t i = 0; i < n; i++) g[i] = pa[i] * g[i] + pb[i] * row[i] + pd[i];
+        }
+    }
+}
+
+// 3x3 max-pooling with padding 1 in channels-last memory; `which` is the winning tap, the first among equals.
+void pool_forward(const float *x, float *out, uint8_t *which, int64_t frames, int64_t C, int64_t H, int64_t W,
+                  int64_t stride) {
+    const int64_t h = (H - 1) / stride + 1, w = (W - 1) / stride + 1;
+#pragma omp parallel for schedule(static)
+    for (int64_t row = 0; row < frames * h; row++) {
+        const int64_t f = row / h, oy = row % h;
+        for (int64_t ox = 0; ox < w; ox++) {
+            float *o = out + (row * w + ox) * C;
+            uint8_t *best = which ? which + (row * w + ox) * C : nullptr;
+            bool first = true;
+            for (int64_t tap = 0; tap < 9; tap++) {
+                const int64_t y = oy * stride - 1 + tap / 3, z = ox * stride - 1 + tap % 3;
+                if (y < 0 || y >= H || z < 0 || z >= W) continue;
+                const float *in = x + ((f * H + y) * W + z) * C;
+                const uint8_t label = static_cast<uint8_t>(tap);
+                if (first) {
+                    std::memcpy(o, in, C * sizeof(float));
+                    if (best) std::memset(best, label, C);
+                } else if (best) {
+#pragma omp simd
+                    for (int64_t c = 0; c < C; c++) best[c] = in[c] > o[c] ? label : best[c];
+#pragma omp simd
+                    for (int64_t c = 0; c < C; c++) o[c] = in[c] > o[c] ? in[c] : o[c];
+                } else {
+#pragma omp simd
+                    for (int64_t c = 0; c < C; c++) o[c] = in[c] > o[c] ? in[c] : o[c];
+                }
+                first = false;
+            }
+        }
+    }
+}
+
+void pool_backward(const float *grad_out, const uint8_t *which, float *grad, int64_t frames, int64_t C, int64_t H,
+                   int64_t W, int64_t stride) {
+    const int64_t h = (H - 1) / stride + 1, w = (W - 1) / stride + 1;
+#pragma omp parallel for schedule(static)
+    for (int64_t row = 0; row < frames * H; row++) {  // gathers: every input asks the outputs whose window it is in
+        const int64_t f = row / H, y = row % H;
+        for (int64_t z = 0; z < W; z++) {
+            float *g = grad + (row * W + z) * C;
+            std::memset(g, 0, C * sizeof(float));
+            for (int64_t tap = 0; tap < 9; tap++) {
+                const int64_t ny = y + 1 - tap / 3, nz = z + 1 - tap % 3;
+                if (ny < 0 || nz < 0 || ny % stride || nz % stride || ny / stride >= h || nz / stride >= w) continue;
+                const int64_t at = ((f * h + ny / stride) * w + nz / stride) * C;
+                const float *go = grad_out + at;
+                const uint8_t *best = which + at, label = static_cast<uint8_t>(tap);
+#pragma omp simd
+                for (int64_t c = 0; c < C; c++) g[c] += best[c] == label ? go[c] : 0.0f;
+            }
+        }
+    }
+}
+
+// Eight zeros and ones a byte. Returns 0, leaving `bits` undefined, at the first other value.
+int32_t pack(const float *x, uint8_t *bits, int64_t n) {
+    int32_t other = 0;
+#pragma omp parallel for schedule(static) reduction(| : other)
+    for (int64_t chunk = 0; chunk < (n + 4095) / 4096; chunk++) {
+        const int64_t end = std::min(n, (chunk + 1) * 4096);
+        for (int64_t i = chunk * 4096; i < end && !other; i += 8) {
+            uint32_t byte = 0;
+#ifdef __AVX2__
+            if (i + 8 <= end) {
+                const __m256 v = _mm256_loadu_ps(x + i), one = _mm256_set1_ps(1.0f);
+                const int ones = _mm256_movemask_ps(_mm256_cmp_ps(v, one, _CMP_EQ_OQ));
+                const int zeros = _mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_EQ_OQ));
+                other |= (ones | zeros) != 255;
+                bits[i / 8] = static_cast<uint8_t>(ones);
+                continue;
+            }
+#endif
+            for (int64_t j = i; j < std::min(end, i + 8); j++) {
+                other |= x[j] != 0.0f && x[j] != 1.0f;
+                byte |= (x[j] == 1.0f ? 1u : 0u) << (j - i);
+            }
+            bits[i / 8] = static_cast<uint8_t>(byte);
+        }
+    }
+    return !other;
+}
+
+void unpack(const uint8_t *bits, float *x, int64_t n) {
+#pragma omp parallel for schedule(static)
+    for (int64_t byte = 0; byte < (n + 7) / 8; byte++)
+        for (int64_t j = 0; j < std::min<int64_t>(8, n - byte * 8); j++)
+            x[byte * 8 + j] = (bits[byte] >> j) & 1 ? 1.0f : 0.0f;
+}
+
+}  // extern "C"

@@ -1,0 +1,186 @@
+"""Compiled kernels against their plain PyTorch twins, and how they are built."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from spikefront.nn import IF, LIF, PLIF, ATan, FastSigmoid, Rectangle, Sigmoid, StraightThrough, Triangle, kernels
+from spikefront.nn.kernels.build import library
+from spikefront.nn.layers import conv_bn_fire
+
+needs_compiler = pytest.mark.skipif(library("neuron") is None, reason="no compiled kernels here")
+SURROGATES = [Sigmoid(), ATan(), Triangle(1.3, 0.7), FastSigmoid(), Rectangle(), StraightThrough()]
+SHAPES = [(1, 2, 3, 4, 5), (4, 2, 7, 9, 9), (3, 1, 520, 2, 2), (2, 3, 64, 6, 5), (5, 3, 11)]
+
+
+def both(monkeypatch, run):
+    fused = run()
+    with monkeypatch.context() as patch:
+        patch.setattr(kernels, "usable", lambda x: False)
+        return fused, run()
+
+
+def layouts(x):
+    yield x
+    if x.dim() == 5:
+        yield x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, x.shape[:2])
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("surrogate", SURROGATES, ids=lambda s: type(s).__name__)
+def test_neuron_equals_pytorch(monkeypatch, surrogate, shape):
+    torch.manual_seed(0)
+    for x in layouts(torch.randn(shape) * 2 + 0.5):
+        weight = torch.randn(shape)
+        for reset, detach in itertools.product(("hard", "soft"), (True, False)):
+            kwargs = {"reset": reset, "detach_reset": detach, "surrogate": surrogate}
+            for neuron in (LIF(tau=1.7, **kwargs), IF(**kwargs), PLIF(tau=3.0, **kwargs)):
+
+                def run(neuron=neuron, x=x, weight=weight):
+                    neuron.zero_grad()
+                    y = x.clone(memory_format=torch.preserve_format).requires_grad_()
+                    spikes = neuron(y)
+                    (spikes * weight).sum().backward()
+                    return spikes.detach(), y.grad, *(p.grad.clone() for p in neuron.parameters())
+
+                fused, plain = both(monkeypatch, run)
+                assert torch.equal(fused[0], plain[0]) and fused[0].any()
+                for a, b in zip(fused[1:], plain[1:], strict=True):
+                    torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("timesteps", [None, 4], ids=["frames", "static"])
+def test_normalised_neuron_equals_pytorch(monkeypatch, training, timesteps):
+    torch.manual_seed(0)
+    for x in layouts(torch.randn(1 if timesteps else 3, 2, 5, 9, 8)):
+        conv, weight = nn.Conv2d(5, 24, 3), torch.randn(timesteps or 3, 2, 24, 7, 6)
+
+        def run(x=x, conv=conv, weight=weight):
+            torch.manual_seed(1)
+            bn = nn.BatchNorm2d(24).train(training)
+            nn.init.uniform_(bn.weight, 1, 3), nn.init.normal_(bn.bias)
+            nn.init.normal_(bn.running_mean, std=0.1), nn.init.uniform_(bn.running_var, 0.5, 1)
+            conv.zero_grad()
+            y = x.clone(memory_format=torch.preserve_format).requires_grad_()
+            spikes = conv_bn_fire(y, conv, bn, LIF(), timesteps)
+            (spikes * weight).sum().backward()
+            gradients = [y.grad, conv.weight.grad.clone(), bn.weight.grad, bn.bias.grad]
+            return spikes.detach(), *gradients, *(b.clone() for b in bn.buffers())
+
+        fused, plain = both(monkeypatch, run)
+        assert torch.equal(fused[0], plain[0]) and 0.05 < fused[0].mean() < 0.95
+        for a, b in zip(fused[1:], plain[1:], strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-4)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("stride", "size"), itertools.product((1, 2), ((8, 8), (7, 5), (1, 3))))
+def test_pooling_equals_pytorch(monkeypatch, stride, size):
+    torch.manual_seed(0)
+    for x in (torch.randn(3, 6, *size), (torch.rand(3, 6, *size) < 0.3).float()):
+        x = x.contiguous(memory_format=torch.channels_last)
+
+        def run(x=x):
+            y = x.clone().requires_grad_()
+            out = kernels.MaxPool(stride)(y)
+            (out * torch.arange(out.numel()).view(out.shape)).sum().backward()
+            with torch.no_grad():
+                assert torch.equal(kernels.MaxPool(stride)(x), out)
+            return out.detach(), y.grad
+
+        fused, plain = both(monkeypatch, run)
+        assert all(torch.equal(a, b) for a, b in zip(fused, plain, strict=True))
+
+
+@needs_compiler
+def test_spikes_are_kept_as_bits():
+    torch.manual_seed(0)
+    spikes, weight = (torch.rand(2, 5, 33, 33) < 0.2).float(), torch.randn(7, 5, 3, 3, requires_grad=True)
+    for x in (spikes, spikes.contiguous(memory_format=torch.channels_last), spikes * 2, torch.randn(2, 5, 33, 33)):
+        kept: list = []
+
+        def pack(t, kept=kept):
+            kept.append(kernels._pack(t))
+            return kept[-1]
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, kernels._unpack):
+            loss = F.conv2d(x, weight).square().sum()
+        assert any(isinstance(k, tuple) for k in kept) == (x.max() == 1)
+        packed = torch.autograd.grad(loss, weight)[0]
+        torch.testing.assert_close(packed, torch.autograd.grad(F.conv2d(x, weight).square().sum(), weight)[0])
+
+
+BUILD = "from spikefront.nn.kernels.build import library; import sys; sys.exit(library('neuron') is None)"
+
+
+def processes(n, **environment):
+    """``n`` at once, each building the kernels."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment}
+    started = [subprocess.Popen([sys.executable, "-c", BUILD], env=env, stderr=subprocess.PIPE) for _ in range(n)]
+    errors = [p.communicate()[1].decode() for p in started]
+    return [p.returncode for p in started], errors
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_several_processes_build_at_once(tmp_path):
+    codes, errors = processes(3, SPIKEFRONT_CACHE=str(tmp_path / "cache"))
+    assert codes == [0, 0, 0], errors
+    assert [f.suffix for f in (tmp_path / "cache").iterdir()] == [".so"]
+
+
+@pytest.mark.parametrize("broken", [{"PATH": "/nowhere"}, {"SPIKEFRONT_CACHE": "/proc/nowhere"}], ids=["PATH", "cache"])
+def test_without_a_build_says_so_once(broken):
+    codes, errors = processes(1, **broken)
+    assert codes == [1] and errors[0].count("no compiled kernels") == 1
+
+
+def test_switched_off_says_nothing():
+    codes, errors = processes(1, SPIKEFRONT_KERNELS="off")
+    assert codes == [1] and not errors[0]
+
+
+@needs_compiler
+def test_compiled_and_plain_networks_agree(monkeypatch):
+    """Firing rates of the whole network in float32: fused, plain, and as torch.compile's tracer sees it."""
+    import spikefront
+
+    torch.manual_seed(0)
+    model = spikefront.create_model("sdt_1_32", data="digits", num_classes=3).train()
+    for m in model.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            nn.init.constant_(m.weight, 2.0), nn.init.constant_(m.bias, 0.5)
+    images, rates = torch.rand(16, 1, 8, 8), []
+    for name, module in model.named_modules():
+        if name.endswith("lif"):
+            module.register_forward_hook(lambda m, i, o: rates.append(o.detach().mean()))
+
+    def run():
+        rates.clear()
+        model.zero_grad()
+        F.cross_entropy(model(images), torch.arange(16) % 3).backward()
+        return torch.stack(rates), torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None])
+
+    fused, plain = both(monkeypatch, run)
+    assert fused[0].min() > 0
+    torch.testing.assert_close(fused[0], plain[0], rtol=0, atol=1e-3)
+    torch.testing.assert_close(fused[1], plain[1], rtol=0.02, atol=1e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.eval()
+        with torch.no_grad():
+            eager = model(images)
+            compiled = torch.compile(model, backend="aot_eager")(images)
+    torch.testing.assert_close(eager, compiled, rtol=1e-3, atol=1e-3)
