@@ -233,11 +233,13 @@ def _time(name: str, x: Tensor, timesteps: int, batch: int, linear: bool) -> tup
 
 def _fires(module: nn.Module, x: Tensor, out: Tensor) -> bool:
     """Whether a module behaves as a spiking neuron: same shape out as in, whole numbers, and not what came in."""
-    if x.shape != out.shape or any(isinstance(m, (*SYNAPSES, *POOLS)) for m in module.modules()):
-        return False
     from spikefront.nn.neurons import _Neuron
 
-    return isinstance(module, _Neuron) or (bool((out == out.round()).all()) and not torch.equal(x, out))
+    if isinstance(module, _Neuron):  # shows a single frame T times, so its shapes may differ
+        return True
+    if x.shape != out.shape or any(isinstance(m, (*SYNAPSES, *POOLS)) for m in module.modules()):
+        return False
+    return bool((out == out.round()).all()) and not torch.equal(x, out)
 
 
 def _report_unclassified(model: nn.Module, found: Survey, watch: _Watch, timesteps: int) -> None:

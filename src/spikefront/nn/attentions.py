@@ -67,7 +67,7 @@ class SDSA3Op(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
         heads = [_heads(s, self.num_heads) for s in (q, k, v)]
         out = heads[2] @ heads[1].transpose(-1, -2) @ heads[0]  # (channels, tokens): the transpose of the formula
-        return gate(out.view(q.shape) * self.scale)
+        return gate(out.reshape(q.shape) * self.scale)
 
     def operations(self, q: Tensor, k: Tensor, v: Tensor, *_: object) -> tuple[Tensor, int]:
         """Pairs of k and v spikes at a token in a head, then a row of the product for every q spike."""
@@ -87,7 +87,7 @@ class SSAOp(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
         heads = [_heads(s, self.num_heads) for s in (q, k, v)]
         out = heads[2] @ (heads[1].transpose(-1, -2) @ heads[0])
-        return gate(out.view(q.shape) * self.scale)
+        return gate(out.reshape(q.shape) * self.scale)
 
     def operations(self, q: Tensor, k: Tensor, v: Tensor, *_: object) -> tuple[Tensor, int]:
         """Pairs of q and k spikes in a channel, then a column of the attention map for every v spike."""
@@ -106,7 +106,7 @@ class QKTAOp(nn.Module):
     def forward(self, q: Tensor, k: Tensor, gate: nn.Module) -> Tensor:
         T, B, D, H, W = q.shape
         heads = (T, B, self.num_heads, D // self.num_heads, H, W)
-        return (gate(q.reshape(heads).sum(3)).unsqueeze(3) * k.reshape(heads)).view(q.shape)
+        return (gate(q.reshape(heads).sum(3)).unsqueeze(3) * k.reshape(heads)).reshape(q.shape)
 
     def operations(self, q: Tensor, k: Tensor, *_: object) -> tuple[Tensor, int]:
         """R N D, R the summed rate of q and k."""
@@ -141,6 +141,7 @@ class _Attention(nn.Module):
     ) -> None:
         super().__init__()
         self.streams = streams
+        self.qkv_conv: nn.Module | None = None
         self.shortcut_lif = reads(neuron, potentials)
         for name in streams:
             self.add_module(f"{name}_conv", nn.Conv2d(dim, dim, 1, bias=False))
@@ -154,10 +155,12 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         s = self.shortcut_lif(x)
+        # for_inference has joined the projections: its parts pass through what is left of each
+        parts = over_frames(s, self.qkv_conv).chunk(len(self.streams), 2) if self.qkv_conv is not None else None
         streams = []
-        for name in self.streams:
+        for i, name in enumerate(self.streams):
             conv, bn, lif, pool = (self.get_submodule(f"{name}_{part}") for part in ("conv", "bn", "lif", "pool"))
-            streams.append(over_frames(conv_bn_fire(s, conv, bn, lif), pool))
+            streams.append(over_frames(conv_bn_fire(parts[i] if parts else s, conv, bn, lif), pool))
         out = self.op(*streams, self.talking_heads_lif)
         return conv_bn(out.reshape(x.shape), self.proj_conv, self.proj_bn)
 

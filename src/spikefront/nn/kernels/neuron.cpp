@@ -16,6 +16,8 @@
 
 namespace {
 
+constexpr int64_t SMALL = 32768;  // elements below which a second thread costs more than it brings
+
 struct Shape {
     int64_t frame, channels, inner, block;
 
@@ -121,7 +123,7 @@ void integrate(const float *current, const float *h_before, float *h, const Neur
 template <bool SOFT>
 void forward(const float *x, float *spikes, int64_t T, int64_t x_step, const Shape &shape, const float *scale,
              const float *shift, const Neuron &p) {
-#pragma omp parallel
+#pragma omp parallel if (T * shape.frame > SMALL)
     {
         Affine affine(shape, scale, shift);
         std::vector<float> current(shape.block), one(shape.block), two(shape.block);
@@ -167,7 +169,7 @@ template <bool SOFT, int KIND>
 void backward(const float *x, const float *grad_spikes, float *grad, double *grad_gain, double *sums, int64_t T,
               int64_t x_step, const Shape &shape, const float *scale, const float *shift, const Neuron &p) {
     double total = 0;
-#pragma omp parallel reduction(+ : total)
+#pragma omp parallel reduction(+ : total) if (T * shape.frame > SMALL)
     {
         const int64_t L = shape.block, steps = x_step ? T : 1;
         Affine affine(shape, scale, shift);
@@ -256,7 +258,7 @@ void neuron_backward(const float *x, const float *grad_spikes, float *grad, doub
 // sums[c], sums[C + c]: of x and of its square over `frames` frames.
 void channel_sums(const float *x, double *sums, int64_t frames, int64_t frame, int64_t channels, int64_t inner) {
     const Shape shape(frame * frames, channels, inner);
-#pragma omp parallel
+#pragma omp parallel if (shape.frame > SMALL)
     {
         const int64_t L = shape.rows() ? shape.block : channels;
         std::vector<double> sum(2 * L);
@@ -285,7 +287,7 @@ void channel_sums(const float *x, double *sums, int64_t frames, int64_t frame, i
 void channel_combine(float *grad, const float *x, const float *a, const float *b, const float *d, int64_t frames,
                      int64_t frame, int64_t channels, int64_t inner) {
     const Shape shape(frame * frames, channels, inner);
-#pragma omp parallel
+#pragma omp parallel if (shape.frame > SMALL)
     {
         Affine one(shape, a, b), two(shape, d, d);
 #pragma omp for schedule(static)
@@ -304,7 +306,7 @@ void channel_combine(float *grad, const float *x, const float *a, const float *b
 void pool_forward(const float *x, float *out, uint8_t *which, int64_t frames, int64_t C, int64_t H, int64_t W,
                   int64_t stride) {
     const int64_t h = (H - 1) / stride + 1, w = (W - 1) / stride + 1;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (frames * H * W * C > SMALL)
     for (int64_t row = 0; row < frames * h; row++) {
         const int64_t f = row / h, oy = row % h;
         for (int64_t ox = 0; ox < w; ox++) {
@@ -337,7 +339,7 @@ void pool_forward(const float *x, float *out, uint8_t *which, int64_t frames, in
 void pool_backward(const float *grad_out, const uint8_t *which, float *grad, int64_t frames, int64_t C, int64_t H,
                    int64_t W, int64_t stride) {
     const int64_t h = (H - 1) / stride + 1, w = (W - 1) / stride + 1;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (frames * H * W * C > SMALL)
     for (int64_t row = 0; row < frames * H; row++) {  // gathers: every input asks the outputs whose window it is in
         const int64_t f = row / H, y = row % H;
         for (int64_t z = 0; z < W; z++) {
@@ -359,7 +361,7 @@ void pool_backward(const float *grad_out, const uint8_t *which, float *grad, int
 // Eight zeros and ones a byte. Returns 0, leaving `bits` undefined, at the first other value.
 int32_t pack(const float *x, uint8_t *bits, int64_t n) {
     int32_t other = 0;
-#pragma omp parallel for schedule(static) reduction(| : other)
+#pragma omp parallel for schedule(static) reduction(| : other) if (n > SMALL)
     for (int64_t chunk = 0; chunk < (n + 4095) / 4096; chunk++) {
         const int64_t end = std::min(n, (chunk + 1) * 4096);
         for (int64_t i = chunk * 4096; i < end && !other; i += 8) {
@@ -385,7 +387,7 @@ int32_t pack(const float *x, uint8_t *bits, int64_t n) {
 }
 
 void unpack(const uint8_t *bits, float *x, int64_t n) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (n > SMALL)
     for (int64_t byte = 0; byte < (n + 7) / 8; byte++)
         for (int64_t j = 0; j < std::min<int64_t>(8, n - byte * 8); j++)
             x[byte * 8 + j] = (bits[byte] >> j) & 1 ? 1.0f : 0.0f;

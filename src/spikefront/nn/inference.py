@@ -1,0 +1,71 @@
+"""The network as it is deployed: batch norms folded, q, k and v one convolution, channels-last weights."""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from spikefront.nn.attentions import _Attention
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def for_inference(model: Model) -> Model:
+    """A copy of ``model`` in evaluation mode with equal outputs, for inference only; ``model`` stays as it was.
+
+    Every batch norm is folded into the convolution before it (in real arithmetic nothing changes; in float32 a spike at
+    the very threshold may flip). Projections that read the same spikes become one real ``nn.Conv2d`` named
+    ``qkv_conv``, so that whatever hooks convolutions still counts every operation.
+    """
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    for module in model.modules():
+        for conv_name, bn_name in _pairs(module):
+            conv, bn = module.get_submodule(conv_name), module.get_submodule(bn_name)
+            assert isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d)
+            _replace(module, conv_name, fuse_conv_bn_eval(conv, bn))
+            _replace(module, bn_name, nn.Identity())
+    for module in model.modules():
+        if isinstance(module, _Attention):
+            _join(module)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _pairs(module: nn.Module) -> list[tuple[str, str]]:
+    """Convolutions and the batch norms that follow them, by the names that ``conv_bn`` joins."""
+    names = dict(module.named_children())
+    pairs = []
+    for name, child in names.items():
+        if not isinstance(child, nn.BatchNorm2d):
+            continue
+        for conv in (name.replace("bn", "conv"), name.replace("bn", "pwconv")):
+            if isinstance(names.get(conv), nn.Conv2d):
+                pairs.append((conv, name))
+                break
+    if isinstance(names.get("downsample"), nn.ModuleList) and isinstance(names.get("bn"), nn.ModuleList):
+        pairs += [(f"downsample.{i}", f"bn.{i}") for i in range(len(names["bn"]))]  # type: ignore[arg-type]
+    return pairs
+
+
+def _join(attention: _Attention) -> None:
+    convs = [attention.get_submodule(f"{name}_conv") for name in attention.streams]
+    weight = torch.cat([_parameter(c.weight) for c in convs])
+    joined = nn.Conv2d(weight.shape[1], weight.shape[0], 1, device=weight.device, dtype=weight.dtype)
+    joined.weight = nn.Parameter(weight, requires_grad=False)
+    joined.bias = nn.Parameter(torch.cat([_parameter(c.bias) for c in convs]), requires_grad=False)
+    attention.qkv_conv = joined
+    for name in attention.streams:
+        _replace(attention, f"{name}_conv", nn.Identity())
+
+
+def _parameter(tensor: object) -> Tensor:
+    assert isinstance(tensor, Tensor)
+    return tensor.detach()
+
+
+def _replace(module: nn.Module, path: str, child: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(module.get_submodule(parent), name, child)
