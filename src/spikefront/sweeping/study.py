@@ -212,7 +212,7 @@ def comparable(base: Mapping[str, Any]) -> dict[str, Any]:
 def _same(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     cure = f"choose another name with search.study=… or go on with the old settings (study '{name}' is untouched)"
     for part, what in (("objectives", "objectives"), ("space", "search space"), ("base", "configuration")):
-        if then[part] == now[part]:
+        if then[part] == now[part] and (part != "objectives" or list(then[part]) == list(now[part])):
             continue
         keys = [k for k in {**then[part], **now[part]} if then[part].get(k, "nothing") != now[part].get(k, "nothing")]
         if not keys:  # the order of the objectives

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from spikefront.errors import UserError
 from spikefront.sweeping import objectives as objectives_
+from spikefront.sweeping import pruning
 from spikefront.sweeping import study as studies
 from spikefront.sweeping.configuration import Composer, merge
 from spikefront.sweeping.ledger import Lease, LeaseLost, Ledger
@@ -52,6 +53,9 @@ class Worker:
         self.space = Space.parse(self.made["space"])
         self.objectives: dict[str, str] = self.made["objectives"]
         self.study.sampler = instantiate(self.search.sampler)
+        self.pruner = instantiate(cfg.search.pruner) if cfg.search.pruner else None
+        if self.pruner is not None:
+            pruning.check(self.pruner, self.search.prune_on, self.objectives)
         own = [o for o in overrides if not o.startswith(("search.", "hydra."))]
         self.compose = Composer(merge(self.made["overrides"], own))
         self.ledger = Ledger(self.study, self.storage, self.search.heartbeat)
@@ -158,6 +162,11 @@ class Worker:
 
     def _report(self, trial: Trial, point: dict[str, Any]) -> None:
         trial.set_user_attr(f"epoch:{point['epoch']}", {k: v for k, v in point.items() if k != "epoch"})
+        if self.pruner is not None:
+            on = self.search.prune_on
+            reason = pruning.decide(self.pruner, self.study, self.storage, trial._trial_id, on, self.objectives)
+            if reason:
+                raise TrialPruned(reason)
 
     def _stop(self, lease: Lease) -> bool:
         lease.check()

@@ -18,13 +18,13 @@ def front_table(records: Mapping[str, Any]) -> Table:
     searched: list[str] = list(dict.fromkeys(k for point in records["front"] for k in point["params"]))
     table = Table(title=f"Pareto front of {records['study']}", box=box.SIMPLE_HEAD, title_justify="left")
     anytime = any(point["t"] is not None for point in records["front"])
-    table.add_column("trial", justify="right")
+    table.add_column("trial", justify="right", no_wrap=True)
     if anytime:
         table.add_column("t", justify="right")
     for name in objectives:
         table.add_column(name, justify="right", style="bold", no_wrap=True)
     if "accuracy" in objectives:
-        table.add_column("test accuracy", justify="right")
+        table.add_column("test", justify="right", no_wrap=True)
     for key in searched:
         table.add_column(key.rpartition(".")[2], justify="right", style="dim", no_wrap=True)
     for point in records["front"]:
