@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache, partial
+
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
@@ -9,6 +12,9 @@ from sklearn.model_selection import train_test_split
 from torch.utils.data import Dataset, TensorDataset
 
 from spikefront.data.base import ImageData
+from spikefront.data.cache import Recording
+from spikefront.data.events import EventData
+from spikefront.data.saccades import record
 
 TEST_SAMPLES = 360
 SPLIT_SEED = 0  # the test part is the same for everyone, whatever data.seed draws the validation part
@@ -57,3 +63,37 @@ class Digits(ImageData):
         test_set = TensorDataset(x[test], y[test])
         val_set = TensorDataset(x[train[held]], y[train[held]]) if held else test_set
         return Shifted(x[train[kept]], y[train[kept]], self.shift), val_set, test_set
+
+
+class DigitsDVS(EventData):
+    """The same digits seen by an event camera: each moved along N-MNIST's three micro-saccades.
+
+    Args:
+        threshold: change of log-intensity that makes an event.
+    """
+
+    def __init__(self, *, threshold: float = 0.3, **common: object) -> None:
+        super().__init__(**common)  # type: ignore[arg-type]
+        self.threshold = threshold
+
+    def recordings(self) -> Sequence[Recording]:
+        _, labels, _, test = digits_split()
+        tested = set(test.tolist())
+        return [
+            Recording(
+                f"digit {i} at threshold {self.threshold}",
+                int(label),
+                "test" if i in tested else "train",
+                partial(_recorded, i, self.threshold, self.sensor),
+            )
+            for i, label in enumerate(labels)
+        ]
+
+
+@cache
+def _all_recorded(threshold: float, sensor: tuple[int, int]) -> list[np.ndarray]:
+    return record(digits_split()[0], sensor, threshold)
+
+
+def _recorded(index: int, threshold: float, sensor: tuple[int, int]) -> np.ndarray:
+    return _all_recorded(threshold, sensor)[index]

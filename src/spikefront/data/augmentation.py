@@ -1,0 +1,79 @@
+"""Augmentation of event recordings: one draw a sample, the same at every timestep."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from tonic.functional import drop_event_numpy
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as TF
+
+
+class EventAugmentation:
+    """Flips, rolls, event-drop, cutout and NDA.
+
+    Args:
+        flip: probability of a horizontal flip.
+        roll: pixels of the network's input by which a sample is rolled at most, in each direction.
+        drop: events are dropped with a share drawn from 0 to this (event-drop, arXiv 2106.05836).
+        cutout: side of a square of zeros at a random place, in pixels; 0 for none (arXiv 1708.04552).
+        nda: after the flip, one of roll, rotation, cutout, shear or nothing, drawn with equal chance
+            (Neuromorphic Data Augmentation, arXiv 2203.06145, section 3.2).
+    """
+
+    def __init__(self, flip: float = 0.0, roll: int = 0, drop: float = 0.0, cutout: int = 0, nda: bool = False) -> None:
+        self.flip, self.roll, self.drop, self.cutout, self.nda = flip, roll, drop, cutout, nda
+
+    def events(self, events: np.ndarray) -> np.ndarray:
+        """Before binning: drops events."""
+        if not self.drop:
+            return events
+        kept = drop_event_numpy(events, self.drop * float(torch.rand(())))
+        return kept if len(kept) else events
+
+    def frames(self, frames: Tensor) -> Tensor:
+        """After binning, ``(T, C, H, W)``: everything that is the same at all timesteps."""
+        if self.flip and float(torch.rand(())) < self.flip:
+            frames = frames.flip(-1)
+        if self.nda:
+            return self._nda(frames)
+        if self.roll:
+            frames = _roll(frames, self.roll)
+        if self.cutout:
+            frames = _cut(frames, self.cutout)
+        return frames
+
+    def _nda(self, frames: Tensor) -> Tensor:
+        choice = _draw(0, 4)
+        if choice == 0:
+            return _roll(frames, 5)
+        if choice == 1:
+            return TF.rotate(frames, _uniform(-15, 15), InterpolationMode.NEAREST)
+        if choice == 2:
+            return _cut(frames, _draw(1, 8))
+        if choice == 3:
+            shear = _uniform(-8.6, 8.6)  # degrees: a slope of 0.15
+            return TF.affine(frames, 0.0, [0, 0], 1.0, [shear, 0.0], InterpolationMode.NEAREST)
+        return frames
+
+
+def _draw(low: int, high: int) -> int:
+    """A whole number from ``low`` to ``high``, both possible."""
+    return int(torch.randint(low, high + 1, ()))
+
+
+def _uniform(low: float, high: float) -> float:
+    return low + (high - low) * float(torch.rand(()))
+
+
+def _roll(frames: Tensor, pixels: int) -> Tensor:
+    return frames.roll((_draw(-pixels, pixels), _draw(-pixels, pixels)), (-2, -1))
+
+
+def _cut(frames: Tensor, side: int) -> Tensor:
+    height, width = frames.shape[-2:]
+    top, left = _draw(0, max(height - side, 0)), _draw(0, max(width - side, 0))
+    frames = frames.clone()
+    frames[..., top : top + side, left : left + side] = 0
+    return frames

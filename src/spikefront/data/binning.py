@@ -1,0 +1,157 @@
+"""Events to frames, bit for bit as tonic's ToFrame does it, at the speed of one pass over the events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tonic.functional import to_timesurface_numpy, to_voxel_grid_numpy
+from tonic.slicers import SliceByEventBins, SliceByTime, SliceByTimeBins
+from torch import Tensor
+
+from spikefront.errors import UserError, near_matches
+
+MODES = ("time", "count", "window")
+REPRESENTATIONS = ("frames", "voxel_grid", "time_surface")
+NORMALISATIONS = ("max", "std")
+TONIC = np.dtype([("x", np.int64), ("y", np.int64), ("t", np.int64), ("p", np.int64)])
+
+
+@numba.njit(cache=True, nogil=True)
+def _accumulate(x, y, p, begin, end, frames):  # type: ignore[no-untyped-def]
+    for i in range(len(begin)):
+        frame = frames[i]
+        for j in range(begin[i], end[i]):
+            frame[p[j], y[j], x[j]] += 1
+
+
+def to_frames(
+    events: np.ndarray,
+    sensor: Sequence[int],
+    *,
+    n_time_bins: int | None = None,
+    n_event_bins: int | None = None,
+    time_window: float | None = None,
+) -> np.ndarray:
+    """Count events into frames ``(T, 2, height, width)`` int16, polarities apart, as ``tonic.transforms.ToFrame``.
+
+    The edges of the bins are tonic's own slicers'; only the counting is ours.
+
+    Args:
+        events: structured array with x, y, t, p inside the sensor (``clean`` has checked it).
+        sensor: width, height in pixels.
+        n_time_bins, n_event_bins, time_window: exactly one; frames of equal time, of equal count, of a fixed time (µs).
+    """
+    if n_time_bins:
+        slices = SliceByTimeBins(n_time_bins)
+    elif n_event_bins:
+        slices = SliceByEventBins(n_event_bins)
+    elif time_window:
+        slices = SliceByTime(time_window)
+    else:
+        raise ValueError("give one of n_time_bins, n_event_bins, time_window")
+    times = np.empty(len(events), [("t", np.int64)])  # tonic subtracts times: unsigned ones would wrap around
+    times["t"] = events["t"]
+    edges = np.asarray(slices.get_slice_metadata(times, None), dtype=np.int64).reshape(-1, 2)
+    frames = np.zeros((len(edges), 2, sensor[1], sensor[0]), np.int16)
+    p = events["p"]
+    p = p.view(np.uint8) if p.dtype == bool else p
+    _accumulate(events["x"], events["y"], p, edges[:, 0], edges[:, 1], frames)
+    return frames
+
+
+class Binning:
+    """Turns a recording into the network's ``timesteps`` frames.
+
+    Args:
+        mode: ``time`` (T frames of equal duration), ``count`` (T of equally many events) or ``window`` (frames of
+            ``window`` µs, the first T of them; a shorter recording ends in empty frames).
+        representation: ``frames`` (counts, 2 channels), ``voxel_grid`` (signed, bilinear in time, 1 channel;
+            arXiv 1812.08156) or ``time_surface`` (2 channels, decay ``tau`` µs): tonic's own.
+        log: ``log(1 + count)``.
+        normalise: divide a sample by its largest value (``max``) or its standard deviation (``std``).
+        timesteps, sensor, size: T; width and height of the sensor; side of the network's input, reached by averaging
+            areas when smaller than the sensor and by bilinear interpolation when larger.
+    """
+
+    def __init__(
+        self,
+        timesteps: int,
+        sensor: Sequence[int],
+        size: int,
+        mode: str = "time",
+        window: float | None = None,
+        representation: str = "frames",
+        tau: float = 50_000.0,
+        log: bool = False,
+        normalise: str | None = None,
+    ) -> None:
+        for key, value, options in (
+            ("mode", mode, MODES),
+            ("representation", representation, REPRESENTATIONS),
+            ("normalise", normalise, (None, *NORMALISATIONS)),
+        ):
+            if value not in options:
+                hint = near_matches(str(value), [str(o) for o in options if o])
+                raise UserError(f"data.binning.{key} is {value!r}; {hint}")
+        if mode == "window" and not window:
+            raise UserError("data.binning.mode=window needs data.binning.window, the microseconds of one frame")
+        self.timesteps, self.sensor, self.size = timesteps, tuple(sensor), size
+        self.mode, self.window, self.representation, self.tau = mode, window, representation, tau
+        self.log, self.normalise = log, normalise
+
+    def check(self, channels: int) -> None:
+        """Raises UserError if the network expects another number of channels than this gives."""
+        given = 1 if self.representation == "voxel_grid" else 2
+        if channels != given:
+            raise UserError(
+                f"data.channels is {channels}, but data.binning.representation={self.representation} gives {given}"
+            )
+
+    def __call__(self, events: np.ndarray) -> Tensor:
+        """``(T, C, size, size)`` float32."""
+        frames = torch.from_numpy(self._frames(events)).float()
+        if self.log:
+            frames = frames.sign() * frames.abs().log1p()
+        width, height = self.sensor
+        if (height, width) != (self.size, self.size):
+            smaller = self.size <= min(width, height)
+            method: dict[str, Any] = {"mode": "area"} if smaller else {"mode": "bilinear", "align_corners": False}
+            frames = F.interpolate(frames, (self.size, self.size), **method)
+        if self.normalise == "max":
+            frames = frames / frames.abs().max().clamp_min(1e-6)
+        elif self.normalise == "std":
+            frames = frames / frames.std().clamp_min(1e-6)
+        return frames
+
+    def _frames(self, events: np.ndarray) -> np.ndarray:
+        bins = self.timesteps
+        if self.representation != "frames":
+            return self._tonic(events)
+        if self.mode == "time":
+            return to_frames(events, self.sensor, n_time_bins=bins)
+        if self.mode == "count":
+            return to_frames(events, self.sensor, n_event_bins=bins)
+        return _exactly(to_frames(events, self.sensor, time_window=self.window), bins)
+
+    def _tonic(self, events: np.ndarray) -> np.ndarray:
+        sensor_size = (*self.sensor, 2)
+        if events["t"][-1] == events["t"][0]:  # an instant has no duration to divide by
+            shape = (self.timesteps, 1 if self.representation == "voxel_grid" else 2, self.sensor[1], self.sensor[0])
+            return np.zeros(shape, np.float32)
+        events = events.astype(TONIC)
+        if self.representation == "voxel_grid":
+            return to_voxel_grid_numpy(events, sensor_size, self.timesteps)
+        duration = events["t"][-1] - events["t"][0]
+        step = self.window if self.mode == "window" else duration / self.timesteps
+        return _exactly(to_timesurface_numpy(events, sensor_size, dt=step, tau=self.tau), self.timesteps)
+
+
+def _exactly(frames: np.ndarray, count: int) -> np.ndarray:
+    """The first ``count`` frames, empty ones after the last."""
+    frames = frames[:count]
+    return np.concatenate([frames, np.zeros((count - len(frames), *frames.shape[1:]), frames.dtype)])

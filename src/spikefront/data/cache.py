@@ -1,0 +1,208 @@
+"""Parsed recordings in one memory-mapped file: built once, by one process, all or nothing.
+
+An entry is a directory ``<set>-<fingerprint>/`` with ``events.bin`` (all recordings end to end, ``EVENT`` records) and
+``index.json`` (offsets, labels, parts, a CRC-32 a recording, what was skipped). The fingerprint covers the format's
+version and the list of source files with their sizes, so other sources make another entry. A builder holds a lock that
+the kernel releases when it dies, works in a directory of its own and renames it when all is written.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from spikefront.errors import UserError
+
+FORMAT = 1
+INDEX, EVENTS = "index.json", "events.bin"
+EVENT = np.dtype([("x", "<u2"), ("y", "<u2"), ("t", "<u4"), ("p", "u1")])  # t in µs since the recording's first event
+
+
+class BadRecording(Exception):
+    """A recording can't be used; the message is the reason. ``data.on_error`` decides what follows."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording of a set: ``read()`` parses it into a structured array with fields x, y, t (µs) and p."""
+
+    name: str  # the file, relative to the set's root, or an index
+    label: int
+    part: str  # "train" | "test"
+    read: Callable[[], np.ndarray]
+    size: int = 0  # of the file, in bytes
+
+
+class Damaged(Exception):
+    """A cache entry is not what its index says."""
+
+
+class Recordings(Sequence):
+    """The recordings of an entry; each is checked against its CRC the first time this process reads it."""
+
+    def __init__(self, entry: Path, repair: Callable[[int, str], np.ndarray]) -> None:
+        try:
+            index = json.loads((entry / INDEX).read_text())
+            self.labels: list[int] = index["labels"]
+            self.parts: list[str] = index["parts"]
+            self.names: list[str] = index["names"]
+            self.skipped: dict[str, str] = index["skipped"]
+            self._offsets: list[int] = index["offsets"]
+            self._crc: list[int] = index["crc"]
+            count = self._offsets[-1]
+            if (size := (entry / EVENTS).stat().st_size) != count * EVENT.itemsize:
+                raise Damaged(f"{EVENTS} has {size} bytes instead of {count * EVENT.itemsize}")
+            if index.pop("seal") != _seal(index):
+                raise Damaged(f"{INDEX} does not match its checksum")
+            self._events = np.memmap(entry / EVENTS, EVENT, "r", shape=(count,)) if count else np.empty(0, EVENT)
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            raise Damaged(str(error)) from error
+        self.entry, self._repair = entry, repair
+        self._checked: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        events = np.asarray(self._events[self._offsets[index] : self._offsets[index + 1]])
+        if index not in self._checked:
+            if zlib.crc32(events.tobytes()) != self._crc[index]:
+                events = self._mend(index)
+            self._checked.add(index)
+        return events
+
+    def _mend(self, index: int) -> np.ndarray:
+        """Parse a damaged recording again and write it back where it was."""
+        name = self.names[index]
+        print(f"spikefront: cached recording {name} in {self.entry} is damaged; parsing it again", file=sys.stderr)
+        events = self._repair(index, name)
+        begin, end = self._offsets[index : index + 2]
+        if len(events) != end - begin or zlib.crc32(events.tobytes()) != self._crc[index]:
+            raise UserError(f"{name} changed since {self.entry} was made: delete that directory and start again")
+        with FileLock(f"{self.entry}.lock"), open(self.entry / EVENTS, "r+b") as file:
+            file.seek(begin * events.itemsize)
+            file.write(events.tobytes())
+        return events
+
+
+def open_cache(
+    root: Path,
+    name: str,
+    recordings: Sequence[Recording],
+    read: Callable[[Recording], np.ndarray],
+    on_error: str,
+) -> Recordings:
+    """The entry of ``recordings`` under ``root``, built if it isn't there, built again if it is damaged.
+
+    Raises:
+        UserError: a recording can't be used and ``on_error`` is ``raise``; no recording can; the disk is full or the
+            directory can't be written.
+    """
+    sources = [(r.name, r.label, r.part, r.size) for r in recordings]
+    fingerprint = hashlib.sha256(json.dumps([FORMAT, name, sources]).encode()).hexdigest()[:16]
+    entry = root / f"{name}-{fingerprint}"
+    by_name = {r.name: r for r in recordings}
+
+    def repair(_: int, recording: str) -> np.ndarray:
+        return read(by_name[recording])
+
+    try:
+        found = Recordings(entry, repair)
+        if not (found.skipped and on_error == "raise"):
+            _tell(found.skipped)
+            return found
+    except Damaged:
+        pass
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{entry}.lock"):
+            try:
+                found = Recordings(entry, repair)  # another process may have been faster
+            except Damaged as error:
+                if entry.exists():
+                    print(f"spikefront: cache {entry} is damaged ({error}); building it again", file=sys.stderr)
+                _build(root, entry, recordings, read, on_error)
+                found = Recordings(entry, repair)
+            if found.skipped and on_error == "raise":
+                file, reason = next(iter(found.skipped.items()))
+                raise UserError(_complaint(file, reason))
+    except OSError as error:
+        raise UserError(_disk(error, root)) from error
+    _tell(found.skipped)
+    return found
+
+
+def _build(
+    root: Path, entry: Path, recordings: Sequence[Recording], read: Callable[[Recording], np.ndarray], on_error: str
+) -> None:
+    for leftover in root.glob(f".{entry.name}-*"):  # of a builder that was killed: we hold the lock, nobody uses it
+        shutil.rmtree(leftover, ignore_errors=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=root))
+    index: dict[str, Any] = {"labels": [], "parts": [], "names": [], "offsets": [0], "crc": [], "skipped": {}}
+    try:
+        with open(work / EVENTS, "wb") as file:
+            for recording in recordings:
+                try:
+                    data = read(recording).tobytes()
+                except BadRecording as error:
+                    if on_error == "raise":
+                        raise UserError(_complaint(recording.name, str(error))) from error
+                    index["skipped"][recording.name] = str(error)
+                    continue
+                file.write(data)
+                index["labels"].append(int(recording.label))
+                index["parts"].append(recording.part)
+                index["names"].append(recording.name)
+                index["offsets"].append(file.tell() // EVENT.itemsize)
+                index["crc"].append(zlib.crc32(data))
+            file.flush()
+            os.fsync(file.fileno())
+        for part in ("train", "test"):
+            if part not in index["parts"]:
+                raise UserError(f"no recording of the {part} part can be used{_first(index['skipped'])}")
+        index["seal"] = _seal(index)
+        (work / INDEX).write_text(json.dumps(index))
+        if entry.exists():
+            shutil.rmtree(entry)
+        work.chmod(0o755)
+        work.rename(entry)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _seal(index: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps({k: index[k] for k in sorted(index) if k != "seal"}).encode())
+
+
+def _complaint(file: str, reason: str) -> str:
+    return f"{file}: {reason}; mend or remove the file, or leave it out with data.on_error=skip"
+
+
+def _first(skipped: dict[str, str]) -> str:
+    return next((f": {file}: {reason}" for file, reason in skipped.items()), "")
+
+
+def _tell(skipped: dict[str, str]) -> None:
+    if skipped:
+        more = f", and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+        listed = ", ".join(f"{file}: {reason}" for file, reason in list(skipped.items())[:3])
+        print(f"spikefront: {len(skipped)} recordings left out (data.on_error=skip): {listed}{more}", file=sys.stderr)
+
+
+def _disk(error: OSError, root: Path) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full while caching events in {root}: make room, or set data.cache to another directory"
+    return f"can't cache events in {root} ({error.strerror or error}): set data.cache to a directory you can write"

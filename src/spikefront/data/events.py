@@ -1,0 +1,144 @@
+"""Event recordings: what they look like, how a bad one is told from a good one, and the data sets made of them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from spikefront.data.augmentation import EventAugmentation
+from spikefront.data.base import ImageData
+from spikefront.data.binning import Binning
+from spikefront.data.cache import EVENT, BadRecording, Recording, Recordings, open_cache
+from spikefront.errors import UserError
+
+
+def clean(events: np.ndarray, sensor: tuple[int, int]) -> np.ndarray:
+    """The events as ``EVENT``, times counted from the first.
+
+    Args:
+        events: any structured array with x, y, t, p, as tonic gives it.
+        sensor: width and height in pixels.
+
+    Raises:
+        BadRecording: no events, events off the sensor, times negative, unsorted or more than 71 minutes apart,
+            polarities other than two.
+    """
+    if not len(events):
+        raise BadRecording("the recording is empty")
+    x, y, t, p = (np.asarray(events[name]) for name in "xytp")
+    for axis, values, size in (("x", x, sensor[0]), ("y", y, sensor[1])):
+        if (low := values.min()) < 0 or (high := values.max()) >= size:
+            value = low if low < 0 else high
+            raise BadRecording(f"an event has {axis} = {value}, off the sensor of {sensor[0]}x{sensor[1]}")
+    if not np.issubdtype(t.dtype, np.integer) and not np.isfinite(t).all():
+        raise BadRecording("an event's time is not a number")
+    if t.min() < 0:
+        raise BadRecording(f"an event has the negative time {t.min()}")
+    if (t[1:] < t[:-1]).any():
+        raise BadRecording(
+            f"times are unsorted: event {int(np.argmax(t[1:] < t[:-1])) + 1} is before the one it follows"
+        )
+    if int(t[-1]) - int(t[0]) >= 2**32:
+        raise BadRecording("the recording is longer than 71 minutes (2^32 µs)")
+    if p.dtype != bool and (p.min() < 0 or p.max() > 1):
+        raise BadRecording(f"polarities reach from {p.min()} to {p.max()}, not 0 and 1")
+    cleaned = np.empty(len(events), EVENT)
+    cleaned["x"], cleaned["y"], cleaned["t"], cleaned["p"] = x, y, t - t[0], p
+    return cleaned
+
+
+class Frames(Dataset):
+    """Recordings as frames: binned, augmented, ``(T, C, size, size)`` float32 beside their class."""
+
+    def __init__(
+        self,
+        recordings: Recordings,
+        indices: Sequence[int],
+        binning: Binning,
+        augmentation: EventAugmentation | None = None,
+    ) -> None:
+        self.recordings, self.indices = recordings, indices
+        self.binning, self.augmentation = binning, augmentation
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int):  # type: ignore[no-untyped-def]
+        at = self.indices[index]
+        events = self.recordings[at]
+        if self.augmentation is not None:
+            events = self.augmentation.events(events)
+        frames = self.binning(events)
+        if self.augmentation is not None:
+            frames = self.augmentation.frames(frames)
+        return frames, self.recordings.labels[at]
+
+
+class EventData(ImageData):
+    """Base of all event sets: recordings are parsed once into a cache, and binned into ``timesteps`` frames when read.
+
+    Args:
+        sensor: width and height of the sensor in pixels; coordinates outside are an error.
+        binning: ``(events) -> (T, C, image_size, image_size)``, a Hydra partial of ``Binning``.
+        cache: directory of the parsed recordings, one entry a set.
+        augmentation: of training samples, or None.
+        on_error: what a recording that can't be used does: ``raise`` ends the run, ``skip`` leaves it out and says so.
+    """
+
+    def __init__(
+        self,
+        *,
+        sensor: Sequence[int],
+        binning: Callable[..., Binning],
+        cache: str,
+        augmentation: EventAugmentation | None = None,
+        on_error: str = "raise",
+        **common: object,
+    ) -> None:
+        super().__init__(**common)  # type: ignore[arg-type]
+        if on_error not in ("raise", "skip"):
+            raise UserError(f"data.on_error is {on_error!r}: use raise or skip")
+        self.on_error = on_error
+        self.sensor = (int(sensor[0]), int(sensor[1]))
+        self.binning = binning(timesteps=self.timesteps, sensor=self.sensor, size=self.image_size)
+        self.binning.check(self.channels)
+        self.cache, self.augmentation = Path(cache).expanduser(), augmentation
+
+    @abstractmethod
+    def recordings(self) -> Sequence[Recording]:
+        """All recordings of both parts, in an order that is the same everywhere."""
+
+    def prepare(self) -> Recordings:
+        """The cached recordings, built if need be: one process builds, the others wait."""
+        return open_cache(self.cache, str(self.name), self.recordings(), self.read, self.on_error)
+
+    def read(self, recording: Recording) -> np.ndarray:
+        try:
+            return clean(recording.read(), self.sensor)
+        except BadRecording:
+            raise
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a parser makes of a damaged file
+            raise BadRecording(
+                f"can't be parsed ({type(error).__name__}: {str(error).strip() or 'no reason'})"
+            ) from error
+
+    def prepare_data(self) -> None:
+        self.prepare()
+
+    def parts(self) -> tuple[Dataset, Dataset, Dataset]:
+        recordings = self.prepare()
+        train = [i for i, part in enumerate(recordings.parts) if part == "train"]
+        test = [i for i, part in enumerate(recordings.parts) if part == "test"]
+        kept, held = self.held_out([recordings.labels[i] for i in train])
+        test_set = Frames(recordings, test, self.binning)
+        return (
+            Frames(recordings, [train[i] for i in kept], self.binning, self.augmentation),
+            Frames(recordings, [train[i] for i in held], self.binning) if held else test_set,
+            test_set,
+        )

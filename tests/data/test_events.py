@@ -1,0 +1,162 @@
+"""Events: the simulated recordings, binning bit for bit as tonic's, what a bad recording says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tonic.transforms import ToFrame
+
+from spikefront.config import compose
+from spikefront.data import build_data
+from spikefront.data.binning import to_frames
+from spikefront.data.cache import EVENT, BadRecording
+from spikefront.data.events import clean
+from spikefront.data.saccades import SACCADE, TONIC, record
+from spikefront.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def digits_dvs(cache, *overrides, timesteps=6):
+    data = build_data(compose(["data=digits_dvs", f"data.cache={cache}", *overrides]).data, timesteps)
+    data.setup()
+    return data
+
+
+def stream(n=5000, sensor=(34, 30), seed=0):
+    rng = np.random.default_rng(seed)
+    events = np.empty(n, TONIC)
+    events["x"], events["y"] = rng.integers(sensor[0], size=n), rng.integers(sensor[1], size=n)
+    events["t"], events["p"] = np.sort(rng.integers(300_000, size=n)), rng.integers(2, size=n)
+    return events
+
+
+@pytest.mark.parametrize("bins", [{"n_time_bins": 7}, {"n_event_bins": 7}, {"time_window": 40_000}])
+@pytest.mark.parametrize("n", [1, 50, 5000])
+def test_binning_is_tonics_bit_for_bit(bins, n):
+    if n < 7 and "n_event_bins" in bins:
+        pytest.skip("tonic's slicer makes no bins of fewer events than bins")
+    events = stream(n)
+    expected = ToFrame(sensor_size=(34, 30, 2), **bins)(events)
+    ours = to_frames(clean(events, (34, 30)), (34, 30), **bins)
+    if n == 1 and "time_window" not in bins:
+        expected = expected[: len(ours)]
+    np.testing.assert_array_equal(ours, expected)
+    assert ours.dtype == expected.dtype
+
+
+def test_a_moving_edge_makes_events_of_both_polarities_within_three_saccades():
+    image = np.zeros((1, 8, 8), np.float32)
+    image[0, 2:6, 2:6] = 1
+    (events,) = record(image, (16, 16), 0.3)
+    assert events.dtype == TONIC
+    assert set(events["p"].tolist()) == {False, True}
+    assert (np.diff(events["t"]) >= 0).all()
+    assert events["t"][0] >= 0 and events["t"][-1] <= 3 * SACCADE
+    assert np.unique(np.minimum(events["t"] // SACCADE, 2)).tolist() == [0, 1, 2]
+    (again,) = record(image, (16, 16), 0.3)
+    np.testing.assert_array_equal(events, again)
+    (fewer,) = record(image, (16, 16), 0.6)
+    assert 0 < len(fewer) < len(events)
+    assert not len(record(np.full((1, 8, 8), 0.0, np.float32), (16, 16), 0.3)[0])
+
+
+def test_digits_dvs_has_the_digits_split_and_frames(cache):
+    data = digits_dvs(cache)
+    assert (len(data.train_set), len(data.val_set), len(data.test_set)) == (1293, 144, 360)
+    frames, label = data.test_set[0]
+    assert frames.shape == (6, 2, 16, 16)
+    assert frames.dtype == torch.float32
+    assert 0 <= label < 10
+    images, _ = next(iter(data.train_dataloader()))
+    assert images.shape == (64, 6, 2, 16, 16)
+
+
+def test_timesteps_change_the_binning_and_never_the_cache(cache):
+    six = digits_dvs(cache)
+    entries = sorted(p.name for p in cache.iterdir())
+    two = digits_dvs(cache, timesteps=2)
+    assert sorted(p.name for p in cache.iterdir()) == entries
+    assert two.test_set[3][0].shape[0] == 2
+    torch.testing.assert_close(two.test_set[3][0].sum(0), six.test_set[3][0].sum(0))
+
+
+def test_a_damaged_cache_entry_is_rebuilt_and_reported(tmp_path, capfd):
+    before = digits_dvs(tmp_path).test_set[5][0]
+    (events,) = tmp_path.glob("digits_dvs-*/events.bin")
+    content = bytearray(events.read_bytes())
+    for i in range(0, len(content), 1000):
+        content[i] ^= 255
+    events.write_bytes(content)
+    torch.testing.assert_close(digits_dvs(tmp_path).test_set[5][0], before)
+    assert "damaged" in capfd.readouterr().err
+    events.write_bytes(content[:100])
+    torch.testing.assert_close(digits_dvs(tmp_path).test_set[5][0], before)
+
+
+def change(field, index, value):
+    def make():
+        events = stream(100).astype([("x", "i8"), ("y", "i8"), ("t", "i8"), ("p", "i8")])
+        events[field][index] = value
+        return events
+
+    return make
+
+
+BAD = {
+    "off the sensor to the right": (change("x", 3, 34), "x = 34"),
+    "off the sensor to the left": (change("x", 3, -1), "x = -1"),
+    "off the sensor below": (change("y", 3, 30), "y = 30"),
+    "negative time": (change("t", 0, -5), "negative time"),
+    "unsorted times": (change("t", 50, 0), "unsorted"),
+    "third polarity": (change("p", 0, 2), "polarities"),
+    "empty": (lambda: stream(0), "empty"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_recording_says_what_is_wrong(case):
+    make, says = BAD[case]
+    with pytest.raises(BadRecording, match=says):
+        clean(make(), (34, 30))
+
+
+def test_a_clean_recording_starts_at_zero():
+    events = clean(stream(100), (34, 30))
+    assert events.dtype == EVENT
+    assert events["t"][0] == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("data.binning.mode=tme", "data.binning.mode"),
+        ("data.binning.mode=window", "data.binning.window"),
+        ("+data.binning.representation=voxel_grid", "data.channels is 2"),
+        ("data.threshold=0", "data.threshold"),
+        ("data.on_error=ignore", "data.on_error"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(tmp_path, override, says):
+    from spikefront.cli import explain
+
+    with pytest.raises(Exception) as caught:
+        digits_dvs(tmp_path, override)
+    assert says in explain(caught.value)
+    assert "\n" not in explain(caught.value)
+
+
+def test_digits_dvs_trains(script, quick, cache):
+    overrides = [o for o in quick if not o.startswith("data=")]
+    code, _, err = script("train", *overrides, "data=digits_dvs", f"data.cache={cache}", "trainer.max_epochs=1")
+    assert code == 0, err
+
+
+def test_a_cache_that_can_not_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"data\.cache"):
+        digits_dvs(tmp_path / "file")
