@@ -4,7 +4,7 @@
     python src/sweep.py -m hparams_search=curves search.study=digits               # train the configurations again,
     python benchmarks/pruning.py record outputs/studies digits                     # and store their curves
 
-Baseline: the same configurations in the same order, all trained to the end. Reported over 50 random orders: the share of
+Baseline: the same configurations, all trained to the end. Reported over 50 random orders: the share of the
 training epochs spent, and the share of the full front's hypervolume (anytime points included, reference accuracy 0 and
 the largest energy) that the trials which were not stopped reach.
 """
