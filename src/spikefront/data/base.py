@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from sklearn.model_selection import train_test_split
 from torch.utils.data import DataLoader, Dataset
 
+from spikefront.data.order import ResumableLoader
 from spikefront.errors import UserError
 
 MODEL_KEYS = ("pooling", "event_mode", "epochs")  # of a data config: recommendations for the network and the trainer
@@ -84,10 +85,11 @@ class ImageData(pl.LightningDataModule):
 
     def _loader(self, part: Dataset, train: bool) -> DataLoader:
         size = len(cast(Sized, part))
-        return DataLoader(
+        return ResumableLoader(
             part,
+            train=train,
+            seed=torch.initial_seed(),  # the run's, not that of the split
             batch_size=self.batch_size,
-            shuffle=train,
             drop_last=train and size > self.batch_size,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
