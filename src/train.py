@@ -7,9 +7,11 @@ from spikefront.cli import entry
 
 @entry("train")
 def main(cfg: DictConfig) -> None:
-    from spikefront.training.run import summary, train
+    from spikefront.training.preemption import preemptible
+    from spikefront.training.run import say, summary, train
 
-    print(summary(train(cfg), cfg.output_dir))
+    with preemptible(cfg) as callbacks:
+        say(summary(train(cfg, callbacks), cfg.output_dir))
 
 
 if __name__ == "__main__":

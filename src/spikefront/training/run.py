@@ -16,6 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
 
 from spikefront.api import load_checkpoint, read_checkpoint
 from spikefront.data import build_data
@@ -25,9 +26,11 @@ from spikefront.training.callbacks import EnergyCallback
 from spikefront.training.early_exit import EarlyExit
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.penalty import PENALTY_KEYS, build_penalty
+from spikefront.training.preemption import LAST, Continuation, Interrupted, run_id
 from spikefront.training.result import Evaluation, Result
 
 CONFIG = "config.yaml"
+say = rank_zero_only(print)  # of several processes the first speaks
 
 
 def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
@@ -47,7 +50,7 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     model = instantiate(cfg.model)
     parameters = sum(p.numel() for p in model.parameters())
-    print(
+    say(
         f"{type(model).__name__} {model.depth}-{model.dim}, T = {model.timesteps}: {parameters:,} parameters",
         flush=True,
     )
@@ -57,18 +60,18 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
     output = Path(cfg.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    OmegaConf.save(OmegaConf.create(config), output / CONFIG)
+    rank_zero_only(OmegaConf.save)(OmegaConf.create(config), output / CONFIG)
 
     penalty = build_penalty(cfg.loss, model, instantiate(cfg.energy))
     module = SpikingClassifier(model, _loss(cfg), instantiate(cfg.optimizer), cfg.schedule, config, penalty)
-    if cfg.resume is not None:
-        read_checkpoint(cfg.resume)  # a clear word on a missing or damaged file, before anything starts
-    logger = _logger(cfg)
+    resume = _resume(cfg)
+    # also a clear word on a missing or damaged file, before anything starts
+    logger = _logger(cfg, run_id(read_checkpoint(resume)) if resume else None)
     trainer = _trainer(cfg, logger, callbacks)
     if logger is not None:
         logger.log_hyperparams({**config, "parameters": parameters})
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=cfg.resume)
+        trainer.fit(module, datamodule=data, ckpt_path=resume)
         if trainer.interrupted:
             raise KeyboardInterrupt
         if not all(math.isfinite(float(v)) for k, v in trainer.callback_metrics.items() if k.endswith("loss")):
@@ -92,11 +95,14 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
         )
         if logger is not None:
             logger.log_metrics({f"final/{k}": v for k, v in result.to_dict().items() if isinstance(v, int | float)})
+    except Interrupted:
+        _close(logger, "interrupted")
+        raise
     except BaseException:
         _close(logger, "failed")
         raise
     _close(logger, "success")
-    result.save(output)
+    rank_zero_only(result.save)(output)
     return result
 
 
@@ -194,7 +200,7 @@ def _trainer(cfg: DictConfig, logger: Logger | None, extra: Sequence[pl.Callback
     return instantiate(
         cfg.trainer,
         logger=logger or False,
-        callbacks=[*callbacks, *extra],
+        callbacks=[*callbacks, Continuation(), *extra],
         default_root_dir=cfg.output_dir,
         enable_progress_bar="progress" in configured,
         enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
@@ -209,10 +215,20 @@ def _energy(trainer: pl.Trainer) -> EnergyCallback:
     return next(c for c in trainer.callbacks if isinstance(c, EnergyCallback))  # type: ignore[attr-defined]
 
 
-def _logger(cfg: DictConfig) -> Logger | None:
+def _resume(cfg: DictConfig) -> str | None:
+    """The checkpoint to continue from; ``resume=auto`` is the output directory's last, if it has one."""
+    last = Path(cfg.output_dir) / LAST
+    if cfg.resume == "auto":
+        return str(last) if last.is_file() else None
+    return cfg.resume
+
+
+def _logger(cfg: DictConfig, run: str | None) -> Logger | None:
     if not cfg.logger or "_target_" not in cfg.logger:
         return None
     settings: dict[str, Any] = {} if "save_dir" in cfg.logger else {"save_dir": str(cfg.output_dir)}
+    if run and "project" in cfg.logger and not cfg.logger.get("id"):
+        settings["id"] = run  # a continued run goes on in W&B too
     return instantiate(cfg.logger, **settings)
 
 
@@ -220,8 +236,10 @@ def _close(logger: Logger | None, status: str) -> None:
     if logger is None:
         return
     logger.finalize(status)
-    finish = getattr(getattr(logger, "experiment", None), "finish", None)
-    if callable(finish):
+    experiment = getattr(logger, "experiment", None)
+    if status == "interrupted" and callable(mark := getattr(experiment, "mark_preempting", None)):
+        mark()
+    if callable(finish := getattr(experiment, "finish", None)):
         finish(exit_code=0 if status == "success" else 1)
 
 
@@ -238,6 +256,6 @@ def _model_state(checkpoint: str) -> dict[str, torch.Tensor]:
 
 def _quiet() -> None:
     """Silence what Lightning says to its developers: the user's own lines are what should be read."""
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric|torch\.utils\.data).*")

@@ -1,0 +1,229 @@
+"""Stop on a signal with everything saved, and go on later as if nothing had happened.
+
+SLURM sends SIGTERM before it preempts, requeues or cancels a job, and the signal that ``--signal`` names (SIGUSR1 or
+SIGUSR2 here) before a time limit. The handler only takes note: the checkpoint is written between two batches, by all
+processes at the same batch, so it is never of half an optimiser step.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from omegaconf import DictConfig
+
+from spikefront.data.order import ResumableLoader
+
+KEY = "continuation"  # of the checkpoint's own part for this
+LAST = Path("checkpoints") / "last.ckpt"
+REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)  # by convention sent ahead of a time limit: the job shall run again
+
+
+class Interrupted(Exception):
+    """The run stopped before its end, its checkpoint written."""
+
+
+class Signals:
+    """Context in which SIGTERM, SIGUSR1, SIGUSR2 and ``more`` ask for a stop instead of ending the process.
+
+    ``received`` is the first that came. A second SIGINT ends the process at once.
+    """
+
+    def __init__(self, *more: signal.Signals) -> None:
+        self.numbers = (signal.SIGTERM, *REQUEUE, *more)
+        self.received: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Signals:
+        self._before = {number: signal.getsignal(number) for number in self.numbers}
+        self.install()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+
+    def install(self) -> None:
+        """Take the signals, again if someone else took them meanwhile."""
+        if threading.current_thread() is threading.main_thread():
+            for number in self.numbers:
+                signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: object) -> None:
+        if number == signal.SIGINT and self.received == signal.SIGINT:
+            os._exit(130)
+        self.received = self.received or signal.Signals(number)
+
+    def hand_over(self) -> None:
+        """Give the signal to whoever had it before, now that all is saved; otherwise have SLURM run the job again.
+
+        Submitit's handler requeues its job and ends the process. Without one, SIGUSR1 and SIGUSR2 requeue the SLURM
+        job that this process belongs to; SIGTERM doesn't, as whoever sends it knows what shall follow.
+        """
+        number = self.received
+        if number is None:
+            return
+        before = self._before.get(number)
+        if callable(before) and before is not signal.default_int_handler:
+            before(number, None)
+        elif number in REQUEUE and os.environ.get("SLURM_PROCID", "0") == "0":
+            requeue(os.environ)
+
+
+def requeue(environment: Mapping[str, str]) -> bool:
+    """Have SLURM run this job again, under the same id; whether there was one to requeue."""
+    job = environment.get("SLURM_JOB_ID")
+    if "SLURM_ARRAY_JOB_ID" in environment:
+        job = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    if job is None or shutil.which("scontrol") is None:
+        return False
+    print(f"requeueing SLURM job {job}", flush=True)
+    return subprocess.run(["scontrol", "requeue", job], check=False).returncode == 0
+
+
+class StopBetweenBatches(pl.Callback):
+    """Writes ``checkpoint`` and raises ``Interrupted`` at the first batch's end at which any process was signalled."""
+
+    def __init__(self, checkpoint: Path, signals: Signals, wanted: Callable[[], bool] = lambda: False) -> None:
+        self.checkpoint, self.signals, self.wanted = checkpoint, signals, wanted
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Lightning's own handlers talk to the other processes from inside the handler, or checkpoint there
+        self.signals.install()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        # after an epoch's last batch the validation's first is a better place: a resumed run then validates as well
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            self._look(trainer)
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        # shares of the validation part may differ by a batch, so all processes meet at their first only
+        first = trainer.fit_loop.epoch_loop.val_loop.batch_progress.current.ready == 1
+        if trainer.state.fn == "fit" and (first or trainer.world_size == 1):
+            self._look(trainer)
+
+    def on_test_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.world_size == 1 and self.signals.received is not None:
+            raise Interrupted  # training is over and saved
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._look(trainer)
+
+    def _look(self, trainer: pl.Trainer) -> None:
+        wanted = self.signals.received is not None or self.wanted()
+        if trainer.world_size > 1:
+            wanted = trainer.strategy.reduce_boolean_decision(wanted, all=False)
+        if wanted:
+            trainer.save_checkpoint(self.checkpoint)
+            raise Interrupted
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        if trainer.validating and trainer.state.fn == "fit":
+            # half a validation can't go on in another process: let Lightning find it just begun
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+            for counts in (progress["current"], progress["total"]):
+                counts.update(ready=1, started=1, processed=0, completed=0)
+            progress["is_last_batch"] = False
+
+
+class Continuation(pl.Callback):
+    """Keeps in every checkpoint what else a run needs to go on exactly, and restores it.
+
+    That is: random state of all processes, the epoch's batches already given, and the W&B run's id.
+    """
+
+    def __init__(self) -> None:
+        self._state: dict[str, Any] | None = None
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        run = getattr(trainer.logger, "version", None)
+        loader = trainer.train_dataloader
+        checkpoint[KEY] = {
+            "random": _gather(_random_state()),
+            "loader": loader.state_dict() if isinstance(loader, ResumableLoader) else None,
+            "run": run if isinstance(run, str) and run else None,
+        }
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        self._state = checkpoint.get(KEY)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._state is None:
+            return
+        loader = trainer.train_dataloader
+        if self._state["loader"] and isinstance(loader, ResumableLoader):
+            # Lightning does so too, but not where the schedule asked for the number of steps before
+            loader.load_state_dict(self._state["loader"])
+        if len(self._state["random"]) == trainer.world_size:
+            _restore(self._state["random"][trainer.global_rank])
+        self._state = None
+
+
+def run_id(checkpoint: Mapping[str, Any]) -> str | None:
+    """The W&B run that a checkpoint belongs to."""
+    return checkpoint.get(KEY, {}).get("run")
+
+
+@contextmanager
+def preemptible(cfg: DictConfig) -> Iterator[list[pl.Callback]]:
+    """Context for one training run of its own: the callbacks it needs; ends the process when it was interrupted.
+
+    ``resume=auto`` and the same output directory continue the run. The exit code is 128 plus the signal's number.
+    """
+    with Signals() as signals:
+        try:
+            yield [StopBetweenBatches(Path(cfg.output_dir) / LAST, signals)]
+            return
+        except Interrupted:
+            pass
+    assert signals.received is not None
+    if os.environ.get("SLURM_PROCID", "0") == "0":
+        print(
+            f"{signals.received.name}: stopped with everything saved; go on with resume=auto"
+            f" hydra.run.dir={cfg.output_dir}",
+            flush=True,
+        )
+    signals.hand_over()
+    sys.exit(128 + signals.received)
+
+
+def _random_state() -> dict[str, Any]:
+    kind, keys, *position = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "numpy": [str(kind), torch.from_numpy(np.asarray(keys, dtype=np.int64)), *position],
+        "python": random.getstate(),
+    }
+
+
+def _restore(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    kind, keys, *position = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *position))
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+
+
+def _gather(state: dict[str, Any]) -> list[dict[str, Any]]:
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return [state]
+    states: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(states, state)
+    return states

@@ -1,0 +1,135 @@
+"""A run that is interrupted and continued ends bit for bit as one that wasn't."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from spikefront.config import compose
+from spikefront.training import run
+from spikefront.training.preemption import LAST, preemptible, run_id
+
+
+class SendSignal(pl.Callback):
+    """Sends this process a signal in the middle of a batch of an epoch, once."""
+
+    def __init__(self, hook: str, epoch: int, batch: int, number: int) -> None:
+        def send(trainer, module, batch_, index, *_) -> None:
+            if trainer.state.fn == "fit" and (trainer.current_epoch, index) == (epoch, batch):
+                os.kill(os.getpid(), number)
+
+        setattr(self, hook, send)
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    def configure(name: str, *overrides: str):
+        return compose(
+            [
+                "model=sdt_2_16",
+                "trainer=cpu",
+                "trainer.max_epochs=3",
+                "trainer.limit_train_batches=6",
+                "neuron.threshold=0.1",
+                "model.drop_path=0.2",  # draws random numbers in training
+                "data.shift=2",
+                "callbacks=default",
+                "~callbacks.progress",
+                "logger=none",
+                "resume=auto",
+                f"output_dir={tmp_path}/{name}",
+                *overrides,
+            ]
+        )
+
+    return configure
+
+
+def interrupted(cfg, *arguments) -> int:
+    """Run until the signal ends it; the exit code."""
+    with pytest.raises(SystemExit) as stop, preemptible(cfg) as callbacks:
+        run.train(cfg, [*callbacks, SendSignal(*arguments)])
+    return stop.value.code
+
+
+def finish(cfg):
+    with preemptible(cfg) as callbacks:
+        return run.train(cfg, callbacks)
+
+
+def assert_equal(a, b, path=""):
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_equal(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{path}/{i}")
+    else:
+        assert a == b, path
+
+
+STATE = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "continuation")
+
+
+@pytest.mark.parametrize(
+    ("hook", "epoch", "batch", "extra"),
+    [
+        ("on_train_batch_start", 1, 2, ()),  # in the middle of an epoch
+        ("on_train_batch_start", 0, 5, ()),  # an epoch's last batch
+        ("on_validation_batch_start", 1, 0, ()),
+        ("on_train_batch_start", 1, 3, ("data.num_workers=2",)),
+    ],
+    ids=["mid-epoch", "last batch", "validation", "loader processes"],
+)
+def test_an_interrupted_run_ends_as_if_it_had_not_been(cfg, hook, epoch, batch, extra):
+    whole = finish(cfg("whole", *extra))
+    parts = cfg("parts", *extra)
+    assert interrupted(parts, hook, epoch, batch, signal.SIGTERM) == 128 + signal.SIGTERM
+    stopped = torch.load(f"{parts.output_dir}/{LAST}", weights_only=True)
+    assert stopped["global_step"] == 6 * epoch + (batch + 1 if "train" in hook else 6)
+    resumed = finish(parts)
+    a, b = (torch.load(f"{d}/{LAST}", weights_only=True) for d in (cfg("whole").output_dir, parts.output_dir))
+    for key in STATE:
+        assert_equal(a[key], b[key], key)
+    same = [json.loads(json.dumps(r.to_dict())) for r in (whole, resumed)]
+    for made in same:
+        made.pop("seconds"), made.pop("checkpoint")
+    assert same[0] == same[1]
+
+
+def test_wandb_goes_on_in_the_same_run(cfg):
+    parts = cfg("run", "logger=wandb")
+    interrupted(parts, "on_train_batch_start", 1, 2, signal.SIGUSR1)
+    first = run_id(torch.load(f"{parts.output_dir}/{LAST}", weights_only=True))
+    finish(parts)
+    assert first
+    assert run_id(torch.load(f"{parts.output_dir}/{LAST}", weights_only=True)) == first
+    logs = os.listdir(f"{parts.output_dir}/wandb")
+    assert sum(name.endswith(f"-{first}") for name in logs) == sum(name.startswith("offline-run") for name in logs) >= 2
+
+
+def test_handlers_are_given_back(cfg):
+    before = signal.getsignal(signal.SIGTERM)
+    interrupted(cfg("run"), "on_train_batch_start", 0, 1, signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_whoever_had_the_signal_gets_it_after_the_checkpoint(cfg):
+    """Submitit's handler requeues the job; it must find everything saved."""
+    found = []
+    parts = cfg("run")
+    before = signal.signal(signal.SIGUSR2, lambda *_: found.append(os.path.exists(f"{parts.output_dir}/{LAST}")))
+    try:
+        assert interrupted(parts, "on_train_batch_start", 0, 1, signal.SIGUSR2) == 128 + signal.SIGUSR2
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert found == [True]
