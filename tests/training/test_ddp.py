@@ -46,7 +46,9 @@ def test_two_processes_train_what_one_trains(tmp_path):
     assert a["state_dict"].keys() == b["state_dict"].keys()
     for key, expected in a["state_dict"].items():
         torch.testing.assert_close(b["state_dict"][key], expected, rtol=1e-4, atol=1e-5, msg=key)
-    for key in ("accuracy", "energy_joules", "firing_rate"):
-        assert two[key] == pytest.approx(one[key], rel=1e-5), key
-        assert two["validation"][key] == pytest.approx(one["validation"][key], rel=1e-5), key
+    assert two["accuracy"] == one["accuracy"]
+    assert two["validation"]["accuracy"] == one["validation"]["accuracy"]
+    for key in ("energy_joules", "firing_rate"):
+        assert two[key] == pytest.approx(one[key], rel=1e-2), key
+        assert two["validation"][key] == pytest.approx(one["validation"][key], rel=1e-2), key
     assert two["samples"] == one["samples"] == 360
