@@ -154,7 +154,7 @@ def test_switched_off_says_nothing():
 
 @needs_compiler
 def test_compiled_and_plain_networks_agree(monkeypatch):
-    """Firing rates of the whole network in float32: fused, plain, and as torch.compile's tracer sees it."""
+    """Firing rates and gradients of the whole network in float32, fused and plain."""
     import spikefront
 
     torch.manual_seed(0)
@@ -177,10 +177,89 @@ def test_compiled_and_plain_networks_agree(monkeypatch):
     assert fused[0].min() > 0
     torch.testing.assert_close(fused[0], plain[0], rtol=0, atol=1e-3)
     torch.testing.assert_close(fused[1], plain[1], rtol=0.02, atol=1e-3)
-    with warnings.catch_warnings():
+
+
+@needs_compiler
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_bfloat16_neuron_integrates_in_float32(training):
+    """The same spikes as in float32 from the same currents; gradients differ by the rounding of what goes in, out."""
+    torch.manual_seed(0)
+    for currents in layouts((torch.randn(4, 2, 24, 9, 8) * 2 + 0.5).bfloat16()):
+        weight, results = torch.randn(currents.shape).bfloat16(), []
+        for dtype in (torch.float32, torch.bfloat16):
+            bn = nn.BatchNorm2d(24).train(training)
+            nn.init.constant_(bn.weight, 2.0), nn.init.constant_(bn.bias, 0.5)
+            x = currents.detach().to(dtype, copy=True).requires_grad_()
+            spikes = LIF()(x, bn)
+            (spikes * weight.to(dtype)).sum().backward()
+            assert spikes.dtype == x.grad.dtype == dtype and spikes.stride() == currents.stride()
+            results.append([t.float() for t in (spikes.detach(), x.grad, bn.weight.grad, bn.bias.grad, *bn.buffers())])
+        assert torch.equal(results[0][0], results[1][0]) and 0.05 < results[0][0].mean() < 0.95
+        for a, b in zip(*results, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-2)
+        pooled = [kernels.MaxPool(2)(currents.flatten(0, 1).to(d)) for d in (torch.float32, torch.bfloat16)]
+        assert torch.equal(pooled[0], pooled[1].float())
+        assert torch.equal(kernels._unpack(kernels._pack(spikes.detach())), spikes)
+
+
+class Rates(nn.Module):
+    """A network that returns the firing rate of every neuron."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.rates = model, []
+        for name, module in model.named_modules():
+            if name.endswith("lif"):
+                module.register_forward_hook(lambda m, i, o: self.rates.append(o.float().mean()))
+
+    def forward(self, images):
+        self.rates.clear()
+        self.model(images)
+        return torch.stack(self.rates)
+
+
+def firing() -> Rates:
+    import spikefront
+
+    torch.manual_seed(0)
+    model = spikefront.create_model("sdt_1_32", data="digits", num_classes=3)
+    for m in model.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            nn.init.constant_(m.weight, 2.0), nn.init.constant_(m.bias, 0.5)
+            m.momentum = 1.0  # one batch settles it
+    with torch.no_grad():
+        model.train()(torch.rand(16, 1, 8, 8))
+    return Rates(model)
+
+
+@pytest.mark.parametrize(
+    ("backend", "training"),
+    [("aot_eager", False), *(pytest.param("inductor", t, marks=pytest.mark.slow) for t in (False, True))],
+)
+def test_compiled_by_torch_fires_the_same(monkeypatch, backend, training):
+    model, images = firing().train(training), torch.rand(16, 1, 8, 8)
+    with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model.eval()
-        with torch.no_grad():
-            eager = model(images)
-            compiled = torch.compile(model, backend="aot_eager")(images)
-    torch.testing.assert_close(eager, compiled, rtol=1e-3, atol=1e-3)
+        fused, plain = both(monkeypatch, lambda: model(images))
+        compiled = torch.compile(model, backend=backend)(images)
+    assert fused.min() > 0
+    torch.testing.assert_close(fused, plain, rtol=0, atol=1e-3)
+    torch.testing.assert_close(compiled, fused, rtol=0, atol=1e-3)
+
+
+@needs_compiler
+def test_network_under_autocast_runs_the_kernels():
+    images, dtypes = torch.rand(16, 1, 8, 8), set()
+    model = firing().eval()
+    model.model.block[0].mlp.fc2_lif.register_forward_hook(lambda m, i, o: dtypes.add(o.dtype))
+    with torch.no_grad():
+        exact = model(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = model(images)
+            deployed = Rates(model.model.for_inference())(images)
+    assert dtypes == {torch.float32, torch.bfloat16}
+    torch.testing.assert_close(half, exact, rtol=0, atol=0.03)
+    torch.testing.assert_close(deployed, exact, rtol=0, atol=0.03)
+    with torch.autocast("cpu", torch.bfloat16):
+        model.model.train()(images).square().sum().backward()
+    assert all(p.grad.dtype == p.dtype and p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)

@@ -1,7 +1,8 @@
 """Fused CPU kernels: batch norm and neuron in one pass, max-pooling without 64-bit indices, spikes kept as bits.
 
 Every one has a plain PyTorch twin that runs wherever ``usable`` says no: on another device or dtype, without a
-compiler, under ``torch.compile`` or autocast. Spikes are the same bit for bit given the same currents.
+compiler, under ``torch.compile``. In float32 spikes are the same bit for bit given the same currents; in bfloat16, also
+under autocast, the kernels keep potentials in float32, which the twin doesn't.
 """
 
 from __future__ import annotations
@@ -33,14 +34,13 @@ class _Constants(ctypes.Structure):
 
 
 def usable(x: Tensor) -> bool:
-    """Whether ``x`` is a plain float32 tensor on the CPU of a machine with compiled kernels."""
+    """Whether ``x`` is a plain float32 or bfloat16 tensor on the CPU of a machine with compiled kernels."""
     return (
         type(x) in (Tensor, nn.Parameter)
-        and x.dtype == torch.float32
+        and x.dtype in (torch.float32, torch.bfloat16)
         and x.device.type == "cpu"
         and x.numel() > 0
         and not torch.compiler.is_compiling()
-        and not torch.is_autocast_enabled("cpu")
         and library("neuron") is not None
     )
 
@@ -117,7 +117,7 @@ class _Fire(torch.autograd.Function):
         shape, constants, kind, scale, shift, statistics, learns_gain = ctx.kernel
         frame, channels, inner = shape[2:]
         grad_spikes = _like(grads[0], (frame, *x.stride()[1:]))
-        grad = torch.empty_strided(x.shape, x.stride())
+        grad = torch.empty_strided(x.shape, x.stride())  # float32, as all sums
         grad_gain = torch.zeros((), dtype=torch.float64) if learns_gain else None
         sums = torch.zeros(2, channels, dtype=torch.float64) if channels else None
         arguments = (x, grad_spikes, grad, grad_gain, sums, *shape, scale, shift, ctypes.byref(constants), kind)
@@ -133,11 +133,11 @@ class _Fire(torch.autograd.Function):
             else:
                 b = d = torch.zeros_like(a)
             factors = [f.float() for f in (a, b, d)]
-            _call("channel_combine", grad, x, *factors, x.shape[0], frame, channels, inner)
-            grad_weight, grad_bias = grad_weight.float(), grad_bias.float()
+            _call("channel_combine", grad, x, *factors, x.shape[0], frame, channels, inner, like=x)
+            grad_weight, grad_bias = grad_weight.to(weight.dtype), grad_bias.to(weight.dtype)
         if grad_gain is not None:
-            grad_gain = grad_gain.float()
-        return grad, grad_gain, grad_weight, grad_bias, *[None] * 7
+            grad_gain = grad_gain.to(x.dtype)
+        return grad.to(x.dtype), grad_gain, grad_weight, grad_bias, *[None] * 7
 
 
 def _statistics(x: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, int]:
@@ -182,7 +182,7 @@ class _Pool(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, stride: int) -> Tensor:
         n, c, h, w = x.shape
         size = (n, c, (h - 1) // stride + 1, (w - 1) // stride + 1)
-        out = torch.empty(size, memory_format=torch.channels_last)
+        out = torch.empty(size, dtype=x.dtype, memory_format=torch.channels_last)
         which = (
             torch.empty(size, dtype=torch.uint8, memory_format=torch.channels_last) if ctx.needs_input_grad[0] else None
         )
@@ -197,7 +197,7 @@ class _Pool(torch.autograd.Function):
         grad = torch.empty(ctx.shape[:4], memory_format=torch.channels_last)
         grad_out = grads[0].contiguous(memory_format=torch.channels_last)
         _call("pool_backward", grad_out, ctx.saved_tensors[0], grad, *ctx.shape)
-        return grad, None
+        return grad.to(grad_out.dtype), None
 
 
 @contextmanager
@@ -214,15 +214,15 @@ def _pack(x: Tensor) -> Any:
     if not usable(x) or x.numel() < SMALLEST_PACKED or (x.requires_grad and x.is_leaf) or _inner(x) is None:
         return x
     bits = torch.empty((x.numel() + 7) // 8, dtype=torch.uint8)
-    return (bits, x.shape, x.stride()) if _call("pack", x, bits, x.numel()) else x
+    return (bits, x.shape, x.stride(), x.dtype) if _call("pack", x, bits, x.numel()) else x
 
 
 def _unpack(kept: Any) -> Tensor:
     if isinstance(kept, Tensor):
         return kept
-    bits, shape, stride = kept
-    x = torch.empty_strided(shape, stride)
-    _call("unpack", bits, x, x.numel())
+    bits, shape, stride, dtype = kept
+    x = torch.empty_strided(shape, stride, dtype=dtype)
+    _call("unpack", bits, x, x.numel(), like=x)
     return x
 
 
@@ -245,13 +245,15 @@ def _dense(x: Tensor) -> tuple[Tensor, int]:
 
 def _like(x: Tensor, strides: tuple[int, ...]) -> Tensor:
     """``x`` with these strides."""
-    return x if x.stride() == strides else torch.empty_strided(x.shape, strides).copy_(x)
+    return x if x.stride() == strides else torch.empty_strided(x.shape, strides, dtype=x.dtype).copy_(x)
 
 
-def _call(name: str, *arguments: Any) -> Any:
+def _call(name: str, *arguments: Any, like: Tensor | None = None) -> Any:
+    """Run the kernel for the dtype of ``like``, by default of the first argument."""
     kernels = library("neuron")
     assert kernels is not None
-    return getattr(kernels, name)(*map(_c, arguments))
+    dtype = (arguments[0] if like is None else like).dtype
+    return getattr(kernels, f"{name}_{str(dtype).removeprefix('torch.')}")(*map(_c, arguments))
 
 
 def _c(argument: Any) -> Any:

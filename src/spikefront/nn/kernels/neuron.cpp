@@ -1,4 +1,5 @@
-// Spiking neurons, max-pooling and bit-packing on the CPU, float32. Plain C functions, called through ctypes.
+// Spiking neurons, max-pooling and bit-packing on the CPU. Plain C functions, called through ctypes, for tensors of
+// float32 and of bfloat16, which is widened on reading: potentials and gradients are float32 inside.
 //
 // A sequence is T frames of N elements, dense in memory. With a per-channel affine map (a folded or running batch norm)
 // the current is scale[c] * x + shift[c]; `inner` is the distance between an element and the next channel's: 1 in
@@ -9,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <omp.h>
+#include <type_traits>
 #include <vector>
 #ifdef __AVX2__
 #include <immintrin.h>
@@ -17,6 +19,18 @@
 namespace {
 
 constexpr int64_t SMALL = 32768;  // elements below which a second thread costs more than it brings
+
+struct bf16 {
+    uint16_t bits;
+    bf16() = default;
+    explicit bf16(float x) : bits(x == 0.0f ? 0 : 0x3f80) {}  // only ever written: spikes, 0 and 1
+    operator float() const {
+        const uint32_t wide = static_cast<uint32_t>(bits) << 16;
+        float x;
+        std::memcpy(&x, &wide, sizeof x);
+        return x;
+    }
+};
 
 struct Shape {
     int64_t frame, channels, inner, block;
@@ -47,14 +61,15 @@ struct Affine {
         const int64_t c = block % shape.channels;
         for (int64_t i = 0; i < shape.block; i++) scale[i] = s[c], shift[i] = b[c];
     }
-    void apply(const float *x, float *out, int64_t n) const {
+    template <class E> void apply(const E *x, float *out, int64_t n) const {
         if (!shape.channels) {
-            std::memcpy(out, x, n * sizeof(float));
+#pragma omp simd
+            for (int64_t i = 0; i < n; i++) out[i] = x[i];
             return;
         }
         const float *a = scale.data(), *c = shift.data();
 #pragma omp simd
-        for (int64_t i = 0; i < n; i++) out[i] = x[i] * a[i] + c[i];
+        for (int64_t i = 0; i < n; i++) out[i] = static_cast<float>(x[i]) * a[i] + c[i];
     }
 };
 
@@ -120,8 +135,8 @@ void integrate(const float *current, const float *h_before, float *h, const Neur
     for (int64_t i = 0; i < n; i++) h[i] = p.leak * reset<SOFT>(h_before[i], p.threshold) + p.gain * current[i];
 }
 
-template <bool SOFT>
-void forward(const float *x, float *spikes, int64_t T, int64_t x_step, const Shape &shape, const float *scale,
+template <bool SOFT, class E>
+void forward(const E *x, E *spikes, int64_t T, int64_t x_step, const Shape &shape, const float *scale,
              const float *shift, const Neuron &p) {
 #pragma omp parallel if (T * shape.frame > SMALL)
     {
@@ -135,9 +150,9 @@ void forward(const float *x, float *spikes, int64_t T, int64_t x_step, const Sha
             for (int64_t t = 0; t < T; t++) {
                 if (t == 0 || x_step) affine.apply(x + t * x_step + at, current.data(), n);
                 integrate<SOFT>(current.data(), before, h, p, n);
-                float *s = spikes + t * shape.frame + at;
+                E *s = spikes + t * shape.frame + at;
 #pragma omp simd
-                for (int64_t i = 0; i < n; i++) s[i] = h[i] >= p.threshold ? 1.0f : 0.0f;
+                for (int64_t i = 0; i < n; i++) s[i] = E(h[i] >= p.threshold ? 1.0f : 0.0f);
                 before = h;
                 h = h == one.data() ? two.data() : one.data();
             }
@@ -146,8 +161,8 @@ void forward(const float *x, float *spikes, int64_t T, int64_t x_step, const Sha
 }
 
 // One step back: v, the gradient of the potential after it, becomes that of the potential before; gh is that of h.
-template <bool SOFT, int KIND, bool LAST>
-void step_back(const float *__restrict h, const float *__restrict gs, float *__restrict v, float *__restrict gh,
+template <bool SOFT, int KIND, bool LAST, class E>
+void step_back(const float *__restrict h, const E *__restrict gs, float *__restrict v, float *__restrict gh,
                int64_t n, const Neuron &p) {
     const float threshold = p.threshold, a = p.a, b = p.b, leak = p.leak, attached = p.detach ? 0.0f : 1.0f;
 #pragma omp simd
@@ -165,8 +180,8 @@ void step_back(const float *__restrict h, const float *__restrict gs, float *__r
 
 // Back-propagation through the T steps; potentials are recomputed from x. grad is that of the current, summed over
 // time where x_step is 0; sums[c] and sums[C + c] gather grad and grad * x a channel, for the batch norm's gradient.
-template <bool SOFT, int KIND>
-void backward(const float *x, const float *grad_spikes, float *grad, double *grad_gain, double *sums, int64_t T,
+template <bool SOFT, int KIND, class E>
+void backward(const E *x, const E *grad_spikes, float *grad, double *grad_gain, double *sums, int64_t T,
               int64_t x_step, const Shape &shape, const float *scale, const float *shift, const Neuron &p) {
     double total = 0;
 #pragma omp parallel reduction(+ : total) if (T * shape.frame > SMALL)
@@ -185,7 +200,8 @@ void backward(const float *x, const float *grad_spikes, float *grad, double *gra
                 integrate<SOFT>(&current[(t % steps) * L], t ? &h[(t - 1) * L] : nullptr, &h[t * L], p, n);
             }
             for (int64_t t = T - 1; t >= 0; t--) {
-                const float *ht = &h[t * L], *gs = grad_spikes + t * shape.frame + at;
+                const float *ht = &h[t * L];
+                const E *gs = grad_spikes + t * shape.frame + at;
                 const bool last = t == T - 1, fresh = x_step || last;
                 float *g = grad + (x_step ? t * shape.frame : 0) + at, *v = gv.data();
                 if (last) step_back<SOFT, KIND, true>(ht, gs, v, part.data(), n, p);
@@ -208,7 +224,8 @@ void backward(const float *x, const float *grad_spikes, float *grad, double *gra
             }
             if (!shape.channels) continue;
             for (int64_t t = 0; t < steps; t++) {
-                const float *g = grad + t * shape.frame + at, *xt = x + t * x_step + at;
+                const float *g = grad + t * shape.frame + at;
+                const E *xt = x + t * x_step + at;
                 double *s0 = sum.data(), *s1 = s0 + L;
                 if (shape.rows()) {
 #pragma omp simd
@@ -232,23 +249,21 @@ void backward(const float *x, const float *grad_spikes, float *grad, double *gra
     if (grad_gain) *grad_gain = total;
 }
 
-}  // namespace
-
-extern "C" {
-
-void neuron_forward(const float *x, float *spikes, int64_t T, int64_t x_step, int64_t frame, int64_t channels,
+template <class E>
+void neuron_forward(const E *x, E *spikes, int64_t T, int64_t x_step, int64_t frame, int64_t channels,
                     int64_t inner, const float *scale, const float *shift, const Neuron *p) {
     const Shape shape(frame, channels, inner);
-    (p->soft ? forward<true> : forward<false>)(x, spikes, T, x_step, shape, scale, shift, *p);
+    (p->soft ? forward<true, E> : forward<false, E>)(x, spikes, T, x_step, shape, scale, shift, *p);
 }
 
-void neuron_backward(const float *x, const float *grad_spikes, float *grad, double *grad_gain, double *sums, int64_t T,
+template <class E>
+void neuron_backward(const E *x, const E *grad_spikes, float *grad, double *grad_gain, double *sums, int64_t T,
                      int64_t x_step, int64_t frame, int64_t channels, int64_t inner, const float *scale,
                      const float *shift, const Neuron *p, int32_t kind) {
     const Shape shape(frame, channels, inner);
 #define KIND(k) \
     case k: \
-        (p->soft ? backward<true, k> : backward<false, k>)(x, grad_spikes, grad, grad_gain, sums, T, x_step, shape, \
+        (p->soft ? backward<true, k, E> : backward<false, k, E>)(x, grad_spikes, grad, grad_gain, sums, T, x_step, shape, \
                                                            scale, shift, *p); \
         break;
     switch (kind) { KIND(0) KIND(1) KIND(2) KIND(3) KIND(4) KIND(5) }
@@ -256,7 +271,8 @@ void neuron_backward(const float *x, const float *grad_spikes, float *grad, doub
 }
 
 // sums[c], sums[C + c]: of x and of its square over `frames` frames.
-void channel_sums(const float *x, double *sums, int64_t frames, int64_t frame, int64_t channels, int64_t inner) {
+template <class E>
+void channel_sums(const E *x, double *sums, int64_t frames, int64_t frame, int64_t channels, int64_t inner) {
     const Shape shape(frame * frames, channels, inner);
 #pragma omp parallel if (shape.frame > SMALL)
     {
@@ -265,7 +281,7 @@ void channel_sums(const float *x, double *sums, int64_t frames, int64_t frame, i
         double *s0 = sum.data(), *s1 = s0 + L;
 #pragma omp for schedule(static)
         for (int64_t k = 0; k < shape.blocks(); k++) {
-            const float *row = x + k * shape.block;
+            const E *row = x + k * shape.block;
             const int64_t n = std::min(shape.block, shape.frame - k * shape.block);
             if (shape.rows()) {
 #pragma omp simd
@@ -284,7 +300,8 @@ void channel_sums(const float *x, double *sums, int64_t frames, int64_t frame, i
 }
 
 // grad = a[c] * grad + b[c] * x + d[c], in place: the last step of the batch norm's gradient.
-void channel_combine(float *grad, const float *x, const float *a, const float *b, const float *d, int64_t frames,
+template <class E>
+void channel_combine(float *grad, const E *x, const float *a, const float *b, const float *d, int64_t frames,
                      int64_t frame, int64_t channels, int64_t inner) {
     const Shape shape(frame * frames, channels, inner);
 #pragma omp parallel if (shape.frame > SMALL)
@@ -294,7 +311,8 @@ void channel_combine(float *grad, const float *x, const float *a, const float *b
         for (int64_t k = 0; k < shape.blocks(); k++) {
             const int64_t at = k * shape.block, n = std::min(shape.block, shape.frame - at);
             one.at(k), two.at(k);
-            const float *pa = one.scale.data(), *pb = one.shift.data(), *pd = two.scale.data(), *row = x + at;
+            const float *pa = one.scale.data(), *pb = one.shift.data(), *pd = two.scale.data();
+            const E *row = x + at;
             float *g = grad + at;
 #pragma omp simd
             for (int64_t i = 0; i < n; i++) g[i] = pa[i] * g[i] + pb[i] * row[i] + pd[i];
@@ -303,23 +321,24 @@ void channel_combine(float *grad, const float *x, const float *a, const float *b
 }
 
 // 3x3 max-pooling with padding 1 in channels-last memory; `which` is the winning tap, the first among equals.
-void pool_forward(const float *x, float *out, uint8_t *which, int64_t frames, int64_t C, int64_t H, int64_t W,
+template <class E>
+void pool_forward(const E *x, E *out, uint8_t *which, int64_t frames, int64_t C, int64_t H, int64_t W,
                   int64_t stride) {
     const int64_t h = (H - 1) / stride + 1, w = (W - 1) / stride + 1;
 #pragma omp parallel for schedule(static) if (frames * H * W * C > SMALL)
     for (int64_t row = 0; row < frames * h; row++) {
         const int64_t f = row / h, oy = row % h;
         for (int64_t ox = 0; ox < w; ox++) {
-            float *o = out + (row * w + ox) * C;
+            E *o = out + (row * w + ox) * C;
             uint8_t *best = which ? which + (row * w + ox) * C : nullptr;
             bool first = true;
             for (int64_t tap = 0; tap < 9; tap++) {
                 const int64_t y = oy * stride - 1 + tap / 3, z = ox * stride - 1 + tap % 3;
                 if (y < 0 || y >= H || z < 0 || z >= W) continue;
-                const float *in = x + ((f * H + y) * W + z) * C;
+                const E *in = x + ((f * H + y) * W + z) * C;
                 const uint8_t label = static_cast<uint8_t>(tap);
                 if (first) {
-                    std::memcpy(o, in, C * sizeof(float));
+                    std::memcpy(o, in, C * sizeof(E));
                     if (best) std::memset(best, label, C);
                 } else if (best) {
 #pragma omp simd
@@ -336,7 +355,8 @@ void pool_forward(const float *x, float *out, uint8_t *which, int64_t frames, in
     }
 }
 
-void pool_backward(const float *grad_out, const uint8_t *which, float *grad, int64_t frames, int64_t C, int64_t H,
+template <class E>
+void pool_backward(const E *grad_out, const uint8_t *which, float *grad, int64_t frames, int64_t C, int64_t H,
                    int64_t W, int64_t stride) {
     const int64_t h = (H - 1) / stride + 1, w = (W - 1) / stride + 1;
 #pragma omp parallel for schedule(static) if (frames * H * W * C > SMALL)
@@ -349,17 +369,18 @@ void pool_backward(const float *grad_out, const uint8_t *which, float *grad, int
                 const int64_t ny = y + 1 - tap / 3, nz = z + 1 - tap % 3;
                 if (ny < 0 || nz < 0 || ny % stride || nz % stride || ny / stride >= h || nz / stride >= w) continue;
                 const int64_t at = ((f * h + ny / stride) * w + nz / stride) * C;
-                const float *go = grad_out + at;
+                const E *go = grad_out + at;
                 const uint8_t *best = which + at, label = static_cast<uint8_t>(tap);
 #pragma omp simd
-                for (int64_t c = 0; c < C; c++) g[c] += best[c] == label ? go[c] : 0.0f;
+                for (int64_t c = 0; c < C; c++) g[c] += best[c] == label ? static_cast<float>(go[c]) : 0.0f;
             }
         }
     }
 }
 
 // Eight zeros and ones a byte. Returns 0, leaving `bits` undefined, at the first other value.
-int32_t pack(const float *x, uint8_t *bits, int64_t n) {
+template <class E>
+int32_t pack(const E *x, uint8_t *bits, int64_t n) {
     int32_t other = 0;
 #pragma omp parallel for schedule(static) reduction(| : other) if (n > SMALL)
     for (int64_t chunk = 0; chunk < (n + 4095) / 4096; chunk++) {
@@ -367,8 +388,8 @@ int32_t pack(const float *x, uint8_t *bits, int64_t n) {
         for (int64_t i = chunk * 4096; i < end && !other; i += 8) {
             uint32_t byte = 0;
 #ifdef __AVX2__
-            if (i + 8 <= end) {
-                const __m256 v = _mm256_loadu_ps(x + i), one = _mm256_set1_ps(1.0f);
+            if (std::is_same<E, float>::value && i + 8 <= end) {
+                const __m256 v = _mm256_loadu_ps(reinterpret_cast<const float *>(x + i)), one = _mm256_set1_ps(1.0f);
                 const int ones = _mm256_movemask_ps(_mm256_cmp_ps(v, one, _CMP_EQ_OQ));
                 const int zeros = _mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_EQ_OQ));
                 other |= (ones | zeros) != 255;
@@ -386,11 +407,51 @@ int32_t pack(const float *x, uint8_t *bits, int64_t n) {
     return !other;
 }
 
-void unpack(const uint8_t *bits, float *x, int64_t n) {
+template <class E>
+void unpack(const uint8_t *bits, E *x, int64_t n) {
 #pragma omp parallel for schedule(static) if (n > SMALL)
     for (int64_t byte = 0; byte < (n + 7) / 8; byte++)
         for (int64_t j = 0; j < std::min<int64_t>(8, n - byte * 8); j++)
-            x[byte * 8 + j] = (bits[byte] >> j) & 1 ? 1.0f : 0.0f;
+            x[byte * 8 + j] = E((bits[byte] >> j) & 1 ? 1.0f : 0.0f);
 }
+
+}  // namespace
+
+extern "C" {
+
+#define EXPORT(E, NAME) \
+    void NAME(neuron_forward)(const E *x, E *spikes, int64_t T, int64_t x_step, int64_t frame, int64_t channels, \
+                              int64_t inner, const float *scale, const float *shift, const Neuron *p) { \
+        neuron_forward<E>(x, spikes, T, x_step, frame, channels, inner, scale, shift, p); \
+    } \
+    void NAME(neuron_backward)(const E *x, const E *grad_spikes, float *grad, double *grad_gain, double *sums, \
+                               int64_t T, int64_t x_step, int64_t frame, int64_t channels, int64_t inner, \
+                               const float *scale, const float *shift, const Neuron *p, int64_t kind) { \
+        neuron_backward<E>(x, grad_spikes, grad, grad_gain, sums, T, x_step, frame, channels, inner, scale, shift, p, \
+                           kind); \
+    } \
+    void NAME(channel_sums)(const E *x, double *sums, int64_t frames, int64_t frame, int64_t channels, \
+                            int64_t inner) { \
+        channel_sums<E>(x, sums, frames, frame, channels, inner); \
+    } \
+    void NAME(channel_combine)(float *grad, const E *x, const float *a, const float *b, const float *d, \
+                               int64_t frames, int64_t frame, int64_t channels, int64_t inner) { \
+        channel_combine<E>(grad, x, a, b, d, frames, frame, channels, inner); \
+    } \
+    void NAME(pool_forward)(const E *x, E *out, uint8_t *which, int64_t frames, int64_t C, int64_t H, int64_t W, \
+                            int64_t stride) { \
+        pool_forward<E>(x, out, which, frames, C, H, W, stride); \
+    } \
+    void NAME(pool_backward)(const E *grad_out, const uint8_t *which, float *grad, int64_t frames, int64_t C, \
+                             int64_t H, int64_t W, int64_t stride) { \
+        pool_backward<E>(grad_out, which, grad, frames, C, H, W, stride); \
+    } \
+    int32_t NAME(pack)(const E *x, uint8_t *bits, int64_t n) { return pack<E>(x, bits, n); } \
+    void NAME(unpack)(const uint8_t *bits, E *x, int64_t n) { unpack<E>(bits, x, n); }
+
+#define FLOAT(name) name##_float32
+#define BF16(name) name##_bfloat16
+EXPORT(float, FLOAT)
+EXPORT(bf16, BF16)
 
 }  // extern "C"
