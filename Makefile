@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?=
 
-.PHONY: setup demo test test-all test-slurm lint bench clean
+.PHONY: setup demo test test-all test-slurm lint bench bench-extra clean
 
 setup: .venv/.ready
 
@@ -22,7 +22,8 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest
 
-test-all: setup
+# The long tests too, and those that need other libraries' neurons.
+test-all: setup bench-extra
 	$(BIN)/python -m pytest -m 'not slurm'
 
 test-slurm: setup
@@ -34,8 +35,12 @@ lint: setup
 	$(BIN)/mypy
 
 # Every measured comparison, one after the other; each prints a table and says what it compares.
-bench: setup
+bench: setup bench-extra
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+bench-extra: setup
+	@$(BIN)/python -c 'import matplotlib, snntorch, spikingjelly' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
 
 clean:
 	rm -rf outputs build .pytest_cache .ruff_cache .mypy_cache
