@@ -1,32 +1,40 @@
 """Forward and training steps of whole networks, side by side in one run.
 
-    python benchmarks/model.py [case ...] [--rounds 3] [--json FILE]
+    python benchmarks/model.py [case ...] [--rounds 3] [--levers] [--bfloat16] [--json FILE]
 
 Columns: `baseline`, the same network written eagerly with spikingjelly's own neurons (torch backend), one convolution a
 projection, heads reshaped as published; `floor`, its convolutions and linear layers alone on dense inputs of the same
-shapes, in the faster of the two memory formats; ours without compiled kernels, with them, and `for_inference()`.
-Columns take turns within a round; ratios are medians of rounds. Memory is the growth of a process's peak over one step.
-Needs `pip install spikefront[bench]`.
+shapes, each in the faster of the two memory formats; ours without compiled kernels, with them, and `for_inference()`.
+`--bfloat16` adds floor, ours and `for_inference()` under autocast. `--levers` measures ours with one lever after the
+other switched off. Columns take turns within a round; ratios are medians of rounds. Memory is the growth of a fresh
+process's peak over its first training step. Needs `pip install spikefront[bench]`.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 
+import spikefront.nn.inference
+import spikefront.nn.model
 from spikefront.nn import SpikeDrivenTransformer, kernels
+from spikefront.nn.attentions import SDSA1Op
 from spikefront.nn.kernels.build import library
 
 CASES: dict[str, dict[str, Any]] = {
@@ -37,6 +45,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 BATCH = 2
 COLUMNS = ("baseline", "floor", "plain", "ours", "deployed")
+HALF = ("floor bf16", "ours bf16", "deployed bf16")
 
 
 def lif(threshold: float = 1.0) -> nn.Module:
@@ -124,24 +133,33 @@ def floor(model: nn.Module, x: Tensor) -> Callable[[bool], None]:
     for hook in hooks:
         hook.remove()
     frames = model.timesteps * len(x)
-    tensors = []
-    for m, shape in layers:
+
+    def run(layer: nn.Module, dense: Tensor, train: bool) -> None:
+        with nullcontext() if train else torch.inference_mode():
+            y = layer(dense)
+        if train:
+            y.backward(torch.ones_like(y))
+
+    chosen: dict[bool, list[tuple[nn.Module, Tensor]]] = {True: [], False: []}
+    for i, (layer, shape) in enumerate(layers):
         size = (frames, *shape[1:]) if len(shape) == 4 else shape
-        dense = torch.rand(size)
-        tensors.append((m, dense, dense.contiguous(memory_format=torch.channels_last) if len(size) == 4 else dense))
+        for train in chosen:
+            dense = torch.rand(size).requires_grad_(train and i > 0)
+            formats = [(layer, dense)]
+            if len(size) == 4:
+                last = copy.deepcopy(layer).to(memory_format=torch.channels_last)
+                like = dense.detach().contiguous(memory_format=torch.channels_last).requires_grad_(train and i > 0)
+                formats.append((last, like))
+                for choice in formats:
+                    run(*choice, train)
+            chosen[train].append(min(formats, key=lambda f: min(clock(lambda: run(*f, train)) for _ in range(2))))  # noqa: B023
 
-    def run(train: bool, last: int) -> None:
-        for m, *formats in tensors:
-            y = m(formats[last].detach().requires_grad_(train))
-            if train:
-                y.backward(torch.ones_like(y))
+    def step(train: bool) -> None:
+        for layer, dense in chosen[train]:
+            dense.grad = None
+            run(layer, dense, train)
 
-    def faster(train: bool) -> None:
-        best = chosen.setdefault(train, min((0, 1), key=lambda last: clock(lambda: run(train, last))))
-        run(train, best)
-
-    chosen: dict[bool, int] = {}
-    return faster
+    return step
 
 
 def clock(step: Callable[[], None]) -> float:
@@ -150,104 +168,224 @@ def clock(step: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-def steps(case: str, column: str) -> Callable[[bool], None]:
-    """``run(train)``: one inference or one training step of a column."""
+def network(case: str) -> tuple[SpikeDrivenTransformer, Tensor]:
     torch.manual_seed(0)
     settings = CASES[case]
-    events = settings.get("event_mode", False)
-    ours = SpikeDrivenTransformer(**settings, in_channels=2 if events else 3, num_classes=10 if events else 1000)
-    size = settings["image_size"]
-    x = (
-        (torch.rand(BATCH, settings["timesteps"], 2, size, size) < 0.1).float()
-        if events
-        else torch.rand(BATCH, 3, size, size)
-    )
+    events, size = settings.get("event_mode", False), settings["image_size"]
+    model = SpikeDrivenTransformer(**settings, in_channels=2 if events else 3, num_classes=10 if events else 1000)
+    x = torch.rand(BATCH, 3, size, size)
+    if events:
+        x = (torch.rand(BATCH, settings["timesteps"], 2, size, size) < 0.1).float()
+    return model, x
+
+
+def steps(case: str, column: str, lever: str | None = None) -> Callable[[bool], None]:
+    """``run(train)``: one inference or one training step of a column, one lever switched off."""
+    settings = CASES[case]
+    ours, x = network(case)
+    half = torch.autocast("cpu", torch.bfloat16) if column.endswith("bf16") else nullcontext()
+    column = column.removesuffix(" bf16")
     if column == "floor":
-        return floor(ours, x)
+        dense = floor(ours, x)
+
+        def floor_step(train: bool) -> None:
+            with half:
+                dense(train)
+
+        return floor_step
     model: nn.Module = ours
     if column == "baseline":
         model = Published(ours, settings["depth"], settings["dim"], settings["pooling"])
     for m in model.modules():  # an untrained deep network is silent: shift it until it fires
         if isinstance(m, nn.BatchNorm2d):
             nn.init.constant_(m.bias, 0.3)
-    deployed = ours.for_inference() if column == "deployed" else None
+    off = LEVERS[lever] if lever else (lambda model: nullcontext())
+    with off(model):
+        deployed = ours.for_inference() if column == "deployed" else None
 
     def run(train: bool) -> None:
-        usable = kernels.usable
-        if column == "plain":
-            kernels.usable = lambda x: False  # type: ignore[assignment]
-        try:
+        with half, off(deployed or model), without(kernels, "usable", lambda x: False, column == "plain"):
             if train:
                 model.train().zero_grad(set_to_none=True)
                 model(x).square().sum().backward()
             else:
-                with torch.inference_mode():
+                with torch.no_grad() if lever == "inference mode" else torch.inference_mode():
                     (deployed or model.eval())(x)
-        finally:
-            kernels.usable = usable
 
     return run
 
 
-def peak(case: str, column: str) -> float:
+@contextmanager
+def without(owner: Any, name: str, replacement: Any, really: bool = True) -> Iterator[None]:
+    """``owner.name`` replaced for a while."""
+    kept = getattr(owner, name)
+    if really:
+        setattr(owner, name, replacement)
+    try:
+        yield
+    finally:
+        setattr(owner, name, kept)
+
+
+@contextmanager
+def slow_neurons(model: nn.Module) -> Iterator[None]:
+    neurons = [m for m in model.modules() if hasattr(m, "surrogate")]
+    kept = [m.surrogate for m in neurons]
+    for m in neurons:
+        m.surrogate = SimpleNamespace(derivative=m.surrogate.derivative)
+    try:
+        yield
+    finally:
+        for m, surrogate in zip(neurons, kept, strict=True):
+            m.surrogate = surrogate
+
+
+@contextmanager
+def first_convolution_often(model: nn.Module) -> Iterator[None]:
+    hook = model.patch_embed.register_forward_pre_hook(lambda m, a: (a[0].expand(a[1], *a[0].shape[1:]), a[1]))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def with_heads(op: SDSA1Op, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
+    T, B, C, H, W = q.shape
+    parts = (T, B, H * W, op.num_heads, C // op.num_heads)
+    q, k, v = (s.flatten(3).transpose(-1, -2).reshape(parts).permute(0, 1, 3, 2, 4).contiguous() for s in (q, k, v))
+    kv = op.kv_pool((k * v).flatten(0, 1)).unflatten(0, (T, B)) if op.event_mode else k * v
+    out = q * gate(kv.sum(dim=-2, keepdim=True))
+    out = op.mask_pool(out.flatten(0, 1)).unflatten(0, (T, B)) if op.event_mode else out
+    return out.transpose(3, 4).reshape(T, B, C, H, W).contiguous()
+
+
+# What makes it fast: how to do without it. Each takes the model and is entered around building and running.
+LEVERS: dict[str, Callable[[nn.Module], Any]] = {
+    "batch norm and neuron in one kernel": slow_neurons,
+    "first convolution once": first_convolution_often,
+    "channels-last frames": lambda m: without(spikefront.nn.model, "over_frames", lambda x, layer: x),
+    "attention without heads": lambda m: without(SDSA1Op, "forward", with_heads),
+    "max-pooling kernel": lambda m: without(kernels.MaxPool, "forward", nn.MaxPool2d.forward),
+    "spikes kept as bits": lambda m: without(spikefront.nn.model, "packed_spikes", nullcontext),
+    "query, key, value joined": lambda m: without(spikefront.nn.inference, "_join", lambda attention: None),
+    "inference mode": lambda m: nullcontext(),
+}
+TRAINING_ONLY = {"spikes kept as bits"}
+INFERENCE_ONLY = {"query, key, value joined", "inference mode"}
+
+
+def peak(case: str, column: str, lever: str | None = None) -> float:
     """MiB by which a fresh process's peak grows over one training step, after a step's worth of set-up is behind it."""
-    code = f"import sys; sys.argv[0] = ''; import model; model.print_peak({case!r}, {column!r})"
+    code = f"import sys; sys.argv[0] = ''; import model; model.print_peak({case!r}, {column!r}, {lever!r})"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=sys.path[0])
     return float(out.stdout.split()[-1])
 
 
-def print_peak(case: str, column: str) -> None:
-    run = steps(case, column)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def print_peak(case: str, column: str, lever: str | None) -> None:
+    run = steps(case, column, lever)
+    before = high_water()
     run(True)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(high_water() - before)
 
 
-def measure(case: str, rounds: int) -> dict[str, Any]:
-    runs = {column: steps(case, column) for column in COLUMNS}
+def high_water() -> float:
+    """Peak of this process's memory, MiB. (getrusage's survives exec: a child would begin at its parent's.)"""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+def measure(case: str, rounds: int, columns: tuple[str, ...]) -> dict[str, Any]:
+    runs = {column: steps(case, column) for column in columns}
     times: dict[str, dict[str, list[float]]] = {}
     for kind, train in (("inference", False), ("training", True)):
-        columns = [c for c in COLUMNS if not (train and c == "deployed")]
-        for column in columns:
-            runs[column](train)
-        times[kind] = {c: [] for c in columns}
-        for _ in range(rounds):
-            for column in columns:
-                times[kind][column].append(clock(lambda: runs[column](train)))  # noqa: B023
+        times[kind] = take_turns({c: r for c, r in runs.items() if not (train and "deployed" in c)}, train, rounds)
     memory = {c: peak(case, c) for c in ("baseline", "plain", "ours")}
     return {"case": case, "seconds": times, "peak_MiB": memory}
+
+
+def measure_levers(case: str, rounds: int) -> dict[str, Any]:
+    """Ours with everything and with one lever less; inference as deployed."""
+    seconds = {}
+    for kind, train in (("inference", False), ("training", True)):
+        skip = INFERENCE_ONLY if train else TRAINING_ONLY
+        column = "ours" if train else "deployed"
+        runs = {lever or "everything": steps(case, column, lever) for lever in (None, *LEVERS) if lever not in skip}
+        if not train:
+            runs["batch norms folded, q, k, v joined"] = steps(case, "ours")
+        seconds[kind] = take_turns(runs, train, rounds)
+    memory = {
+        lever or "everything": peak(case, "ours", lever) for lever in (None, *LEVERS) if lever not in INFERENCE_ONLY
+    }
+    return {"case": case, "seconds": seconds, "peak_MiB": memory}
+
+
+def take_turns(runs: dict[str, Callable[[bool], None]], train: bool, rounds: int) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {column: [] for column in runs}
+    for run in runs.values():
+        run(train)
+    for _ in range(rounds):
+        for column, run in runs.items():
+            times[column].append(clock(lambda: run(train)))  # noqa: B023
+    return times
+
+
+def ratio(a: list[float], b: list[float]) -> float:
+    return statistics.median(x / y for x, y in zip(a, b, strict=True))
 
 
 def show(result: dict[str, Any]) -> None:
     print(f"\n{result['case']}, batch {BATCH}, {torch.get_num_threads()} threads")
     for kind, columns in result["seconds"].items():
         for column, seconds in columns.items():
-            ratios = [
-                statistics.median(a / b for a, b in zip(seconds, columns[of], strict=True))
-                for of in ("floor", "baseline")
-            ]
             print(
-                f"  {kind:<10}{column:<10}{statistics.median(seconds) * 1e3:8.0f} ms"
-                f"   {ratios[0]:5.2f}x the floor   {1 / ratios[1]:5.2f}x as fast as the baseline"
+                f"  {kind:<10}{column:<14}{statistics.median(seconds) * 1e3:8.0f} ms"
+                f"   {ratio(seconds, columns['floor']):5.2f}x the floor"
+                f"   {ratio(columns['baseline'], seconds):5.2f}x as fast as the baseline"
             )
     memory = result["peak_MiB"]
     print("  peak memory of a training step: " + ", ".join(f"{c} {m:.0f} MiB" for c, m in memory.items()))
     print(f"  ours / baseline: {memory['ours'] / memory['baseline']:.2f}", flush=True)
 
 
+def show_levers(result: dict[str, Any]) -> None:
+    print(f"\n{result['case']}, batch {BATCH}, {torch.get_num_threads()} threads: without …")
+    print("\n| without | inference | training | peak memory of training |\n|---|---|---|---|")
+    inference, training, memory = result["seconds"]["inference"], result["seconds"]["training"], result["peak_MiB"]
+    for name in dict.fromkeys((*inference, *training)):
+        cells = []
+        for seconds in (inference, training):
+            if name in seconds:
+                middle = statistics.median(seconds[name]) * 1e3
+                cells.append(f"{middle:.0f} ms ({ratio(seconds[name], seconds['everything']):.2f}x)")
+            else:
+                cells.append("–")
+        cells.append(f"{memory[name]:.0f} MiB" if name in memory else "–")
+        print(f"| {name if name != 'everything' else 'nothing: everything on'} | {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", default=list(CASES), metavar="case", help=", ".join(CASES))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--levers", action="store_true", help="each lever switched off in turn")
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="columns under autocast; slow without such instructions"
+    )
     parser.add_argument("--json")
     arguments = parser.parse_args()
     if unknown := set(arguments.cases) - set(CASES):
         parser.error(f"no case {', '.join(sorted(unknown))}: choose from {', '.join(CASES)}")
     print("compiled kernels:", "yes" if library("neuron") else "no")
+    warnings.simplefilter("ignore")
     results = []
     for case in arguments.cases:
-        results.append(measure(case, arguments.rounds))
-        show(results[-1])
+        if arguments.levers:
+            results.append(measure_levers(case, arguments.rounds))
+            show_levers(results[-1])
+        else:
+            columns = COLUMNS + HALF if arguments.bfloat16 else COLUMNS
+            results.append(measure(case, arguments.rounds, columns))
+            show(results[-1])
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump(results, file, indent=1)
