@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 from spikefront.config import ROOT, compose
-from spikefront.sweeping.reporting import CHECKPOINT
 from spikefront.sweeping.sweep import sweep
 from spikefront.sweeping.worker import Worker
 from spikefront.training import Evaluation, Result
+from spikefront.training.preemption import LAST
 
 SPACE = ("model.timesteps=choice(1,2,4)", "neuron.threshold=interval(0.5,2)")
 FORK = multiprocessing.get_context("forkserver")  # forks a process that has imported torch and runs no threads
@@ -23,10 +24,14 @@ FORK.set_forkserver_preload(["spikefront.sweeping.worker"])
 os.environ["PYTHONPATH"] = str(ROOT / "src")  # for the preloading, which looks nowhere else
 
 
+MID_EPOCH = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(is_last_batch=False)))
+TRAINER = SimpleNamespace(world_size=1, fit_loop=MID_EPOCH, save_checkpoint=lambda path: None)
+
+
 def pretend(cfg, callbacks=(), seconds=0.05, steps=4):
     """Trains nothing: takes some time, leaves checkpoints as training does, continues from one, follows a formula."""
     output = Path(cfg.output_dir)
-    checkpoint = output / CHECKPOINT
+    checkpoint = output / LAST
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     done = int(checkpoint.read_text()) if cfg.resume else 0
     for step in range(done + 1, steps + 1):
@@ -35,7 +40,7 @@ def pretend(cfg, callbacks=(), seconds=0.05, steps=4):
         with (output / "steps").open("a") as file:
             file.write(f"{step} {os.getpid()}\n")
         for callback in callbacks:
-            callback.on_train_batch_end(type("Trainer", (), {"save_checkpoint": lambda *_: None}))
+            callback.on_train_batch_end(TRAINER)
     t, threshold = cfg.model.timesteps, cfg.neuron.threshold
     accuracy, energy = 1 - 0.3 / t - 0.1 * (threshold - 1) ** 2, 1e-6 * t / threshold
     anytime = [{"t": i, "accuracy": accuracy * i / t, "energy_joules": energy * i / t} for i in range(1, t + 1)]

@@ -1,11 +1,10 @@
-"""The Lightning callback between a training run and its trial: every epoch's point, and when to stop."""
+"""The Lightning callback between a training run and its trial: every epoch's point, and whether the trial is ours."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,33 +12,26 @@ import torch
 
 from spikefront.training import EnergyCallback
 
-CHECKPOINT = Path("checkpoints") / "last.ckpt"
-
-
-class Interrupted(Exception):
-    """The run stopped before its end, its checkpoint written."""
-
 
 class TrialCallback(pl.Callback):
-    """Hands each epoch's validation point to ``report`` and stops the run, checkpointed, once ``stop()`` is true.
+    """Hands each epoch's validation point to ``report`` and calls ``check`` after each batch.
 
     ``metrics`` is everything Lightning logged last, with ``latency`` (seconds a sample of the last evaluation).
 
     Args:
         report: gets ``{"epoch", "accuracy", "energy_joules", "firing_rate", "anytime"}`` after each training epoch's
             validation, and may raise to end the run.
+        check: raises to end the run, nothing saved.
     """
 
-    def __init__(self, output: Path, report: Callable[[dict[str, Any]], None], stop: Callable[[], bool]) -> None:
-        self._checkpoint, self._report, self._stop = output / CHECKPOINT, report, stop
+    def __init__(self, report: Callable[[dict[str, Any]], None], check: Callable[[], None]) -> None:
+        self._report, self._check = report, check
         self.metrics: dict[str, float] = {}
         self.groups: dict[str, float] = {}
         self._started = 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if self._stop():
-            trainer.save_checkpoint(self._checkpoint)
-            raise Interrupted
+        self._check()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = time.perf_counter()

@@ -10,7 +10,7 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,10 @@ from spikefront.sweeping import pruning
 from spikefront.sweeping import study as studies
 from spikefront.sweeping.configuration import Composer, merge
 from spikefront.sweeping.ledger import Lease, LeaseLost, Ledger
-from spikefront.sweeping.reporting import CHECKPOINT, Interrupted, TrialCallback
+from spikefront.sweeping.reporting import TrialCallback
 from spikefront.sweeping.space import Space
 from spikefront.training import Result, train
+from spikefront.training.preemption import LAST, Interrupted, Signals, StopBetweenBatches
 
 IDLE = 0.5  # seconds between looks when all that is left runs elsewhere
 
@@ -59,16 +60,19 @@ class Worker:
         own = [o for o in overrides if not o.startswith(("search.", "hydra."))]
         self.compose = Composer(merge(self.made["overrides"], own))
         self.ledger = Ledger(self.study, self.storage, self.search.heartbeat)
-        self.stopping = False
+        self.signals = Signals(signal.SIGINT)
 
     def run(self) -> None:
         """Run trials until the study has as many finished ones as it shall, or a signal says to stop.
 
+        A signal lets the running trial write its checkpoint and go back to the queue; then whoever had the signal
+        before gets it (submitit requeues its job).
+
         Raises:
             UserError: more than ``search.max_failures`` failed trials, an objective never logged, the storage gone.
         """
-        with self._signals(), studies.storage_errors(self.made["storage"]):
-            while not self.stopping:
+        with self.signals, studies.storage_errors(self.made["storage"]):
+            while self.signals.received is None:
                 budget = self._budget()
                 trial = self.ledger.take(budget)
                 if trial is not None:
@@ -78,6 +82,7 @@ class Worker:
                 else:
                     time.sleep(IDLE)  # someone else's trial may yet come back
                 self._check_failures()
+        self.signals.hand_over()
 
     def _budget(self) -> int:
         """How many finished trials the study shall have; an exhaustive search doesn't try again what failed."""
@@ -120,15 +125,15 @@ class Worker:
         cfg = self.compose(overrides)
         with open_dict(cfg):
             cfg.output_dir = str(output)
-            if (output / CHECKPOINT).is_file():
-                cfg.resume = str(output / CHECKPOINT)
+            if (output / LAST).is_file():
+                cfg.resume = str(output / LAST)
             if cfg.logger and "project" in cfg.logger:
                 name = f"{self.study.study_name}-{trial.number:05d}"
                 cfg.logger.update(group=self.study.study_name, name=name, id=name, job_type="sweep")
         done = output / "trial.json"
         if not done.is_file():  # else a worker died between training and telling
-            callback = TrialCallback(output, lambda point: self._report(trial, point), lambda: self._stop(lease))
-            result = self.train(cfg, [callback])
+            callback = TrialCallback(lambda point: self._report(trial, point), lease.check)
+            result = self.train(cfg, [callback, StopBetweenBatches(output / LAST, self.signals)])
             assert result.validation is not None
             validation = result.validation
             metrics = {
@@ -168,10 +173,6 @@ class Worker:
             if reason:
                 raise TrialPruned(reason)
 
-    def _stop(self, lease: Lease) -> bool:
-        lease.check()
-        return self.stopping
-
     def _tell(
         self, trial: Trial, state: TrialState, values: list[float] | None = None, reason: str | None = None
     ) -> None:
@@ -195,22 +196,6 @@ class Worker:
                 f"{len(failed)} trials failed, more than search.max_failures={self.search.max_failures}; the last:"
                 f" {failed[-1].user_attrs.get('reason', 'unknown')}"
             )
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """The first interrupt stops asking and lets the trial checkpoint; the second ends the process."""
-
-        def handle(*_: Any) -> None:
-            if self.stopping:
-                os._exit(130)
-            self.stopping = True
-
-        before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for s, handler in before.items():
-                signal.signal(s, handler)
 
     def _say(self, line: str) -> None:
         print(f"[{time.strftime('%H:%M:%S')}] {line}", flush=True)

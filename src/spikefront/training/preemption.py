@@ -23,6 +23,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
+from lightning_fabric.plugins import TorchCheckpointIO
 from omegaconf import DictConfig
 
 from spikefront.data.order import ResumableLoader
@@ -140,6 +141,26 @@ class StopBetweenBatches(pl.Callback):
             progress["is_last_batch"] = False
 
 
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and then puts it there, so that no kill and no full disk leaves half of one.
+
+    Lightning's own writes in the temporary directory and moves, which on another file system is a copy.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        try:
+            with scratch.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+
 class Continuation(pl.Callback):
     """Keeps in every checkpoint what else a run needs to go on exactly, and restores it.
 
@@ -148,6 +169,9 @@ class Continuation(pl.Callback):
 
     def __init__(self) -> None:
         self._state: dict[str, Any] | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        trainer.strategy.checkpoint_io = WholeCheckpoints()
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         run = getattr(trainer.logger, "version", None)
@@ -182,8 +206,11 @@ def run_id(checkpoint: Mapping[str, Any]) -> str | None:
 def preemptible(cfg: DictConfig) -> Iterator[list[pl.Callback]]:
     """Context for one training run of its own: the callbacks it needs; ends the process when it was interrupted.
 
-    ``resume=auto`` and the same output directory continue the run. The exit code is 128 plus the signal's number.
+    ``resume=auto`` and the same output directory continue the run; a job that SLURM runs again does so by itself. The
+    exit code is 128 plus the signal's number.
     """
+    if cfg.resume is None and int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0:
+        cfg.resume = "auto"
     with Signals() as signals:
         try:
             yield [StopBetweenBatches(Path(cfg.output_dir) / LAST, signals)]
