@@ -7,6 +7,11 @@ from spikefront.cli import entry
 
 @entry("train")
 def main(cfg: DictConfig) -> None:
+    if cfg.dry_run:
+        from spikefront.energy import predict_cost
+
+        print(predict_cost(cfg))
+        return
     from spikefront.training.preemption import preemptible
     from spikefront.training.run import say, summary, train
 

@@ -2,11 +2,13 @@
 
 from spikefront.energy.costs import Chip, CostModel, Paper
 from spikefront.energy.meter import EnergyMeter, check_finite, measure_energy
+from spikefront.energy.prediction import Cost, predict_cost
 from spikefront.energy.report import EnergyReport, LayerCount
 from spikefront.energy.tables import joules, render
 
 __all__ = [
     "Chip",
+    "Cost",
     "CostModel",
     "EnergyMeter",
     "EnergyReport",
@@ -15,5 +17,6 @@ __all__ = [
     "check_finite",
     "joules",
     "measure_energy",
+    "predict_cost",
     "render",
 ]

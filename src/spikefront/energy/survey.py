@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
@@ -112,8 +112,16 @@ def looking() -> bool:
     return _looking
 
 
-def survey(model: nn.Module, example: Tensor, timesteps: int) -> Survey:
+def is_whole(x: Tensor) -> bool:
+    """Whether a tensor holds whole numbers, as spikes are."""
+    return bool((x == x.round()).all())
+
+
+def survey(model: nn.Module, example: Tensor, timesteps: int, whole: Callable[[Tensor], bool] = is_whole) -> Survey:
     """Pass one sample of ``example`` through ``model`` in evaluation mode and find every layer that costs energy.
+
+    Args:
+        whole: tells tensors of whole numbers from others; tensors without data need one of their own.
 
     Raises:
         UserError: a layer whose input has neither ``timesteps * batch`` nor ``batch`` frames.
@@ -130,7 +138,7 @@ def survey(model: nn.Module, example: Tensor, timesteps: int) -> Survey:
         def hook(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
             watch.stack.pop()
             with _paused(watch):
-                layer = _layer(name, module, args, out, timesteps, frames_batch, first=not found.layers)
+                layer = _layer(name, module, args, out, timesteps, frames_batch, not found.layers, whole)
             if layer is None:
                 return
             if layer.kind != "neuron":
@@ -141,6 +149,8 @@ def survey(model: nn.Module, example: Tensor, timesteps: int) -> Survey:
         return hook
 
     for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):  # free, and a hook would keep it from being fused
+            continue
         handles += [module.register_forward_pre_hook(enter(name)), module.register_forward_hook(leave(name))]
     modes = {module: module.training for module in model.modules()}
     global _looking
@@ -170,7 +180,14 @@ def _paused(watch: _Watch) -> Iterator[None]:
 
 
 def _layer(
-    name: str, module: nn.Module, args: tuple[Any, ...], out: Any, timesteps: int, batch: int, first: bool
+    name: str,
+    module: nn.Module,
+    args: tuple[Any, ...],
+    out: Any,
+    timesteps: int,
+    batch: int,
+    first: bool,
+    whole: Callable[[Tensor], bool],
 ) -> Layer | None:
     if not args or not isinstance(args[0], Tensor) or not isinstance(out, Tensor):
         return None
@@ -211,7 +228,7 @@ def _layer(
             tokens=prod(x.shape[3:]),
             width=x.shape[2],
         )
-    if _fires(module, x, out):
+    if _fires(module, x, out, whole):
         elements = out.numel() / frames
         return Layer(name, "neuron", tuple(x.shape[2:]), elements, elements, elements)
     return None
@@ -231,7 +248,7 @@ def _time(name: str, x: Tensor, timesteps: int, batch: int, linear: bool) -> tup
     )
 
 
-def _fires(module: nn.Module, x: Tensor, out: Tensor) -> bool:
+def _fires(module: nn.Module, x: Tensor, out: Tensor, whole: Callable[[Tensor], bool]) -> bool:
     """Whether a module behaves as a spiking neuron: same shape out as in, whole numbers, and not what came in."""
     from spikefront.nn.neurons import _Neuron
 
@@ -239,7 +256,7 @@ def _fires(module: nn.Module, x: Tensor, out: Tensor) -> bool:
         return True
     if x.shape != out.shape or any(isinstance(m, (*SYNAPSES, *POOLS)) for m in module.modules()):
         return False
-    return bool((out == out.round()).all()) and not torch.equal(x, out)
+    return whole(out) and not (x is out or (x.device.type != "meta" and torch.equal(x, out)))
 
 
 def _report_unclassified(model: nn.Module, found: Survey, watch: _Watch, timesteps: int) -> None:
@@ -259,7 +276,7 @@ def _report_unclassified(model: nn.Module, found: Survey, watch: _Watch, timeste
         )
     for name, operations in watch.arithmetic.items():
         module = modules[name]
-        if inside(name, known) or isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if inside(name, known):
             continue
         found.notes.append(
             f"{name or 'the network'} ({type(module).__name__}) does {', '.join(sorted(operations))}, which no"
