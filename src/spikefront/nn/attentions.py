@@ -9,9 +9,12 @@ of its ``forward``, says what it costs: additions done ``(T, B)`` and how many t
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from spikefront.nn.kernels.sparse import Spikes, sdsa, watched
 from spikefront.nn.layers import NeuronFactory, conv_bn, conv_bn_fire, over_frames, reads
 
 
@@ -21,6 +24,8 @@ class SDSA1Op(nn.Module):
     With ``event_mode``, ``k * v`` and ``q * m`` are max-pooled 3x3 over the plane (tokens, channels of a head), as the
     published code does for event cameras.
     """
+
+    reads_bits = True
 
     def __init__(self, num_heads: int, event_mode: bool) -> None:
         super().__init__()
@@ -141,7 +146,9 @@ class _Attention(nn.Module):
     ) -> None:
         super().__init__()
         self.streams = streams
+        # set by for_inference: one convolution and, where nobody looks at their neurons, one neuron for all streams
         self.qkv_conv: nn.Module | None = None
+        self.joint_lif: nn.Module | None = None
         self.shortcut_lif = reads(neuron, potentials)
         for name in streams:
             self.add_module(f"{name}_conv", nn.Conv2d(dim, dim, 1, bias=False))
@@ -155,12 +162,20 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         s = self.shortcut_lif(x)
-        # for_inference has joined the projections: its parts pass through what is left of each
-        parts = over_frames(s, self.qkv_conv).chunk(len(self.streams), 2) if self.qkv_conv is not None else None
+        joined = over_frames(s, self.qkv_conv) if self.qkv_conv is not None else None
+        lif = self.joint_lif if joined is not None and not any(map(watched, self.modules())) else None
+        if lif is not None:
+            joined = lif(joined)
+            if isinstance(joined, Spikes):
+                op: Any = self.op
+                masked: Any = sdsa(joined, self.talking_heads_lif, op.num_heads, op.event_mode)
+                return conv_bn(masked, self.proj_conv, self.proj_bn)
+        parts = joined.chunk(len(self.streams), 2) if joined is not None else None
         streams = []
         for i, name in enumerate(self.streams):
-            conv, bn, lif, pool = (self.get_submodule(f"{name}_{part}") for part in ("conv", "bn", "lif", "pool"))
-            streams.append(over_frames(conv_bn_fire(parts[i] if parts else s, conv, bn, lif), pool))
+            conv, bn, own_lif, pool = (self.get_submodule(f"{name}_{part}") for part in ("conv", "bn", "lif", "pool"))
+            stream = parts[i] if parts else s
+            streams.append(over_frames(stream if lif is not None else conv_bn_fire(stream, conv, bn, own_lif), pool))
         out = self.op(*streams, self.talking_heads_lif)
         return conv_bn(out.reshape(x.shape), self.proj_conv, self.proj_bn)
 

@@ -143,11 +143,14 @@ class SpikeDrivenTransformer(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def for_inference(self) -> SpikeDrivenTransformer:
-        """A faster copy with equal outputs, for inference only: batch norms folded, projections joined."""
+    def for_inference(self, sparse: bool | str = False) -> SpikeDrivenTransformer:
+        """A faster copy with equal outputs, for inference only: batch norms folded, projections joined.
+
+        ``sparse``: ``True`` adds only where a spike is, ``"auto"`` in those layers where that is faster (CPU).
+        """
         from spikefront.nn.inference import for_inference
 
-        return for_inference(self)
+        return for_inference(self, sparse)
 
     def forward(self, images: Tensor, per_step: bool = False) -> Tensor:
         """Logits ``(B, classes)``, the mean over time; ``per_step``: ``(T, B, classes)``, one for each timestep."""

@@ -124,14 +124,20 @@ class _Neuron(nn.Module):
             raise UserError(f"neuron.reset is {reset!r}: use 'hard' (to 0) or 'soft' (subtract the threshold)")
         self.threshold, self.reset, self.detach_reset = float(threshold), reset, detach_reset
         self.surrogate: Surrogate = surrogate if surrogate is not None else Sigmoid()
+        self.readers: tuple[nn.Module, ...] = ()  # that take bits: set by for_inference(sparse=...)
 
     def extra_repr(self) -> str:
         return f"threshold={self.threshold}, reset={self.reset}"
 
     def fire(
         self, x: Tensor, gain: Tensor | float, leak: float | None, norm: nn.Module | None, timesteps: int | None
-    ) -> Tensor:
-        """Spikes of ``norm(x)``, where one frame is shown ``timesteps`` times."""
+    ) -> Any:
+        """Spikes of ``norm(x)``, where one frame is shown ``timesteps`` times; as bits if ``readers`` take those."""
+        plain = norm is None or type(norm) is nn.Identity
+        if self.readers and plain and kernels.sparse.hands_over(self, x):
+            g = float(gain)
+            settings = (g, 1 - g if leak is None else leak, self.threshold, self.reset == "soft")
+            return kernels.sparse.fire(x, timesteps, *settings)
         constants = gain, leak, self.threshold, self.reset == "soft", self.detach_reset, self.surrogate
         if kernels.usable(x) and hasattr(self.surrogate, "kernel") and (norm is None or kernels.normalises(norm)):
             return kernels.fire(x, *constants, norm, timesteps)

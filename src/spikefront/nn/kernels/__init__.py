@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from spikefront.nn.kernels import sparse
 from spikefront.nn.kernels.build import library
 
 SMALLEST_PACKED = 4096  # elements
@@ -168,10 +169,14 @@ def _running(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, int]:
 class MaxPool(nn.MaxPool2d):
     """3x3 max-pooling, padding 1; in channels-last memory a winner is remembered in a byte instead of eight."""
 
+    reads_bits = True
+
     def __init__(self, stride: int) -> None:
         super().__init__(3, stride, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, sparse.Spikes):
+            return sparse.pool(x, self.stride)
         if usable(x) and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
             return _Pool.apply(x, self.stride)
         return super().forward(x)

@@ -32,13 +32,19 @@ def library(name: str) -> ctypes.CDLL | None:
         return ctypes.CDLL(str(_compiled(HERE / f"{name}.cpp")))
     except (OSError, subprocess.SubprocessError) as error:
         detail = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        warnings.warn(
-            f"no compiled kernels ({detail[0] if detail else type(error).__name__}): plain PyTorch gives the same"
-            " results, slower. Installing g++ helps; SPIKEFRONT_KERNELS=off silences this.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        _say(detail[0] if detail else type(error).__name__)
         return None
+
+
+@cache
+def _say(why: str) -> None:
+    """Once, whichever kernels are missing."""
+    warnings.warn(
+        f"no compiled kernels ({why}): plain PyTorch gives the same results, slower. Installing g++ helps;"
+        " SPIKEFRONT_KERNELS=off silences this.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 def _compiled(source: Path) -> Path:

@@ -1,0 +1,317 @@
+"""Sparse execution beside dense, whole networks and single layers, in one run.
+
+    python benchmarks/sparse.py [case ...] [--rates 0.05 0.13 0.25] [--rounds 3] [--bfloat16] [--json FILE]
+    python benchmarks/sparse.py --layers [--picture docs/sparse.png] [--json FILE]
+
+Networks: inference, batch 2. `published`, the same network written eagerly with spikingjelly's neurons; `floor`, its
+convolutions and linear layers alone on dense inputs, each in the faster memory format (`--bfloat16`: also in bfloat16);
+ours dense, sparse and auto, all from `for_inference`. Weights are random; all thresholds are scaled by one factor until
+the firing rate of what enters the synapses, weighted by operations, is the wanted one. Columns take turns within a
+round; ratios are medians of rounds. Where the machine has an energy counter (Linux's powercap, RAPL), joules are
+measured too.
+
+`--layers`: one layer at a time at rates from 0.01 to 0.5, from bits, with the making of its lists, and the rate up to
+which it pays; the same additions written with numba. Needs `pip install spikefront[bench]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import model as networks
+import numba
+import numpy as np
+import torch
+from model import Published, floor, take_turns
+from torch import Tensor, nn
+
+import spikefront
+from spikefront.nn import SpikeDrivenTransformer
+from spikefront.nn.kernels import sparse
+from spikefront.nn.sparse import SparseConv2d
+
+CASES: dict[str, dict[str, Any]] = {
+    "sdt_8_384": networks.CASES["sdt_8_384"],
+    "sdt_8_512": networks.CASES["sdt_8_512"],
+    "sdt_8_768": {"depth": 8, "dim": 768, "image_size": 224, "timesteps": 4, "pooling": "1111"},
+    "cifar10_dvs": networks.CASES["cifar10_dvs"],
+    "gesture": networks.CASES["gesture"],
+}
+# in, out, kernel, side of the plane: the layers of sdt_8_384, sdt_8_512 and sdt_8_768
+LAYERS = [
+    (384, 384, 1, 14),
+    (384, 1536, 1, 14),
+    (1536, 384, 1, 14),
+    (512, 2048, 1, 14),
+    (768, 3072, 1, 14),
+    (3072, 768, 1, 14),
+    (48, 96, 3, 112),
+    (96, 192, 3, 56),
+    (192, 384, 3, 28),
+    (384, 384, 3, 14),
+]
+RATES = [0.01, 0.02, 0.05, 0.1, 0.13, 0.2, 0.3, 0.4, 0.5]
+FRAMES = 8
+POWERCAP = Path("/sys/class/powercap")
+
+
+def firing(model: SpikeDrivenTransformer, x: Tensor, wanted: float) -> float:
+    """Scale all thresholds until the operation-weighted firing rate is ``wanted``; the rate reached."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    neurons = [(m, m.threshold) for m in model.modules() if hasattr(m, "threshold")]
+    for norm in norms:
+        norm.momentum = 1.0  # the statistics of the last batch
+
+    def rate(factor: float) -> float:
+        for neuron, threshold in neurons:
+            neuron.threshold = threshold * factor
+        with torch.no_grad():
+            model.train()(x)
+        return spikefront.measure_energy(model.eval(), x).firing_rate
+
+    low, high, reached = 0.05, 4.0, 0.0
+    for _ in range(9):
+        middle = (low * high) ** 0.5
+        reached = rate(middle)
+        if abs(reached - wanted) < 0.002:
+            break
+        low, high = (middle, high) if reached > wanted else (low, middle)
+    return reached
+
+
+def published(ours: SpikeDrivenTransformer, case: str) -> nn.Module:
+    """The baseline, with the same thresholds and weights of its own that fire about as often: its time is dense."""
+    settings = CASES[case]
+    model = Published(ours, settings["depth"], settings["dim"], settings["pooling"])
+    for m in model.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            nn.init.constant_(m.bias, 0.3)
+    return model.eval()
+
+
+def network(case: str) -> tuple[SpikeDrivenTransformer, Tensor]:
+    networks.CASES.setdefault(case, CASES[case])
+    return networks.network(case)
+
+
+def measure(case: str, rates: list[float], rounds: int, half: bool) -> list[dict[str, Any]]:
+    results = []
+    for wanted in rates:
+        model, x = network(case)
+        reached = firing(model, x[:1], wanted)
+        baseline = published(model, case)
+        dense = {"floor": floor(model, x)}
+        if half:
+            inner = floor(model, x)
+
+            def in_half(train: bool, inner: Callable[[bool], None] = inner) -> None:
+                with torch.autocast("cpu", torch.bfloat16):
+                    inner(train)
+
+            dense["floor bf16"] = in_half
+        forms = {"published": baseline} | {
+            name: model.for_inference(sparse=choice)
+            for name, choice in (("dense", False), ("sparse", True), ("auto", "auto"))
+        }
+
+        runs = dense | {name: partial(infer, form, x) for name, form in forms.items()}
+        seconds = take_turns(runs, False, rounds)
+        layers = [m for m in forms["auto"].modules() if isinstance(m, SparseConv2d)]
+        joules = {name: measured_joules(lambda run=run: run(False)) for name, run in runs.items()}  # type: ignore[misc]
+        results.append(
+            {
+                "case": case,
+                "rate": reached,
+                "modelled_joules": spikefront.measure_energy(model, x).total_joules,
+                "measured_joules": joules,
+                "seconds": seconds,
+                "sparse_layers": sum(bool(m.sparse) for m in layers),
+                "layers": len(layers),
+            }
+        )
+        show(results[-1])
+    return results
+
+
+def infer(model: nn.Module, x: Tensor, train: bool) -> None:
+    with torch.inference_mode():
+        model(x)
+
+
+def measured_joules(run: Callable[[], None]) -> float | None:
+    """What the processor's own counters say one run took a sample, or None where it exposes none."""
+    before = counters()
+    if not before:
+        return None
+    run()
+    after = counters()
+    return sum((after[k] - before[k]) / 1e6 for k in before) / networks.BATCH
+
+
+def counters() -> dict[str, int]:
+    found = {}
+    for file in sorted(POWERCAP.glob("intel-rapl:?/energy_uj")):
+        try:
+            found[str(file)] = int(file.read_text())
+        except OSError:  # readable by root only
+            continue
+    return found
+
+
+def show(result: dict[str, Any]) -> None:
+    times = result["seconds"]
+    print(
+        f"\n{result['case']}, batch {networks.BATCH}, {torch.get_num_threads()} threads, firing rate"
+        f" {result['rate']:.3f}; auto runs {result['sparse_layers']} of {result['layers']} layers sparsely"
+    )
+    for name, seconds in times.items():
+        middle = statistics.median(seconds)
+        joules = result["measured_joules"][name]
+        print(
+            f"  {name:<11}{middle * 1e3:8.0f} ms   {networks.ratio(times['floor'], seconds):5.2f}x as fast as the floor"
+            f"   {networks.ratio(times['published'], seconds):5.2f}x as fast as published"
+            + (f"   {joules:.3g} J a sample measured" if joules is not None else "")
+        )
+    print(
+        f"  modelled energy: {result['modelled_joules'] * 1e3:.3g} mJ a sample (45 nm, published convention)",
+        flush=True,
+    )
+
+
+@numba.njit(parallel=True, fastmath=True, cache=False)
+def numba_linear(words: np.ndarray, weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+    """The same additions as LLVM compiles them: a row's set bits, 128 output columns at a time."""
+    rows, columns = out.shape
+    for row in numba.prange(rows):
+        listed = np.empty(weight.shape[0], np.int32)
+        n = 0
+        for i in range(words.shape[1]):
+            word = words[row, i]
+            for bit in range(64):
+                if (word >> np.uint64(bit)) & np.uint64(1):
+                    listed[n] = i * 64 + bit
+                    n += 1
+        for start in range(0, columns, 128):
+            end = min(columns, start + 128)
+            total = bias[start:end].copy()
+            for j in range(n):
+                total += weight[listed[j], start:end]
+            out[row, start:end] = total
+
+
+def measure_layers(rounds: int) -> list[dict[str, Any]]:
+    results = []
+    for inputs, outputs, kernel, side in LAYERS:
+        torch.manual_seed(0)
+        conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2).to(memory_format=torch.channels_last)
+        layer, points = SparseConv2d(conv, True), []
+        for rate in RATES:
+            x = (torch.rand(FRAMES, inputs, side, side) < rate).float().contiguous(memory_format=torch.channels_last)
+            bits = sparse.encode(x)
+            runs: dict[str, Callable[[bool], None]] = {
+                "dense": lambda train, x=x: conv(x),  # noqa: B023  # type: ignore[misc]
+                "sparse": lambda train, bits=bits: layer(bits),  # noqa: B023  # type: ignore[misc]
+            }
+            if kernel == 1:
+                weight = conv.weight.detach()[:, :, 0, 0].t().contiguous().numpy()
+                out, words = np.empty((len(bits.bits), outputs), np.float32), bits.bits.numpy().view(np.uint64)
+                bias = conv.bias.detach().numpy()
+                runs["numba"] = lambda train, a=(words, weight, bias, out): numba_linear(*a)  # type: ignore[misc]
+            with torch.inference_mode():
+                seconds = {k: min(v) for k, v in take_turns(runs, False, rounds).items()}
+            points.append({"rate": rate, **seconds})
+        results.append({"layer": (inputs, outputs, kernel, side), "points": points, "crossover": crossover(points)})
+        show_layer(results[-1])
+    return results
+
+
+def crossover(points: list[dict[str, float]]) -> float | None:
+    """The rate at which sparse takes as long as dense, between measured rates; None: never in the range."""
+    ratios = [p["sparse"] / p["dense"] for p in points]
+    for (a, ra), (b, rb) in zip(
+        zip(points, ratios, strict=True), list(zip(points, ratios, strict=True))[1:], strict=False
+    ):
+        if ra <= 1 < rb:
+            return a["rate"] + (b["rate"] - a["rate"]) * (1 - ra) / (rb - ra)
+    return None
+
+
+def name_of(layer: tuple[int, int, int, int]) -> str:
+    inputs, outputs, kernel, side = layer
+    return f"{inputs} → {outputs}, {kernel}x{kernel} on {side}x{side}"
+
+
+def show_layer(result: dict[str, Any]) -> None:
+    points = result["points"]
+    print(f"\n{name_of(result['layer'])}: dense {points[0]['dense'] * 1e3:.2f} ms, pays up to a rate of", end=" ")
+    print(f"{result['crossover']:.2f}" if result["crossover"] else f"{RATES[-1]} and more")
+    print("  rate    " + "".join(f"{p['rate']:7.2f}" for p in points))
+    print("  sparse  " + "".join(f"{p['dense'] / p['sparse']:6.2f}x" for p in points))
+    if "numba" in points[0]:
+        print("  numba   " + "".join(f"{p['dense'] / p['numba']:6.2f}x" for p in points), flush=True)
+
+
+def draw(results: list[dict[str, Any]], path: str) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, plots = plt.subplots(1, 2, figsize=(12, 4.6), sharey=True, layout="constrained")
+    for plot, kernel, title in zip(plots, (1, 3), ("1x1 convolutions (linear)", "3x3 convolutions"), strict=True):
+        for result in results:
+            if result["layer"][2] == kernel:
+                p = result["points"]
+                speed = [v["dense"] / v["sparse"] for v in p]
+                plot.plot([v["rate"] for v in p], speed, "o-", markersize=3, label=name_of(result["layer"]))
+        plot.axhline(1, color="black", linewidth=0.8)
+        plot.axvspan(0.05, 0.22, color="tab:green", alpha=0.08)
+        plot.set_xscale("log"), plot.set_yscale("log")
+        ticks, speeds = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5], [0.5, 1, 2, 4, 8, 16, 32]
+        plot.set_xticks(ticks, [str(t) for t in ticks]), plot.set_yticks(speeds, [f"{s}x" for s in speeds])
+        plot.minorticks_off(), plot.grid(alpha=0.3), plot.legend(fontsize=8)
+        plot.set_xlabel("firing rate of the input"), plot.set_title(title)
+    plots[0].set_ylabel("sparse as fast as dense, float32")
+    figure.suptitle(
+        f"{FRAMES} frames, {torch.get_num_threads()} cores; shaded: the rates that published energies imply"
+    )
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cases", nargs="*", default=list(CASES), metavar="case", help=", ".join(CASES))
+    parser.add_argument("--rates", nargs="+", type=float, default=[0.05, 0.13, 0.25])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--bfloat16", action="store_true", help="also the floor in bfloat16")
+    parser.add_argument("--layers", action="store_true", help="single layers over firing rates instead of networks")
+    parser.add_argument("--picture")
+    parser.add_argument("--json")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.cases) - set(CASES):
+        parser.error(f"no case {', '.join(sorted(unknown))}: choose from {', '.join(CASES)}")
+    warnings.simplefilter("ignore")
+    results: list[dict[str, Any]] = []
+    if arguments.layers:
+        results = measure_layers(arguments.rounds)
+        if arguments.picture:
+            draw(results, arguments.picture)
+    else:
+        if not counters():
+            print("this machine exposes no energy counter (powercap, RAPL): joules are modelled only")
+        for case in arguments.cases:
+            results += measure(case, arguments.rates, arguments.rounds, arguments.bfloat16)
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump(results, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""Spikes as bits and the layers that read them: additions only, and only where a spike is (``sparse.cpp``).
+
+``Spikes`` is what neuron, pool and attention of a deployed network hand on. Shapes are as everywhere,
+``(T, B, C, H, W)`` or frames ``(N, C, H, W)``; in memory a pixel is a row of bits.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.modules.module as _hooks
+from torch import Tensor
+
+from spikefront.nn.kernels.build import library
+
+SPAN = 512  # input channels a chunk, with 16 output columns what a first-level cache holds; at most 1023
+
+
+@dataclass
+class Spikes:
+    """Binary spikes of frames.
+
+    Attributes:
+        bits: ``(rows, words)`` int64, a row a pixel of a frame, 64 channels a word.
+        shape: ``(..., C, H, W)`` of the float tensor they stand for.
+    """
+
+    bits: Tensor
+    shape: torch.Size
+
+    def flatten(self, first: int, last: int) -> Spikes:
+        """Time and batch as one dimension."""
+        assert (first, last) == (0, 1) and len(self.shape) == 5
+        return Spikes(self.bits, torch.Size((self.shape[0] * self.shape[1], *self.shape[2:])))
+
+    def unflatten(self, dim: int, sizes: tuple[int, ...]) -> Spikes:
+        """Frames as time and batch."""
+        assert dim == 0 and len(self.shape) == 4
+        return Spikes(self.bits, torch.Size((*sizes, *self.shape[1:])))
+
+    def dense(self) -> Tensor:
+        """Zeros and ones in float32, channels-last."""
+        *lead, channels, height, width = self.shape
+        rows = torch.empty(len(self.bits), channels)
+        _library().decode(_p(self.bits), _p(rows), _i(len(rows)), _i(channels))
+        frames = rows.view(-1, height, width, channels).permute(0, 3, 1, 2)
+        return frames.unflatten(0, tuple(lead)) if len(lead) == 2 else frames
+
+
+def watched(module: torch.nn.Module) -> bool:
+    """Whether something is hooked onto ``module``, which then must see float tensors."""
+    return bool(
+        module._forward_pre_hooks
+        or module._forward_hooks
+        or _hooks._global_forward_pre_hooks
+        or _hooks._global_forward_hooks
+    )
+
+
+def hands_over(neuron: Any, x: Tensor) -> bool:
+    """Whether a neuron with currents ``x`` is to fire bits, which only its ``readers`` know."""
+    return (
+        type(x) is Tensor
+        and x.dim() == 5
+        and x.dtype == torch.float32
+        and x.device.type == "cpu"
+        and x.numel() > 0
+        and not (torch.is_grad_enabled() and x.requires_grad)
+        and not torch.compiler.is_compiling()
+        and not watched(neuron)
+        and all(getattr(r, "reads_bits", False) and not watched(r) for r in neuron.readers)
+    )
+
+
+def available() -> bool:
+    """Whether the kernels are there; if not, says why, once."""
+    return library("sparse") is not None
+
+
+def encode(x: Tensor) -> Spikes | None:
+    """Frames ``(..., C, H, W)`` as bits, or None if they hold anything but zeros and ones."""
+    rows = _rows(x)
+    channels = rows.shape[1]
+    bits = torch.empty(len(rows), _words(channels), dtype=torch.int64)
+    binary = _library().encode(_p(rows), _p(bits), _i(len(rows)), _i(channels))
+    return Spikes(bits, x.shape) if binary else None
+
+
+def fire(x: Tensor, timesteps: int | None, gain: float, leak: float, threshold: float, soft: bool) -> Spikes:
+    """The spikes of a leaky integrate-and-fire neuron on currents ``(T, B, C, H, W)``, or ``(1, ...)`` shown often."""
+    T, B, C, H, W = x.shape
+    steps = timesteps or T
+    rows = _rows(x)
+    bits = torch.empty(steps * B * H * W, _words(C), dtype=torch.int64)
+    constants = (*(ctypes.c_float(v) for v in (gain, leak, threshold)), ctypes.c_int32(soft))
+    step = B * C * H * W if T > 1 else 0
+    _library().fire_bits(_p(rows), _p(bits), _i(steps), _i(step), _i(B * H * W), _i(C), *constants)
+    return Spikes(bits, torch.Size((steps, B, C, H, W)))
+
+
+def pool(spikes: Spikes, stride: int) -> Spikes:
+    """3x3 max-pooling with padding 1 of frames ``(N, C, H, W)``."""
+    N, C, H, W = spikes.shape
+    h, w = (H - 1) // stride + 1, (W - 1) // stride + 1
+    words = spikes.bits.shape[1]
+    out = torch.empty(N * h * w, words, dtype=torch.int64)
+    _library().pool_bits(_p(spikes.bits), _p(out), *map(_i, (N, words, H, W, stride)))
+    return Spikes(out, torch.Size((N, C, h, w)))
+
+
+@dataclass
+class Lists:
+    """The channels that spiked at every pixel, as distances into packed weights, chunk by chunk."""
+
+    entries: Tensor
+    starts: Tensor
+    span: int
+
+    @property
+    def spikes(self) -> int:
+        """How many there are."""
+        return len(self.entries)
+
+
+def lists(x: Tensor | Spikes) -> Lists | None:
+    """What ``convolve`` walks, from frames of bits or of whole numbers 0 to 64; None for any other values."""
+    code = _library()
+    channels = x.shape[-3]
+    span = min(SPAN, channels)
+    integers: Tensor | None = None
+    if isinstance(x, Tensor):
+        found = encode(x)
+        integers = _rows(x) if found is None else None
+        x = found if found is not None else x
+    source = integers if integers is not None else x.bits  # type: ignore[union-attr]
+    kind = "integers" if integers is not None else "bits"
+    rows = len(source)
+    starts = torch.empty(-(-channels // span) * (rows + 1), dtype=torch.int64)
+    total = getattr(code, f"count_{kind}")(_p(source), _p(starts), _i(rows), _i(channels), _i(span))
+    if total < 0:
+        return None
+    entries = torch.empty(total, dtype=torch.int16)
+    getattr(code, f"list_{kind}")(_p(source), _p(starts), _p(entries), _i(rows), _i(channels), _i(span))
+    return Lists(entries, starts, span)
+
+
+def pack(weight: Tensor) -> Tensor:
+    """Weights ``(out, in, k, k)`` as tiles of 16 output columns ``(tiles, k k, in, 16)``, padded with zeros."""
+    tile = _library().tile_width()
+    out, channels, taps = weight.shape[0], weight.shape[1], weight[0, 0].numel()
+    padded = torch.zeros(-(-out // tile) * tile, channels, taps)
+    padded[:out] = weight.detach().flatten(2)
+    return padded.view(-1, tile, channels, taps).permute(0, 3, 2, 1).contiguous()
+
+
+def convolve(found: Lists, shape: torch.Size, packed: Tensor, bias: Tensor | None, out: int) -> Tensor:
+    """``conv(x) + bias`` of frames ``shape`` whose spikes are ``found``: ``(N, out, H, W)``, channels-last."""
+    N, C, H, W = shape
+    y = torch.empty(N, out, H, W, memory_format=torch.channels_last)
+    sizes = map(_i, (N, H, W, C, out, packed.shape[1], found.span))
+    _library().convolve(_p(found.entries), _p(found.starts), _p(packed), _p(bias), _p(None), _p(y), *sizes)
+    return y
+
+
+def sdsa(qkv: Spikes, gate: torch.nn.Module, heads: int, event_mode: bool) -> Spikes:
+    """SDSA on ``(T, B, 3 D, H, W)`` spikes of queries, keys and values side by side, D a multiple of 64.
+
+    ``k & v``, a count down the tokens, the gate's neuron, and a mask on q; with ``event_mode`` the published poolings.
+    """
+    T, B, width, H, W = qkv.shape
+    D, code = width // 3, _library()
+    words, plane = D // 64, D // heads if event_mode else 0
+    pooled = pool(qkv.flatten(0, 1), 1).bits if event_mode else qkv.bits
+    sums = torch.empty(T * B, D)
+    sizes = tuple(map(_i, (T * B, H * W, words, plane)))
+    k, v = (ctypes.c_void_p(pooled.data_ptr() + 8 * words * i) for i in (1, 2))
+    code.sdsa_sum(k, v, _i(3 * words), _p(sums), *sizes)
+    open_ = encode(gate(sums.view(T, B, D, 1, 1)))
+    if open_ is None:
+        raise ValueError("the gate of spike-driven self-attention must fire 0 or 1")
+    out = torch.empty(T * B * H * W, words, dtype=torch.int64)
+    code.sdsa_mask(_p(qkv.bits), _i(3 * words), _p(open_.bits), _p(out), *sizes)
+    return Spikes(out, torch.Size((T, B, D, H, W)))
+
+
+def _library() -> ctypes.CDLL:
+    code = library("sparse")
+    assert code is not None
+    for name in ("tile_width", "count_bits", "count_integers"):
+        getattr(code, name).restype = ctypes.c_int64
+    return code
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Pixels of frames ``(..., C, H, W)`` as rows ``(pixels, C)``, without a copy from channels-last memory."""
+    frames = x.detach().flatten(0, -4) if x.dim() == 5 else x.detach()
+    return frames.permute(0, 2, 3, 1).contiguous().view(-1, x.shape[-3])
+
+
+def _words(channels: int) -> int:
+    return -(-channels // 64)
+
+
+def _i(value: int) -> ctypes.c_int64:
+    return ctypes.c_int64(value)
+
+
+def _p(x: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(x.data_ptr() if x is not None else None)

@@ -1,0 +1,237 @@
+"""Sparse execution equals dense: every kernel against float64, whole networks against themselves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import spikefront
+from spikefront.errors import UserError
+from spikefront.nn import IF, LIF, PLIF
+from spikefront.nn.attentions import SDSA1Op
+from spikefront.nn.kernels import MaxPool, sparse
+from spikefront.nn.kernels.sparse import Spikes
+from spikefront.nn.sparse import SparseConv2d
+
+pytestmark = pytest.mark.skipif(not sparse.available(), reason="no compiled kernels here")
+
+SIZES = [
+    (1, 1, 1, 1, 1),
+    (2, 48, 96, 7, 5),
+    (1, 130, 17, 3, 9),
+    (3, 64, 16, 4, 4),
+    (1, 1100, 33, 5, 3),
+    (2, 520, 40, 1, 6),
+]
+
+
+def spikes(*shape, rate=0.2, levels=1):
+    x = torch.zeros(shape)
+    for _ in range(levels):
+        x += torch.rand(shape) < rate
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize(("rate", "levels"), [(0.0, 1), (0.15, 1), (1.0, 1), (0.2, 4)], ids=str)
+def test_convolution_equals_float64(size, kernel, rate, levels):
+    torch.manual_seed(0)
+    N, C, D, H, W = size
+    conv = nn.Conv2d(C, D, kernel, padding=kernel // 2, bias=C % 2 == 0)
+    layer, x = SparseConv2d(conv, True), spikes(N, C, H, W, rate=rate, levels=levels)
+    exact = F.conv2d(
+        x.double(), conv.weight.double(), conv.bias.double() if conv.bias is not None else None, 1, kernel // 2
+    )
+    with torch.no_grad():
+        results = [layer(x), layer(x.contiguous())]
+        if levels == 1:
+            results.append(layer(sparse.encode(x)))
+    for y in results:
+        assert y.shape == exact.shape and y.dtype == torch.float32
+        torch.testing.assert_close(y.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_give_the_same(threads):
+    torch.manual_seed(0)
+    few, many, before = spikes(1, 96, 3, 3), spikes(4, 96, 30, 30), torch.get_num_threads()
+    layer = SparseConv2d(nn.Conv2d(96, 200, 3, padding=1), True)
+    with torch.no_grad():
+        expected = [F.conv2d(x, layer.weight, layer.bias, padding=1) for x in (few, many)]
+        try:
+            torch.set_num_threads(threads)
+            got = [layer(x) for x in (few, many)]
+        finally:
+            torch.set_num_threads(before)
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_other_values_are_convolved_densely():
+    layer = SparseConv2d(nn.Conv2d(8, 4, 1), True)
+    for x in (torch.randn(2, 8, 3, 3), -spikes(2, 8, 3, 3), spikes(2, 8, 3, 3) * 0.5):
+        with torch.no_grad():
+            torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight, layer.bias))
+    x = spikes(2, 8, 3, 3).requires_grad_()
+    layer(x).sum().backward()
+    assert x.grad is not None and layer.weight.grad is not None
+
+
+def test_changed_weights_are_seen():
+    layer, x = SparseConv2d(nn.Conv2d(8, 4, 1), True), spikes(2, 8, 3, 3)
+    with torch.no_grad():
+        layer(x)
+        layer.weight.mul_(2)
+        torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight, layer.bias), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 63, 64, 65, 200])
+def test_bits_hold_spikes(channels):
+    torch.manual_seed(0)
+    x = spikes(2, channels, 5, 3)
+    bits = sparse.encode(x)
+    assert torch.equal(bits.dense(), x) and bits.shape == x.shape
+    assert torch.equal(bits.unflatten(0, (1, 2)).dense(), x.unflatten(0, (1, 2)))
+    assert sparse.encode(x * 2) is None or not x.any()
+    for stride in (1, 2):
+        assert torch.equal(sparse.pool(bits, stride).dense(), F.max_pool2d(x, 3, stride, 1))
+
+
+@pytest.mark.parametrize("timesteps", [None, 5], ids=["frames", "static"])
+def test_neuron_fires_the_same_bits(timesteps):
+    torch.manual_seed(0)
+    x = torch.randn(1 if timesteps else 4, 2, 70, 5, 3) * 2 + 0.5
+    for neuron in (LIF(tau=1.7), LIF(reset="soft"), IF(threshold=0.7), PLIF(tau=3.0)):
+        with torch.no_grad():
+            floats = neuron(x, None, timesteps)
+            neuron.readers = (MaxPool(2),)
+            bits = neuron(x, None, timesteps)
+        assert isinstance(bits, Spikes) and torch.equal(bits.dense(), floats) and floats.any()
+
+
+@pytest.mark.parametrize("event_mode", [False, True])
+@pytest.mark.parametrize("size", [(2, 2, 64, 3, 4, 8), (1, 1, 192, 4, 4, 8), (3, 1, 128, 2, 2, 1)], ids=str)
+def test_attention_on_bits_equals_floats(event_mode, size):
+    torch.manual_seed(0)
+    T, B, D, H, W, heads = size
+    x = (torch.rand(T, B, 3 * D, H, W) < 0.3).float()
+    gate, op = LIF(threshold=0.5), SDSA1Op(heads, event_mode)
+    q, k, v = x.chunk(3, 2)
+    if event_mode:
+        k, v = (F.max_pool2d(s.flatten(0, 1), 3, 1, 1).unflatten(0, (T, B)) for s in (k, v))
+    with torch.no_grad():
+        expected, got = op(q, k, v, gate), sparse.sdsa(sparse.encode(x), gate, heads, event_mode)
+    assert torch.equal(got.dense(), expected) and expected.any() and not expected.all()
+
+
+def network(data="digits", *overrides, dim=64, **more):
+    """A network that fires throughout."""
+    torch.manual_seed(0)
+    model = spikefront.create_model(f"sdt_2_{dim}", data=data, num_classes=3, overrides=list(overrides), **more)
+    for m in model.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            nn.init.uniform_(m.weight, 1, 2), nn.init.uniform_(m.bias, 0, 0.6)
+            m.momentum = 1.0
+    with torch.no_grad():
+        model.train()(images(data))
+    return model.eval()
+
+
+def images(data="digits"):
+    generator = torch.Generator().manual_seed(0)
+    if data == "digits":
+        return torch.rand(6, 1, 8, 8, generator=generator)
+    return (torch.rand(3, 6, 2, 16, 16, generator=generator) < 0.3).float()
+
+
+@pytest.mark.parametrize("choice", [True, "auto"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("digits",),
+        ("digits_dvs",),
+        ("digits", "neuron=plif"),
+        ("digits", "neuron=ilif"),
+        ("digits", "residual=pre_spike"),
+    ]
+    + [("digits", "residual=vanilla", "neuron.threshold=0.3"), ("digits", "embedding=conv_stem")]
+    + [("digits", f"attention={a}") for a in ("sdsa3", "ssa", "qkta", "softmax", "none")],
+    ids=str,
+)
+def test_networks_are_equal(options, choice):
+    model, x = network(*options), images(options[0])
+    dense, fast = model.for_inference(), model.for_inference(sparse=choice)
+    layers = [m for m in fast.modules() if isinstance(m, SparseConv2d)]
+    with torch.inference_mode():
+        expected, got, again = dense(x, per_step=True), fast(x, per_step=True), fast(x, per_step=True)
+    assert expected.std() > 1e-4 and len(layers) >= 6
+    # a potential within rounding of the threshold may flip a spike: few outputs may differ at all
+    for y in (got, again):
+        close = torch.isclose(y, expected, rtol=1e-4, atol=1e-4).float().mean()
+        assert close > 0.9, (y - expected).abs().max()
+    assert all(m.sparse is not None for m in layers)
+    if choice == "auto":
+        assert sum(m.rate is not None and m.crossover > 0 for m in layers) >= 6
+
+
+def test_golden_spikes_are_those_of_float64():
+    """In double nothing is sparse, and the network is the published one: its firing rates are what ours must be."""
+    model, x = network(), images()
+    rates = []
+    for m in (model.double(), model.float().for_inference(sparse=True)):
+        report = spikefront.measure_energy(m, x.to(next(m.parameters()).dtype))
+        rates.append(report.firing_rate)
+    assert rates[0] == pytest.approx(rates[1], rel=2e-3) and rates[0] > 0.02
+
+
+@pytest.mark.parametrize("data", ["digits", "digits_dvs"])
+def test_energy_is_counted_the_same(data):
+    model, x = network(data), images(data)
+    dense, fast = (spikefront.measure_energy(model.for_inference(s), x) for s in (False, True))
+    assert fast.total_joules == pytest.approx(dense.total_joules, rel=2e-3)
+    assert [r.name for r in fast.layers] == [r.name for r in dense.layers]
+    undecided = model.for_inference("auto")
+    spikefront.measure_energy(undecided, x)
+    assert all(m.sparse is None for m in undecided.modules() if isinstance(m, SparseConv2d))
+
+
+def test_spikes_travel_as_bits_unless_watched():
+    fast, x, seen = network().for_inference(sparse=True), images(), []
+    forward = SparseConv2d.forward
+    with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SparseConv2d, "forward", lambda self, s: seen.append(type(s)) or forward(self, s))
+        unwatched = fast(x)
+        assert set(seen) == {Spikes}
+        seen.clear()
+        hook = fast.block[0].mlp.fc2_conv.register_forward_pre_hook(lambda m, a: seen.append(a[0].dtype))
+        watched = fast(x)
+    hook.remove()
+    assert torch.float32 in seen
+    torch.testing.assert_close(watched, unwatched, rtol=1e-4, atol=1e-4)
+
+
+def test_another_choice_is_refused():
+    with pytest.raises(UserError, match="use True, False or 'auto'"):
+        network().for_inference(sparse="always")
+
+
+def test_without_a_compiler_it_is_dense_and_says_so_once():
+    code = """
+import torch, spikefront
+model = spikefront.create_model("sdt_1_16", data="digits", num_heads=2)
+for choice in ("auto", True):
+    fast = model.for_inference(sparse=choice)
+    fast(torch.rand(2, 1, 8, 8))
+assert not any(type(m).__name__ == "SparseConv2d" for m in fast.modules())
+"""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PATH": "/nowhere"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("no compiled kernels") == 1
