@@ -7,7 +7,6 @@ import json
 import pytest
 import torch
 import yaml
-from PIL import Image
 
 METRICS = ("accuracy", "energy_joules", "firing_rate", "anytime", "validation", "parameters")
 
@@ -88,25 +87,3 @@ def test_resume_continues_where_it_stopped(script, quick, tmp_path):
     rest = torch.load(tmp_path / "rest/checkpoints/last.ckpt", weights_only=True)
     assert (rest["epoch"], rest["global_step"]) == (whole["epoch"], whole["global_step"])
     assert rest["optimizer_states"][0]["state"][0]["step"] == whole["optimizer_states"][0]["state"][0]["step"]
-
-
-def test_imagenet_folder_trains_a_step(script, tmp_path):
-    for part in ("train", "val"):
-        for name in ("n01440764", "n01443537"):
-            folder = tmp_path / "in1k" / part / name
-            folder.mkdir(parents=True)
-            for i in range(2):
-                Image.new("RGB", (48, 40), (i * 90, 60, 200)).save(folder / f"{name}_{i}.JPEG")
-    code, _, err = script(
-        "train",
-        "trainer.fast_dev_run=true",
-        "data=imagenet",
-        f"data.root={tmp_path}/in1k",
-        "data.image_size=32",
-        "data.num_workers=0",
-        "data.batch_size=2",
-        "trainer.accelerator=cpu",
-        f"hydra.run.dir={tmp_path}/run",
-    )
-    assert code == 0, err
-    assert result(tmp_path / "run")["samples"] == 4

@@ -11,7 +11,8 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from sklearn.model_selection import train_test_split
-from torch.utils.data import DataLoader, Dataset
+from timm.data import Mixup
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from spikefront.data.order import ResumableLoader
 from spikefront.errors import UserError
@@ -32,6 +33,13 @@ class ImageData(pl.LightningDataModule):
     sweeps select on; with 0 the test part stands in for it.
 
     A subclass gives ``check()`` (is everything there? raise UserError, load nothing) and ``parts()``.
+
+    Args:
+        repeats: how often a training sample comes in a row, differently augmented (repeated augmentation,
+            arXiv 1901.09335, section 3); an epoch stays as long.
+        mixup: ``(images, classes) -> (images, probabilities)`` of each training batch, timm's ``Mixup``.
+        mixup_off_epoch: from this epoch on batches are left as they are.
+        on_error: what a sample that can't be used does: ``raise`` ends the run, ``skip`` leaves it out and says so.
     """
 
     train_set: Dataset
@@ -50,15 +58,26 @@ class ImageData(pl.LightningDataModule):
         val_fraction: float = 0.0,
         num_workers: int = 0,
         seed: int = 0,
+        repeats: int = 1,
+        mixup: Mixup | None = None,
+        mixup_off_epoch: int | None = None,
+        on_error: str = "raise",
     ) -> None:
         super().__init__()
         if not 0 <= val_fraction < 1:
             raise UserError(f"data.val_fraction is {val_fraction}: use a share of the training part, 0 to below 1")
         if batch_size < 1:
             raise UserError(f"data.batch_size is {batch_size}: it must be at least 1")
+        if repeats < 1:
+            raise UserError(f"data.repeats is {repeats}: it must be at least 1")
+        if mixup is not None and batch_size % 2:
+            raise UserError(f"data.batch_size is {batch_size}: data.mixup mixes pairs, so it must be even")
+        if on_error not in ("raise", "skip"):
+            raise UserError(f"data.on_error is {on_error!r}: use raise or skip")
         self.name, self.channels, self.num_classes, self.image_size = name, channels, num_classes, image_size
         self.timesteps, self.batch_size, self.val_fraction = timesteps, batch_size, val_fraction
-        self.num_workers, self.seed = num_workers, seed
+        self.num_workers, self.seed, self.repeats = num_workers, seed, repeats
+        self.mixup, self.mixup_off_epoch, self.on_error = mixup, mixup_off_epoch, on_error
         self._ready = False
 
     def check(self) -> None:
@@ -78,10 +97,27 @@ class ImageData(pl.LightningDataModule):
         everything = list(range(len(labels)))
         if not self.val_fraction:
             return everything, []
-        kept, held = train_test_split(
-            everything, test_size=self.val_fraction, stratify=labels, random_state=self.seed, shuffle=True
-        )
+        try:
+            kept, held = train_test_split(
+                everything, test_size=self.val_fraction, stratify=labels, random_state=self.seed, shuffle=True
+            )
+        except ValueError as error:
+            raise UserError(
+                f"data.val_fraction={self.val_fraction} of {len(everything)} samples can't hold every class ({error})"
+            ) from error
         return sorted(kept), sorted(held)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        trainer = self.trainer
+        if self.mixup is None or trainer is None or not trainer.training:
+            return batch
+        if self.mixup_off_epoch is not None and trainer.current_epoch >= self.mixup_off_epoch:
+            return batch
+        images, target = batch
+        if len(images) % 2:  # the only batch of a very small training part
+            return batch
+        mixed, target = self.mixup(images.flatten(1, -3), target)  # one draw for all timesteps
+        return mixed.view_as(images), target
 
     def _loader(self, part: Dataset, train: bool) -> DataLoader:
         size = len(cast(Sized, part))
@@ -90,10 +126,12 @@ class ImageData(pl.LightningDataModule):
             train=train,
             seed=torch.initial_seed(),  # the run's, not that of the split
             batch_size=self.batch_size,
+            repeats=self.repeats if train else 1,
             drop_last=train and size > self.batch_size,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
+            collate_fn=_usable if self.on_error == "skip" else None,
         )
 
     def train_dataloader(self) -> DataLoader:
@@ -104,3 +142,11 @@ class ImageData(pl.LightningDataModule):
 
     def test_dataloader(self) -> DataLoader:
         return self._loader(self.test_set, train=False)
+
+
+def _usable(samples: list[Any]) -> Any:
+    """Collates a batch without the samples that couldn't be used."""
+    usable = [sample for sample in samples if sample is not None]
+    if not usable:
+        raise UserError(f"none of the {len(samples)} samples of a batch can be used")
+    return default_collate(usable)

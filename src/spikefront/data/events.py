@@ -13,7 +13,6 @@ from spikefront.data.augmentation import EventAugmentation
 from spikefront.data.base import ImageData
 from spikefront.data.binning import Binning
 from spikefront.data.cache import EVENT, BadRecording, Recording, Recordings, open_cache
-from spikefront.errors import UserError
 
 
 def clean(events: np.ndarray, sensor: tuple[int, int]) -> np.ndarray:
@@ -86,7 +85,6 @@ class EventData(ImageData):
         binning: ``(events) -> (T, C, image_size, image_size)``, a Hydra partial of ``Binning``.
         cache: directory of the parsed recordings, one entry a set.
         augmentation: of training samples, or None.
-        on_error: what a recording that can't be used does: ``raise`` ends the run, ``skip`` leaves it out and says so.
     """
 
     def __init__(
@@ -96,13 +94,9 @@ class EventData(ImageData):
         binning: Callable[..., Binning],
         cache: str,
         augmentation: EventAugmentation | None = None,
-        on_error: str = "raise",
         **common: object,
     ) -> None:
         super().__init__(**common)  # type: ignore[arg-type]
-        if on_error not in ("raise", "skip"):
-            raise UserError(f"data.on_error is {on_error!r}: use raise or skip")
-        self.on_error = on_error
         self.sensor = (int(sensor[0]), int(sensor[1]))
         self.binning = binning(timesteps=self.timesteps, sensor=self.sensor, size=self.image_size)
         self.binning.check(self.channels)

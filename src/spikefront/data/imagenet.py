@@ -1,39 +1,95 @@
-"""ImageNet-1K from its usual folders."""
+"""ImageNet-1K from its usual folders or from WebDataset shards."""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from timm.data import create_transform
-from torch.utils.data import Dataset, Subset
-from torchvision.datasets import ImageFolder
+import numpy as np
+from torch.utils.data import Dataset
+from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
-from spikefront.data.base import ImageData
+from spikefront.data.images import Images, Pictures, Source
+from spikefront.data.shards import Shards
 from spikefront.errors import UserError
 
+PARTS = ("train", "val")
 
-class ImageNet(ImageData):
-    """``<root>/train/<class>/*.JPEG`` and ``<root>/val/<class>/*.JPEG``; the official validation part is the test."""
 
-    def __init__(self, *, root: str, crop_pct: float = 0.95, **common: object) -> None:
+class Folders:
+    """``<root>/<class>/*.JPEG``, the classes numbered in the order of their names: a ``Source`` for ``Images``."""
+
+    def __init__(self, root: Path, classes: Sequence[str]) -> None:
+        found = make_dataset(str(root), {name: i for i, name in enumerate(classes)}, IMG_EXTENSIONS, allow_empty=True)
+        self.files = np.array([os.path.relpath(file, root) for file, _ in found], dtype=np.bytes_)
+        self.labels, self.root = np.array([label for _, label in found], dtype=np.int64), root
+        empty = sorted(set(range(len(classes))) - set(self.labels.tolist()))
+        if empty:
+            raise UserError(f"{root / classes[empty[0]]} holds no image ({', '.join(IMG_EXTENSIONS)})")
+
+    def name(self, index: int) -> str:
+        return str(self.root / os.fsdecode(self.files[index]))
+
+    def read(self, index: int) -> bytes:
+        return Path(self.name(index)).read_bytes()
+
+
+class ImageNet(Pictures):
+    """ImageNet-1K, or any set laid out as it is; the official validation part is the test.
+
+    Either ``<root>/train/<class>/*.JPEG`` and ``<root>/val/<class>/*.JPEG``, or WebDataset shards
+    ``<root>/*train*.tar`` and ``<root>/*val*.tar``.
+
+    Args:
+        cache: directory of the shards' index.
+    """
+
+    def __init__(self, *, cache: str, **common: object) -> None:
         super().__init__(**common)  # type: ignore[arg-type]
-        self.root, self.crop_pct = Path(root), crop_pct
+        self.cache = Path(cache).expanduser()
+
+    def _folders(self) -> bool:
+        return all((self.root / part).is_dir() for part in PARTS)
+
+    def _shards(self, part: str) -> list[Path]:
+        return sorted(self.root.glob(f"*{part}*.tar"))
 
     def check(self) -> None:
-        missing = [str(self.root / part) for part in ("train", "val") if not (self.root / part).is_dir()]
-        if missing:
+        if not self._folders() and not all(self._shards(part) for part in PARTS):
             raise UserError(
-                f"ImageNet is not at {self.root.absolute()}: expected train/<class>/*.JPEG and val/<class>/*.JPEG"
-                " there; set data.root=/path/to/imagenet or IMAGENET_ROOT"
+                f"ImageNet is not at {self.root.absolute()}: expected train/<class>/*.JPEG and val/<class>/*.JPEG, or"
+                " WebDataset shards *train*.tar and *val*.tar there; set data.root=/path/to/imagenet or IMAGENET_ROOT"
             )
 
+    def _sources(self) -> list[Source]:
+        if not self._folders():
+            return [Shards(self._shards(part), self.cache, self.num_classes, self.on_error) for part in PARTS]
+        names = [{entry.name for entry in os.scandir(self.root / part) if entry.is_dir()} for part in PARTS]
+        classes = names[0] & names[1]
+        odd = names[0] ^ names[1]
+        if odd and (self.on_error == "raise" or len(classes) != self.num_classes):
+            only = next(iter(sorted(odd)))
+            here, there = PARTS if only in names[0] else PARTS[::-1]
+            raise UserError(
+                f"{self.root / here / only} is a class that {self.root / there} doesn't have ({len(odd)} such folders):"
+                " both need the same; remove it, or leave it out with data.on_error=skip"
+            )
+        if len(classes) != self.num_classes:
+            raise UserError(
+                f"{self.root / 'train'} has {len(classes)} class folders, not {self.num_classes}:"
+                f" unpack all of them, or set data.num_classes={len(classes)}"
+            )
+        if odd:
+            print(f"spikefront: class folders left out: {', '.join(sorted(odd)[:3])}", file=sys.stderr, flush=True)
+        return [Folders(self.root / part, sorted(classes)) for part in PARTS]
+
     def parts(self) -> tuple[Dataset, Dataset, Dataset]:
-        size = self.image_size
-        evaluation = create_transform(size, crop_pct=self.crop_pct, interpolation="bicubic")
-        training = create_transform(size, is_training=True, interpolation="bicubic")
-        train_set = ImageFolder(str(self.root / "train"), training)
-        test_set = ImageFolder(str(self.root / "val"), evaluation)
-        kept, held = self.held_out(train_set.targets)
-        if not held:
-            return train_set, test_set, test_set
-        return Subset(train_set, kept), Subset(ImageFolder(str(self.root / "train"), evaluation), held), test_set
+        train, test = self._sources()
+        training, evaluation = self.transforms()
+        skip = self.on_error == "skip"
+        kept, held = self.held_out(train.labels)
+        test_set = Images(test, range(len(test.labels)), evaluation, skip)
+        val_set = Images(train, held, evaluation, skip) if held else test_set
+        return Images(train, kept, training, skip, train=True), val_set, test_set

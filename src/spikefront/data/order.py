@@ -16,6 +16,8 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data.distributed import DistributedSampler
 
+from spikefront.errors import UserError
+
 
 class Order(DistributedSampler):
     """Each epoch's permutation, this process's share of it, from where a resumed epoch goes on.
@@ -97,9 +99,12 @@ class ResumableLoader(DataLoader):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self.given = self.order.start // self.size
-        for batch in super().__iter__():
-            self.given += 1
-            yield batch
+        try:
+            for batch in super().__iter__():
+                self.given += 1
+                yield batch
+        except UserError as error:  # of a loader's process it comes with the traceback there
+            raise UserError(str(error).rpartition("UserError: ")[2].strip()) from error
         self.order.start = 0
 
     def state_dict(self) -> dict[str, int]:

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -88,7 +88,7 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
             seconds=time.perf_counter() - started,
             convention=_energy(trainer).report.convention,  # type: ignore[union-attr]
             split="test",
-            samples=len(cast(Sized, data.test_set)),
+            samples=_energy(trainer).report.samples,  # type: ignore[union-attr]
             validation=validation,
             epochs=epochs,
             checkpoint=checkpoint,
@@ -146,7 +146,7 @@ def evaluate(cfg: DictConfig) -> Result:
         seconds=time.perf_counter() - started,
         convention=report.convention,
         split="test",
-        samples=len(cast(Sized, data.test_set)),
+        samples=report.samples,
         validation=validation,
         checkpoint=str(cfg.checkpoint),
         early_exit=early.curve(_energy(trainer).counts, instantiate(run.energy)) if early else [],
