@@ -47,7 +47,7 @@ def test_debug_shows_the_traceback(script, tmp_path):
     assert "Traceback" in err
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "sweep"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "energy", "sweep", "study", "report"])
 def test_help_is_for_people(script, name):
     code, out, _ = script(name, "--help")
     assert code == 0

@@ -20,7 +20,7 @@ def front_table(records: Mapping[str, Any]) -> Table:
     anytime = any(point["t"] is not None for point in records["front"])
     table.add_column("trial", justify="right", no_wrap=True)
     if anytime:
-        table.add_column("t", justify="right")
+        table.add_column("t", justify="right", no_wrap=True)
     for name in objectives:
         table.add_column(name, justify="right", style="bold", no_wrap=True)
     if "accuracy" in objectives:
