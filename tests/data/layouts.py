@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import struct
 import tarfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.io import savemat
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 36), kind: str = "JPEG") -> bytes:
@@ -69,4 +71,136 @@ def cifar(root: Path, dataset: type, monkeypatch, each: int = 8) -> Path:
     meta = dict(dataset.meta)
     _, meta["md5"] = write(meta["filename"], {meta["key"]: [f"class {i}" for i in range(100 if fine else 10)]})
     monkeypatch.setattr(dataset, "meta", meta)
+    return root
+
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def stream(n: int = 300, sensor: tuple[int, int] = (128, 128), seed: int = 0, start: int = 0) -> np.ndarray:
+    """Events in the order of their times."""
+    rng = np.random.default_rng(seed)
+    events = np.empty(n, [("x", "i8"), ("y", "i8"), ("t", "i8"), ("p", "i8")])
+    events["x"], events["y"] = rng.integers(sensor[0], size=n), rng.integers(sensor[1], size=n)
+    events["t"], events["p"] = start + np.sort(rng.integers(300_000, size=n)), rng.integers(2, size=n)
+    return events
+
+
+def aedat2(events: np.ndarray) -> bytes:
+    """A jAER file of a DVS128."""
+    header = b"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n# Creation time: System.nanoTime 1\r\n"
+    words = np.empty((len(events), 2), ">u4")
+    words[:, 0] = events["x"] << 8 | events["y"] << 1 | events["p"]
+    words[:, 1] = events["t"]
+    return header + words.tobytes()
+
+
+def aedat31(events: np.ndarray, packet: int = 100) -> bytes:
+    """A cAER file: a header of text, then packets; one of special events among those of polarity."""
+    out = [b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#Start-Time: 2016-08-26 10:38:00\r\n#!END-HEADER\r\n"]
+    out.append(struct.pack("<hhiiiiii", 0, 1, 8, 4, 0, 1, 1, 1) + struct.pack("<II", 1, 0))
+    for part in np.split(events, range(packet, len(events), packet)):
+        out.append(struct.pack("<hhiiiiii", 1, 1, 8, 4, 0, len(part), len(part), len(part)))
+        words = np.empty((len(part), 2), "<u4")
+        words[:, 0] = part["x"] << 17 | part["y"] << 2 | part["p"] << 1 | 1
+        words[:, 1] = part["t"]
+        out.append(words.tobytes())
+    return b"".join(out)
+
+
+def aedat4(events: np.ndarray) -> bytes:
+    """A DV file without compression: two flatbuffers, laid out by hand."""
+    info = (
+        b'<dv version="2.0"><node name="outInfo" path="/mainloop/Recorder/outInfo/">'
+        b'<node name="0" path="/mainloop/Recorder/outInfo/0/"><attr key="compression" type="string">NONE</attr>'
+        b'<attr key="typeIdentifier" type="string">EVTS</attr>'
+        b'<node name="info" path="/mainloop/Recorder/outInfo/0/info/">'
+        b'<attr key="sizeX" type="int">128</attr><attr key="sizeY" type="int">128</attr></node></node></node></dv>'
+    )
+    # root offset, identifier, vtable (3 fields), table: compression, dataTablePosition, infoNode
+    head = struct.pack("<I4sHHHHH2x", 20, b"IOHE", 10, 20, 4, 8, 16)
+    head += struct.pack("<iiqI", 12, 0, -1, 4) + struct.pack("<I", len(info)) + info + b"\0"
+    records = np.zeros(len(events), [("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("on", "?"), ("pad", "V3")])
+    records["t"], records["x"], records["y"], records["on"] = (events[k] for k in "txyp")
+    body = struct.pack("<I4sHHH2x", 16, b"EVTS", 6, 8, 4) + struct.pack("<iI", 8, 8)
+    body += struct.pack("<4xI", len(events)) + records.tobytes()
+    sized = [struct.pack("<I", len(part)) + part for part in (head, body)]
+    return b"#!AER-DAT4.0\r\n" + sized[0] + struct.pack("<ii", 0, len(sized[1])) + sized[1]
+
+
+def mat(events: np.ndarray) -> bytes:
+    """What dat2mat.m makes of a recording."""
+    out = io.BytesIO()
+    savemat(out, {"out1": np.stack([events[k] for k in "txyp"], axis=1)})
+    return out.getvalue()
+
+
+def saccade_bin(events: np.ndarray) -> bytes:
+    """N-MNIST's 40 bits an event; times that need more than 13 bits follow events that say so (y = 240)."""
+    rows, overflows = [], 0
+    for x, y, t, p in events.tolist():
+        while t - overflows * 2**13 >= 2**13:
+            rows.append((0, 240, 0, 0, 0))
+            overflows += 1
+        t -= overflows * 2**13
+        rows.append((x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255))
+    return np.array(rows, np.uint8).tobytes()
+
+
+def cifar10_dvs(root: Path, kind: str = "aedat", numbers=(0, 1, 2, 3, 909, 910)) -> Path:
+    """CIFAR10-DVS's class folders."""
+    write = {"aedat": aedat2, "aedat4": aedat4, "mat": mat}[kind]
+    for c, name in enumerate(CLASSES):
+        folder = root / "CIFAR10DVS" / name
+        folder.mkdir(parents=True)
+        for n in numbers:
+            (folder / f"cifar10_{name}_{n}.{kind}").write_bytes(write(stream(seed=1000 * c + n)))
+    return root
+
+
+def gesture(root: Path, train=("user01", "user02"), test=("user24",)) -> Path:
+    """DvsGesture.tar.gz unpacked: recordings, their gestures' times, two lists of recordings."""
+    folder = root / "DvsGesture"
+    folder.mkdir(parents=True)
+    for part, users in (("train", train), ("test", test)):
+        for n, user in enumerate(users):
+            rows = ["class,startTime_usec,endTime_usec"]
+            rows += [f"{c + 1},{c * 25_000 + 1000},{c * 25_000 + 24_000}" for c in range(11)]
+            (folder / f"{user}_led_labels.csv").write_text("\n".join(rows) + "\n")
+            (folder / f"{user}_led.aedat").write_bytes(aedat31(stream(3000, seed=n)))
+        (folder / f"trials_to_{part}.txt").write_text("".join(f"{user}_led.aedat\n" for user in users))
+    return root
+
+
+def gesture_cut(root: Path) -> Path:
+    """tonic's copy: one array a gesture, columns x, y, p, t in ms."""
+    for folder, users in (("ibmGestureTrain", ("user01", "user02")), ("ibmGestureTest", ("user24",))):
+        for n, user in enumerate(users):
+            where = root / "DVSGesture" / folder / f"{user}_led"
+            where.mkdir(parents=True)
+            for c in range(11):
+                events = stream(seed=100 * n + c)
+                events["t"] //= 1000
+                np.save(where / f"{c}.npy", np.stack([events[k] for k in "xypt"], axis=1))
+    return root
+
+
+def n_mnist(root: Path) -> Path:
+    for part, count in (("Train", 4), ("Test", 2)):
+        for digit in range(10):
+            folder = root / "NMNIST" / part / str(digit)
+            folder.mkdir(parents=True)
+            for i in range(count):
+                content = saccade_bin(stream(sensor=(34, 34), seed=10 * digit + i))
+                (folder / f"{10 * digit + i:05d}.bin").write_bytes(content)
+    return root
+
+
+def n_caltech101(root: Path, classes: int = 101, each: int = 10) -> Path:
+    for c in range(classes):
+        folder = root / "NCALTECH101" / "Caltech101" / f"class_{c:03d}"
+        folder.mkdir(parents=True)
+        for i in range(each):
+            events = stream(20, sensor=(200, 150), seed=100 * c + i)
+            (folder / f"image_{i:04d}.bin").write_bytes(saccade_bin(events))
     return root

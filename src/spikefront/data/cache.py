@@ -1,9 +1,9 @@
 """Parsed recordings in one memory-mapped file: built once, by one process, all or nothing.
 
 An entry is a directory ``<set>-<fingerprint>/`` with ``events.bin`` (all recordings end to end, ``EVENT`` records) and
-``index.json`` (offsets, labels, parts, a CRC-32 a recording, what was skipped). The fingerprint covers the format's
-version and the list of source files with their sizes, so other sources make another entry. A builder holds a lock that
-the kernel releases when it dies, works in a directory of its own and renames it when all is written.
+``index.json`` (names, offsets, a CRC-32 a recording, what was skipped). The fingerprint covers the format's version and
+the list of source files with their sizes, so other sources make another entry; another split doesn't. A builder holds a
+lock that the kernel releases when it dies, works in a directory of its own and renames it when all is written.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from filelock import FileLock
 
 from spikefront.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 INDEX, EVENTS = "index.json", "events.bin"
 EVENT = np.dtype([("x", "<u2"), ("y", "<u2"), ("t", "<u4"), ("p", "u1")])  # t in µs since the recording's first event
 
@@ -53,12 +53,12 @@ class Damaged(Exception):
 class Recordings(Sequence):
     """The recordings of an entry; each is checked against its CRC the first time this process reads it."""
 
-    def __init__(self, entry: Path, repair: Callable[[int, str], np.ndarray]) -> None:
+    def __init__(self, entry: Path, sources: Mapping[str, Recording], read: Callable[[Recording], np.ndarray]) -> None:
         try:
             index = json.loads((entry / INDEX).read_text())
-            self.labels: list[int] = index["labels"]
-            self.parts: list[str] = index["parts"]
             self.names: list[str] = index["names"]
+            self.labels = [sources[name].label for name in self.names]
+            self.parts = [sources[name].part for name in self.names]
             self.skipped: dict[str, str] = index["skipped"]
             self._offsets: list[int] = index["offsets"]
             self._crc: list[int] = index["crc"]
@@ -70,7 +70,7 @@ class Recordings(Sequence):
             self._events = np.memmap(entry / EVENTS, EVENT, "r", shape=(count,)) if count else np.empty(0, EVENT)
         except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
             raise Damaged(str(error)) from error
-        self.entry, self._repair = entry, repair
+        self.entry, self._sources, self._read = entry, sources, read
         self._checked: set[int] = set()
 
     def __len__(self) -> int:
@@ -88,7 +88,10 @@ class Recordings(Sequence):
         """Parse a damaged recording again and write it back where it was."""
         name = self.names[index]
         print(f"spikefront: cached recording {name} in {self.entry} is damaged; parsing it again", file=sys.stderr)
-        events = self._repair(index, name)
+        try:
+            events = self._read(self._sources[name])
+        except BadRecording as error:
+            raise UserError(_complaint(name, str(error))) from error
         begin, end = self._offsets[index : index + 2]
         if len(events) != end - begin or zlib.crc32(events.tobytes()) != self._crc[index]:
             raise UserError(f"{name} changed since {self.entry} was made: delete that directory and start again")
@@ -111,36 +114,45 @@ def open_cache(
         UserError: a recording can't be used and ``on_error`` is ``raise``; no recording can; the disk is full or the
             directory can't be written.
     """
-    sources = [(r.name, r.label, r.part, r.size) for r in recordings]
-    fingerprint = hashlib.sha256(json.dumps([FORMAT, name, sources]).encode()).hexdigest()[:16]
-    entry = root / f"{name}-{fingerprint}"
     by_name = {r.name: r for r in recordings}
-
-    def repair(_: int, recording: str) -> np.ndarray:
-        return read(by_name[recording])
+    if len(by_name) != len(recordings):
+        raise UserError(f"two recordings of {name} have the same name")
+    named = [(r.name, r.size) for r in recordings]
+    fingerprint = hashlib.sha256(json.dumps([FORMAT, name, named]).encode()).hexdigest()[:16]
+    entry = root / f"{name}-{fingerprint}"
 
     try:
-        found = Recordings(entry, repair)
+        found = Recordings(entry, by_name, read)
         if not (found.skipped and on_error == "raise"):
-            _tell(found.skipped)
-            return found
+            return _usable(found)
     except Damaged:
         pass
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{entry}.lock"):
             try:
-                found = Recordings(entry, repair)  # another process may have been faster
+                found = Recordings(entry, by_name, read)  # another process may have been faster
+                if found.skipped and on_error == "raise":
+                    for file in found.skipped:
+                        read(by_name[file])
+                    raise Damaged("recordings that were left out are in order now")
+            except BadRecording as error:
+                raise UserError(_complaint(file, str(error))) from error
             except Damaged as error:
                 if entry.exists():
                     print(f"spikefront: cache {entry} is damaged ({error}); building it again", file=sys.stderr)
                 _build(root, entry, recordings, read, on_error)
-                found = Recordings(entry, repair)
-            if found.skipped and on_error == "raise":
-                file, reason = next(iter(found.skipped.items()))
-                raise UserError(_complaint(file, reason))
+                found = Recordings(entry, by_name, read)
     except OSError as error:
         raise UserError(_disk(error, root)) from error
+    return _usable(found)
+
+
+def _usable(found: Recordings) -> Recordings:
+    """Says what was left out, once all are sure to be something."""
+    for part in ("train", "test"):
+        if part not in found.parts:
+            raise UserError(f"no recording of the {part} part can be used{_first(found.skipped)}")
     _tell(found.skipped)
     return found
 
@@ -150,8 +162,10 @@ def _build(
 ) -> None:
     for leftover in root.glob(f".{entry.name}-*"):  # of a builder that was killed: we hold the lock, nobody uses it
         shutil.rmtree(leftover, ignore_errors=True)
+    if sum(r.size for r in recordings) > 1e8:
+        print(f"spikefront: caching {len(recordings):,} recordings in {entry}, once", file=sys.stderr, flush=True)
     work = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=root))
-    index: dict[str, Any] = {"labels": [], "parts": [], "names": [], "offsets": [0], "crc": [], "skipped": {}}
+    index: dict[str, Any] = {"names": [], "offsets": [0], "crc": [], "skipped": {}}
     try:
         with open(work / EVENTS, "wb") as file:
             for recording in recordings:
@@ -163,16 +177,11 @@ def _build(
                     index["skipped"][recording.name] = str(error)
                     continue
                 file.write(data)
-                index["labels"].append(int(recording.label))
-                index["parts"].append(recording.part)
                 index["names"].append(recording.name)
                 index["offsets"].append(file.tell() // EVENT.itemsize)
                 index["crc"].append(zlib.crc32(data))
             file.flush()
             os.fsync(file.fileno())
-        for part in ("train", "test"):
-            if part not in index["parts"]:
-                raise UserError(f"no recording of the {part} part can be used{_first(index['skipped'])}")
         index["seal"] = _seal(index)
         (work / INDEX).write_text(json.dumps(index))
         if entry.exists():
@@ -203,6 +212,6 @@ def _tell(skipped: dict[str, str]) -> None:
 
 
 def _disk(error: OSError, root: Path) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"the disk is full while caching events in {root}: make room, or set data.cache to another directory"
     return f"can't cache events in {root} ({error.strerror or error}): set data.cache to a directory you can write"

@@ -1,0 +1,112 @@
+"""N-MNIST and N-Caltech101: still images before an event camera that makes three micro-saccades."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import tonic.datasets
+from sklearn.model_selection import train_test_split
+from tonic.datasets.nmnist import stabilize
+from tonic.download_utils import extract_archive
+from tonic.io import read_mnist_file
+
+from spikefront.data.cache import BadRecording, Recording
+from spikefront.data.events import EventFiles
+from spikefront.errors import UserError
+
+FOLDERS = {"train": "Train", "test": "Test"}  # of N-MNIST
+SPLIT_SEED = 0  # the test part of N-Caltech101 is the same for everyone
+
+
+class NMNIST(EventFiles):
+    """N-MNIST (arXiv 1507.07629), 34x34, the 60,000 and 10,000 digits of MNIST, split as they are.
+
+    Reads ``Train/<digit>/*.bin`` and ``Test/<digit>/*.bin`` in ``root`` or ``root/NMNIST``.
+
+    Args:
+        stabilise: undo the camera's motion (tonic's ``stabilize``).
+    """
+
+    title = "N-MNIST"
+    expected = "Train/0 … Train/9 and Test/0 … Test/9 of .bin files (from train.zip and test.zip)"
+
+    def __init__(self, *, stabilise: bool = False, **common: object) -> None:
+        super().__init__(**common)  # type: ignore[arg-type]
+        self.stabilise = stabilise
+        self.name = f"{self.name}-stabilised" if stabilise else self.name  # another content, another cache entry
+
+    def fetch(self) -> None:
+        for train in (True, False):
+            tonic.datasets.NMNIST(str(self.root), train=train)
+
+    def folder(self) -> Path | None:
+        return self.holding(FOLDERS.values(), "NMNIST", every=True)
+
+    def recordings(self) -> Sequence[Recording]:
+        digits = {str(i): i for i in range(10)}
+        return [
+            self.recording(file, digits[name], part, partial(_digit, file, self.stabilise))
+            for part, folder in FOLDERS.items()
+            for file, name in self.files(self.located() / folder, digits, (".bin",))
+        ]
+
+
+class NCaltech101(EventFiles):
+    """N-Caltech101 (arXiv 1507.07629), at most 240x180, 8,709 recordings in 100 classes and a background class.
+
+    Reads ``Caltech101/<class>/*.bin`` in ``root`` or ``root/NCALTECH101``. There is no official split: a tenth of each
+    class, always the same, is the test part.
+    """
+
+    title = "N-Caltech101"
+    expected = "Caltech101/accordion/image_0001.bin … Caltech101/yin_yang/ (from Caltech101.zip)"
+
+    def fetch(self) -> None:
+        tonic.datasets.NCALTECH101(str(self.root))
+        archive = self.root / "NCALTECH101" / tonic.datasets.NCALTECH101.data_filename
+        if self.folder() is None and archive.is_file():
+            extract_archive(str(archive))
+
+    def folder(self) -> Path | None:
+        found = self.holding(["Caltech101"], "NCALTECH101")
+        return found and found / "Caltech101"
+
+    def recordings(self) -> Sequence[Recording]:
+        folder = self.located()
+        names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        if len(names) != self.num_classes:
+            raise UserError(f"{folder} has {len(names)} class folders, not {self.num_classes}: unpack all of them")
+        files = list(self.files(folder, names, (".bin",)))
+        labels = [names.index(name) for _, name in files]
+        try:
+            _, tested = train_test_split(range(len(files)), test_size=0.1, stratify=labels, random_state=SPLIT_SEED)
+        except ValueError as error:
+            raise UserError(f"{folder}: a tenth of {len(files)} recordings can't hold every class ({error})") from error
+        test = set(tested)
+        return [
+            self.recording(file, label, "test" if i in test else "train", partial(_cornered, file))
+            for i, ((file, _), label) in enumerate(zip(files, labels, strict=True))
+        ]
+
+
+def _read(file: Path) -> np.ndarray:
+    if size := file.stat().st_size % 5:
+        raise BadRecording(f"the file is truncated: it ends with {size} bytes of the 5 of an event")
+    return read_mnist_file(str(file), tonic.datasets.NMNIST.dtype)
+
+
+def _digit(file: Path, stabilise: bool) -> np.ndarray:
+    events = _read(file)
+    return stabilize(events) if stabilise and len(events) else events
+
+
+def _cornered(file: Path) -> np.ndarray:
+    """Moved into the sensor's corner, as tonic does."""
+    events = _read(file)
+    if len(events):
+        events["x"] -= events["x"].min()
+        events["y"] -= events["y"].min()
+    return events
