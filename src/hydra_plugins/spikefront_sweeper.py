@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +36,8 @@ class SpikefrontSweeper(Sweeper):
                 _ = job.return_value  # raises what the job raised
 
         assert self.config is not None
-        sweep(self.config, arguments, self._loader.get_group_options, launch)
+        elsewhere = "submitit" in str(type(self._launcher).__mro__) and "Local" not in type(self._launcher).__name__
+        sweep(self.config, arguments, self._loader.get_group_options, launch, elsewhere)
 
 
 class LocalProcesses(Launcher):
@@ -48,8 +50,12 @@ class LocalProcesses(Launcher):
         from spikefront.sweeping.processes import Processes
 
         search = self._config.search
+        commands = [[sys.executable, sys.argv[0], *overrides] for overrides in job_overrides]
+        if self._config.get("dry_run"):
+            print("\n".join(map(shlex.join, commands)))
+            return []
         logs = Path(search.dir).absolute() / search.study / "workers"
-        Processes([[sys.executable, sys.argv[0], *overrides] for overrides in job_overrides], logs).run()
+        Processes(commands, logs).run()
         return []
 
 

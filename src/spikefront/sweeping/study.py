@@ -14,15 +14,17 @@ import optuna
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
+from optuna.trial import TrialState
 
 from spikefront.errors import UserError
+from spikefront.sweeping import filesystems
 from spikefront.sweeping.space import Space
 
 RECORD = "spikefront"  # the study's user attribute that holds what it was made with
 SAMPLER = "spikefront:sampler"  # what the last command searched with: tpe, random …
 BUDGET = "spikefront:budget"  # how many finished trials the last command asked for
 FREE = ("data.root", "data.num_workers", "data.cache", "trainer.accelerator", "trainer.devices")
-FREE_GROUPS = ("logger", "callbacks", "debug", "output_dir", "resume", "search")
+FREE_GROUPS = ("logger", "callbacks", "debug", "dry_run", "output_dir", "resume", "search")
 
 logging.getLogger("optuna").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -35,8 +37,19 @@ def directory(search: Mapping[str, Any]) -> Path:
 
 
 def url(search: Mapping[str, Any]) -> str:
-    """The storage's URL: ``search.storage``, by default SQLite in the study's directory."""
-    return search.get("storage") or f"sqlite:///{directory(search) / 'study.db'}"
+    """The storage's URL: ``search.storage``, by default SQLite in the study's directory, or, where other machines may
+    see it, a journal file."""
+    if search.get("storage"):
+        return search["storage"]
+    database, journal = directory(search) / "study.db", directory(search) / "study.log"
+    if not database.exists() and (journal.exists() or filesystems.shared(database)):
+        return journal_url(search)
+    return f"sqlite:///{database}"
+
+
+def journal_url(search: Mapping[str, Any]) -> str:
+    """The journal file in the study's directory."""
+    return f"journal://{directory(search) / 'study.log'}"
 
 
 def open_storage(address: str) -> BaseStorage:
@@ -57,12 +70,22 @@ def open_storage(address: str) -> BaseStorage:
         if not rest:
             raise UserError(f"search.storage is {address!r}: give a URL such as sqlite:////path/study.db")
         if kind == "sqlite":
+            _refuse_shared(Path(rest.removeprefix("/")))
             Path(rest.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True)
             options: dict[str, Any] = {"connect_args": {"timeout": 60}}
         else:
             options = {"pool_pre_ping": True}
         storage = RDBStorage(address, engine_kwargs=options)
         return optuna.storages.get_storage(storage)  # type: ignore[attr-defined]
+
+
+def _refuse_shared(file: Path) -> None:
+    kind = filesystems.shared(file)
+    if kind is not None:
+        raise UserError(
+            f"SQLite's locks don't hold on {kind}, where {file} lies: use search.storage=journal://{file.with_suffix('.log')}"
+            " (or postgresql://…, grpc://…); slurm/README.md says how to take a study along"
+        )
 
 
 @contextlib.contextmanager
@@ -77,6 +100,11 @@ def storage_errors(address: str) -> Iterator[None]:
         raise UserError(f"the study's storage {address} can't be used: {_hint(str(cause))}") from error
     except (RuntimeError, ValueError, ImportError) as error:
         raise UserError(f"search.storage {address}: {str(error).splitlines()[0]}") from error
+    except Exception as error:
+        if not type(error).__module__.startswith("grpc"):
+            raise
+        details = str(error.details())  # type: ignore[attr-defined]
+        raise UserError(f"the study's storage {address} can't be reached: {_hint(details)}") from error
 
 
 def _hint(reason: str) -> str:
@@ -87,6 +115,13 @@ def _hint(reason: str) -> str:
         "read-only": "; give yourself the right to write it, or another search.storage",
         "not a database": "; the file is damaged or something else: move it away or restore a copy",
         "malformed": "; the file is damaged: restore a copy",
+        "is full": "; free some space or raise your quota, then the same command continues",
+        "quota": "; free some space or raise your quota, then the same command continues",
+        "No space left": "; free some space or raise your quota, then the same command continues",
+        "refused": "; is the server up, and is this its name as seen from the workers' machines?",
+        "could not translate": "; is this the server's name as seen from the workers' machines?",
+        "failed to resolve": "; is this the server's name as seen from the workers' machines?",
+        "timeout expired": "; may the workers' machines reach the server through the firewall?",
     }.items():
         if sign in reason:
             return reason + hint
@@ -125,6 +160,14 @@ def record(study: Study) -> dict[str, Any]:
             f"the study '{study.study_name}' was not made by a sweep of spikefront; choose another search.study"
         )
     return found
+
+
+def whole(study: Study) -> bool:
+    """Whether the study has as many finished trials as the last command asked for."""
+    trials = study.get_trials(deepcopy=False)
+    failed = sum(t.state == TrialState.FAIL for t in trials) if record(study)["exhaustive"] else 0
+    finished = sum(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in trials)
+    return finished + failed >= study.user_attrs.get(BUDGET, 0)
 
 
 def create(

@@ -27,6 +27,7 @@ from spikefront.tracking.front import figure, front_table, write_front_html
 
 EXHAUSTIVE = ("optuna.samplers.BruteForceSampler", "spikefront.sweeping.samplers.Exhaustive")
 PAGE = "front.html"
+WORKERS_ELSEWHERE = 8  # by default on a cluster
 
 
 def sweep(
@@ -34,6 +35,7 @@ def sweep(
     arguments: Sequence[str],
     options: Callable[[str], list[str]],
     launch: Callable[[list[list[str]]], Any],
+    elsewhere: bool = False,
 ) -> None:
     """Run the search that ``cfg.search`` and the sweeping ``arguments`` describe, or continue it.
 
@@ -42,6 +44,7 @@ def sweep(
         arguments: the command line's overrides.
         options: the options of a config group.
         launch: starts one worker for each list of overrides and waits for all.
+        elsewhere: workers run on other machines, so the default storage is a journal file.
 
     Raises:
         UserError: a contradictory search, a study that was made with another, workers that failed.
@@ -53,6 +56,16 @@ def sweep(
     budget = _budget(search, space)
     with open_dict(cfg.search):
         cfg.search.study = search["study"] = search["study"] or _name(cfg, space)
+        if elsewhere and not search["storage"] and studies.url(search).startswith("sqlite:") and _is_new(search):
+            cfg.search.storage = search["storage"] = studies.journal_url(search)
+    worker = [*fixed, f"search.study={search['study']}", "search.worker=true"]
+    wanted = search["workers"] or (WORKERS_ELSEWHERE if elsewhere else default_workers())
+    if cfg.get("dry_run"):
+        console.print(
+            f"study {search['study']} in {studies.url(search)}: {budget} trials, {min(wanted, budget)} workers"
+        )
+        launch([worker] * min(wanted, budget))
+        return
     default = {p.key: _choice(cfg, p.key) if is_group(p.key) else OmegaConf.select(cfg, p.key) for p in space}
     base = {k: v for k, v in _base(cfg).items() if not any(k == p.key or k.startswith(f"{p.key}.") for p in space)}
     shared = [o for o in fixed if not o.startswith(("search.", "search/", "hydra."))]
@@ -68,7 +81,7 @@ def sweep(
         exhaustive=_exhaustive(search),
     )
     finished = _finished(study)
-    workers = int(min(search["workers"] or default_workers(), max(1, budget - finished)))
+    workers = int(min(wanted, max(1, budget - finished)))
     console.print(
         f"study {search['study']}: {', '.join(f'{n} ({d})' for n, d in objectives.items())} over"
         f" {', '.join(f'{p.key}={p.text}' for p in space)}"
@@ -79,7 +92,6 @@ def sweep(
     )
     try:
         if finished < budget:
-            worker = [*fixed, f"search.study={search['study']}", "search.worker=true"]
             with _progress(study, budget, objectives, console):
                 launch([worker] * workers)
     except KeyboardInterrupt:
@@ -142,6 +154,10 @@ def _budget(search: Mapping[str, Any], space: Space) -> int:
     if not isinstance(wanted, int) or wanted < 1:
         raise UserError(f"search.n_trials is {wanted}: it must be a whole number of at least 1")
     return int(min(wanted, size))
+
+
+def _is_new(search: Mapping[str, Any]) -> bool:
+    return not (studies.directory(search) / "study.db").exists()
 
 
 def _exhaustive(search: Mapping[str, Any]) -> bool:

@@ -1,0 +1,146 @@
+"""Workers, or the runs of ``train.py -m``, as a SLURM job array (``hydra/launcher=slurm``), through submitit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn
+from hydra.types import HydraContext, TaskFunction
+from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
+from omegaconf import DictConfig
+
+POLL = 5.0  # seconds between looks at the queue
+
+
+class SlurmArray(SlurmLauncher):
+    """Submits one job a list of overrides as one array, says how to watch and stop it, and waits.
+
+    For a sweep, ``search.workers`` is how many of its jobs there shall be in the queue: the same command again watches
+    those that are there and submits what is missing. Ctrl-C leaves them at work. ``dry_run=true`` prints the script.
+    """
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from spikefront.sweeping import slurm
+
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        if not config.get("dry_run"):
+            slurm.require()
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from spikefront.sweeping import slurm
+        from spikefront.sweeping.study import directory
+        from spikefront.sweeping.submission import Executor
+
+        assert self.config is not None
+        search = self.config.get("search")
+        folder, name = Path(self.params["submitit_folder"]).absolute(), self.params["name"]
+        if search:
+            folder, name = directory(search) / "workers", f"spikefront:{search.study}"
+        executor = Executor(folder, name, self.params)
+        if self.config.get("dry_run"):
+            print(executor.script(len(job_overrides)))
+            return []
+        there = (slurm.queue("--me", f"--name={name}") or {}) if search else {}
+        missing = job_overrides[: max(0, len(job_overrides) - len(there))]
+        state = Singleton.get_state()
+        calls = [
+            ([*o, *self._processes(o)], "hydra.sweep.dir", i, f"job_{i}", state)
+            for i, o in enumerate(missing, initial_job_idx)
+        ]
+        jobs = executor.submit_all(self, calls)
+        all_ = [*there, *(job.job_id for job in jobs)]
+        self._announce(len(there), all_, folder)
+        if not self.params["wait"]:
+            return []
+        if search:
+            self._watch(all_, folder)
+            return []
+        return [self._result(job) for job in jobs]
+
+    def _processes(self, overrides: Sequence[str]) -> list[str]:
+        """What a run over several processes needs, unless the command line says it."""
+        nodes, tasks = self.params.get("nodes") or 1, self.params.get("tasks_per_node") or 1
+        if nodes * tasks == 1:
+            return []
+        given = {o.partition("=")[0] for o in overrides}
+        wanted = {"trainer": "ddp" if self.params.get("gpus_per_node") else "ddp_cpu", "trainer.num_nodes": nodes}
+        return [f"{key}={value}" for key, value in {**wanted, "trainer.devices": tasks}.items() if key not in given]
+
+    def _announce(self, there: int, jobs: list[str], folder: Path) -> None:
+        assert self.config is not None
+        search, ids = self.config.get("search"), _arrays(jobs)
+        what = "worker" if search else "run"
+        lines = [f"SLURM job {', '.join(ids)}: {len(jobs)} {what}{'s' if len(jobs) > 1 else ''}"]
+        if there:
+            lines[0] += f", {there} of them from before"
+        lines.append(f"logs:  {folder}/{ids[-1]}*_log.out")
+        lines.append(f"watch: squeue --jobs={','.join(ids)}")
+        if search:
+            lines[-1] += f"; python src/study.py study={search.study}"
+            lines.append(f"more:  sbatch --array=0-3 slurm/worker.sbatch {_address(search)}")
+        lines.append(f"stop:  scancel {' '.join(ids)}" + ("; the same command continues" if search else ""))
+        if self.params["wait"]:
+            lines.append("Ctrl-C leaves them at work")
+        print("\n".join(lines), flush=True)
+
+    def _watch(self, jobs: list[str], folder: Path) -> None:
+        """Wait until the study is whole or no worker is left; then say what ended them."""
+        from spikefront.errors import UserError
+        from spikefront.sweeping import slurm
+        from spikefront.sweeping import study as studies
+
+        assert self.config is not None
+        study, _ = studies.load(self.config.search)
+        ids, said_last = _arrays(jobs), ""
+        try:
+            while (left := slurm.queue(f"--jobs={','.join(ids)}")) is None or left:
+                waiting = {job.where for job in (left or {}).values()}
+                if left and all(job.state == "PENDING" for job in left.values()) and str(waiting) != said_last:
+                    print(f"all {len(left)} workers wait in the queue: {', '.join(sorted(waiting))}", flush=True)
+                    said_last = str(waiting)
+                if left and studies.whole(study) and any(job.state == "PENDING" for job in left.values()):
+                    slurm.cancel_waiting(*ids)  # they would find nothing to do
+                time.sleep(POLL)
+        except KeyboardInterrupt:
+            print(f"\nthe workers go on; stop them with scancel {' '.join(ids)}", flush=True)
+            return
+        if not studies.whole(study):
+            said = filter(None, (_error(folder / f"{job}_0_log.out") for job in jobs))
+            raise UserError(next(said, f"all workers have ended; their logs are in {folder}"))
+
+    def _result(self, job: Any) -> JobReturn:
+        from spikefront.errors import UserError
+        from spikefront.sweeping import slurm
+
+        result, log = job.paths.result_pickle, job.paths.stdout
+        while not result.exists() and slurm.queue(f"--jobs={job.job_id}") != {}:
+            time.sleep(POLL)
+        time.sleep(0 if result.exists() else POLL)  # a shared file system may be late
+        if not result.exists():
+            raise UserError(_error(log) or f"SLURM job {job.job_id} ended without a result (log: {log})")
+        return job.results()[0]
+
+
+def _arrays(jobs: Sequence[str]) -> list[str]:
+    return sorted({job.partition("_")[0] for job in jobs}, key=int)
+
+
+def _address(search: DictConfig) -> str:
+    """The overrides by which a worker finds the study."""
+    from spikefront.sweeping.study import journal_url
+
+    usual = (None, "outputs/studies", journal_url(search))  # type: ignore[arg-type]
+    given = {key: search[key] for key in ("study", "dir", "storage") if search[key] not in usual}
+    return " ".join(f"search.{key}={value}" for key, value in given.items())
+
+
+def _error(log: Path) -> str | None:
+    """The line by which a worker said why it ends."""
+    if not log.is_file():
+        return None
+    said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("spikefront: ")]
+    return f"{said[-1].removeprefix('spikefront: ')} (log: {log})" if said else None

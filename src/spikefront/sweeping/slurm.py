@@ -1,0 +1,59 @@
+"""What a sweep asks of SLURM: is it here, who of ours is in the queue."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from spikefront.errors import UserError
+
+QUIET = 60  # seconds that squeue may take; a busy controller does take its time
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job, or one task of an array: ``id`` such as ``12_3``, ``state`` in SLURM's word, its nodes or why it waits."""
+
+    id: str
+    state: str
+    where: str
+
+
+def require() -> None:
+    """Raise UserError where no job can be submitted."""
+    if shutil.which("sbatch") is None:
+        raise UserError(
+            "no sbatch on this machine: submit where the cluster's jobs are submitted (a login node), or search here"
+            " with hydra/launcher=local"
+        )
+
+
+def queue(*selection: str) -> dict[str, Job] | None:
+    """The jobs that wait or run, by id; None if SLURM doesn't answer (its controller restarts, for instance).
+
+    Args:
+        selection: squeue's arguments, such as ``--jobs=12``.
+    """
+    command = ["squeue", "--noheader", "--array", "--format=%i|%T|%R", *selection]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=QUIET)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if listed.returncode:
+        return {} if "Invalid job id" in listed.stderr else None
+    jobs = [Job(*line.strip().split("|", 2)) for line in listed.stdout.splitlines() if line.count("|") >= 2]
+    return {job.id: job for job in jobs}
+
+
+def cancel_waiting(*selection: str) -> None:
+    """Take out of the queue what hasn't started."""
+    subprocess.run(["scancel", "--quiet", "--state=PENDING", *selection], capture_output=True, timeout=QUIET)
+
+
+def job_of(environment: Mapping[str, str]) -> str | None:
+    """The job that a process with this environment belongs to, as squeue names it."""
+    if "SLURM_ARRAY_JOB_ID" in environment and "SLURM_ARRAY_TASK_ID" in environment:
+        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    return environment.get("SLURM_JOB_ID")
