@@ -116,6 +116,21 @@ def test_neuron_fires_the_same_bits(timesteps):
         assert isinstance(bits, Spikes) and torch.equal(bits.dense(), floats) and floats.any()
 
 
+@pytest.mark.parametrize("size", [(4, 2, 70, 96, 9, 5), (1, 1, 64, 40, 3, 3), (3, 1, 600, 33, 20, 2)], ids=str)
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_convolution_fires_the_same_bits(size, kernel):
+    torch.manual_seed(0)
+    T, B, C, D, H, W = size
+    layer = SparseConv2d(nn.Conv2d(C, D, kernel, padding=kernel // 2), True)
+    nn.init.normal_(layer.weight, std=0.3), nn.init.constant_(layer.bias, 0.3)
+    x = sparse.encode(spikes(T * B, C, H, W))
+    for neuron in (LIF(), IF(reset="soft"), PLIF(tau=3.0)):
+        with torch.no_grad():
+            expected = neuron(layer(x).unflatten(0, (T, B)))
+            got = layer.fire(x.unflatten(0, (T, B)), neuron)
+        assert torch.equal(got.dense(), expected) and expected.any() and not expected.all()
+
+
 @pytest.mark.parametrize("event_mode", [False, True])
 @pytest.mark.parametrize("size", [(2, 2, 64, 3, 4, 8), (1, 1, 192, 4, 4, 8), (3, 1, 128, 2, 2, 1)], ids=str)
 def test_attention_on_bits_equals_floats(event_mode, size):

@@ -162,14 +162,18 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         s = self.shortcut_lif(x)
-        joined = over_frames(s, self.qkv_conv) if self.qkv_conv is not None else None
-        lif = self.joint_lif if joined is not None and not any(map(watched, self.modules())) else None
-        if lif is not None:
-            joined = lif(joined)
-            if isinstance(joined, Spikes):
-                op: Any = self.op
-                masked: Any = sdsa(joined, self.talking_heads_lif, op.num_heads, op.event_mode)
-                return conv_bn(masked, self.proj_conv, self.proj_bn)
+        joined: Any = None
+        lif = self.joint_lif
+        if lif is not None and any(map(watched, self.modules())):
+            lif = None
+        if self.qkv_conv is not None:
+            joined = (
+                over_frames(s, self.qkv_conv) if lif is None else conv_bn_fire(s, self.qkv_conv, nn.Identity(), lif)
+            )
+        if isinstance(joined, Spikes):
+            op: Any = self.op
+            masked: Any = sdsa(joined, self.talking_heads_lif, op.num_heads, op.event_mode)
+            return conv_bn(masked, self.proj_conv, self.proj_bn)
         parts = joined.chunk(len(self.streams), 2) if joined is not None else None
         streams = []
         for i, name in enumerate(self.streams):

@@ -10,9 +10,12 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from spikefront.errors import UserError
-from spikefront.nn.attentions import _Attention
-from spikefront.nn.neurons import IF, LIF
-from spikefront.nn.sparse import execute_sparsely
+from spikefront.nn.attentions import SDSA1, _Attention
+from spikefront.nn.embeddings import SPS
+from spikefront.nn.kernels.sparse import available
+from spikefront.nn.model import MLP
+from spikefront.nn.neurons import IF, LIF, _Neuron
+from spikefront.nn.sparse import SparseConv2d
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -48,6 +51,44 @@ def for_inference(model: Model, sparse: bool | str = False) -> Model:
     if sparse:
         execute_sparsely(model, True if sparse is True else None)
     return model
+
+
+def execute_sparsely(model: nn.Module, choice: bool | None) -> None:
+    """Give ``model``, from ``for_inference``, sparse layers, and neurons that hand them bits.
+
+    ``choice``: sparse True, or None to let every layer decide at its first input. Without compiled kernels, of which a
+    warning tells, nothing changes.
+    """
+    if not available():
+        return
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)  # reads images, not spikes
+    for module in model.modules():
+        for name, child in list(module.named_children()):
+            if child is not first and SparseConv2d.replaces(child):
+                assert isinstance(child, nn.Conv2d)
+                setattr(module, name, SparseConv2d(child, choice))
+    for module in model.modules():
+        if isinstance(module, MLP):
+            _hand(module.fc1_lif, module.fc1_conv)
+            _hand(module.fc2_lif, module.fc2_conv)
+        elif isinstance(module, SPS):
+            for here, after in (("", "1"), ("1", "2"), ("2", "3")):
+                lif, pool, conv = (
+                    module.get_submodule(n) for n in (f"proj_lif{here}", f"maxpool{here}", f"proj_conv{after}")
+                )
+                _hand(lif, conv, *([] if isinstance(pool, nn.Identity) else [pool]))
+            if module.residual.potentials:
+                _hand(module.get_submodule("proj_lif3"), module.rpe_conv)
+        elif isinstance(module, _Attention):
+            if module.qkv_conv is not None and isinstance(module.shortcut_lif, _Neuron):
+                _hand(module.shortcut_lif, module.qkv_conv)
+            if isinstance(module, SDSA1) and module.joint_lif is not None and module.proj_conv.in_channels % 64 == 0:
+                _hand(module.joint_lif, module.op)  # on whole words of bits
+
+
+def _hand(neuron: nn.Module, *readers: nn.Module) -> None:
+    if isinstance(neuron, _Neuron):
+        neuron.readers = readers
 
 
 def _pairs(module: nn.Module) -> list[tuple[str, str]]:

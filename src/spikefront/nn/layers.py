@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
+
+from spikefront.nn.sparse import SparseConv2d
 
 # Makes one neuron; keyword arguments override the configured ones, as ``neuron(threshold=0.5)``.
 NeuronFactory = Callable[..., nn.Module]
@@ -21,9 +24,11 @@ def conv_bn(x: Tensor, conv: nn.Module, bn: nn.Module) -> Tensor:
     return over_frames(x, lambda frames: bn(conv(frames)))
 
 
-def conv_bn_fire(x: Tensor, conv: nn.Module, bn: nn.Module, neuron: nn.Module, timesteps: int | None = None) -> Tensor:
-    """``neuron(BN(conv(x)))``; a single frame is shown to the neuron ``timesteps`` times."""
+def conv_bn_fire(x: Any, conv: nn.Module, bn: nn.Module, neuron: nn.Module, timesteps: int | None = None) -> Any:
+    """``neuron(BN(conv(x)))``; a single frame is shown to the neuron ``timesteps`` times. Tensors, or ``Spikes``."""
     if getattr(neuron, "fuses", False):
+        if isinstance(conv, SparseConv2d) and conv.fires(x, bn, neuron):
+            return conv.fire(x, neuron)
         return neuron(over_frames(x, conv), bn, timesteps)
     x = conv_bn(x, conv, bn)
     if timesteps is not None and x.shape[0] != timesteps:

@@ -129,15 +129,12 @@ class _Neuron(nn.Module):
     def extra_repr(self) -> str:
         return f"threshold={self.threshold}, reset={self.reset}"
 
-    def fire(
-        self, x: Tensor, gain: Tensor | float, leak: float | None, norm: nn.Module | None, timesteps: int | None
-    ) -> Any:
+    def fire(self, x: Tensor, norm: nn.Module | None, timesteps: int | None) -> Any:
         """Spikes of ``norm(x)``, where one frame is shown ``timesteps`` times; as bits if ``readers`` take those."""
-        plain = norm is None or type(norm) is nn.Identity
-        if self.readers and plain and kernels.sparse.hands_over(self, x):
-            g = float(gain)
-            settings = (g, 1 - g if leak is None else leak, self.threshold, self.reset == "soft")
-            return kernels.sparse.fire(x, timesteps, *settings)
+        if self.readers and (norm is None or type(norm) is nn.Identity) and kernels.sparse.hands_over(self, x):
+            return kernels.sparse.fire(x, timesteps, self.constants())
+        gain, leak = self.gain_and_leak()
+        gain = gain.to(x.dtype) if isinstance(gain, Tensor) else gain
         constants = gain, leak, self.threshold, self.reset == "soft", self.detach_reset, self.surrogate
         if kernels.usable(x) and hasattr(self.surrogate, "kernel") and (norm is None or kernels.normalises(norm)):
             return kernels.fire(x, *constants, norm, timesteps)
@@ -146,6 +143,16 @@ class _Neuron(nn.Module):
         if timesteps is not None and x.shape[0] != timesteps:
             x = x.expand(timesteps, *x.shape[1:])
         return IntegrateAndFire.apply(x, *constants)
+
+    def constants(self) -> kernels.sparse.Neuron:
+        """What a kernel must know, of LIF, IF and PLIF."""
+        gain, leak = self.gain_and_leak()
+        g = float(gain)
+        return kernels.sparse.Neuron(g, 1 - g if leak is None else leak, self.threshold, self.reset == "soft")
+
+    def gain_and_leak(self) -> tuple[Tensor | float, float | None]:
+        """Of ``h = leak v + gain x``; a leak of None is ``1 - gain``."""
+        raise NotImplementedError
 
     def after(self, h: Tensor, s: Tensor, threshold: Tensor | float) -> Tensor:
         """The membrane potential left after ``s`` spikes at potential ``h``."""
@@ -167,7 +174,10 @@ class LIF(_Neuron):
         self.tau = _at_least_one("neuron.tau", tau)
 
     def forward(self, x: Tensor, norm: nn.Module | None = None, timesteps: int | None = None) -> Tensor:
-        return self.fire(x, 1 / self.tau, 1 - 1 / self.tau, norm, timesteps)
+        return self.fire(x, norm, timesteps)
+
+    def gain_and_leak(self) -> tuple[Tensor | float, float | None]:
+        return 1 / self.tau, 1 - 1 / self.tau
 
 
 class IF(_Neuron):
@@ -176,7 +186,10 @@ class IF(_Neuron):
     fuses = True
 
     def forward(self, x: Tensor, norm: nn.Module | None = None, timesteps: int | None = None) -> Tensor:
-        return self.fire(x, 1.0, 1.0, norm, timesteps)
+        return self.fire(x, norm, timesteps)
+
+    def gain_and_leak(self) -> tuple[Tensor | float, float | None]:
+        return 1.0, 1.0
 
 
 class PLIF(_Neuron):
@@ -191,7 +204,10 @@ class PLIF(_Neuron):
         self.w = nn.Parameter(torch.tensor(-math.log(tau - 1)))
 
     def forward(self, x: Tensor, norm: nn.Module | None = None, timesteps: int | None = None) -> Tensor:
-        return self.fire(x, self.w.sigmoid().to(x.dtype), None, norm, timesteps)
+        return self.fire(x, norm, timesteps)
+
+    def gain_and_leak(self) -> tuple[Tensor | float, float | None]:
+        return self.w.sigmoid(), None
 
 
 class ALIF(_Neuron):

@@ -1,24 +1,20 @@
-"""Layers of a deployed network that add weight rows where a spike is, instead of multiplying with zeros.
+"""The convolution of a deployed network that adds weight rows where a spike is, instead of multiplying with zeros.
 
-``execute_sparsely`` puts them into a network from ``for_inference``. Neurons then hand bits to the layers that read
-them (``readers``), as long as nothing is hooked onto either: whoever looks at spikes, as the energy meter does, sees
-floats.
+Neurons hand bits to the layers that read them (``readers``), as long as nothing is hooked onto either: whoever looks at
+spikes, as the energy meter does, sees floats.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spikefront.nn.attentions import SDSA1, _Attention
-from spikefront.nn.embeddings import SPS
 from spikefront.nn.kernels import sparse
 from spikefront.nn.kernels.sparse import Spikes, watched
-from spikefront.nn.model import MLP
-from spikefront.nn.neurons import _Neuron
 
 ROUNDS = 3  # of each way, when a layer decides
 
@@ -69,6 +65,24 @@ class SparseConv2d(nn.Conv2d):
             self._decide(x, found)
         return self._add(x, found)
 
+    def fires(self, x: Tensor | Spikes, norm: nn.Module, neuron: Any) -> bool:
+        """Whether ``fire`` can do ``neuron(norm(conv(x)))`` in one pass, with bits that ``neuron.readers`` want."""
+        return (
+            self.sparse is True
+            and isinstance(x, Spikes)
+            and type(norm) is nn.Identity
+            and bool(neuron.readers)
+            and not watched(self)
+            and sparse.unwatched(neuron)
+        )
+
+    def fire(self, x: Spikes, neuron: Any) -> Spikes:
+        """``neuron(conv(x))`` of spikes ``(T, B, C, H, W)``."""
+        found = sparse.lists(x)
+        assert found is not None
+        weight, bias = self._weight(), self.bias
+        return sparse.convolve_and_fire(found, x.shape, weight, bias, self.out_channels, neuron.constants())
+
     def _fits(self, x: Tensor | Spikes) -> bool:
         if isinstance(x, Spikes):
             return True
@@ -76,10 +90,13 @@ class SparseConv2d(nn.Conv2d):
         return plain and not (torch.is_grad_enabled() and x.requires_grad) and not torch.compiler.is_compiling()
 
     def _add(self, x: Tensor | Spikes, found: sparse.Lists) -> Tensor:
+        return sparse.convolve(found, x.shape, self._weight(), self.bias, self.out_channels)
+
+    def _weight(self) -> Tensor:
         version = self.weight._version if not self.weight.is_inference() else 0
         if self._packed is None or self._packed[0] != version:
             self._packed = version, sparse.pack(self.weight)
-        return sparse.convolve(found, x.shape, self._packed[1], self.bias, self.out_channels)
+        return self._packed[1]
 
     def _decide(self, x: Tensor | Spikes, found: sparse.Lists) -> None:
         floats = x.dense() if isinstance(x, Spikes) else x
@@ -94,44 +111,6 @@ class SparseConv2d(nn.Conv2d):
         if self.rate is None or self.crossover is None:
             return f"{super().extra_repr()}, {how}"
         return f"{super().extra_repr()}, {how}: rate {self.rate:.3f}, crossover {self.crossover:.2f}"
-
-
-def execute_sparsely(model: nn.Module, choice: bool | None) -> None:
-    """Give ``model``, from ``for_inference``, sparse layers, and neurons that hand them bits.
-
-    ``choice``: sparse True, or None to let every layer decide at its first input. Without compiled kernels, of which a
-    warning tells, nothing changes.
-    """
-    if not sparse.available():
-        return
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)  # reads images, not spikes
-    for module in model.modules():
-        for name, child in list(module.named_children()):
-            if child is not first and SparseConv2d.replaces(child):
-                assert isinstance(child, nn.Conv2d)
-                setattr(module, name, SparseConv2d(child, choice))
-    for module in model.modules():
-        if isinstance(module, MLP):
-            _hand(module.fc1_lif, module.fc1_conv)
-            _hand(module.fc2_lif, module.fc2_conv)
-        elif isinstance(module, SPS):
-            for here, after in (("", "1"), ("1", "2"), ("2", "3")):
-                lif, pool, conv = (
-                    module.get_submodule(n) for n in (f"proj_lif{here}", f"maxpool{here}", f"proj_conv{after}")
-                )
-                _hand(lif, conv, *([] if isinstance(pool, nn.Identity) else [pool]))
-            if module.residual.potentials:
-                _hand(module.get_submodule("proj_lif3"), module.rpe_conv)
-        elif isinstance(module, _Attention):
-            if module.qkv_conv is not None and isinstance(module.shortcut_lif, _Neuron):
-                _hand(module.shortcut_lif, module.qkv_conv)
-            if isinstance(module, SDSA1) and module.joint_lif is not None and module.proj_conv.in_channels % 64 == 0:
-                _hand(module.joint_lif, module.op)  # on whole words of bits
-
-
-def _hand(neuron: nn.Module, *readers: nn.Module) -> None:
-    if isinstance(neuron, _Neuron):
-        neuron.readers = readers
 
 
 def _seconds(run: Callable[[], object]) -> float:

@@ -2,8 +2,8 @@
 //
 // Spikes of a frame are rows of bits, a row a pixel, `words` 64-bit words a row (channels padded with zeros). A layer
 // first turns them into lists of the channels that spiked; then every output row is the sum of the weight rows listed.
-// Weights are packed in tiles of TILE output columns, inside a tile in chunks of input channels that fit the first-level
-// cache together with the rows they are added to: a chunk is walked by all rows of a block before the next one.
+// Weights are packed in tiles of TILE output columns; a tile is walked in chunks of input channels, or of the taps of a
+// 3x3 kernel, that stay in the cache while all rows of a block add what they list of it.
 // Vectors are GCC's: the compiler makes AVX-512, AVX2 or NEON of them.
 
 #include <algorithm>
@@ -17,7 +17,8 @@
 
 namespace {
 
-constexpr int64_t TILE = 16, ROWS = 512;  // output columns a tile, rows a block
+constexpr int64_t TILE = 32, ROWS = 512;  // output columns a tile, rows a block
+constexpr int64_t MOST = 511;             // weight rows walked at once: a list entry is 16 bits of distance in bytes
 #ifdef __AVX512F__
 constexpr int64_t LANES = 16;
 #elif defined(__ARM_NEON)
@@ -33,6 +34,7 @@ constexpr int64_t SMALL = 4096;  // rows * words below which a second thread cos
 // One convolution: `taps` 1 or 9, input and output planes of equal size.
 struct Layer {
     int64_t frames, height, width, in, out, taps, span;  // span: input channels a chunk
+    int64_t group() const { return chunks() > 1 ? 1 : std::min(taps, std::max<int64_t>(1, MOST / in)); }  // taps at once
     int64_t chunks() const { return (in + span - 1) / span; }
     int64_t tiles() const { return (out + TILE - 1) / TILE; }
     int64_t rows() const { return frames * height * width; }
@@ -58,52 +60,83 @@ inline void add(const uint16_t *p, const uint16_t *end, const float *weights, Ve
     for (int64_t v = 0; v < VECTORS; v++) total[v] = a[v] + b[v];
 }
 
-// One tile's columns [column, column + TILE) of output rows [first, last), chunk by chunk.
-void tile(const Layer &layer, const uint16_t *lists, const int64_t *starts, const float *weights, const float *bias,
-          const float *onto, float *out, int64_t first, int64_t last, int64_t column) {
-    const int64_t rows = layer.rows(), plane = layer.height * layer.width;
+// The lists of taps [tap0, tap1) around every output row of [first, last), one after the other, as lists of their own,
+// behind the first `used` entries; returns how many are then used. Reads and writes up to 16 entries beyond.
+int64_t merge(const Layer &layer, const uint16_t *lists, const int64_t *begin, int64_t tap0, int64_t tap1,
+              int64_t first, int64_t last, std::vector<uint16_t> &merged, int64_t *starts, int64_t used) {
+    const int64_t plane = layer.height * layer.width;
+    for (int64_t row = first; row < last; row++) {
+        *starts++ = used;
+        const int64_t y = row % plane / layer.width, x = row % layer.width;
+        for (int64_t tap = tap0; tap < tap1; tap++) {
+            const int64_t dy = tap / 3 - 1, dx = tap % 3 - 1;
+            if (y + dy < 0 || y + dy >= layer.height || x + dx < 0 || x + dx >= layer.width) continue;
+            const int64_t from = row + dy * layer.width + dx, size = begin[from + 1] - begin[from];
+            if (static_cast<int64_t>(merged.size()) < used + size + 16) merged.resize(2 * (used + size + 16));
+            const uint16_t base = static_cast<uint16_t>((tap - tap0) * layer.in * TILE * sizeof(float));
+            const uint16_t *in = lists + begin[from];
+            uint16_t *out = merged.data() + used;
+            for (int64_t i = 0; i < size; i += 16)
+                for (int64_t j = 0; j < 16; j++) out[i + j] = static_cast<uint16_t>(in[i + j] + base);
+            used += size;
+        }
+    }
+    *starts = used;
+    return used;
+}
+
+// One tile's columns [column, column + TILE) of `rows` output rows: what the lists name, onto bias where `fresh`, or
+// onto what is there.
+void walk(const Layer &layer, const uint16_t *lists, const int64_t *begin, const float *weights, const float *bias,
+          float *out, int64_t rows, int64_t column, bool fresh) {
     const int64_t n = std::min(TILE, layer.out - column);
     Vector start[VECTORS] = {};
     if (bias) std::memcpy(start, bias + column, n * sizeof(float));
-    // taps that fit a cache-sized chunk together are walked together, so that fewer sums are stored and read again
-    const int64_t together = std::max<int64_t>(1, layer.span / std::max<int64_t>(1, std::min(layer.in, layer.span)));
-    const int64_t group = layer.chunks() > 1 ? 1 : std::min(layer.taps, together);
-    for (int64_t tap0 = 0; tap0 < layer.taps; tap0 += group) {
-        const int64_t tap1 = std::min(layer.taps, tap0 + group);
-        for (int64_t chunk = 0; chunk < layer.chunks(); chunk++) {
-            const int64_t *begin = starts + chunk * (rows + 1);
-            const float *w = weights + chunk * layer.span * TILE;
-            for (int64_t row = first; row < last; row++) {
-                Vector total[VECTORS];
-                float *o = out + row * layer.out + column;
-                if (tap0 == 0 && chunk == 0) {
-                    for (int64_t v = 0; v < VECTORS; v++) total[v] = start[v];
-                    if (onto) {
-                        Vector more[VECTORS] = {};
-                        std::memcpy(more, onto + row * layer.out + column, n * sizeof(float));
-                        for (int64_t v = 0; v < VECTORS; v++) total[v] += more[v];
-                    }
-                } else if (n == TILE) {
-                    std::memcpy(total, o, sizeof total);
-                } else {
-                    for (int64_t v = 0; v < VECTORS; v++) total[v] = Vector{};
-                    std::memcpy(total, o, n * sizeof(float));
-                }
-                if (layer.taps == 1) {
-                    add(lists + begin[row], lists + begin[row + 1], w, total);
-                } else {
-                    const int64_t y = row % plane / layer.width, x = row % layer.width;
-                    for (int64_t tap = tap0; tap < tap1; tap++) {
-                        const int64_t dy = tap / 3 - 1, dx = tap % 3 - 1;
-                        if (y + dy < 0 || y + dy >= layer.height || x + dx < 0 || x + dx >= layer.width) continue;
-                        const int64_t from = row + dy * layer.width + dx;
-                        add(lists + begin[from], lists + begin[from + 1], w + tap * layer.in * TILE, total);
-                    }
-                }
-                if (n == TILE) std::memcpy(o, total, sizeof total);
-                else std::memcpy(o, total, n * sizeof(float));
-            }
+    for (int64_t row = 0; row < rows; row++) {
+        Vector total[VECTORS] = {};
+        float *o = out + row * layer.out + column;
+        if (fresh) std::memcpy(total, start, sizeof total);
+        else if (n == TILE) std::memcpy(total, o, sizeof total);
+        else std::memcpy(total, o, n * sizeof(float));
+        add(lists + begin[row], lists + begin[row + 1], weights, total);
+        if (n == TILE) std::memcpy(o, total, sizeof total);
+        else std::memcpy(o, total, n * sizeof(float));
+    }
+}
+
+struct Neuron {
+    float gain, leak, threshold;
+    int32_t soft;
+};
+
+// One step of a row's potentials and the spikes they give.
+void fire_row(const float *current, float *h, uint64_t *bits, int64_t channels, const Neuron &p, bool first) {
+    const float threshold = p.threshold, gain = p.gain, leak = p.leak;
+    if (first) {
+#pragma omp simd
+        for (int64_t i = 0; i < channels; i++) h[i] = current[i] * gain;
+    } else if (p.soft) {
+#pragma omp simd
+        for (int64_t i = 0; i < channels; i++)
+            h[i] = leak * (h[i] - threshold * (h[i] >= threshold ? 1.0f : 0.0f)) + gain * current[i];
+    } else {
+#pragma omp simd
+        for (int64_t i = 0; i < channels; i++)
+            h[i] = leak * (h[i] * (1.0f - (h[i] >= threshold ? 1.0f : 0.0f))) + gain * current[i];
+    }
+    for (int64_t word = 0; word < (channels + 63) / 64; word++) {
+        const int64_t n = std::min<int64_t>(64, channels - word * 64);
+        const float *v = h + word * 64;
+        uint64_t b = 0;
+        int64_t i = 0;
+#ifdef __AVX2__
+        for (; i + 8 <= n; i += 8) {
+            const __m256 fired = _mm256_cmp_ps(_mm256_loadu_ps(v + i), _mm256_set1_ps(threshold), _CMP_GE_OQ);
+            b |= static_cast<uint64_t>(static_cast<uint32_t>(_mm256_movemask_ps(fired))) << i;
         }
+#endif
+        for (; i < n; i++) b |= static_cast<uint64_t>(v[i] >= threshold) << i;
+        bits[word] = b;
     }
 }
 
@@ -258,22 +291,45 @@ void list_integers(const float *x, const int64_t *starts, uint16_t *lists, int64
         }
 }
 
-// out = onto + bias + the listed weight rows. `weights`: tiles of (taps, in, TILE); bias, onto: or null.
-void convolve(const uint16_t *lists, const int64_t *starts, const float *weights, const float *bias, const float *onto,
-              float *out, int64_t frames, int64_t height, int64_t width, int64_t in, int64_t channels, int64_t taps,
-              int64_t span) {
-    const Layer layer{frames, height, width, in, channels, taps, span};
-    const int64_t rows = layer.rows();
+// out = bias + the listed weight rows, of T times `frames` frames; weights: tiles of (taps, in, TILE); bias: or null.
+// With `neuron` its spikes over the T steps are written as bits instead, and the sums never leave the cache.
+void convolve(const uint16_t *lists, const int64_t *starts, const float *weights, const float *bias, float *out,
+              const Neuron *neuron, uint64_t *bits, int64_t T, int64_t frames, int64_t height, int64_t width,
+              int64_t in, int64_t channels, int64_t taps, int64_t span) {
+    const Layer layer{T * frames, height, width, in, channels, taps, span};
+    const int64_t rows = layer.rows(), group = layer.group(), step = rows / T, words = (channels + 63) / 64;
+    const int64_t size = std::max<int64_t>(1, ROWS / T);  // pixels a block, all T steps of each
 #pragma omp parallel if (rows * layer.tiles() > 64)
     {
-        // a share of the rows a thread, or of the tiles where rows are few
         const int64_t threads = omp_get_num_threads(), me = omp_get_thread_num();
-        const bool by_rows = rows >= 64 * threads;
-        const int64_t first = by_rows ? rows * me / threads : 0, last = by_rows ? rows * (me + 1) / threads : rows;
-        for (int64_t block = first; block < last; block += ROWS)
-            for (int64_t t = by_rows ? 0 : me; t < layer.tiles(); t += by_rows ? 1 : threads)
-                tile(layer, lists, starts, weights + t * taps * in * TILE, bias, onto, out, block,
-                     std::min(last, block + ROWS), t * TILE);
+        const int64_t first = step * me / threads, last = step * (me + 1) / threads;
+        std::vector<uint16_t> merged;
+        std::vector<int64_t> own(T * (size + 1));
+        std::vector<float> sums(neuron ? T * std::min(size, std::max<int64_t>(1, last - first)) * channels : 0);
+        std::vector<float> h(neuron ? channels : 0);
+        for (int64_t block = first; block < last; block += size) {
+            const int64_t n = std::min(last - block, size);
+            const auto at = [&](int64_t t) {
+                return neuron ? sums.data() + t * n * channels : out + (t * step + block) * channels;
+            };
+            for (int64_t tap = 0; tap < taps; tap += group)
+                for (int64_t chunk = 0; chunk < layer.chunks(); chunk++) {
+                    const int64_t *begin = starts + chunk * (rows + 1);
+                    const float *w = weights + (tap * in + chunk * span) * TILE;
+                    for (int64_t t = 0, used = 0; taps > 1 && t < T; t++)
+                        used = merge(layer, lists, begin, tap, std::min(taps, tap + group), t * step + block,
+                                     t * step + block + n, merged, &own[t * (n + 1)], used);
+                    for (int64_t tile = 0; tile < layer.tiles(); tile++)
+                        for (int64_t t = 0; t < T; t++)
+                            walk(layer, taps > 1 ? merged.data() : lists,
+                                 taps > 1 ? &own[t * (n + 1)] : begin + t * step + block, w + tile * taps * in * TILE,
+                                 bias, at(t), n, tile * TILE, tap == 0 && chunk == 0);
+                }
+            for (int64_t row = 0; neuron && row < n; row++)
+                for (int64_t t = 0; t < T; t++)
+                    fire_row(at(t) + row * channels, h.data(), bits + (t * step + block + row) * words, channels,
+                             *neuron, t == 0);
+        }
     }
 }
 
@@ -295,45 +351,17 @@ void pool_bits(const uint64_t *bits, uint64_t *out, int64_t frames, int64_t word
 }
 
 // A leaky integrate-and-fire sequence of T frames of rows: spikes as bits. x_step 0: one frame shown T times.
-void fire_bits(const float *x, uint64_t *bits, int64_t T, int64_t x_step, int64_t rows, int64_t channels, float gain,
-               float leak, float threshold, int32_t soft) {
+void fire_bits(const float *x, uint64_t *bits, const Neuron *neuron, int64_t T, int64_t x_step, int64_t rows,
+               int64_t channels) {
     const int64_t words = (channels + 63) / 64;
 #pragma omp parallel if (T * rows * words > SMALL / 4)
     {
-        std::vector<float> state(channels);
-        float *h = state.data();
+        std::vector<float> h(channels);
 #pragma omp for schedule(static)
         for (int64_t row = 0; row < rows; row++)
-            for (int64_t t = 0; t < T; t++) {
-                const float *c = x + t * x_step + row * channels;
-                if (t == 0) {
-#pragma omp simd
-                    for (int64_t i = 0; i < channels; i++) h[i] = c[i] * gain;
-                } else if (soft) {
-#pragma omp simd
-                    for (int64_t i = 0; i < channels; i++)
-                        h[i] = leak * (h[i] - threshold * (h[i] >= threshold ? 1.0f : 0.0f)) + gain * c[i];
-                } else {
-#pragma omp simd
-                    for (int64_t i = 0; i < channels; i++)
-                        h[i] = leak * (h[i] * (1.0f - (h[i] >= threshold ? 1.0f : 0.0f))) + gain * c[i];
-                }
-                uint64_t *out = bits + (t * rows + row) * words;
-                for (int64_t word = 0; word < words; word++) {
-                    const int64_t n = std::min<int64_t>(64, channels - word * 64);
-                    const float *v = h + word * 64;
-                    uint64_t b = 0;
-                    int64_t i = 0;
-#ifdef __AVX2__
-                    for (; i + 8 <= n; i += 8) {
-                        const __m256 fired = _mm256_cmp_ps(_mm256_loadu_ps(v + i), _mm256_set1_ps(threshold), _CMP_GE_OQ);
-                        b |= static_cast<uint64_t>(static_cast<uint32_t>(_mm256_movemask_ps(fired))) << i;
-                    }
-#endif
-                    for (; i < n; i++) b |= static_cast<uint64_t>(v[i] >= threshold) << i;
-                    out[word] = b;
-                }
-            }
+            for (int64_t t = 0; t < T; t++)
+                fire_row(x + t * x_step + row * channels, h.data(), bits + (t * rows + row) * words, channels, *neuron,
+                         t == 0);
     }
 }
 

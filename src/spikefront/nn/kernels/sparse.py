@@ -16,7 +16,7 @@ from torch import Tensor
 
 from spikefront.nn.kernels.build import library
 
-SPAN = 512  # input channels a chunk, with 16 output columns what a first-level cache holds; at most 1023
+SPAN = 511  # input channels a chunk, at most: a list entry is 16 bits of distance in bytes, 128 a channel
 
 
 @dataclass
@@ -70,9 +70,13 @@ def hands_over(neuron: Any, x: Tensor) -> bool:
         and x.numel() > 0
         and not (torch.is_grad_enabled() and x.requires_grad)
         and not torch.compiler.is_compiling()
-        and not watched(neuron)
-        and all(getattr(r, "reads_bits", False) and not watched(r) for r in neuron.readers)
+        and unwatched(neuron)
     )
+
+
+def unwatched(neuron: Any) -> bool:
+    """Whether nobody looks at a neuron's spikes and all of its readers want bits."""
+    return not watched(neuron) and all(getattr(r, "reads_bits", False) and not watched(r) for r in neuron.readers)
 
 
 def available() -> bool:
@@ -89,15 +93,20 @@ def encode(x: Tensor) -> Spikes | None:
     return Spikes(bits, x.shape) if binary else None
 
 
-def fire(x: Tensor, timesteps: int | None, gain: float, leak: float, threshold: float, soft: bool) -> Spikes:
-    """The spikes of a leaky integrate-and-fire neuron on currents ``(T, B, C, H, W)``, or ``(1, ...)`` shown often."""
+class Neuron(ctypes.Structure):
+    """A leaky integrate-and-fire neuron: ``h = leak v + gain x``, as in sparse.cpp."""
+
+    _fields_ = [*((name, ctypes.c_float) for name in ("gain", "leak", "threshold")), ("soft", ctypes.c_int32)]
+
+
+def fire(x: Tensor, timesteps: int | None, neuron: Neuron) -> Spikes:
+    """The neuron's spikes on currents ``(T, B, C, H, W)``, or ``(1, ...)`` shown often."""
     T, B, C, H, W = x.shape
     steps = timesteps or T
     rows = _rows(x)
     bits = torch.empty(steps * B * H * W, _words(C), dtype=torch.int64)
-    constants = (*(ctypes.c_float(v) for v in (gain, leak, threshold)), ctypes.c_int32(soft))
-    step = B * C * H * W if T > 1 else 0
-    _library().fire_bits(_p(rows), _p(bits), _i(steps), _i(step), _i(B * H * W), _i(C), *constants)
+    sizes = map(_i, (steps, B * C * H * W if T > 1 else 0, B * H * W, C))
+    _library().fire_bits(_p(rows), _p(bits), ctypes.byref(neuron), *sizes)
     return Spikes(bits, torch.Size((steps, B, C, H, W)))
 
 
@@ -113,23 +122,19 @@ def pool(spikes: Spikes, stride: int) -> Spikes:
 
 @dataclass
 class Lists:
-    """The channels that spiked at every pixel, as distances into packed weights, chunk by chunk."""
+    """The ``spikes`` channels that spiked at every pixel, as distances into packed weights, chunk by chunk."""
 
     entries: Tensor
     starts: Tensor
     span: int
-
-    @property
-    def spikes(self) -> int:
-        """How many there are."""
-        return len(self.entries)
+    spikes: int
 
 
 def lists(x: Tensor | Spikes) -> Lists | None:
     """What ``convolve`` walks, from frames of bits or of whole numbers 0 to 64; None for any other values."""
     code = _library()
     channels = x.shape[-3]
-    span = min(SPAN, channels)
+    span = -(-channels // -(-channels // SPAN))  # chunks of equal size
     integers: Tensor | None = None
     if isinstance(x, Tensor):
         found = encode(x)
@@ -142,13 +147,13 @@ def lists(x: Tensor | Spikes) -> Lists | None:
     total = getattr(code, f"count_{kind}")(_p(source), _p(starts), _i(rows), _i(channels), _i(span))
     if total < 0:
         return None
-    entries = torch.empty(total, dtype=torch.int16)
+    entries = torch.empty(total + 16, dtype=torch.int16)
     getattr(code, f"list_{kind}")(_p(source), _p(starts), _p(entries), _i(rows), _i(channels), _i(span))
-    return Lists(entries, starts, span)
+    return Lists(entries, starts, span, total)
 
 
 def pack(weight: Tensor) -> Tensor:
-    """Weights ``(out, in, k, k)`` as tiles of 16 output columns ``(tiles, k k, in, 16)``, padded with zeros."""
+    """Weights ``(out, in, k, k)`` as tiles of 32 output columns ``(tiles, k k, in, 32)``, padded with zeros."""
     tile = _library().tile_width()
     out, channels, taps = weight.shape[0], weight.shape[1], weight[0, 0].numel()
     padded = torch.zeros(-(-out // tile) * tile, channels, taps)
@@ -160,9 +165,21 @@ def convolve(found: Lists, shape: torch.Size, packed: Tensor, bias: Tensor | Non
     """``conv(x) + bias`` of frames ``shape`` whose spikes are ``found``: ``(N, out, H, W)``, channels-last."""
     N, C, H, W = shape
     y = torch.empty(N, out, H, W, memory_format=torch.channels_last)
-    sizes = map(_i, (N, H, W, C, out, packed.shape[1], found.span))
-    _library().convolve(_p(found.entries), _p(found.starts), _p(packed), _p(bias), _p(None), _p(y), *sizes)
+    sizes = map(_i, (1, N, H, W, C, out, packed.shape[1], found.span))
+    _library().convolve(_p(found.entries), _p(found.starts), _p(packed), _p(bias), _p(y), _p(None), _p(None), *sizes)
     return y
+
+
+def convolve_and_fire(
+    found: Lists, shape: torch.Size, packed: Tensor, bias: Tensor | None, out: int, neuron: Neuron
+) -> Spikes:
+    """The neuron's spikes on ``conv(x) + bias``, of ``shape`` ``(T, B, C, H, W)``; currents are never written."""
+    T, B, C, H, W = shape
+    bits = torch.empty(T * B * H * W, _words(out), dtype=torch.int64)
+    sizes = map(_i, (T, B, H, W, C, out, packed.shape[1], found.span))
+    arguments = (_p(found.entries), _p(found.starts), _p(packed), _p(bias), _p(None), ctypes.byref(neuron), _p(bits))
+    _library().convolve(*arguments, *sizes)
+    return Spikes(bits, torch.Size((T, B, out, H, W)))
 
 
 def sdsa(qkv: Spikes, gate: torch.nn.Module, heads: int, event_mode: bool) -> Spikes:
