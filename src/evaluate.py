@@ -7,8 +7,10 @@ from spikefront.cli import entry
 
 @entry("evaluate")
 def main(cfg: DictConfig) -> None:
+    from spikefront.tracking.wandb_project import checkpoint_path
     from spikefront.training.run import evaluate, summary
 
+    cfg.checkpoint = checkpoint_path(cfg.checkpoint)
     print(summary(evaluate(cfg), cfg.output_dir))
 
 

@@ -30,7 +30,7 @@ def study(
     ]
     front = [p for p in points if not any(_beats(q["values"], p["values"]) for q in points)]
     for trial in made:
-        trial["on_front"] = any(p["number"] == trial["number"] for p in front)
+        trial["on_front"] = trial["front_then"] = any(p["number"] == trial["number"] for p in front)
     return {
         "study": name,
         "path": f"outputs/sweep/{name}",

@@ -26,8 +26,8 @@ ANYTIME = {"accuracy": "accuracy", "energy": "energy_joules"}  # objectives that
 STEADY = ("parameters",)  # objectives that it doesn't
 
 
-def records(study: Study, importance: bool = False) -> dict[str, Any]:
-    """The study as plain data, JSON-ready.
+def records(study: Study, importance: bool = False, volumes: bool = True) -> dict[str, Any]:
+    """The study as plain data, JSON-ready; ``importance`` and hypervolumes (``volumes``) take their time.
 
     Keys: ``study``, ``path``, ``storage``, ``objectives`` (``[{"name", "direction"}]``), ``data`` (the data set's name,
     if all trials have the same), ``sampler``, ``convention`` of the energies, ``trials``, ``front``, ``hypervolume``,
@@ -37,8 +37,9 @@ def records(study: Study, importance: bool = False) -> dict[str, Any]:
     A trial: ``number``, ``state`` (complete, pruned, failed, running, infeasible, waiting), ``params``, ``values`` (by
     objective, on the validation part), ``test`` (``accuracy``, ``energy_joules``, ``anytime``), ``anytime`` (``[{"t",
     "accuracy", "energy_joules"}]``, validation), ``curve`` (a point each epoch), ``firing_rate``, ``parameters``,
-    ``seconds``, ``epochs``, ``seed``, ``energy_groups``, ``reason``, ``on_front``, ``started``, ``finished``,
-    ``command``. Missing figures are ``None``.
+    ``seconds``, ``epochs``, ``seed``, ``energy_groups``, ``energy_layers`` (``[{"name", "group", "joules",
+    "firing_rate"}]``), ``reason``, ``on_front``, ``front_then`` (on the front as it
+    ended), ``started``, ``finished``, ``command``. Missing figures are ``None``.
 
     A front entry: ``number`` of the trial, ``t`` (the timestep it stops at; ``None`` if the objectives have no anytime
     points), ``final`` (whether that is the trial's own T), ``values``, ``params``, ``test``; by the first objective.
@@ -55,6 +56,7 @@ def records(study: Study, importance: bool = False) -> dict[str, Any]:
         trial["on_front"] = any(p["number"] == trial["number"] for p in front)
     ordered = sorted(complete, key=lambda t: t["finished"] or "")
     reference = _reference(complete, objectives)
+    over_trials = _volumes(ordered, objectives, reference) if volumes else []
     return {
         "study": study.study_name,
         "path": made["path"],
@@ -67,8 +69,8 @@ def records(study: Study, importance: bool = False) -> dict[str, Any]:
         "trials": trials,
         "front": front,
         "reference": dict(zip(objectives, reference, strict=True)) if complete else {},
-        "hypervolume": _volumes(ordered, objectives, reference)[-1] if complete else 0.0,
-        "hypervolume_over_trials": _volumes(ordered, objectives, reference),
+        "hypervolume": over_trials[-1] if over_trials else 0.0,
+        "hypervolume_over_trials": over_trials,
         "importance": importances(study, objectives) if importance else {},
     }
 
@@ -148,7 +150,9 @@ def _trial(t: FrozenTrial, objectives: Mapping[str, str], space: Space, made: Ma
         "epochs": a.get("epochs") or max(_epochs(a), default=0),
         "seed": a.get("seed"),
         "energy_groups": a.get("energy_groups", {}),
+        "energy_layers": a.get("energy_layers", []),
         "convention": a.get("convention"),
+        "front_then": a.get("front_then"),
         "reason": a.get("reason") or a.get("infeasible"),
         "origin": a.get("origin"),
         "started": t.datetime_start.isoformat() if t.datetime_start else None,
@@ -174,10 +178,13 @@ def _reference(complete: list[dict[str, Any]], objectives: Mapping[str, str]) ->
 
 
 def _volumes(ordered: list[dict[str, Any]], objectives: Mapping[str, str], reference: list[float]) -> list[float]:
-    volumes, kept = [], np.empty((0, len(objectives)))
+    volumes: list[float] = []
+    kept = np.empty((0, len(objectives)))
     for t in ordered:
-        new = [minimised(p["values"], objectives) for p in points(t, objectives)]
-        kept = np.vstack([kept, new])
-        kept = kept[pareto.non_dominated(kept)]
-        volumes.append(pareto.hypervolume(kept, reference))
+        new = np.array([minimised(p["values"], objectives) for p in points(t, objectives)])
+        fresh = [p for p in new if not np.any(np.all(kept <= p, axis=1))]
+        if fresh:
+            kept = np.vstack([kept, fresh])
+            kept = kept[pareto.non_dominated(kept)]
+        volumes.append(pareto.hypervolume(kept, reference) if fresh else volumes[-1])
     return volumes

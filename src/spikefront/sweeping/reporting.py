@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from spikefront.training import EnergyCallback
+from spikefront.training import EnergyCallback, Result
 
 
 class TrialCallback(pl.Callback):
@@ -22,13 +22,27 @@ class TrialCallback(pl.Callback):
         report: gets ``{"epoch", "accuracy", "energy_joules", "firing_rate", "anytime"}`` after each training epoch's
             validation, and may raise to end the run.
         check: raises to end the run, nothing saved.
+        judge: what the sweep knows about a result, such as whether it is on the front.
     """
 
-    def __init__(self, report: Callable[[dict[str, Any]], None], check: Callable[[], None]) -> None:
-        self._report, self._check = report, check
+    def __init__(
+        self,
+        report: Callable[[dict[str, Any]], None],
+        check: Callable[[], None],
+        judge: Callable[[Result], dict[str, Any]] = lambda _: {},
+    ) -> None:
+        self._report, self._check, self._judge = report, check, judge
         self.metrics: dict[str, float] = {}
         self.groups: dict[str, float] = {}
+        self.layers: list[dict[str, Any]] = []
+        self.said: dict[str, Any] = {}
         self._started = 0.0
+
+    def conclude(self, result: Result) -> dict[str, Any]:
+        """What is logged beside the result: what only this run measured, and what the sweep says about it."""
+        self.said = self._judge(result)
+        measured: dict[str, Any] = {k: self.metrics[k] for k in ("latency", "memory") if k in self.metrics}
+        return {**measured, "energy_groups": self.groups, **self.said}
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         self._check()
@@ -44,6 +58,7 @@ class TrialCallback(pl.Callback):
             return
         self.metrics["latency"] = seconds / max(1, energy.samples)
         self.groups = energy.groups
+        self.layers = [{k: row[k] for k in ("name", "group", "joules", "firing_rate")} for row in energy.rows()]
         if torch.cuda.is_available():
             self.metrics["memory"] = torch.cuda.max_memory_allocated()
         loss = self.metrics.get("train/loss", self.metrics.get("val/loss", 0.0))

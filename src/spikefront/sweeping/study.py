@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
+import secrets
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,6 +24,7 @@ from spikefront.sweeping.space import Space
 
 RECORD = "spikefront"  # the study's user attribute that holds what it was made with
 SAMPLER = "spikefront:sampler"  # what the last command searched with: tpe, random …
+TOKEN = "spikefront:token"  # tells this study from an earlier one of its name
 BUDGET = "spikefront:budget"  # how many finished trials the last command asked for
 FREE = ("data.root", "data.num_workers", "data.cache", "trainer.accelerator", "trainer.devices")
 FREE_GROUPS = ("logger", "callbacks", "debug", "dry_run", "output_dir", "resume", "search")
@@ -218,6 +221,7 @@ def create(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 study.set_metric_names(list(objectives))
+            study.set_user_attr(TOKEN, secrets.token_hex(2))
             study.set_user_attr(RECORD, made)
     if not new:
         with storage_errors(address):
@@ -229,6 +233,11 @@ def create(
         if not study.get_trials(deepcopy=False) and search.get("default_first", True):
             study.enqueue_trial(dict(default), user_attrs={"origin": "default configuration"})
     return study, storage, new
+
+
+def wandb_id(study: Study, number: int | str) -> str:
+    """The id of a trial's W&B run: whoever continues the trial continues the run."""
+    return re.sub(r"[^\w.-]", "_", f"{study.study_name[:80]}-{study.user_attrs.get(TOKEN, '')}-{number}")
 
 
 def _sampler(search: Mapping[str, Any]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shlex
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +25,9 @@ from spikefront.sweeping.configuration import is_group, merge
 from spikefront.sweeping.processes import default_workers
 from spikefront.sweeping.records import records
 from spikefront.sweeping.space import Space, parse
-from spikefront.tracking.front import figure, front_table, write_front_html
+from spikefront.tracking.front import front_table, write_front_html
+from spikefront.tracking.study import StudyRun
+from spikefront.tracking.terminal import SweepView
 
 EXHAUSTIVE = ("optuna.samplers.BruteForceSampler", "spikefront.sweeping.samplers.Exhaustive")
 PAGE = "front.html"
@@ -90,15 +94,18 @@ def sweep(
         f"{'new' if new else 'continued'} in {studies.url(search)}: {finished} of {budget} trials finished"
         + (f", {workers} worker{'s' if workers > 1 else ''}" if finished < budget else "")
     )
+    tracked = StudyRun.of(
+        _plain(cfg).get("logger"), search["study"], studies.wandb_id(study, ""), studies.directory(search)
+    )
     try:
         if finished < budget:
-            with _progress(study, budget, objectives, console):
+            with _progress(study, budget, console, tracked):
                 launch([worker] * workers)
     except KeyboardInterrupt:
         console.print(f"stopped with {_finished(study)} of {budget} trials finished; the same command continues")
         raise
     finally:
-        _conclude(study, console)
+        _conclude(study, console, tracked)
 
 
 def _space(cfg: DictConfig, arguments: Sequence[str], options: Callable[[str], list[str]]) -> tuple[list[str], Space]:
@@ -200,43 +207,40 @@ def _finished(study: Study) -> int:
 
 
 @contextmanager
-def _progress(study: Study, budget: int, objectives: Mapping[str, str], console: Console) -> Iterator[None]:
-    """Print a line for each trial that ends while the context lasts."""
+def _progress(study: Study, budget: int, console: Console, tracked: StudyRun | None) -> Iterator[None]:
+    """Show the study while it grows, in the terminal and in W&B, as long as the context lasts."""
     end = threading.Event()
-    ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    known = {t.number for t in study.get_trials(deepcopy=False, states=ended)}
 
-    def look() -> None:
-        trials = study.get_trials(deepcopy=False, states=ended)
-        finished = sum(t.state != TrialState.FAIL for t in trials if t.number in known)
-        for t in sorted(trials, key=lambda t: t.datetime_complete or 0):  # type: ignore[arg-type, return-value]
-            if t.number in known:
-                continue
-            known.add(t.number)
-            finished += t.state != TrialState.FAIL
-            if t.state == TrialState.COMPLETE:
-                what = "  ".join(f"{n} {figure(n, v)}" for n, v in zip(objectives, t.values, strict=True))
-            else:
-                what = f"{'pruned' if t.state == TrialState.PRUNED else 'failed'}: {t.user_attrs.get('reason', '')}"
-            params = " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in t.params.items())
-            console.print(f"{finished}/{budget}  trial {t.number}: {what}  [dim]{params}[/dim]")
+    def look() -> float:
+        """Draw what is there now; the seconds that took."""
+        begun = time.monotonic()
+        now = records(study, volumes=False)
+        shown.show(now)
+        if tracked is not None and tracked.due(now):
+            tracked.update(records(study))
+        return time.monotonic() - begun
 
     def watch() -> None:
-        while not end.wait(1.0):
+        pause = 1.0
+        while not end.wait(pause):
+            with contextlib.suppress(Exception):  # the storage is busy: the next look tells
+                pause = max(1.0, 10 * look())
+
+    with SweepView(console, budget, records(study, volumes=False)) as shown:
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            end.set()
+            thread.join()
             look()
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()
-        look()
 
-
-def _conclude(study: Study, console: Console) -> None:
+def _conclude(study: Study, console: Console, tracked: StudyRun | None) -> None:
     found = records(study, importance=True)
+    if tracked is not None:
+        tracked.close(found)
     if not found["front"]:
         console.print("no trial has finished yet")
         return

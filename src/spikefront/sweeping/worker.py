@@ -26,6 +26,7 @@ from spikefront.sweeping import pruning
 from spikefront.sweeping import study as studies
 from spikefront.sweeping.configuration import Composer, merge
 from spikefront.sweeping.ledger import Lease, LeaseLost, Ledger
+from spikefront.sweeping.records import front_of, records
 from spikefront.sweeping.reporting import TrialCallback
 from spikefront.sweeping.space import Space
 from spikefront.training import Result, train
@@ -128,34 +129,23 @@ class Worker:
             if (output / LAST).is_file():
                 cfg.resume = str(output / LAST)
             if cfg.logger and "project" in cfg.logger:
-                name = f"{self.study.study_name}-{trial.number:05d}"
-                cfg.logger.update(group=self.study.study_name, name=name, id=name, job_type="sweep")
+                own = {"number": trial.number, "params": dict(trial.params), "objectives": dict(self.objectives)}
+                cfg.logger.update(
+                    group=self.study.study_name,
+                    name=f"{self.study.study_name}-{trial.number:05d}",
+                    id=studies.wandb_id(self.study, trial.number),
+                    job_type="trial",
+                    extra={"trial": own, "overrides": [*self.made["command"], *overrides]},
+                )
         done = output / "trial.json"
         if not done.is_file():  # else a worker died between training and telling
-            callback = TrialCallback(lambda point: self._report(trial, point), lease.check)
+            callback = TrialCallback(
+                lambda point: self._report(trial, point),
+                lease.check,
+                lambda result: {"on_front": self._on_front(_attributes(cfg, callback, result))},
+            )
             result = self.train(cfg, [callback, StopBetweenBatches(output / LAST, self.signals)])
-            assert result.validation is not None
-            validation = result.validation
-            metrics = {
-                **callback.metrics,
-                "accuracy": validation.accuracy,
-                "energy": validation.energy_joules,
-                "firing_rate": validation.firing_rate,
-                "parameters": result.parameters,
-                "seconds": result.seconds,
-            }
-            attributes = {
-                "metrics": {k: v for k, v in metrics.items() if math.isfinite(v)},
-                "anytime": validation.anytime,
-                "test": {k: getattr(result, k) for k in ("accuracy", "energy_joules", "anytime")},
-                "firing_rate": validation.firing_rate,
-                "parameters": result.parameters,
-                "seconds": result.seconds,
-                "epochs": result.epochs,
-                "convention": result.convention,
-                "energy_groups": callback.groups,
-                "seed": cfg.seed,
-            }
+            attributes = _attributes(cfg, callback, result) | {"front_then": callback.said.get("on_front")}
             scratch = done.with_suffix(f".{os.getpid()}.tmp")
             scratch.write_text(json.dumps(attributes))
             scratch.replace(done)
@@ -164,6 +154,12 @@ class Worker:
         for key, value in attributes.items():
             trial.set_user_attr(key, value)
         return attributes["metrics"]
+
+    def _on_front(self, attributes: dict[str, Any]) -> bool:
+        """Whether no trial finished by now dominates all points of the one that has these attributes."""
+        own = {"number": -1, "params": {}, "values": dict(attributes["metrics"]), **attributes}
+        others = [t for t in records(self.study)["trials"] if t["state"] == "complete"]
+        return any(p["number"] == -1 for p in front_of([*others, own], self.objectives))
 
     def _report(self, trial: Trial, point: dict[str, Any]) -> None:
         trial.set_user_attr(f"epoch:{point['epoch']}", {k: v for k, v in point.items() if k != "epoch"})
@@ -199,6 +195,33 @@ class Worker:
 
     def _say(self, line: str) -> None:
         print(f"[{time.strftime('%H:%M:%S')}] {line}", flush=True)
+
+
+def _attributes(cfg: DictConfig, callback: TrialCallback, result: Result) -> dict[str, Any]:
+    """What the study keeps of a finished run."""
+    assert result.validation is not None
+    validation = result.validation
+    metrics = {
+        **callback.metrics,
+        "accuracy": validation.accuracy,
+        "energy": validation.energy_joules,
+        "firing_rate": validation.firing_rate,
+        "parameters": result.parameters,
+        "seconds": result.seconds,
+    }
+    return {
+        "metrics": {k: v for k, v in metrics.items() if math.isfinite(v)},
+        "anytime": validation.anytime,
+        "test": {k: getattr(result, k) for k in ("accuracy", "energy_joules", "anytime")},
+        "firing_rate": validation.firing_rate,
+        "parameters": result.parameters,
+        "seconds": result.seconds,
+        "epochs": result.epochs,
+        "convention": result.convention,
+        "energy_groups": callback.groups,
+        "energy_layers": callback.layers,
+        "seed": cfg.seed,
+    }
 
 
 def _reason(error: BaseException) -> str:

@@ -57,7 +57,7 @@ def report(cfg: Mapping[str, Any], read_study: Callable[..., Sequence[Records]])
             if source.startswith("wandb:"):
                 from spikefront.tracking.wandb_project import project_records
 
-                found.append(project_records(source.removeprefix("wandb:")))
+                found.extend(project_records(source.removeprefix("wandb:")))
             else:
                 found.extend(read_study(source, dir=cfg["dir"], storage=cfg["storage"], importance=True))
         return found

@@ -40,7 +40,8 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
     on the config alone: the same config gives the same ones on one machine.
 
     Args:
-        callbacks: more Lightning callbacks, a sweep's for instance.
+        callbacks: more Lightning callbacks, a sweep's for instance; the ``conclude(result)`` of one that has it gives
+            further figures to log.
 
     Raises:
         UserError: sizes that don't fit together, data that isn't there, a loss that isn't finite.
@@ -94,12 +95,15 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
             checkpoint=checkpoint,
         )
         if logger is not None:
-            logger.log_metrics({f"final/{k}": v for k, v in result.to_dict().items() if isinstance(v, int | float)})
+            figures = result.to_dict() | {"energy_groups": _energy(trainer).report.groups}  # type: ignore[union-attr]
+            for callback in callbacks:
+                figures |= getattr(callback, "conclude", lambda _: {})(result)
+            _conclude(logger, figures, checkpoint)
     except Interrupted:
         _close(logger, "interrupted")
         raise
-    except BaseException:
-        _close(logger, "failed")
+    except BaseException as error:
+        _close(logger, "pruned" if type(error).__name__ == "TrialPruned" else "failed")
         raise
     _close(logger, "success")
     rank_zero_only(result.save)(output)
@@ -232,15 +236,19 @@ def _logger(cfg: DictConfig, run: str | None) -> Logger | None:
     return instantiate(cfg.logger, **settings)
 
 
+def _conclude(logger: Logger, figures: dict[str, Any], checkpoint: str | None) -> None:
+    if callable(conclude := getattr(logger, "conclude", None)):
+        conclude(figures, checkpoint)
+    else:
+        logger.log_metrics({f"final/{k}": v for k, v in figures.items() if isinstance(v, int | float)})
+
+
 def _close(logger: Logger | None, status: str) -> None:
     if logger is None:
         return
     logger.finalize(status)
-    experiment = getattr(logger, "experiment", None)
-    if status == "interrupted" and callable(mark := getattr(experiment, "mark_preempting", None)):
-        mark()
-    if callable(finish := getattr(experiment, "finish", None)):
-        finish(exit_code=0 if status == "success" else 1)
+    if callable(close := getattr(logger, "close", None)):  # W&B's run ends here, not with each part of it
+        close(status)
 
 
 def _best(trainer: pl.Trainer) -> str | None:
