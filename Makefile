@@ -42,5 +42,10 @@ bench-extra: setup
 	@$(BIN)/python -c 'import matplotlib, snntorch, spikingjelly' 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
 
+# The site (tutorial, guides, reference) into build/docs; open build/docs/index.html.
+docs: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --strict
+
 clean:
 	rm -rf outputs build .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,17 @@
+"""The site's order: what is listed here first, then whatever other page there is."""
+
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+START = ("index.md", "tutorial.md")
+GUIDES = ("model.md", "sparse.md", "energy.md", "data.md", "sweeps.md", "scale.md", "slurm.md", "wandb.md")
+EXTEND = ("extend/neuron.md", "extend/attention.md", "extend/data.md", "extend/energy.md")
+LAST = ("comparison.md", "api.md")
+
+
+def on_config(config):
+    pages = {p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md")}
+    others = sorted(pages - {*START, *GUIDES, *EXTEND, *LAST})
+    guides = [p for p in (*GUIDES, *others) if p in pages]
+    config["nav"] = [*START, {"Guides": guides}, {"Add your own": list(EXTEND)}, *LAST]
+    return config

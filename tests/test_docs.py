@@ -1,0 +1,82 @@
+"""The documentation does what it says: its files and commands, in a copy of the project."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from spikefront.config import ROOT
+
+EXTEND = ("neuron", "attention", "data", "energy")
+FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', re.M | re.S)
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def commands(text: str) -> list[list[str]]:
+    blocks = [block for kind, _, block in FENCE.findall(text) if kind == "sh"]
+    return [shlex.split(line) for block in blocks for line in block.splitlines() if line]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """The project with the files that the how-tos add."""
+    root = tmp_path_factory.mktemp("project")
+    for part in ("src", "conf", "sweeps", "slurm"):
+        shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    for name in EXTEND:
+        added = [(title, block) for _, title, block in FENCE.findall(page(f"extend/{name}.md")) if title]
+        assert len(added) == 2
+        for title, block in added:
+            assert not (root / title).exists()
+            (root / title).write_text(block, encoding="utf-8")
+    return root
+
+
+def run(root, command: list[str]) -> str:
+    assert command[0] == "python"
+    environment = {**os.environ, "PYTHONPATH": str(root / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *command[1:]], cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    return done.stdout
+
+
+def test_the_four_examples_work_together(copy):
+    """A new neuron, attention, data set and cost model in one run, measured."""
+    choices = "neuron=refractory attention=row data=gratings energy=crossbar model=sdt_1_16 trainer=cpu"
+    settings = "trainer.max_epochs=1 trainer.limit_train_batches=4 logger=none neuron.threshold=0.1 hydra.run.dir=run"
+    out = run(copy, ["python", "src/train.py", *choices.split(), *settings.split()])
+    result = json.loads((copy / "run" / "result.json").read_text())
+    assert result["convention"].startswith("crossbar") and result["energy_joules"] > 0, out
+    assert 0 < result["firing_rate"] <= 0.5  # after each spike a timestep of rest
+
+
+def test_every_link_of_a_page_leads_somewhere():
+    for path in (ROOT / "docs").rglob("*.md"):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).is_file(), f"{path.name}: {target}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXTEND)
+def test_the_commands_of_each_example_run(copy, name):
+    for command in commands(page(f"extend/{name}.md")):
+        run(copy, [*command, "logger=none"] if "train.py" in command[1] else command)
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs(copy):
+    told = commands(page("tutorial.md"))
+    assert [c[1] for c in told] == [f"src/{s}.py" for s in ("train", "energy", "sweep", "report", "study", "evaluate")]
+    outputs = [run(copy, command) for command in told]
+    assert "Pareto front of tutorial" in outputs[2] and (copy / "outputs" / "tutorial.html").is_file()
+    assert "python src/train.py" in outputs[4] and "stopping at confidence 0.9" in outputs[5]
