@@ -107,7 +107,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _weights(content: dict[str, Any], ema: bool) -> dict[str, Any]:
-    for key in ("state_dict_ema", "model_ema", "state_dict", "model") if ema else ("state_dict", "model"):
+    averaged, plain = ("state_dict_ema", "model_ema"), ("current_model_state", "state_dict", "model")
+    for key in (*averaged, "state_dict", "model") if ema else plain:
         if isinstance(content.get(key), dict):
             return content[key]
     return content

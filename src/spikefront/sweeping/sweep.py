@@ -55,6 +55,7 @@ def sweep(
     """
     console = Console(highlight=False, soft_wrap=True)
     fixed, space = _space(cfg, arguments, options)
+    _validated(cfg)
     search = _plain(cfg.search)
     objectives = objectives_.parse(search["objectives"])
     budget = _budget(search, space)
@@ -135,6 +136,14 @@ def _space(cfg: DictConfig, arguments: Sequence[str], options: Callable[[str], l
             for value in space.parameters[p.key].spelled or ():
                 compose(merge(fixed, [p.override(value)]), root="sweep")  # Hydra's own message names what's wrong
     return fixed, space
+
+
+def _validated(cfg: DictConfig) -> None:
+    if not cfg.data.get("val_fraction"):
+        raise UserError(
+            "data.val_fraction is 0: a sweep selects on a validation part, never on the test part;"
+            " set data.val_fraction=0.1"
+        )
 
 
 def _exists(cfg: DictConfig, key: str, conditional: bool) -> None:

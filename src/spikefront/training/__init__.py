@@ -2,6 +2,7 @@
 
 from spikefront.training.callbacks import EnergyCallback, Progress
 from spikefront.training.early_exit import EarlyExit
+from spikefront.training.ema import EMA
 from spikefront.training.losses import TET, CrossEntropy
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.penalty import EnergyPenalty
@@ -9,6 +10,7 @@ from spikefront.training.result import Evaluation, Result
 from spikefront.training.run import evaluate, train
 
 __all__ = [
+    "EMA",
     "TET",
     "CrossEntropy",
     "EarlyExit",

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from timm.optim import param_groups_weight_decay
 from timm.scheduler import CosineLRScheduler
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from spikefront.training.batch import effective_batch, scaled
 from spikefront.training.penalty import EnergyPenalty
 
 
@@ -38,8 +40,9 @@ class SpikingClassifier(pl.LightningModule):
     """Trains ``model`` with ``loss`` on ``(images, target)`` batches.
 
     Args:
-        optimizer: ``params -> Optimizer`` (a Hydra partial).
-        schedule: ``{name: cosine, warmup_epochs, warmup_lr, min_lr}`` or ``{name: constant}``.
+        optimizer: ``params -> Optimizer`` (a Hydra partial); biases and norms don't decay, as timm has it.
+        schedule: ``{name: cosine, warmup_epochs, warmup_lr, min_lr}`` or ``{name: constant}``, and how the learning
+            rate follows the effective batch, ``{lr_rule, lr_batch}``.
         config: the run's whole configuration, stored in every checkpoint.
         penalty: what energy adds to the loss in training.
     """
@@ -103,8 +106,11 @@ class SpikingClassifier(pl.LightningModule):
         self.log(f"{split}/accuracy", self.anytime_accuracy[-1])
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._optimizer(self.parameters())
-        settings = dict(self._schedule)
+        settings, given = dict(self._schedule), getattr(self._optimizer, "keywords", {})
+        effective = effective_batch(self.trainer)
+        lr = scaled(given["lr"], settings.get("lr_rule", "none"), settings.get("lr_batch"), effective)
+        groups = param_groups_weight_decay(self.model, given.get("weight_decay", 0.0))
+        optimizer = self._optimizer(groups, lr=lr)
         if settings.pop("name", "constant") == "constant":
             return optimizer
         steps = max(1, int(self.trainer.estimated_stepping_batches))

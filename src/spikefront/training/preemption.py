@@ -107,8 +107,10 @@ class StopBetweenBatches(pl.Callback):
         self.signals.install()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        # after an epoch's last batch the validation's first is a better place: a resumed run then validates as well
-        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        # after an epoch's last batch the validation's first is a better place: a resumed run then validates as well;
+        # between accumulated passes their gradients would be lost
+        if not progress.is_last_batch and progress.current.ready % trainer.accumulate_grad_batches == 0:
             self._look(trainer)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:

@@ -28,6 +28,7 @@ class Evaluation:
 class Result:
     """A run's outcome: the test part at the top level, the validation part (what sweeps select on) beside it.
 
+    ``selected_on``: the part on which the best epoch was chosen, ``test`` where ``data.val_fraction`` is 0.
     ``early_exit``: ``{"confidence", "accuracy", "energy_joules", "timesteps"}`` of stopping each sample by confidence.
     """
 
@@ -41,6 +42,7 @@ class Result:
     split: str
     samples: int
     validation: Evaluation | None = None
+    selected_on: str = "validation"
     epochs: int = 0
     checkpoint: str | None = None
     early_exit: list[dict[str, float]] = field(default_factory=list)

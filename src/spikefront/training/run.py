@@ -22,6 +22,7 @@ from spikefront.api import load_checkpoint, read_checkpoint
 from spikefront.data import build_data
 from spikefront.energy import joules
 from spikefront.errors import UserError
+from spikefront.training.batch import accumulation
 from spikefront.training.callbacks import EnergyCallback
 from spikefront.training.early_exit import EarlyExit
 from spikefront.training.module import SpikingClassifier
@@ -69,6 +70,9 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
     # also a clear word on a missing or damaged file, before anything starts
     logger = _logger(cfg, run_id(read_checkpoint(resume)) if resume else None)
     trainer = _trainer(cfg, logger, callbacks)
+    if cfg.trainer.get("effective_batch"):
+        passes = accumulation(cfg.trainer.effective_batch, data.batch_size, trainer.world_size)
+        trainer.accumulate_grad_batches = passes
     if logger is not None:
         logger.log_hyperparams({**config, "parameters": parameters})
     try:
@@ -91,6 +95,7 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
             split="test",
             samples=_energy(trainer).report.samples,  # type: ignore[union-attr]
             validation=validation,
+            selected_on="validation" if data.val_fraction else "test",
             epochs=epochs,
             checkpoint=checkpoint,
         )
@@ -202,7 +207,7 @@ def _trainer(cfg: DictConfig, logger: Logger | None, extra: Sequence[pl.Callback
     fast = bool(cfg.trainer.fast_dev_run)
     callbacks = [c for c in configured.values() if not (fast and isinstance(c, ModelCheckpoint))]
     return instantiate(
-        cfg.trainer,
+        {key: value for key, value in cfg.trainer.items() if key != "effective_batch"},
         logger=logger or False,
         callbacks=[*callbacks, Continuation(), *extra],
         default_root_dir=cfg.output_dir,
