@@ -16,7 +16,14 @@ def front_table(records: Mapping[str, Any]) -> Table:
     """The front as a rich table: trial and timestep, validation objectives, test accuracy, parameters."""
     objectives = [o["name"] for o in records["objectives"]]
     searched: list[str] = list(dict.fromkeys(k for point in records["front"] for k in point["params"]))
-    table = Table(title=f"Pareto front of {records['study']}", box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(
+        title=f"Pareto front of {records['study']}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
     anytime = any(point["t"] is not None for point in records["front"])
     table.add_column("trial", justify="right", no_wrap=True)
     if anytime:
