@@ -107,7 +107,8 @@ def _samples(file: Path, num_classes: int, on_error: str):  # type: ignore[no-un
                 elif extension in ("cls", "json"):
                     label = _label(tar.extractfile(member).read(), extension)  # type: ignore[union-attr]
     except tarfile.TarError as error:
-        yield from _sample(file, key, image, label, num_classes, on_error)
+        if label is not None:
+            yield from _sample(file, key, image, label, num_classes, on_error)
         raise BadShard(f"not a whole tar file ({error})") from error
     yield from _sample(file, key, image, label, num_classes, on_error)
 
