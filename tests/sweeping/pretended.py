@@ -24,6 +24,7 @@ FORK.set_forkserver_preload(["spikefront.sweeping.worker"])
 os.environ["PYTHONPATH"] = str(ROOT / "src")  # for the preloading, which looks nowhere else
 
 
+OPTIONS = {"neuron": ["if", "lif", "plif"]}
 MID_EPOCH = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(is_last_batch=False)))
 TRAINER = SimpleNamespace(world_size=1, fit_loop=MID_EPOCH, save_checkpoint=lambda path: None)
 
@@ -79,7 +80,15 @@ class Sweep:
             codes = [p.exitcode for p in processes]
             assert codes == [0] * len(codes), codes
 
-        sweep(self.cfg(), [*self.overrides, *self.space], lambda group: [], launch)
+        sweep(self.cfg(), [*self.overrides, *self.space], lambda group: OPTIONS.get(group, []), launch)
+
+    def run_here(self):
+        """Run with one worker, in this process."""
+
+        def launch(workers):
+            Worker(compose(workers[0], root="sweep"), workers[0], train=self.train).run()
+
+        sweep(self.cfg(), [*self.overrides, *self.space], lambda group: OPTIONS.get(group, []), launch)
 
     def start(self, overrides, life=None):
         process = FORK.Process(target=self._work, args=(overrides, life))
