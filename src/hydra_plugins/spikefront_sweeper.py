@@ -47,7 +47,7 @@ class LocalProcesses(Launcher):
         self._config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from spikefront.sweeping.processes import Processes
+        from spikefront.sweeping.processes import Processes, gpus_of
 
         search = self._config.search
         commands = [[sys.executable, sys.argv[0], *overrides] for overrides in job_overrides]
@@ -55,7 +55,7 @@ class LocalProcesses(Launcher):
             print("\n".join(map(shlex.join, commands)))
             return []
         logs = Path(search.dir).absolute() / search.study / "workers"
-        Processes(commands, logs).run()
+        Processes(commands, logs, gpus_of(self._config.trainer)).run()
         return []
 
 

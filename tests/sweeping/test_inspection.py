@@ -17,7 +17,7 @@ def search(tmp_path_factory):
     from pretended import Sweep
 
     search = Sweep(tmp_path_factory.mktemp("s"), "search.n_trials=4", "search.workers=1", "search/sampler=random")
-    search.run()
+    search.run_here()
     study = search.study()
     study.tell(study.ask(), state=TrialState.FAIL)
     return search

@@ -34,11 +34,11 @@ def untouched(search):
 )
 def test_a_changed_or_contradictory_search_is_refused_and_the_study_untouched(make_sweep, overrides, space, says):
     begun = make_sweep("search.n_trials=1", "search.workers=1")
-    begun.run()
+    begun.run_here()
     before = untouched(begun)
     options = {} if space is None else {"space": space}
     with pytest.raises(UserError, match=says):
-        make_sweep("search.n_trials=1", "search.workers=1", *overrides, **options).run()
+        make_sweep("search.n_trials=1", "search.workers=1", *overrides, **options).run_here()
     assert untouched(begun) == before
 
 
@@ -56,13 +56,13 @@ def test_storages_that_cannot_be_used(tmp_path):
 
 
 def test_a_read_only_database_is_said(make_sweep, tmp_path):
-    make_sweep("search.n_trials=1", "search.workers=1").run()
+    make_sweep("search.n_trials=1", "search.workers=1").run_here()
     file = tmp_path / "s" / "study.db"
     with sqlite3.connect(file) as held:
         held.execute("pragma user_version")
     address = f"sqlite:///file:{file}?mode=ro&uri=true"
     with pytest.raises(UserError, match="readonly"):
-        make_sweep("search.n_trials=2", "search.workers=1", f"search.storage='{address}'").run()
+        make_sweep("search.n_trials=2", "search.workers=1", f"search.storage='{address}'").run_here()
 
 
 def test_default_storage_lies_in_the_studys_directory(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def status(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
     found = records(study, importance=True)
     trials = found["trials"]
     counts = Counter(t["state"] for t in trials)
-    finished = counts["complete"] + counts["pruned"]
+    finished = sum(t["state"] in ("complete", "pruned") and not t["known"] for t in trials)
     console.print(f"study {found['study']}: {finished} of {found['budget']} trials finished")
     console.print(", ".join(f"{n} {state}" for state, n in counts.items()) or "no trials yet")
     for t in trials:
@@ -54,9 +54,15 @@ def status(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
     if found["front"]:
         console.print(front_table(found))
         console.print(f"hypervolume {found['hypervolume']:.4g} (reference {found['reference']})")
+    for line in importance_lines(found):
+        console.print(line)
+
+
+def importance_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each objective: the share of its variance that each parameter explains."""
     for objective, shares in found["importance"].items():
         if shares:
-            console.print(f"what {objective} depends on: " + ", ".join(f"{k} {v:.0%}" for k, v in shares.items()))
+            yield f"what {objective} depends on: " + ", ".join(f"{k} {v:.0%}" for k, v in shares.items())
 
 
 def front(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
@@ -96,7 +102,7 @@ def retry(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
     """Queue failed trials' parameters again, each once."""
     again = {t.user_attrs.get("origin") for t in study.get_trials(deepcopy=False)}
     failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
-    failed = [t for t in failed if "infeasible" not in t.user_attrs and f"retry of trial {t.number}" not in again]
+    failed = [t for t in failed if f"retry of trial {t.number}" not in again]
     for t in failed:
         study.enqueue_trial(t.params, user_attrs={"origin": f"retry of trial {t.number}"})
     console.print(f"{len(failed)} failed trials are back in the queue; the sweep's command runs them")
@@ -120,12 +126,12 @@ def best(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
 
 def _left(trials: list[dict[str, Any]], budget: int | None, running: int) -> float | None:
     """Seconds left at the pace so far: mean time of a trial, times those to go, over the workers busy now."""
-    done = [t for t in trials if t["state"] in ("complete", "pruned")]
+    done = [t for t in trials if t["state"] in ("complete", "pruned") and not t["known"]]
     if not done or not budget or not running or len(done) >= budget:
         return None
-    times = [_seconds(t["started"], t["finished"]) for t in done]
+    times = [t["spent"].get("seconds") or _seconds(t["started"], t["finished"]) for t in done]
     return sum(times) / len(times) * (budget - len(done)) / running
 
 
 def _seconds(start: str, end: str) -> float:
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+    return max(0.0, (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())

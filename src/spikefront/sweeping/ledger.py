@@ -28,6 +28,8 @@ from optuna.trial import FrozenTrial, TrialState
 LEASE = "spikefront:lease"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 COUNTED = (*FINISHED, TrialState.RUNNING, TrialState.WAITING)
+INFEASIBLE = "infeasible"  # attribute of a proposal that broke a constraint and wasn't trained: why
+KNOWN = "known"  # attribute of a point that another study, a file or W&B brought: from where
 
 
 class LeaseLost(Exception):
@@ -48,17 +50,16 @@ class Ledger:
         self._seen: dict[int, tuple[Any, float]] = {}
 
     def finished(self) -> int:
-        """Trials that count towards the budget: complete or pruned."""
-        return len(self._trials(*FINISHED))
+        """Trials that count towards the budget."""
+        return len(finished(self.study))
 
     def take(self, budget: float) -> Trial | None:
         """A trial to run, a returned one first; ``None`` when finished and running ones exhaust ``budget``."""
         self.put_back_the_dead()
-        open_ = len(self._trials(*FINISHED, TrialState.RUNNING))
-        if open_ >= budget:
+        if self.finished() + len(self._trials(TrialState.RUNNING)) >= budget:
             return None
         trial = self.study.ask()
-        before = sum(t.number < trial.number for t in self._trials(*COUNTED))
+        before = sum(t.number < trial.number and counts(t) for t in self._trials(*COUNTED))
         if before >= budget:  # another worker asked at the same moment: the lower number goes on
             self._set_waiting(trial._trial_id)
             return None
@@ -110,6 +111,26 @@ class Ledger:
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=states)
+
+
+def finished(study: Study) -> list[FrozenTrial]:
+    """The trials that count towards the budget: trained here, to the end or until the pruner stopped them."""
+    return [t for t in study.get_trials(deepcopy=False, states=FINISHED) if counts(t)]
+
+
+def failed(study: Study) -> list[FrozenTrial]:
+    """The trials that ended with an error."""
+    return study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+
+
+def infeasible(study: Study) -> list[FrozenTrial]:
+    """The proposals that broke a constraint."""
+    return [t for t in study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)) if INFEASIBLE in t.user_attrs]
+
+
+def counts(trial: FrozenTrial) -> bool:
+    """Whether a trial is one of the study's own trainings."""
+    return INFEASIBLE not in trial.user_attrs and KNOWN not in trial.user_attrs
 
 
 class Lease:

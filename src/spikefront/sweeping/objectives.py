@@ -7,6 +7,7 @@ from typing import Any
 
 from spikefront.errors import UserError, near_matches
 
+USUAL = ("accuracy", "energy")
 DIRECTIONS = {
     "accuracy": "maximize",
     "energy": "minimize",
@@ -21,12 +22,14 @@ Any other metric that Lightning logs, such as ``val/loss``, can be named with it
 
 
 def parse(entries: Any) -> dict[str, str]:
-    """``["accuracy", "energy"]`` or ``{"accuracy": "maximize", "val/loss": "minimize"}`` as names and directions.
+    """``["accuracy", "energy"]`` or ``{"accuracy": "maximize", "val/loss": "minimize"}`` as names and directions;
+    ``None`` is the first.
 
     Raises:
         UserError: none, an unknown name without a slash, a direction that isn't one.
     """
-    pairs = dict(entries) if isinstance(entries, Mapping) else {str(name): None for name in entries or ()}
+    entries = USUAL if entries is None else entries
+    pairs = dict(entries) if isinstance(entries, Mapping) else {str(name): None for name in entries}
     if not pairs:
         raise UserError("search.objectives is empty: name at least one metric, such as [accuracy, energy]")
     objectives = {}
@@ -47,13 +50,22 @@ def parse(entries: Any) -> dict[str, str]:
     return objectives
 
 
+class NeverLogged(UserError):
+    """An objective that the training doesn't log."""
+
+
 def values(objectives: Iterable[str], metrics: Mapping[str, float]) -> list[float]:
     """The objectives' values among a trial's metrics.
 
     Raises:
-        UserError: one was never logged.
+        NeverLogged: one is missing.
     """
     for name in objectives:
         if name not in metrics:
-            raise UserError(f"the objective '{name}' was never logged; {near_matches(name, metrics)}")
+            raise NeverLogged(f"the objective '{name}' was never logged; {near_matches(name, metrics)}")
     return [float(metrics[name]) for name in objectives]
+
+
+def check_logged(objectives: Iterable[str], metrics: Mapping[str, float]) -> None:
+    """The same during training, when what Lightning logs is all there is yet: not to train to the end in vain."""
+    values([name for name in objectives if "/" in name], metrics)

@@ -51,3 +51,16 @@ def _volume(points: np.ndarray, reference: np.ndarray) -> float:
             below = points[: i + 1, :-1]
             total += depth * _volume(below[non_dominated(below)], reference[:-1])
     return total
+
+
+def contributions(front: ArrayLike) -> list[float]:
+    """For each point of a front ``(n, objectives)`` the hypervolume that only it covers, axes scaled to 0-1.
+
+    The reference lies a tenth beyond the worst, so that the ends count as well.
+    """
+    points = np.atleast_2d(np.asarray(front, dtype=float))
+    low, high = points.min(0), points.max(0)
+    scaled = (points - low) / np.where(high > low, high - low, 1.0)
+    reference = [1.1] * points.shape[1]
+    total = hypervolume(scaled, reference)
+    return [total - hypervolume(np.delete(scaled, i, axis=0), reference) for i in range(len(scaled))]

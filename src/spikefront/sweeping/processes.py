@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from spikefront.errors import UserError
+from spikefront.sweeping.budgets import BEGAN
 
 RESTARTS = 100  # of one worker slot: far beyond any accident
 
@@ -21,6 +23,7 @@ RESTARTS = 100  # of one worker slot: far beyond any accident
 class _Slot:
     command: list[str]
     environment: dict[str, str]
+    cores: list[int]
     log: Path
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
@@ -31,15 +34,19 @@ class _Slot:
 class Processes:
     """Runs one process a command until all have ended by themselves; a killed one is started again.
 
-    Each gets its share of the cores (thread pools, affinity) and of the GPUs. The first interrupt is handed to the
+    Each gets its share of the cores (affinity, thread pools) and of the GPUs. The first interrupt is handed to the
     processes; the second ends them.
+
+    Args:
+        gpus: how many each process uses.
     """
 
-    def __init__(self, commands: Sequence[Sequence[str]], logs: Path) -> None:
+    def __init__(self, commands: Sequence[Sequence[str]], logs: Path, gpus: int = 1) -> None:
         logs.mkdir(parents=True, exist_ok=True)
         total = len(commands)
         self._slots = [
-            _Slot(list(command), _environment(i, total), logs / f"worker_{i}.log") for i, command in enumerate(commands)
+            _Slot(list(command), _environment(i, total, gpus), _share(i, total), logs / f"worker_{i}.log")
+            for i, command in enumerate(commands)
         ]
         self.interrupts = 0
 
@@ -79,6 +86,9 @@ class Processes:
                 env={**os.environ, **slot.environment},
                 start_new_session=True,  # the terminal's Ctrl-C reaches the sweep alone, which passes it on
             )
+        if hasattr(os, "sched_setaffinity"):
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(slot.process.pid, slot.cores)
 
     def _look(self, slot: _Slot) -> None:
         if slot.finished or slot.process is None or (code := slot.process.poll()) is None:
@@ -112,18 +122,38 @@ class Processes:
                 slot.process.send_signal(number)
 
 
-def default_workers() -> int:
-    """One worker a GPU, or one a core up to eight."""
-    return len(_gpus()) or min(8, len(_cores()))
+def default_workers(gpus: int = 1) -> int:
+    """One worker for so many GPUs, or one a core up to eight."""
+    return max(1, len(found) // gpus) if (found := _gpus()) else min(8, len(_cores()))
 
 
-def _environment(index: int, total: int) -> dict[str, str]:
-    cores = _cores()
-    threads = str(max(1, len(cores) // total))
-    environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
-    if gpus := _gpus():
-        environment["CUDA_VISIBLE_DEVICES"] = gpus[index % len(gpus)]
+def gpus_of(trainer: Mapping[str, Any]) -> int:
+    """How many GPUs one training takes, as ``conf/trainer`` says."""
+    devices = trainer.get("devices")
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
+        return len(devices)
+    if devices in (-1, "-1"):
+        return max(1, len(_gpus()))
+    return devices if isinstance(devices, int) else 1
+
+
+def _environment(index: int, total: int, gpus: int) -> dict[str, str]:
+    threads = str(len(_share(index, total)))
+    pools = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    environment = {name: os.environ.get(name) or threads for name in pools}
+    environment[BEGAN] = str(time.monotonic())
+    if found := _gpus():
+        mine = [found[(index * gpus + i) % len(found)] for i in range(min(gpus, len(found)))]
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
     return environment
+
+
+def _share(index: int, total: int) -> list[int]:
+    """The cores of one of ``total`` processes: neighbours, and one each in turn where there are more processes."""
+    cores = _cores()
+    if total >= len(cores):
+        return [cores[index % len(cores)]]
+    return cores[index * len(cores) // total : (index + 1) * len(cores) // total]
 
 
 def _cores() -> list[int]:

@@ -12,6 +12,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from spikefront.sweeping import pareto
+from spikefront.sweeping.budgets import SPENT
+from spikefront.sweeping.ledger import INFEASIBLE, KNOWN
 from spikefront.sweeping.space import Space
 from spikefront.sweeping.study import RECORD, SAMPLER, record
 
@@ -37,9 +39,11 @@ def records(study: Study, importance: bool = False, volumes: bool = True) -> dic
     A trial: ``number``, ``state`` (complete, pruned, failed, running, infeasible, waiting), ``params``, ``values`` (by
     objective, on the validation part), ``test`` (``accuracy``, ``energy_joules``, ``anytime``), ``anytime`` (``[{"t",
     "accuracy", "energy_joules"}]``, validation), ``curve`` (a point each epoch), ``firing_rate``, ``parameters``,
-    ``seconds``, ``epochs``, ``seed``, ``energy_groups``, ``energy_layers`` (``[{"name", "group", "joules",
-    "firing_rate"}]``), ``reason``, ``on_front``, ``front_then`` (on the front as it
-    ended), ``started``, ``finished``, ``command``. Missing figures are ``None``.
+    ``seconds``, ``epochs``, ``seed``, ``seeds`` (each one's metrics, if there were several) and ``spread`` (standard
+    deviations over them), ``spent`` (``seconds``, ``gpu_hours``, ``joules`` of training), ``energy_groups``,
+    ``energy_layers`` (``[{"name", "group", "joules", "firing_rate"}]``), ``reason``, ``origin`` (who proposed it, if
+    not the sampler), ``known`` (not trained here: a warm start brought it), ``on_front``, ``front_then`` (on the front
+    as it ended), ``started``, ``finished``, ``command``. Missing figures are ``None``.
 
     A front entry: ``number`` of the trial, ``t`` (the timestep it stops at; ``None`` if the objectives have no anytime
     points), ``final`` (whether that is the trial's own T), ``values``, ``params``, ``test``; by the first objective.
@@ -97,6 +101,19 @@ def points(trial: Mapping[str, Any], objectives: Mapping[str, str]) -> list[dict
     return [*early, {**own, "t": last}]
 
 
+def plain(t: FrozenTrial, objectives: Mapping[str, str]) -> dict[str, Any]:
+    """What ``points`` and ``front_of`` read of a finished trial, without the rest of its record."""
+    assert t.values is not None
+    values = dict(zip(objectives, t.values, strict=True))
+    return {
+        "number": t.number,
+        "params": t.params,
+        "values": values,
+        "test": {},
+        "anytime": t.user_attrs.get("anytime"),
+    }
+
+
 def front_of(complete: list[dict[str, Any]], objectives: Mapping[str, str]) -> list[dict[str, Any]]:
     """The non-dominated points of the finished trials, anytime points among them."""
     candidates = [{"number": t["number"], **p, "params": t["params"]} for t in complete for p in points(t, objectives)]
@@ -137,7 +154,7 @@ def _trial(t: FrozenTrial, objectives: Mapping[str, str], space: Space, made: Ma
     a = t.user_attrs
     return {
         "number": t.number,
-        "state": "infeasible" if "infeasible" in a else STATES[t.state],
+        "state": "infeasible" if INFEASIBLE in a else STATES[t.state],
         "params": dict(t.params),
         "values": dict(zip(objectives, t.values, strict=True)) if t.state == TrialState.COMPLETE else {},
         "metrics": a.get("metrics", {}),
@@ -149,12 +166,16 @@ def _trial(t: FrozenTrial, objectives: Mapping[str, str], space: Space, made: Ma
         "seconds": a.get("seconds"),
         "epochs": a.get("epochs") or max(_epochs(a), default=0),
         "seed": a.get("seed"),
+        "seeds": a.get("seeds", []),
+        "spread": a.get("spread", {}),
+        "spent": a.get(SPENT, {}),
         "energy_groups": a.get("energy_groups", {}),
         "energy_layers": a.get("energy_layers", []),
         "convention": a.get("convention"),
         "front_then": a.get("front_then"),
-        "reason": a.get("reason") or a.get("infeasible"),
+        "reason": a.get("reason") or a.get(INFEASIBLE),
         "origin": a.get("origin"),
+        "known": KNOWN in a,
         "started": t.datetime_start.isoformat() if t.datetime_start else None,
         "finished": t.datetime_complete.isoformat() if t.datetime_complete else None,
         "command": " ".join(["python src/train.py", *map(_shell, [*made["command"], *space.overrides(t.params)])]),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import math
+import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,18 +21,19 @@ from spikefront.training import EnergyCallback, Result
 class TrialCallback(pl.Callback):
     """Hands each epoch's validation point to ``report`` and calls ``check`` after each batch.
 
-    ``metrics`` is everything Lightning logged last, with ``latency`` (seconds a sample of the last evaluation).
+    ``metrics`` is everything Lightning logged last, with ``latency``, the median over the last evaluation's batches of
+    seconds a sample, and ``memory``, the bytes at the peak: of the GPU, or of this process beyond what it held before.
 
     Args:
-        report: gets ``{"epoch", "accuracy", "energy_joules", "firing_rate", "anytime"}`` after each training epoch's
-            validation, and may raise to end the run.
+        report: gets this callback and ``{"epoch", "accuracy", "energy_joules", "firing_rate", "anytime"}`` after each
+            training epoch's validation, and may raise to end the run.
         check: raises to end the run, nothing saved.
         judge: what the sweep knows about a result, such as whether it is on the front.
     """
 
     def __init__(
         self,
-        report: Callable[[dict[str, Any]], None],
+        report: Callable[[TrialCallback, dict[str, Any]], None],
         check: Callable[[], None],
         judge: Callable[[Result], dict[str, Any]] = lambda _: {},
     ) -> None:
@@ -36,7 +42,13 @@ class TrialCallback(pl.Callback):
         self.groups: dict[str, float] = {}
         self.layers: list[dict[str, Any]] = []
         self.said: dict[str, Any] = {}
-        self._started = 0.0
+        self.devices = 1
+        self._started, self._latencies = 0.0, [0.0]
+        self._held = 0
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.devices = trainer.num_devices * trainer.num_nodes
+        self._held = _forget_peak(pl_module.device)
 
     def conclude(self, result: Result) -> dict[str, Any]:
         """What is logged beside the result: what only this run measured, and what the sweep says about it."""
@@ -48,28 +60,71 @@ class TrialCallback(pl.Callback):
         self._check()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._latencies = []
+
+    def on_validation_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        _synchronise(pl_module.device)
         self._started = time.perf_counter()
 
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        _synchronise(pl_module.device)
+        self._latencies.append((time.perf_counter() - self._started) / len(batch[0]))
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        seconds = time.perf_counter() - self._started
         energy = next(c for c in trainer.callbacks if isinstance(c, EnergyCallback)).report  # type: ignore[attr-defined]
         self.metrics.update({k: float(v) for k, v in trainer.callback_metrics.items()})
         if energy is None:
             return
-        self.metrics["latency"] = seconds / max(1, energy.samples)
+        self.metrics["latency"] = statistics.median(self._latencies)
+        if (memory := _peak(pl_module.device)) is not None:
+            self.metrics["memory"] = float(memory - self._held)
         self.groups = energy.groups
         self.layers = [{k: row[k] for k in ("name", "group", "joules", "firing_rate")} for row in energy.rows()]
-        if torch.cuda.is_available():
-            self.metrics["memory"] = torch.cuda.max_memory_allocated()
         loss = self.metrics.get("train/loss", self.metrics.get("val/loss", 0.0))
         if trainer.state.fn == "fit" and not trainer.sanity_checking and math.isfinite(loss):
             accuracies: list[float] = pl_module.anytime_accuracy  # type: ignore[assignment]
             self._report(
+                self,
                 {
                     "epoch": trainer.current_epoch + 1,
                     "accuracy": accuracies[-1],
                     "energy_joules": energy.total_joules,
                     "firing_rate": energy.firing_rate,
                     "anytime": list(zip(accuracies, energy.anytime_joules, strict=True)),
-                }
+                },
             )
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _forget_peak(device: torch.device) -> int:
+    """Begin a new peak of memory; the bytes to be taken off it."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return 0
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            return 0
+    return _status("VmRSS") or 0
+
+
+def _peak(device: torch.device) -> int | None:
+    """Bytes at the peak since, where the system tells."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _status("VmHWM")
+
+
+def _status(field: str) -> int | None:
+    """A field of this process's ``/proc/self/status`` in bytes."""
+    if sys.platform != "linux":
+        return None
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next((int(x.split()[1]) * 1024 for x in lines if x.startswith(f"{field}:")), None)

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import BaseStorage
+from optuna.study import Study
 
 from spikefront.errors import UserError, near_matches
 from spikefront.sweeping import study as studies
 from spikefront.sweeping.records import records
+from spikefront.sweeping.study import record
 
 
 def read_study(
@@ -22,23 +25,43 @@ def read_study(
     """
     if "://" in source:
         return _all_in(source, importance)
+    study = open_study(source, dir, storage)
+    with studies.storage_errors(record(study)["storage"]):
+        return [records(study, importance=importance)]
+
+
+def open_study(source: str, dir: str = "outputs/studies", storage: str | None = None) -> Study:
+    """One study by name, its beginning if only one has it, directory, or the URL of a storage that holds no other.
+
+    Raises:
+        UserError: there is none, or its storage can't be read.
+    """
+    if "://" in source:
+        opened, names = _names_in(source)
+        if len(names) > 1:
+            raise UserError(f"{source} holds {len(names)} studies: {', '.join(names)}; give the directory of one")
+        return optuna.load_study(study_name=names[0], storage=opened)
     if (Path(source) / "study.db").is_file():
         dir, source = str(Path(source).parent), Path(source).name
     if storage is None and not (Path(dir) / source).is_dir():
         here = [p.name for p in Path(dir).iterdir() if p.is_dir()] if Path(dir).is_dir() else []
         begin = [name for name in here if name.startswith(source)]
         if len(begin) == 1:
-            return read_study(begin[0], dir, storage, importance)
+            return open_study(begin[0], dir, storage)
         hint = (
             near_matches(source, here) if here else f"there are none in {dir}; start one with python src/sweep.py -m …"
         )
         raise UserError(f"no study '{source}'; {hint}")
-    study, _ = studies.load({"study": source, "dir": dir, "storage": storage})
-    with studies.storage_errors(studies.url({"study": source, "dir": dir, "storage": storage})):
-        return [records(study, importance=importance)]
+    return studies.load({"study": source, "dir": dir, "storage": storage})[0]
 
 
 def _all_in(url: str, importance: bool) -> list[dict[str, Any]]:
+    storage, names = _names_in(url)
+    with studies.storage_errors(url):
+        return [records(optuna.load_study(study_name=n, storage=storage), importance=importance) for n in names]
+
+
+def _names_in(url: str) -> tuple[BaseStorage, list[str]]:
     kind, _, rest = url.partition("://")
     file = Path(rest.removeprefix("/") if kind == "sqlite" else rest)
     if kind in ("sqlite", "journal") and not file.is_file():
@@ -46,6 +69,6 @@ def _all_in(url: str, importance: bool) -> list[dict[str, Any]]:
     storage = studies.open_storage(url)
     with studies.storage_errors(url):
         names = optuna.get_all_study_names(storage)
-        if not names:
-            raise UserError(f"{url} holds no study")
-        return [records(optuna.load_study(study_name=n, storage=storage), importance=importance) for n in names]
+    if not names:
+        raise UserError(f"{url} holds no study")
+    return storage, names

@@ -82,6 +82,21 @@ class Space:
                 values[p.key] = _suggest(trial, p)
         return values
 
+    def active(self, values: Mapping[str, Any]) -> list[str]:
+        """The parameters whose conditions hold among these values."""
+        holding: dict[str, Any] = {}
+        for p in self:
+            if p.when is None or expressions.evaluate(p.when, lambda name: holding.get(name)):
+                holding[p.key] = values.get(p.key)
+        return list(holding)
+
+    def holds(self, key: str, value: Any) -> bool:
+        """Whether a parameter can have this value."""
+        d = self.parameters[key].distribution
+        if isinstance(d, CategoricalDistribution):
+            return any(c == value and isinstance(c, bool) == isinstance(value, bool) for c in d.choices)
+        return isinstance(value, int | float) and not isinstance(value, bool) and d._contains(value)
+
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
         """Hydra overrides of a trial's parameters; those this space doesn't know are left as they print."""
         known = self.parameters

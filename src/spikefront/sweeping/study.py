@@ -8,25 +8,30 @@ import logging
 import re
 import secrets
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
+from omegaconf import DictConfig, OmegaConf
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
-from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from spikefront.errors import UserError
-from spikefront.sweeping import filesystems
+from spikefront.sweeping import filesystems, ledger
 from spikefront.sweeping.space import Space
 
 RECORD = "spikefront"  # the study's user attribute that holds what it was made with
 SAMPLER = "spikefront:sampler"  # what the last command searched with: tpe, random …
+SETTINGS = "spikefront:search"  # the last command's search settings, which every worker follows
 TOKEN = "spikefront:token"  # tells this study from an earlier one of its name
 BUDGET = "spikefront:budget"  # how many finished trials the last command asked for
 FREE = ("data.root", "data.num_workers", "data.cache", "trainer.accelerator", "trainer.devices")
+LOCK_PATIENCE = 60.0  # seconds that SQLite waits for another process's transaction
+BROKEN = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
+PLACES = ("space", "study", "dir", "storage", "worker")
 FREE_GROUPS = ("logger", "callbacks", "debug", "dry_run", "output_dir", "resume", "search")
 
 logging.getLogger("optuna").setLevel(logging.WARNING)
@@ -75,7 +80,7 @@ def open_storage(address: str) -> BaseStorage:
         if kind == "sqlite":
             _refuse_shared(Path(rest.removeprefix("/")))
             Path(rest.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True)
-            options: dict[str, Any] = {"connect_args": {"timeout": 60}}
+            options: dict[str, Any] = {"connect_args": {"timeout": LOCK_PATIENCE}}
         else:
             options = {"pool_pre_ping": True}
         storage = RDBStorage(address, engine_kwargs=options)
@@ -94,14 +99,16 @@ def _refuse_shared(file: Path) -> None:
 @contextlib.contextmanager
 def storage_errors(address: str) -> Iterator[None]:
     """Say in one line what is wrong with a storage."""
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, json.JSONDecodeError, OSError) as error:
+    except (*BROKEN, json.JSONDecodeError, OSError) as error:
         cause = getattr(error, "orig", None) or error.__cause__ or error
         raise UserError(f"the study's storage {address} can't be used: {_hint(str(cause))}") from error
-    except (RuntimeError, ValueError, ImportError) as error:
+    except ImportError as error:
+        raise UserError(
+            f"search.storage {address} needs a package that is missing: pip install 'spikefront[storage]' ({error})"
+        ) from error
+    except (RuntimeError, ValueError) as error:
         raise UserError(f"search.storage {address}: {str(error).splitlines()[0]}") from error
     except Exception as error:
         if not type(error).__module__.startswith("grpc"):
@@ -151,8 +158,22 @@ def load(search: Mapping[str, Any]) -> tuple[Study, BaseStorage]:
             raise missing from error
 
 
+def settings(study: Study, search: DictConfig, overrides: Iterable[str]) -> DictConfig:
+    """How a worker shall search: as the sweep's last command says, but for the worker's own ``search.*`` overrides."""
+    stored = study.user_attrs.get(SETTINGS)
+    if stored is None:
+        return search
+    merged = OmegaConf.create({**OmegaConf.to_container(search), **stored})  # type: ignore[dict-item]
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~").replace("/", ".")
+        if key.startswith("search."):
+            key = key.removeprefix("search.")
+            OmegaConf.update(merged, key, OmegaConf.select(search, key), merge=False)
+    return merged
+
+
 def record(study: Study) -> dict[str, Any]:
-    """What the study was made with: ``space``, ``objectives``, ``base``, ``overrides``, ``root``.
+    """What the study was made with: ``space``, ``objectives``, ``base``, ``overrides``, ``seeds``, ``path`` …
 
     Raises:
         UserError: the study is another program's.
@@ -162,20 +183,24 @@ def record(study: Study) -> dict[str, Any]:
         raise UserError(
             f"the study '{study.study_name}' was not made by a sweep of spikefront; choose another search.study"
         )
-    return found
+    return {"seeds": 1, **found}
+
+
+def budget(study: Study) -> int:
+    """How many finished trials the study shall have; an exhaustive search doesn't replace what failed or can't be."""
+    wanted = study.user_attrs.get(BUDGET, 0)
+    gone = len(ledger.failed(study)) + len(ledger.infeasible(study)) if record(study)["exhaustive"] else 0
+    return wanted - gone
 
 
 def whole(study: Study) -> bool:
     """Whether the study has as many finished trials as the last command asked for."""
-    trials = study.get_trials(deepcopy=False)
-    failed = sum(t.state == TrialState.FAIL for t in trials) if record(study)["exhaustive"] else 0
-    finished = sum(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in trials)
-    return finished + failed >= study.user_attrs.get(BUDGET, 0)
+    return len(ledger.finished(study)) >= budget(study)
 
 
 def create(
     search: Mapping[str, Any],
-    budget: float,
+    wanted: float,
     space: Space,
     objectives: Mapping[str, Any],
     base: Mapping[str, Any],
@@ -187,7 +212,7 @@ def create(
     """Make the study, or attach to it if it is the same search; the last value says whether it is new.
 
     Args:
-        budget: how many finished trials the study shall have.
+        wanted: how many finished trials the study shall have.
         base: the configuration without the searched parameters, resolved: a study's trials must agree in it.
         default: the searched parameters' default values, which become trial 0.
         overrides: Hydra overrides that every trial has.
@@ -205,6 +230,7 @@ def create(
         "overrides": overrides,
         "command": command,
         "exhaustive": exhaustive,
+        "seeds": search.get("seeds", 1),
         "storage": address,
         "path": str(directory(search)),
     }
@@ -228,8 +254,9 @@ def create(
             found = record(study)
         _same(search["study"], found, json.loads(json.dumps(made)))
     with storage_errors(address):
-        study.set_user_attr(BUDGET, budget)
+        study.set_user_attr(BUDGET, wanted)
         study.set_user_attr(SAMPLER, _sampler(search))
+        study.set_user_attr(SETTINGS, {k: v for k, v in search.items() if k not in PLACES})
         if not study.get_trials(deepcopy=False) and search.get("default_first", True):
             study.enqueue_trial(dict(default), user_attrs={"origin": "default configuration"})
     return study, storage, new
@@ -263,6 +290,8 @@ def comparable(base: Mapping[str, Any]) -> dict[str, Any]:
 
 def _same(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     cure = f"choose another name with search.study=… or go on with the old settings (study '{name}' is untouched)"
+    if then["seeds"] != now["seeds"]:
+        raise UserError(f"the study's seeds a configuration were {then['seeds']}, now {now['seeds']}: {cure}")
     for part, what in (("objectives", "objectives"), ("space", "search space"), ("base", "configuration")):
         if then[part] == now[part] and (part != "objectives" or list(then[part]) == list(now[part])):
             continue

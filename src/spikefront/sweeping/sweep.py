@@ -9,22 +9,27 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.study import Study
-from optuna.trial import TrialState
 from rich.console import Console
 
 from spikefront.config import compose
 from spikefront.errors import UserError, near_matches
+from spikefront.sweeping import ledger
 from spikefront.sweeping import objectives as objectives_
 from spikefront.sweeping import study as studies
+from spikefront.sweeping.budgets import Limits
 from spikefront.sweeping.configuration import is_group, merge
-from spikefront.sweeping.processes import default_workers
+from spikefront.sweeping.constraints import Constraints
+from spikefront.sweeping.inspection import importance_lines
+from spikefront.sweeping.processes import default_workers, gpus_of
 from spikefront.sweeping.records import records
 from spikefront.sweeping.space import Space, parse
+from spikefront.sweeping.warm import start as warm_start
 from spikefront.tracking.front import front_table, write_front_html
 from spikefront.tracking.study import StudyRun
 from spikefront.tracking.terminal import SweepView
@@ -64,7 +69,7 @@ def sweep(
         if elsewhere and not search["storage"] and studies.url(search).startswith("sqlite:") and _is_new(search):
             cfg.search.storage = search["storage"] = studies.journal_url(search)
     worker = [*fixed, f"search.study={search['study']}", "search.worker=true"]
-    wanted = search["workers"] or (WORKERS_ELSEWHERE if elsewhere else default_workers())
+    wanted = search["workers"] or (WORKERS_ELSEWHERE if elsewhere else default_workers(gpus_of(cfg.trainer)))
     if cfg.get("dry_run"):
         console.print(
             f"study {search['study']} in {studies.url(search)}: {budget} trials, {min(wanted, budget)} workers"
@@ -73,6 +78,7 @@ def sweep(
         return
     default = {p.key: _choice(cfg, p.key) if is_group(p.key) else OmegaConf.select(cfg, p.key) for p in space}
     base = {k: v for k, v in _base(cfg).items() if not any(k == p.key or k.startswith(f"{p.key}.") for p in space)}
+    limits = _checked(cfg, search)
     shared = [o for o in fixed if not o.startswith(("search.", "search/", "hydra."))]
     study, _, new = studies.create(
         search,
@@ -85,7 +91,9 @@ def sweep(
         command=_train_arguments(cfg, shared),
         exhaustive=_exhaustive(search),
     )
-    finished = _finished(study)
+    with studies.storage_errors(studies.url(search)):
+        warm = warm_start(study, _sources(search), space, partial(_option_of, shared, options), search["dir"])
+    finished = len(ledger.finished(study))
     workers = int(min(wanted, max(1, budget - finished)))
     console.print(
         f"study {search['study']}: {', '.join(f'{n} ({d})' for n, d in objectives.items())} over"
@@ -95,6 +103,8 @@ def sweep(
         f"{'new' if new else 'continued'} in {studies.url(search)}: {finished} of {budget} trials finished"
         + (f", {workers} worker{'s' if workers > 1 else ''}" if finished < budget else "")
     )
+    if warm:
+        console.print(warm)
     tracked = StudyRun.of(
         _plain(cfg).get("logger"), search["study"], studies.wandb_id(study, ""), studies.directory(search)
     )
@@ -102,8 +112,13 @@ def sweep(
         if finished < budget:
             with _progress(study, budget, console, tracked):
                 launch([worker] * workers)
+            if (finished := len(ledger.finished(study))) < budget and (limit := limits.reached(study)):
+                console.print(
+                    f"{limit}: {finished} of {budget} trials finished; with a higher limit the command goes on"
+                )
     except KeyboardInterrupt:
-        console.print(f"stopped with {_finished(study)} of {budget} trials finished; the same command continues")
+        finished = len(ledger.finished(study))
+        console.print(f"stopped with {finished} of {budget} trials finished; the same command continues")
         raise
     finally:
         _conclude(study, console, tracked)
@@ -211,8 +226,28 @@ def _train_arguments(cfg: DictConfig, shared: Sequence[str]) -> list[str]:
     return own + [f"{k}={v}" for k, v in now.items() if k in then and then[k] != v]
 
 
-def _finished(study: Study) -> int:
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+def _sources(search: Mapping[str, Any]) -> list[str]:
+    given = search.get("warm_start") or []
+    return [given] if isinstance(given, str) else list(map(str, given))
+
+
+def _option_of(
+    shared: Sequence[str], options: Callable[[str], list[str]], group: str, node: Mapping[str, Any]
+) -> str | None:
+    """Which option of a config group builds what a configuration builds."""
+    for option in options(group):
+        here = OmegaConf.select(compose(merge(shared, [f"{group}={option}"])), group)
+        if here is not None and here.get("_target_") == node.get("_target_"):
+            return option
+    return None
+
+
+def _checked(cfg: DictConfig, search: Mapping[str, Any]) -> Limits:
+    """Say what is wrong with limits, constraints and seeds before anything is made of them."""
+    if not isinstance(search["seeds"], int) or search["seeds"] < 1:
+        raise UserError(f"search.seeds is {search['seeds']}: it must be a whole number of at least 1")
+    Constraints(search["constraints"]).check(cfg)  # of the default configuration, whatever the verdict
+    return Limits(search)
 
 
 @contextmanager
@@ -255,6 +290,8 @@ def _conclude(study: Study, console: Console, tracked: StudyRun | None) -> None:
         return
     page = write_front_html(found, Path(found["path"]) / PAGE)
     console.print(front_table(found))
+    for line in importance_lines(found):
+        console.print(line)
     counts: dict[str, int] = {}
     for trial in found["trials"]:
         counts[trial["state"]] = counts.get(trial["state"], 0) + 1

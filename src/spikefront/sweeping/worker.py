@@ -4,35 +4,46 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import math
-import os
 import signal
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import optuna
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 from optuna import Trial, TrialPruned
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from spikefront.errors import UserError
 from spikefront.sweeping import objectives as objectives_
 from spikefront.sweeping import pruning
 from spikefront.sweeping import study as studies
+from spikefront.sweeping import trial as trials
+from spikefront.sweeping.anytime import BestPoints
+from spikefront.sweeping.budgets import Account, Limits
 from spikefront.sweeping.configuration import Composer, merge
-from spikefront.sweeping.ledger import Lease, LeaseLost, Ledger
-from spikefront.sweeping.records import front_of, records
+from spikefront.sweeping.constraints import Constraints
+from spikefront.sweeping.ledger import INFEASIBLE, Lease, LeaseLost, Ledger, failed
+from spikefront.sweeping.objectives import NeverLogged
+from spikefront.sweeping.records import front_of, plain
 from spikefront.sweeping.reporting import TrialCallback
 from spikefront.sweeping.space import Space
-from spikefront.training import Result, train
-from spikefront.training.preemption import LAST, Interrupted, Signals, StopBetweenBatches
+from spikefront.training import Result, check_data, train
+from spikefront.training.preemption import Interrupted, Signals, StopBetweenBatches
 
 IDLE = 0.5  # seconds between looks when all that is left runs elsewhere
+PATIENCE = 10  # infeasible proposals in a row before a worker draws a feasible point at random
+DRAWS = 500
+
+
+class Infeasible(Exception):
+    """The proposal breaks a constraint."""
 
 
 class Worker:
@@ -49,19 +60,27 @@ class Worker:
 
     def __init__(self, cfg: DictConfig, overrides: Sequence[str] = (), train: Callable[..., Result] = train) -> None:
         self.train = train
-        self.search = cfg.search
-        self.study, self.storage = studies.load(self.search)
+        self.study, self.storage = studies.load(cfg.search)
         self.made = studies.record(self.study)
+        self.search = studies.settings(self.study, cfg.search, overrides)
         self.space = Space.parse(self.made["space"])
         self.objectives: dict[str, str] = self.made["objectives"]
-        self.study.sampler = instantiate(self.search.sampler)
-        self.pruner = instantiate(cfg.search.pruner) if cfg.search.pruner else None
+        sampler = instantiate(self.search.sampler)
+        self.study.sampler = BestPoints(sampler, self.objectives) if self.search.anytime else sampler
+        self.pruner = instantiate(self.search.pruner) if self.search.pruner else None
         if self.pruner is not None:
             pruning.check(self.pruner, self.search.prune_on, self.objectives)
+        self.constraints = Constraints(self.search.constraints)
+        self.limits = Limits(self.search)
+        self.limits.check_counters()
+        self.seeds: int = self.made["seeds"]
         own = [o for o in overrides if not o.startswith(("search.", "hydra."))]
         self.compose = Composer(merge(self.made["overrides"], own))
         self.ledger = Ledger(self.study, self.storage, self.search.heartbeat)
         self.signals = Signals(signal.SIGINT)
+        if "data" not in self.space.parameters:  # missing data is not a trial's failure
+            check_data(self.compose([]))
+        self.rejected, self.devices = 0, 1
 
     def run(self) -> None:
         """Run trials until the study has as many finished ones as it shall, or a signal says to stop.
@@ -73,8 +92,8 @@ class Worker:
             UserError: more than ``search.max_failures`` failed trials, an objective never logged, the storage gone.
         """
         with self.signals, studies.storage_errors(self.made["storage"]):
-            while self.signals.received is None:
-                budget = self._budget()
+            while self.signals.received is None and not self.limits.reached(self.study):
+                budget = studies.budget(self.study)
                 trial = self.ledger.take(budget)
                 if trial is not None:
                     self._run(trial)
@@ -85,71 +104,79 @@ class Worker:
                 self._check_failures()
         self.signals.hand_over()
 
-    def _budget(self) -> int:
-        """How many finished trials the study shall have; an exhaustive search doesn't try again what failed."""
-        budget = self.study.user_attrs[studies.BUDGET]
-        return budget - len(self._failed()) if self.made["exhaustive"] else budget
-
     def _run(self, trial: Trial) -> None:
+        account = Account(trial)
         with self.ledger.hold(trial) as lease:
             try:
                 values = self.space.suggest(trial)
-                self._say(f"trial {trial.number}: " + " ".join(self.space.overrides(values)))
-                metrics = self._train(trial, values, lease)
+                overrides = self.space.overrides(values)
+                self._say(f"trial {trial.number}: " + " ".join(overrides))
+                cfg = self.compose(overrides)
+                self._check_feasible(trial, cfg)
+                metrics = self._train(trial, cfg, lease, account)
                 told = objectives_.values(self.objectives, metrics)
                 if not all(map(math.isfinite, told)):
                     raise FloatingPointError(f"not finite: {dict(zip(self.objectives, told, strict=True))}")
             except (Interrupted, LeaseLost):
+                self._spend(trial, account)
                 self.ledger.put_back(trial)
                 self._say(f"trial {trial.number} put back")
                 return
-            except TrialPruned as reason:
+            except Infeasible as reason:
                 self._tell(trial, TrialState.PRUNED, reason=str(reason))
-            except UserError as error:
-                if str(error).startswith("the objective"):
-                    self.ledger.put_back(trial)
-                    raise
-                self._tell(trial, TrialState.FAIL, reason=str(error))
+                self._after_infeasible()
+                return
+            except TrialPruned as reason:
+                self._spend(trial, account)
+                self._tell(trial, TrialState.PRUNED, reason=str(reason))
+            except NeverLogged:
+                self.ledger.put_back(trial)
+                raise
+            except studies.BROKEN:  # the storage failed, not the trial: its lease runs out, another worker goes on
+                raise
             except Exception as error:
-                traceback.print_exc()
+                if not isinstance(error, UserError):
+                    traceback.print_exc()
+                self._spend(trial, account)
                 self._tell(trial, TrialState.FAIL, reason=_reason(error))
                 gc.collect()
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
             else:
+                self._spend(trial, account)
                 self._tell(trial, TrialState.COMPLETE, told)
+        self.rejected = 0
 
-    def _train(self, trial: Trial, values: dict[str, Any], lease: Lease) -> dict[str, float]:
+    def _train(self, trial: Trial, cfg: DictConfig, lease: Lease, account: Account) -> dict[str, float]:
         """Train the trial's configuration, from its checkpoint if it has one; its metrics."""
+
+        def report(callback: TrialCallback, point: dict[str, Any]) -> None:
+            self.devices = callback.devices
+            self._report(trial, point)
+            if self.limits.on_trials:
+                account.enter(self.devices)
+            if point["epoch"] > 1:  # by now all that is logged at an epoch's end has been
+                objectives_.check_logged(self.objectives, callback.metrics)
+
         output = Path(self.made["path"]) / "trials" / f"{trial.number:05d}"
-        overrides = self.space.overrides(values)
-        cfg = self.compose(overrides)
-        with open_dict(cfg):
-            cfg.output_dir = str(output)
-            if (output / LAST).is_file():
-                cfg.resume = str(output / LAST)
-            if cfg.logger and "project" in cfg.logger:
+
+        def judge(attributes: dict[str, Any]) -> dict[str, Any]:
+            return {"on_front": self._on_front(attributes)}
+
+        def label(run: DictConfig, part: str) -> None:
+            if run.logger and "project" in run.logger:
                 own = {"number": trial.number, "params": dict(trial.params), "objectives": dict(self.objectives)}
-                cfg.logger.update(
+                number = f"{trial.number:05d}{part}"
+                run.logger.update(
                     group=self.study.study_name,
-                    name=f"{self.study.study_name}-{trial.number:05d}",
-                    id=studies.wandb_id(self.study, trial.number),
+                    name=f"{self.study.study_name}-{number}",
+                    id=studies.wandb_id(self.study, f"{trial.number}{part}"),
                     job_type="trial",
-                    extra={"trial": own, "overrides": [*self.made["command"], *overrides]},
+                    extra={"trial": own, "overrides": [*self.made["command"], *self.space.overrides(trial.params)]},
                 )
-        done = output / "trial.json"
-        if not done.is_file():  # else a worker died between training and telling
-            callback = TrialCallback(
-                lambda point: self._report(trial, point),
-                lease.check,
-                lambda result: {"on_front": self._on_front(_attributes(cfg, callback, result))},
-            )
-            result = self.train(cfg, [callback, StopBetweenBatches(output / LAST, self.signals)])
-            attributes = _attributes(cfg, callback, result) | {"front_then": callback.said.get("on_front")}
-            scratch = done.with_suffix(f".{os.getpid()}.tmp")
-            scratch.write_text(json.dumps(attributes))
-            scratch.replace(done)
-        attributes = json.loads(done.read_text())
+
+        stop = partial(StopBetweenBatches, signals=self.signals, wanted=self.limits.out_of_time)
+        attributes = trials.run(self.train, cfg, output, self.seeds, label, report, lease.check, judge, stop)
         lease.check()
         for key, value in attributes.items():
             trial.set_user_attr(key, value)
@@ -158,8 +185,57 @@ class Worker:
     def _on_front(self, attributes: dict[str, Any]) -> bool:
         """Whether no trial finished by now dominates all points of the one that has these attributes."""
         own = {"number": -1, "params": {}, "values": dict(attributes["metrics"]), **attributes}
-        others = [t for t in records(self.study)["trials"] if t["state"] == "complete"]
+        complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        others = [plain(t, self.objectives) for t in complete]
         return any(p["number"] == -1 for p in front_of([*others, own], self.objectives))
+
+    def _check_feasible(self, trial: Trial, cfg: DictConfig) -> None:
+        """Tell the sampler how far each constraint is from its bound.
+
+        Raises:
+            Infeasible: one does not hold.
+        """
+        if not self.constraints:
+            return
+        verdicts = self.constraints.check(cfg)
+        told = trial.constraints
+        for verdict in verdicts:
+            if verdict.text not in told:  # else the trial was put back after this
+                trial.set_constraint(verdict.text, verdict.excess)
+        if broken := [v for v in verdicts if v.excess > 0]:
+            reason = "; ".join(map(str, broken))
+            if self.ledger.is_mine(trial._trial_id):
+                trial.set_user_attr(INFEASIBLE, reason)
+            raise Infeasible(reason)
+
+    def _after_infeasible(self) -> None:
+        """A sampler that keeps proposing what can't be gets a feasible point from us, drawn at random.
+
+        Raises:
+            UserError: none of many random points is feasible.
+        """
+        self.rejected += 1
+        if self.rejected < PATIENCE or self.made["exhaustive"]:
+            return
+        self.rejected = 0
+        closest: tuple[float, str] = (math.inf, "")
+        draws = optuna.create_study(sampler=optuna.samplers.RandomSampler())
+        for _ in range(DRAWS):
+            draw = draws.ask()
+            verdicts = self.constraints.check(self.compose(self.space.overrides(self.space.suggest(draw))))
+            if all(v.excess <= 0 for v in verdicts):
+                origin = "drawn at random: the sampler's proposals broke the constraints"
+                self.study.enqueue_trial(draw.params, user_attrs={"origin": origin})
+                return
+            closest = min(closest, (sum(max(0.0, v.excess) for v in verdicts), "; ".join(map(str, verdicts))))
+        raise UserError(
+            f"search.constraints: none of {DRAWS} random points of the space meets them; the closest: {closest[1]};"
+            " loosen a bound or widen the space"
+        )
+
+    def _spend(self, trial: Trial, account: Account) -> None:
+        if self.ledger.is_mine(trial._trial_id):
+            account.enter(self.devices)
 
     def _report(self, trial: Trial, point: dict[str, Any]) -> None:
         trial.set_user_attr(f"epoch:{point['epoch']}", {k: v for k, v in point.items() if k != "epoch"})
@@ -181,50 +257,21 @@ class Worker:
             self.study.tell(trial, values, state=state)
         self._say(f"trial {trial.number} {state.name.lower()}{': ' + reason if reason else ''}")
 
-    def _failed(self) -> list[FrozenTrial]:
-        failed = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
-        return [t for t in failed if "infeasible" not in t.user_attrs]
-
     def _check_failures(self) -> None:
-        failed = self._failed()
-        if len(failed) > self.search.max_failures:
+        failures = failed(self.study)
+        if len(failures) > self.search.max_failures:
             raise UserError(
-                f"{len(failed)} trials failed, more than search.max_failures={self.search.max_failures}; the last:"
-                f" {failed[-1].user_attrs.get('reason', 'unknown')}"
+                f"{len(failures)} trials failed, more than search.max_failures={self.search.max_failures}; the last:"
+                f" {failures[-1].user_attrs.get('reason', 'unknown')}"
             )
 
     def _say(self, line: str) -> None:
         print(f"[{time.strftime('%H:%M:%S')}] {line}", flush=True)
 
 
-def _attributes(cfg: DictConfig, callback: TrialCallback, result: Result) -> dict[str, Any]:
-    """What the study keeps of a finished run."""
-    assert result.validation is not None
-    validation = result.validation
-    metrics = {
-        **callback.metrics,
-        "accuracy": validation.accuracy,
-        "energy": validation.energy_joules,
-        "firing_rate": validation.firing_rate,
-        "parameters": result.parameters,
-        "seconds": result.seconds,
-    }
-    return {
-        "metrics": {k: v for k, v in metrics.items() if math.isfinite(v)},
-        "anytime": validation.anytime,
-        "test": {k: getattr(result, k) for k in ("accuracy", "energy_joules", "anytime")},
-        "firing_rate": validation.firing_rate,
-        "parameters": result.parameters,
-        "seconds": result.seconds,
-        "epochs": result.epochs,
-        "convention": result.convention,
-        "energy_groups": callback.groups,
-        "energy_layers": callback.layers,
-        "seed": cfg.seed,
-    }
-
-
 def _reason(error: BaseException) -> str:
+    if isinstance(error, UserError):
+        return str(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in str(error):
         return "out of memory"
     text = str(error).strip().splitlines()

@@ -7,7 +7,7 @@ from spikefront.training.losses import TET, CrossEntropy
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.penalty import EnergyPenalty
 from spikefront.training.result import Evaluation, Result
-from spikefront.training.run import evaluate, train
+from spikefront.training.run import check_data, evaluate, train
 
 __all__ = [
     "EMA",
@@ -20,6 +20,7 @@ __all__ = [
     "Progress",
     "Result",
     "SpikingClassifier",
+    "check_data",
     "evaluate",
     "train",
 ]

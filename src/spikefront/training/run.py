@@ -115,6 +115,11 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
     return result
 
 
+def check_data(cfg: DictConfig) -> None:
+    """Raise UserError if a run's data set isn't where its configuration says."""
+    build_data(cfg.data, timesteps=cfg.model.timesteps).check()
+
+
 def evaluate(cfg: DictConfig) -> Result:
     """Evaluate ``cfg.checkpoint`` on the parts it was trained and tested on; reads the run's config from the file.
 

@@ -1,0 +1,109 @@
+"""The sampler's view of a study: each finished trial by the best of its anytime points."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Container, Mapping
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from spikefront.sweeping import pareto
+from spikefront.sweeping.records import minimised, plain, points
+
+
+class BestPoints(BaseSampler):
+    """Any sampler, shown the front as it is: a trial that reaches it with its first timesteps is one to learn from.
+
+    A finished trial is shown with the values of that of its points (after t = 1 … T timesteps) which adds most to
+    the front's hypervolume, or with its own if none is on the front.
+    """
+
+    def __init__(self, sampler: BaseSampler, objectives: Mapping[str, str]) -> None:
+        self.sampler, self.objectives = sampler, objectives
+        self._shown: dict[int, FrozenTrial] = {}
+        self._finished = 0
+
+    def __str__(self) -> str:
+        return str(self.sampler)
+
+    def reseed_rng(self) -> None:
+        self.sampler.reseed_rng()
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self.sampler.infer_relative_search_space(self._view(study), trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self.sampler.sample_relative(self._view(study), trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self.sampler.sample_independent(self._view(study), trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._look(study)
+        self.sampler.before_trial(self._view(study), trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
+        self.sampler.after_trial(self._view(study), trial, state, values)
+
+    def _view(self, study: Study) -> Any:
+        return _View(study, self._shown) if self._shown else study
+
+    def _look(self, study: Study) -> None:
+        """Choose each trial's point anew when another trial has finished."""
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if len(complete) == self._finished:
+            return
+        self._finished = len(complete)
+        self._shown = {
+            t.number: shown for t, shown in zip(complete, best(complete, self.objectives), strict=True) if shown
+        }
+
+
+class _View:
+    """A study whose finished trials have the values to be shown."""
+
+    def __init__(self, study: Study, shown: Mapping[int, FrozenTrial]) -> None:
+        self._study, self._shown = study, shown
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        return self._get_trials(deepcopy, states)
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        found = self._study._get_trials(deepcopy, states, use_cache)
+        return [self._shown.get(t.number, t) for t in found]
+
+
+def best(complete: list[FrozenTrial], objectives: Mapping[str, str]) -> list[FrozenTrial | None]:
+    """For each trial a copy with the values of its best early point, or ``None`` where its own are the best."""
+    every = [points(plain(t, objectives), objectives) for t in complete]
+    if not any(len(own) > 1 for own in every):
+        return [None] * len(complete)
+    owner = np.repeat(np.arange(len(every)), [len(own) for own in every])
+    values = np.array([minimised(p["values"], objectives) for own in every for p in own])
+    keep = np.flatnonzero(pareto.non_dominated(values))
+    gains = dict(zip(keep.tolist(), pareto.contributions(values[keep]), strict=True))
+    chosen: list[FrozenTrial | None] = [None] * len(complete)
+    for i, trial in enumerate(complete):
+        mine = np.flatnonzero(owner == i)
+        on_front = [j for j in mine.tolist() if j in gains]
+        if not on_front or (top := max(on_front, key=lambda j: gains[j])) == mine[-1]:
+            continue  # the last point is the trial's own
+        copied = copy.copy(trial)
+        signs = [-1.0 if d == "maximize" else 1.0 for d in objectives.values()]
+        copied.values = [s * v for s, v in zip(signs, values[top].tolist(), strict=True)]
+        chosen[i] = copied
+    return chosen
