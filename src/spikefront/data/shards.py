@@ -106,10 +106,15 @@ def _samples(file: Path, num_classes: int, on_error: str):  # type: ignore[no-un
                     image = (member.offset_data, member.size)
                 elif extension in ("cls", "json"):
                     label = _label(tar.extractfile(member).read(), extension)  # type: ignore[union-attr]
+            with open(file, "rb") as raw:  # tarfile takes a header that ends early for the end
+                raw.seek(tar.offset)
+                whole = raw.read(tarfile.BLOCKSIZE) == tarfile.NUL * tarfile.BLOCKSIZE
     except tarfile.TarError as error:
+        raise BadShard(f"not a whole tar file ({error})") from error
+    if not whole:
         if label is not None:
             yield from _sample(file, key, image, label, num_classes, on_error)
-        raise BadShard(f"not a whole tar file ({error})") from error
+        raise BadShard("the shard is truncated")
     yield from _sample(file, key, image, label, num_classes, on_error)
 
 
