@@ -26,7 +26,7 @@ NETWORKS = [
 @pytest.mark.parametrize("overrides", NETWORKS)
 def test_parameters_and_energy_are_those_of_the_real_network(overrides):
     cfg = compose([*overrides.split(), "energy.rate=0.3", "+samples=1", "+checkpoint=null", "+input=noise"], "train")
-    cost, report = predict_cost(cfg), measure(cfg)
+    cost, report = predict_cost(cfg, time=False), measure(cfg)
     assert cost.parameters == sum(p.numel() for p in instantiate(cfg.model).parameters())
     assert cost.energy == pytest.approx(report.total_joules, rel=1e-9)
     assert cost.convention == report.convention and "0.3 assumed" in cost.convention
@@ -35,7 +35,7 @@ def test_parameters_and_energy_are_those_of_the_real_network(overrides):
 def test_operations_are_the_published_ones():
     """Multiply-accumulates of a timestep at 224x224, times 4 (arXiv 2307.01694, table 3's models)."""
     for name, giga in {"sdt_8_384": 4.66, "sdt_6_512": 7.02, "sdt_8_768": 18.51}.items():
-        cost = predict_cost(compose([f"model={name}", "data=imagenet"]))
+        cost = predict_cost(compose([f"model={name}", "data=imagenet"]), time=False)
         assert cost.operations / 4e9 == pytest.approx(giga, abs=0.01), name
     assert cost.parameters == 66_339_144
     assert cost.firing_rate == pytest.approx(0.2) and "0.2 assumed" in cost.convention
@@ -59,7 +59,7 @@ def allocated(cfg):
 @pytest.mark.parametrize("overrides", [*NETWORKS, "model=sdt_2_64 optimizer=lamb data.batch_size=256"])
 def test_memory_is_what_the_allocator_gives(overrides):
     cfg = compose(overrides.split())
-    assert predict_cost(cfg).memory == pytest.approx(allocated(cfg), rel=0.3)
+    assert predict_cost(cfg, time=False).memory == pytest.approx(allocated(cfg), rel=0.15)
 
 
 def test_dry_run_trains_nothing(script, tmp_path):

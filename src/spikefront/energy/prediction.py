@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from math import prod
 from typing import Any
 
 import torch
@@ -62,7 +63,7 @@ class Cost:
         return "\n".join(f"{name:<12}{text}" for name, text in lines.items())
 
 
-def predict_cost(cfg: DictConfig, *, rate: float | None = None, time: bool = False) -> Cost:
+def predict_cost(cfg: DictConfig, *, rate: float | None = None, time: bool = True) -> Cost:
     """Predict what training ``cfg`` costs: parameters, operations, energy, peak memory and time of a step.
 
     The training step is rehearsed on tensors without data, which takes a tenth of a second whatever the size of the
@@ -82,16 +83,17 @@ def predict_cost(cfg: DictConfig, *, rate: float | None = None, time: bool = Fal
     device = accelerator(cfg)
     step = rehearsed(model, cfg, with_kernels=device == "cpu" and library("neuron") is not None)
     report = counted(model, cfg, rate, step.real)
+    parameters = sum(p.numel() for p in model.parameters())
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     states = weights * states_a_parameter(cfg)
     # gradients live from one backward pass to the next, so a forward pass has those of the step before
     peak = states + weights + max(step.forward_peak + weights, step.peak, 2 * weights)
     return Cost(
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=parameters,
         operations=float(sum(x.potential * x.timesteps for x in report.layers if x.kind not in ("neuron", "pool"))),
         energy=report.total_joules,
         memory=float(peak),
-        step_time=machine(device).seconds(step) if time else None,
+        step_time=machine(device).seconds(step, parameters) if time else None,
         batch_size=int(cfg.data.batch_size),
         firing_rate=report.firing_rate,
         convention=report.convention,
@@ -112,9 +114,9 @@ def counted(model: nn.Module, cfg: DictConfig, rate: float | None, real: set[str
 
 
 def rehearsed(model: nn.Module, cfg: DictConfig, with_kernels: bool) -> Rehearsal:
-    images = torch.empty(shape(cfg), device=META)
-    if images.dim() == 4:
-        images = images.contiguous(memory_format=torch.channels_last)
+    size = shape(cfg)
+    frames = torch.empty(prod(size[:-3]), *size[-3:], device=META).contiguous(memory_format=torch.channels_last)
+    images = frames if len(size) == 4 else frames.unflatten(0, (size[1], size[0])).transpose(0, 1)
     loss, target = criterion(cfg), torch.empty(len(images), dtype=torch.long, device=META)
     return rehearse(model, images, lambda steps: loss(steps, target), with_kernels=with_kernels)
 

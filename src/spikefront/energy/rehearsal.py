@@ -19,26 +19,12 @@ from spikefront.energy.survey import POOLS, SYNAPSES
 from spikefront.nn import kernels
 
 META = torch.device("meta")
-# Operations whose result is whole if every operand is; a sum of spikes is whole, a mean is not.
-WHOLE = frozenset(
-    [
-        "add",
-        "mul",
-        "sub",
-        "neg",
-        "sum",
-        "stack",
-        "cat",
-        "clone",
-        "_to_copy",
-        "max_pool2d_with_indices",
-        "amax",
-        "clamp",
-        "mm",
-        "bmm",
-    ]
-)
-ROUNDS = frozenset(["ge", "gt", "le", "lt", "eq", "floor", "ceil", "round", "sign"])
+LAST = torch.channels_last
+# Operations on spikes that give spikes again, and those on whole numbers that give whole numbers.
+SPIKES = frozenset(("mul", "rsub", "stack", "cat", "clone", "amax", "_to_copy", "max_pool2d_with_indices"))
+WHOLE = SPIKES | {"add", "sub", "neg", "sum", "clamp", "clamp_min", "clamp_max", "mm", "bmm"}
+COMPARISONS = frozenset(("ge", "gt", "le", "lt", "eq"))
+ROUNDS = frozenset(("floor", "ceil", "round", "sign"))
 
 
 @dataclass(frozen=True)
@@ -63,13 +49,14 @@ class Rehearsal:
 class _Stage(TorchDispatchMode):
     """Follows every storage from birth to death, and which hold whole numbers."""
 
-    def __init__(self) -> None:
+    def __init__(self, with_kernels: bool) -> None:
         super().__init__()
+        self.with_kernels = with_kernels
         self.live = self.peak = 0
         self.work: Counter[str] = Counter()
         self.products: Counter[tuple[int, ...]] = Counter()
         self.known: set[int] = set()
-        self.whole: set[int] = set()
+        self.whole: dict[int, bool] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -80,8 +67,11 @@ class _Stage(TorchDispatchMode):
         name = func._overloadpacket.__name__
         made = _tensors((out,))
         fresh = [t for t in made if self.follow(t)]
-        if name in ROUNDS or (name in WHOLE and fresh and all(self.is_whole(t) for t in read)):
+        if name in COMPARISONS:
             self.mark(made[0])
+        elif name in ROUNDS or (name in WHOLE and fresh and all(self.is_whole(t) for t in read)):
+            spikes = name in SPIKES and all(self.is_spikes(t) for t in read)
+            self.mark(made[0], spikes or (name in ("clamp", "clamp_max") and args[-1] == 1))
         self._work(name, args, made, fresh, read)
         return out
 
@@ -100,7 +90,7 @@ class _Stage(TorchDispatchMode):
 
     def _free(self, key: int, size: int) -> None:
         self.known.discard(key)
-        self.whole.discard(key)
+        self.whole.pop(key, None)
         self.live -= size
 
     def own(self, tensors: Iterable[Tensor]) -> None:
@@ -110,15 +100,21 @@ class _Stage(TorchDispatchMode):
     def is_whole(self, t: Tensor) -> bool:
         return t.untyped_storage()._cdata in self.whole
 
-    def mark(self, t: Tensor) -> None:
-        self.whole.add(t.untyped_storage()._cdata)
+    def is_spikes(self, t: Tensor) -> bool:
+        """Whether it holds only zeros and ones, which are kept as bits."""
+        return self.whole.get(t.untyped_storage()._cdata, False)
+
+    def mark(self, t: Tensor, spikes: bool = True) -> None:
+        self.whole[t.untyped_storage()._cdata] = spikes
 
     def _work(self, name: str, args: tuple, made: list[Tensor], fresh: list[Tensor], read: list[Tensor]) -> None:
         if name == "convolution":
-            w = args[1]
+            x, w = args[:2]
+            self._reordered(x, max(x.numel(), made[0].numel()))
             self._product(w.shape[1], w.shape[0], prod(w.shape[2:]), made[0].numel() // w.shape[0], 1)
         elif name == "convolution_backward":
-            grad, _, w = args[:3]
+            grad, x, w = args[:3]
+            self._reordered(x, x.numel() + grad.numel())
             mask = args[-1]
             self._product(w.shape[1], w.shape[0], prod(w.shape[2:]), grad.numel() // w.shape[0], 2 + sum(mask[:2]))
         elif name in ("mm", "addmm", "bmm", "baddbmm"):
@@ -128,6 +124,11 @@ class _Stage(TorchDispatchMode):
             self.work["calls"] += 1
             self.work["bytes"] += sum(t.numel() * t.element_size() for t in (*made, *read))
 
+    def _reordered(self, x: Tensor, elements: int) -> None:
+        """On a CPU a convolution works on reordered copies of what isn't channels-last."""
+        if self.with_kernels and not _is_last(x):
+            self.peak = max(self.peak, self.live + elements * x.element_size())
+
     def _product(self, c_in: int, c_out: int, kernel: int, pixels: int, passes: int) -> None:
         self.work["calls"] += 1
         self.products[c_in, c_out, kernel, pixels, passes] += 1
@@ -136,8 +137,8 @@ class _Stage(TorchDispatchMode):
         """Stands in for a compiled kernel: computes nothing, remembers how much it would have."""
         tensors = [a for a in arguments if isinstance(a, Tensor)]
         if name == "pool_forward" and self.is_whole(arguments[0]):
-            self.mark(arguments[1])
-        elif name == "pack" and not self.is_whole(arguments[0]):
+            self.mark(arguments[1], self.is_spikes(arguments[0]))
+        elif name == "pack" and not self.is_spikes(arguments[0]):
             return 0
         self.work["calls"] += 1
         self.work[name] += max(t.numel() for t in tensors)
@@ -160,11 +161,23 @@ def _run(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     if known is not None and known is not _VIEW:
         return _made(known)
     out = func(*args, **kwargs)
+    if func._overloadpacket.__name__.startswith("convolution") and _is_last(args[0]):
+        out = _channels_last(out)  # as real ones are, and meta's are not
     if known is None:
         storages = {t.untyped_storage()._cdata for t in _tensors((*args, *kwargs.values()))}
         own = all(t.untyped_storage()._cdata not in storages for t in _tensors((out,)))
         _outputs[key] = _look(out) if own else _VIEW
     return out
+
+
+def _is_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=LAST) and not x.is_contiguous()
+
+
+def _channels_last(out: Any) -> Any:
+    if isinstance(out, Tensor):
+        return out.contiguous(memory_format=LAST) if out.dim() == 4 else out
+    return tuple(map(_channels_last, out)) if isinstance(out, tuple) else out
 
 
 def _tensors(values: tuple) -> list[Tensor]:
@@ -196,7 +209,8 @@ class _Fire(torch.autograd.Function):
     def forward(ctx: Any, stage: _Stage, x: Tensor, weight: Tensor | None, timesteps: int | None) -> Tensor:
         ctx.stage, ctx.weight = stage, weight
         ctx.save_for_backward(x)
-        spikes = x.new_empty_strided((timesteps or x.shape[0], *x.shape[1:]), x.stride())
+        frame = x.numel() // x.shape[0]
+        spikes = x.new_empty_strided((timesteps or x.shape[0], *x.shape[1:]), (frame, *x.stride()[1:]))
         stage.mark(spikes)
         stage.work["neuron_forward"] += spikes.numel()
         stage.work["norm_forward"] += x.numel() if weight is not None else 0
@@ -217,7 +231,7 @@ class _Fire(torch.autograd.Function):
 @contextmanager
 def rehearsing(with_kernels: bool) -> Iterator[_Stage]:
     """Follow what runs on the meta device in this context; with the kernels a CPU has, which then compute nothing."""
-    stage = _Stage()
+    stage = _Stage(with_kernels)
 
     def fire(x: Tensor, *constants: Any) -> Tensor:
         *_, norm, timesteps = constants
