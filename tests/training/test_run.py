@@ -55,6 +55,14 @@ def test_the_same_command_gives_the_same_metrics(script, quick, tmp_path):
     assert a != c
 
 
+def test_latency_of_the_deployed_network(script, quick, tmp_path):
+    code, out, err = script("train", *quick, "latency=auto", "trainer.max_epochs=1")
+    assert code == 0, err
+    assert 0 < result(tmp_path / "run")["latency_seconds"] < 1 and "deployed: " in out
+    code, _, err = script("train", *quick, "latency=fast")
+    assert code == 1 and "latency=fast: use null, dense, sparse, auto" in err
+
+
 def test_tet_and_plif_train(script, quick):
     code, _, err = script("train", *quick, "loss=tet", "neuron=plif", "trainer.max_epochs=1")
     assert code == 0, err

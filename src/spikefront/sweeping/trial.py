@@ -106,6 +106,8 @@ def _attributes(result: Result, callback: TrialCallback, seed: int) -> dict[str,
         "parameters": result.parameters,
         "seconds": result.seconds,
     }
+    if result.latency_seconds is not None:  # of the deployed network, in place of the last evaluation's
+        metrics["latency"] = result.latency_seconds
     return {
         "metrics": {k: v for k, v in metrics.items() if math.isfinite(v)},
         "anytime": validation.anytime,

@@ -29,6 +29,7 @@ class Result:
     """A run's outcome: the test part at the top level, the validation part (what sweeps select on) beside it.
 
     ``selected_on``: the part on which the best epoch was chosen, ``test`` where ``data.val_fraction`` is 0.
+    ``latency_seconds``: a sample, of the deployed network; None: not measured (``latency=null``).
     ``early_exit``: ``{"confidence", "accuracy", "energy_joules", "timesteps"}`` of stopping each sample by confidence.
     """
 
@@ -45,6 +46,7 @@ class Result:
     selected_on: str = "validation"
     epochs: int = 0
     checkpoint: str | None = None
+    latency_seconds: float | None = None
     early_exit: list[dict[str, float]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:

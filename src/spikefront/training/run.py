@@ -25,6 +25,7 @@ from spikefront.errors import UserError
 from spikefront.training.batch import accumulation
 from spikefront.training.callbacks import EnergyCallback
 from spikefront.training.early_exit import EarlyExit
+from spikefront.training.latency import WAYS, latency
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.penalty import PENALTY_KEYS, build_penalty
 from spikefront.training.preemption import LAST, Continuation, Interrupted, run_id
@@ -50,6 +51,8 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
     _quiet()
     started = time.perf_counter()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    if cfg.get("latency") not in (None, *WAYS):
+        raise UserError(f"latency={cfg.latency}: use null, {', '.join(WAYS)}")
     model = instantiate(cfg.model)
     parameters = sum(p.numel() for p in model.parameters())
     say(
@@ -98,6 +101,7 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
             selected_on="validation" if data.val_fraction else "test",
             epochs=epochs,
             checkpoint=checkpoint,
+            latency_seconds=_latency(cfg, module.model, data),
         )
         if logger is not None:
             figures = result.to_dict() | {"energy_groups": _energy(trainer).report.groups}  # type: ignore[union-attr]
@@ -176,6 +180,8 @@ def summary(result: Result, directory: str) -> str:
         f"{result.split} accuracy {result.accuracy:.4f}   energy {joules(result.energy_joules)} a sample"
         f" ({result.convention})   firing rate {result.firing_rate:.3f}   {result.seconds:.0f} s"
     ]
+    if result.latency_seconds is not None:
+        lines.append(f"deployed: {result.latency_seconds * 1e3:.3g} ms a sample")
     if len(result.anytime) > 1:
         points = (f"t={p['t']} {p['accuracy']:.4f} {joules(p['energy_joules'])}" for p in result.anytime)
         lines.append("stopping early: " + ",  ".join(points))
@@ -202,6 +208,13 @@ def _evaluate(trainer: pl.Trainer, module: SpikingClassifier, data: pl.Lightning
             for t, (a, e) in enumerate(zip(accuracies, energies, strict=True), 1)
         ],
     )
+
+
+def _latency(cfg: DictConfig, model: torch.nn.Module, data: pl.LightningDataModule) -> float | None:
+    if cfg.get("latency") is None:
+        return None
+    images = next(iter(data.val_dataloader()))[0]
+    return latency(model, images.to(next(model.parameters()).device), cfg.latency)
 
 
 def _trainer(cfg: DictConfig, logger: Logger | None, extra: Sequence[pl.Callback]) -> pl.Trainer:
