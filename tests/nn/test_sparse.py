@@ -74,6 +74,47 @@ def test_threads_give_the_same(threads):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(2, 70, 96, 9, 5), (1, 5, 33, 30, 20)], ids=str)
+def test_weight_gradient_equals_float64(size):
+    torch.manual_seed(0)
+    N, C, D, H, W = size
+    x, grad = spikes(N, C, H, W), torch.randn(N, D, H, W)
+    weight = torch.zeros(D, C, 1, 1, dtype=torch.float64, requires_grad=True)
+    (F.conv2d(x.double(), weight) * grad.double()).sum().backward()
+    got = sparse.weight_gradient(sparse.encode(x), grad)
+    torch.testing.assert_close(got.double(), weight.grad, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("rate", [0.1, 0.9])
+def test_training_gradients_equal_dense(kernel, rate):
+    torch.manual_seed(0)
+    layer, x = SparseConv2d(nn.Conv2d(70, 40, kernel, padding=kernel // 2), True), spikes(2, 70, 9, 7, rate=rate)
+    results = []
+    for run in (layer, lambda y: F.conv2d(y, layer.weight, layer.bias, padding=kernel // 2)):
+        layer.zero_grad()
+        y = x.clone().requires_grad_()
+        out = run(y)
+        assert (out.grad_fn.name() == "_AddBackward") == (run is layer and rate < 0.3)
+        (out * torch.linspace(-1, 1, out.numel()).view(out.shape)).sum().backward()
+        results.append([out.detach(), y.grad, layer.weight.grad, layer.bias.grad])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_networks_train_the_same():
+    gradients, losses = [], []
+    for on in (False, True):
+        model = network("digits", f"model.sparse={on}").train()
+        assert any(isinstance(m, SparseConv2d) for m in model.modules()) == on
+        loss = F.cross_entropy(model(images()), torch.arange(6) % 3)
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4) and gradients[0].max() > 0
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0.02, atol=1e-4)
+
+
 def test_other_values_are_convolved_densely():
     layer = SparseConv2d(nn.Conv2d(8, 4, 1), True)
     for x in (torch.randn(2, 8, 3, 3), -spikes(2, 8, 3, 3), spikes(2, 8, 3, 3) * 0.5):

@@ -15,7 +15,7 @@ from spikefront.nn.embeddings import SPS
 from spikefront.nn.kernels.sparse import available
 from spikefront.nn.model import MLP
 from spikefront.nn.neurons import IF, LIF, _Neuron
-from spikefront.nn.sparse import SparseConv2d
+from spikefront.nn.sparse import add_sparsely
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -61,12 +61,7 @@ def execute_sparsely(model: nn.Module, choice: bool | None) -> None:
     """
     if not available():
         return
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)  # reads images, not spikes
-    for module in model.modules():
-        for name, child in list(module.named_children()):
-            if child is not first and SparseConv2d.replaces(child):
-                assert isinstance(child, nn.Conv2d)
-                setattr(module, name, SparseConv2d(child, choice))
+    add_sparsely(model, choice)
     for module in model.modules():
         if isinstance(module, MLP):
             _hand(module.fc1_lif, module.fc1_conv)

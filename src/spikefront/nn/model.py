@@ -16,6 +16,7 @@ from spikefront.nn.kernels import packed_spikes
 from spikefront.nn.layers import NeuronFactory, conv_bn, conv_bn_fire, over_frames, reads
 from spikefront.nn.neurons import LIF
 from spikefront.nn.residuals import MembraneResidual
+from spikefront.nn.sparse import add_sparsely
 
 GROUPS = ("embedding", "attention", "mlp", "head")
 
@@ -89,6 +90,7 @@ class SpikeDrivenTransformer(nn.Module):
         neuron, attention, embedding, residual: factories; a Hydra config with ``_partial_: true`` is one.
         neurons: keyword overrides of the neuron per group, ``{"mlp": {"threshold": 0.8}}``; None overrides nothing.
         drop_path: stochastic depth of the last block, growing linearly from 0 (published: 0).
+        sparse: on the CPU in float32, train by additions where spikes are few instead of dense products.
 
     Raises:
         UserError: sizes that don't fit together.
@@ -113,6 +115,7 @@ class SpikeDrivenTransformer(nn.Module):
         residual: ModuleFactory = MembraneResidual,
         neurons: Mapping[str, Mapping[str, Any]] | None = None,
         drop_path: float = 0.0,
+        sparse: bool = False,
     ) -> None:
         super().__init__()
         _check(depth, dim, num_heads, timesteps, image_size, pooling, neurons or {})
@@ -142,6 +145,8 @@ class SpikeDrivenTransformer(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02) if isinstance(module, nn.Linear) else None
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        if sparse:
+            add_sparsely(self, True)
 
     def for_inference(self, sparse: bool | str = False) -> SpikeDrivenTransformer:
         """A faster copy with equal outputs, for inference only: batch norms folded, projections joined.

@@ -1,7 +1,7 @@
-"""The convolution of a deployed network that adds weight rows where a spike is, instead of multiplying with zeros.
+"""The convolution that adds weight rows where a spike is, instead of multiplying with zeros.
 
-Neurons hand bits to the layers that read them (``readers``), as long as nothing is hooked onto either: whoever looks at
-spikes, as the energy meter does, sees floats.
+In a deployed network neurons hand bits to the layers that read them (``readers``), as long as nothing is hooked onto
+either: whoever looks at spikes, as the energy meter does, sees floats.
 """
 
 from __future__ import annotations
@@ -12,17 +12,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from spikefront.nn.kernels import sparse
 from spikefront.nn.kernels.sparse import Spikes, watched
 
 ROUNDS = 3  # of each way, when a layer decides
+MOST_IN_TRAINING = 0.3  # firing rate up to which sparse forward passes and weight gradients won wherever measured
 
 
 class SparseConv2d(nn.Conv2d):
     """A 1x1 or 3x3 convolution (stride 1, same size) of spikes, float tensors or ``Spikes``.
 
-    Values other than whole numbers, and tensors elsewhere than float32 on the CPU, are convolved densely.
+    Values other than whole numbers, and tensors elsewhere than float32 on the CPU, are convolved densely. In training
+    spikes (0, 1) up to ``MOST_IN_TRAINING`` are added, as are the weight gradients of 1x1 convolutions; the gradient of
+    the input is dense.
 
     Attributes:
         sparse: True or False; None: the first input decides, on which both ways are timed if it is spikes.
@@ -37,13 +41,14 @@ class SparseConv2d(nn.Conv2d):
         self.sparse = sparse
         self.rate: float | None = None
         self.crossover: float | None = None
-        self._packed: tuple[int, Tensor] | None = None
+        self._packed: tuple[Tensor, int, Tensor] | None = None
 
     @staticmethod
     def replaces(conv: nn.Module) -> bool:
         """Whether ``conv`` is such a convolution."""
         return (
-            type(conv) is nn.Conv2d
+            type(conv) in (nn.Conv2d, SparseConv2d)
+            and isinstance(conv, nn.Conv2d)
             and conv.kernel_size in ((1, 1), (3, 3))
             and conv.padding == (conv.kernel_size[0] // 2,) * 2
             and (conv.stride, conv.dilation, conv.groups, conv.padding_mode) == ((1, 1), (1, 1), 1, "zeros")
@@ -55,6 +60,8 @@ class SparseConv2d(nn.Conv2d):
         return self.sparse is not False
 
     def forward(self, x: Tensor | Spikes) -> Tensor:  # type: ignore[override]
+        if self.sparse is not False and isinstance(x, Tensor) and self._learns(x):
+            return self._train(x)
         if self.sparse is False or not self._fits(x) or (self.sparse is None and watched(self)):
             return super().forward(x.dense() if isinstance(x, Spikes) else x)
         found = sparse.lists(x)
@@ -86,17 +93,34 @@ class SparseConv2d(nn.Conv2d):
     def _fits(self, x: Tensor | Spikes) -> bool:
         if isinstance(x, Spikes):
             return True
-        plain = x.dtype == torch.float32 and x.device.type == "cpu" and x.dim() == 4 and x.numel() > 0
-        return plain and not (torch.is_grad_enabled() and x.requires_grad) and not torch.compiler.is_compiling()
+        plain = type(x) in (Tensor, nn.Parameter) and x.dtype == self.weight.dtype == torch.float32
+        return (
+            plain
+            and x.device.type == "cpu"
+            and x.dim() == 4
+            and x.numel() > 0
+            and not torch.compiler.is_compiling()
+            and not torch.is_autocast_enabled("cpu")
+        )
+
+    def _learns(self, x: Tensor) -> bool:
+        return torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
+
+    def _train(self, x: Tensor) -> Tensor:
+        spikes = sparse.encode(x) if self._fits(x) and sparse.available() else None
+        found = sparse.lists(spikes) if spikes is not None else None
+        if spikes is None or found is None or found.spikes > MOST_IN_TRAINING * x.numel():
+            return super().forward(x)
+        return _Add.apply(x, self.weight, self.bias, spikes, found)
 
     def _add(self, x: Tensor | Spikes, found: sparse.Lists) -> Tensor:
         return sparse.convolve(found, x.shape, self._weight(), self.bias, self.out_channels)
 
     def _weight(self) -> Tensor:
         version = self.weight._version if not self.weight.is_inference() else 0
-        if self._packed is None or self._packed[0] != version:
-            self._packed = version, sparse.pack(self.weight)
-        return self._packed[1]
+        if self._packed is None or self._packed[0] is not self.weight or self._packed[1] != version:
+            self._packed = self.weight, version, sparse.pack(self.weight)
+        return self._packed[2]
 
     def _decide(self, x: Tensor | Spikes, found: sparse.Lists) -> None:
         floats = x.dense() if isinstance(x, Spikes) else x
@@ -111,6 +135,41 @@ class SparseConv2d(nn.Conv2d):
         if self.rate is None or self.crossover is None:
             return f"{super().extra_repr()}, {how}"
         return f"{super().extra_repr()}, {how}: rate {self.rate:.3f}, crossover {self.crossover:.2f}"
+
+
+class _Add(torch.autograd.Function):
+    """``conv(spikes)`` whose bits are all that is kept for the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, spikes: Spikes, found: sparse.Lists
+    ) -> Tensor:
+        ctx.save_for_backward(spikes.bits, weight)
+        ctx.shape, ctx.biased = spikes.shape, bias is not None
+        return sparse.convolve(found, x.shape, sparse.pack(weight), bias, len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        bits, weight = ctx.saved_tensors
+        spikes, grad = Spikes(bits, ctx.shape), grads[0].contiguous(memory_format=torch.channels_last)
+        size, needs = weight.shape[-1], ctx.needs_input_grad
+        grad_weight = sparse.weight_gradient(spikes, grad) if size == 1 and needs[1] else None
+        arguments = ([1, 1], [size // 2] * 2, [1, 1], False, [0, 0], 1, [needs[0], needs[1] and size > 1, False])
+        x = spikes.dense() if arguments[-1][1] else grad.new_empty(()).expand(ctx.shape)  # type: ignore[index]
+        grad_x, dense_weight, _ = torch.ops.aten.convolution_backward(grad, x, weight, None, *arguments)
+        grad_bias = grad.sum((0, 2, 3)) if ctx.biased and needs[2] else None
+        return grad_x, grad_weight if size == 1 else dense_weight, grad_bias, None, None
+
+
+def add_sparsely(model: nn.Module, choice: bool | None) -> None:
+    """Replace, in place, every convolution that ``SparseConv2d`` can be, but the first, which reads images."""
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    for module in model.modules():
+        for name, child in list(module.named_children()):
+            if child is not first and SparseConv2d.replaces(child):
+                assert isinstance(child, nn.Conv2d)
+                setattr(module, name, SparseConv2d(child, choice))
 
 
 def _seconds(run: Callable[[], object]) -> float:

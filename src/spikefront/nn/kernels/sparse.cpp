@@ -214,6 +214,28 @@ void decode(const uint64_t *bits, float *x, int64_t rows, int64_t channels) {
             x[row * channels + c] = static_cast<float>((bits[row * words + c / 64] >> (c % 64)) & 1);
 }
 
+// Rows (rows, columns) as tiles (tiles, rows, TILE), padded with zeros.
+void pack_rows(const float *x, float *packed, int64_t rows, int64_t columns) {
+#pragma omp parallel for schedule(static) if (rows * columns > SMALL)
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t c = 0; c < columns; c += TILE) {
+            float *p = packed + (c * rows + row * TILE);
+            const int64_t n = std::min(TILE, columns - c);
+            std::memcpy(p, x + row * columns + c, n * sizeof(float));
+            std::memset(p + n, 0, (TILE - n) * sizeof(float));
+        }
+}
+
+// Rows of channels as channels of rows: out is (channels, words of rows), zero before.
+void transpose_bits(const uint64_t *bits, uint64_t *out, int64_t rows, int64_t channels) {
+    const int64_t words = (channels + 63) / 64, across = (rows + 63) / 64;
+#pragma omp parallel for schedule(static) if (rows * words > SMALL)
+    for (int64_t word = 0; word < words; word++)
+        for (int64_t row = 0; row < rows; row++)
+            for (uint64_t b = bits[row * words + word]; b; b &= b - 1)
+                out[(word * 64 + __builtin_ctzll(b)) * across + row / 64] |= uint64_t{1} << (row % 64);
+}
+
 // Where each row's list begins, chunk by chunk: starts[chunk * (rows + 1) + row]. Returns how many entries there are.
 int64_t count_bits(const uint64_t *bits, int64_t *starts, int64_t rows, int64_t channels, int64_t span) {
     const int64_t words = (channels + 63) / 64, chunks = (channels + span - 1) / span;

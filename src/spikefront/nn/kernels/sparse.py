@@ -182,6 +182,19 @@ def convolve_and_fire(
     return Spikes(bits, torch.Size((T, B, out, H, W)))
 
 
+def weight_gradient(spikes: Spikes, grad: Tensor) -> Tensor:
+    """``(out, in, 1, 1)`` of a 1x1 convolution: for every channel, the rows of ``grad`` where it spiked, added."""
+    rows, channels, out = len(spikes.bits), spikes.shape[-3], grad.shape[1]
+    across = torch.zeros(channels, _words(rows), dtype=torch.int64)
+    _library().transpose_bits(_p(spikes.bits), _p(across), _i(rows), _i(channels))
+    found = lists(Spikes(across, torch.Size((channels, rows, 1, 1))))
+    assert found is not None
+    tile, grad_rows = _library().tile_width(), _rows(grad)
+    packed = torch.empty(-(-out // tile), 1, rows, tile)
+    _library().pack_rows(_p(grad_rows), _p(packed), _i(rows), _i(out))
+    return convolve(found, torch.Size((channels, rows, 1, 1)), packed, None, out).flatten(1).t()[..., None, None]
+
+
 def sdsa(qkv: Spikes, gate: torch.nn.Module, heads: int, event_mode: bool) -> Spikes:
     """SDSA on ``(T, B, 3 D, H, W)`` spikes of queries, keys and values side by side, D a multiple of 64.
 
