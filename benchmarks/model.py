@@ -1,6 +1,6 @@
 """Forward and training steps of whole networks, side by side in one run.
 
-    python benchmarks/model.py [case ...] [--rounds 3] [--levers] [--bfloat16] [--json FILE]
+    python benchmarks/model.py [case ...] [--rounds 3] [--levers] [--bfloat16] [--one-thread] [--json FILE]
 
 Columns: `baseline`, the same network written eagerly with spikingjelly's own neurons (torch backend), one convolution a
 projection, heads reshaped as published; `floor`, its convolutions and linear layers alone on dense inputs of the same
@@ -162,10 +162,20 @@ def floor(model: nn.Module, x: Tensor) -> Callable[[bool], None]:
     return step
 
 
+now = time.perf_counter
+
+
 def clock(step: Callable[[], None]) -> float:
-    started = time.perf_counter()
+    started = now()
     step()
-    return time.perf_counter() - started
+    return now() - started
+
+
+def use_one_thread() -> None:
+    """From here on measure the CPU seconds of one thread, which other processes of the machine hardly change."""
+    global now
+    now = time.process_time
+    torch.set_num_threads(1)
 
 
 def network(case: str) -> tuple[SpikeDrivenTransformer, Tensor]:
@@ -300,7 +310,7 @@ def measure(case: str, rounds: int, columns: tuple[str, ...]) -> dict[str, Any]:
     for kind, train in (("inference", False), ("training", True)):
         times[kind] = take_turns({c: r for c, r in runs.items() if not (train and "deployed" in c)}, train, rounds)
     memory = {c: peak(case, c) for c in ("baseline", "plain", "ours")}
-    return {"case": case, "seconds": times, "peak_MiB": memory}
+    return {"case": case, "threads": torch.get_num_threads(), "seconds": times, "peak_MiB": memory}
 
 
 def measure_levers(case: str, rounds: int) -> dict[str, Any]:
@@ -371,10 +381,15 @@ def main() -> None:
     parser.add_argument(
         "--bfloat16", action="store_true", help="columns under autocast; slow without such instructions"
     )
+    parser.add_argument(
+        "--one-thread", action="store_true", help="CPU seconds of one thread, for a machine others use too"
+    )
     parser.add_argument("--json")
     arguments = parser.parse_args()
     if unknown := set(arguments.cases) - set(CASES):
         parser.error(f"no case {', '.join(sorted(unknown))}: choose from {', '.join(CASES)}")
+    if arguments.one_thread:
+        use_one_thread()
     print("compiled kernels:", "yes" if library("neuron") else "no")
     warnings.simplefilter("ignore")
     results = []

@@ -14,11 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from model import clock, use_one_thread
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -75,12 +75,6 @@ def measure(name: str, size: dict[str, int], rounds: int) -> dict[str, float]:
     return {"seconds": seconds, "MiB": most / 2**20}
 
 
-def clock(run: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
-
-
 def slope(sizes: list[int], values: list[float]) -> float:
     """Exponent of the power law through the upper half of the points."""
     half = len(sizes) // 2
@@ -117,8 +111,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--picture")
+    parser.add_argument(
+        "--one-thread", action="store_true", help="CPU seconds of one thread, for a machine others use too"
+    )
     parser.add_argument("--json")
     arguments = parser.parse_args()
+    if arguments.one_thread:
+        use_one_thread()
     results: dict[str, dict[str, list[dict[str, float]]]] = {}
     for axis, sizes in AXES.items():
         print(f"\n{axis} = {', '.join(map(str, sizes))}")

@@ -29,7 +29,7 @@ import model as networks
 import numba
 import numpy as np
 import torch
-from model import Published, floor, take_turns
+from model import Published, floor, take_turns, use_one_thread
 from torch import Tensor, nn
 
 import spikefront
@@ -278,9 +278,9 @@ def draw(results: list[dict[str, Any]], path: str) -> None:
         plot.set_xticks(ticks, [str(t) for t in ticks]), plot.set_yticks(speeds, [f"{s}x" for s in speeds])
         plot.minorticks_off(), plot.grid(alpha=0.3), plot.legend(fontsize=8)
         plot.set_xlabel("firing rate of the input"), plot.set_title(title)
-    plots[0].set_ylabel("sparse as fast as dense, float32")
+    plots[0].set_ylabel("times as fast as dense, float32")
     figure.suptitle(
-        f"{FRAMES} frames, {torch.get_num_threads()} cores; shaded: the rates that published energies imply"
+        f"{FRAMES} frames, threads: {torch.get_num_threads()}; shaded: the rates that published energies imply"
     )
     figure.savefig(path, dpi=110)
 
@@ -293,11 +293,17 @@ def main() -> None:
     parser.add_argument("--bfloat16", action="store_true", help="also the floor in bfloat16")
     parser.add_argument("--layers", action="store_true", help="single layers over firing rates instead of networks")
     parser.add_argument("--picture")
+    parser.add_argument(
+        "--one-thread", action="store_true", help="CPU seconds of one thread, for a machine others use too"
+    )
     parser.add_argument("--json")
     arguments = parser.parse_args()
     if unknown := set(arguments.cases) - set(CASES):
         parser.error(f"no case {', '.join(sorted(unknown))}: choose from {', '.join(CASES)}")
     warnings.simplefilter("ignore")
+    if arguments.one_thread:
+        use_one_thread()
+        numba.set_num_threads(1)
     results: list[dict[str, Any]] = []
     if arguments.layers:
         results = measure_layers(arguments.rounds)
