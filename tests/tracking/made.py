@@ -71,6 +71,16 @@ def _trial(number: int, rng: random.Random, data: str, jitter: float = 0.0) -> d
         "epochs": 10,
         "seed": 0,
         "energy_groups": dict(zip(GROUPS, (joules * s for s in (0.4, 0.2, 0.02, 0.36, 0.02)), strict=True)),
+        "energy_layers": [
+            {
+                "name": f"block.{i}.{part}",
+                "group": "mlp",
+                "joules": joules * s,
+                "firing_rate": None if i == 0 else 0.1 * i,
+            }
+            for i in range(3)
+            for part, s in (("attn.q_conv", 0.1), ("mlp.fc1_conv", 0.2))
+        ],
         "reason": None,
         "started": f"2026-01-01T00:{number // 60 % 60:02d}:{number % 60:02d}",
         "finished": f"2026-01-01T{1 + number // 3600:02d}:{number // 60 % 60:02d}:{number % 60:02d}",

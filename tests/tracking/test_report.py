@@ -74,6 +74,35 @@ def test_hover_shows_the_configuration_and_a_click_the_command(opened):
     silent(opened)
 
 
+def test_selected_model_shows_its_energy_layer_by_layer(opened):
+    bars = css(opened, "#layers .bar")
+    assert len(bars) == 6 and not bars[0].is_displayed()
+    opened.find_element("css selector", "#layers summary").click()
+    wait(lambda: bars[0].is_displayed())
+    assert "block.0.attn.q_conv" in bars[0].text and "analog" in bars[0].text
+    assert "block.2.mlp.fc1_conv" in bars[5].text and "0.200" in bars[5].text and "J" in bars[5].text
+    css(opened, "#trials tbody tr")[1].click()  # another of the front: stays open
+    wait(lambda: css(opened, "#layers .bar")[0].is_displayed())
+    silent(opened)
+
+
+def test_layers_are_kept_for_the_front_alone():
+    (study,) = payload([made.study("big", 200)])["studies"]
+    with_layers = [t for t in study["trials"] if t.get("energy_layers")]
+    assert with_layers and all(t["on_front"] for t in with_layers)
+
+
+def test_two_thousand_trials_open_filter_and_sort(browser, tmp_path):
+    path = write_report([made.study("big", 2000)], tmp_path / "r.html")
+    browser.get(path.as_uri())
+    wait(lambda: browser.execute_script("return document.documentElement.dataset.ready"), 60)
+    assert browser.find_element("id", "count").text == "2004 trials"
+    assert len(css(browser, "#trials tbody tr")) == 100  # the rest on request
+    browser.find_element("id", "filter").send_keys("neuron=plif front")
+    wait(lambda: " of 2004" in browser.find_element("id", "count").text, 30)
+    silent(browser)
+
+
 def test_filter_narrows_table_and_plot(opened):
     def rows():
         return [[c.text for c in r.find_elements("css selector", "td")] for r in css(opened, "#trials tbody tr")]
@@ -183,7 +212,7 @@ def test_published_marks_carry_their_source(browser, tmp_path):
     names = browser.execute_script(
         "return document.getElementById('front').data.find(t => t.name === 'published').text"
     )
-    assert "SDT 8-768" in names
+    assert "SDT 8-768" in names and 2 < sum(map(bool, names)) < len(names) == 8  # where there is room; all on hover
     assert "arXiv 2307.01694" in browser.find_element("id", "footer").text
     browser.find_element("id", "show-published").click()
     assert not browser.execute_script("return document.getElementById('front').data.some(t => t.name === 'published')")

@@ -36,7 +36,7 @@ TRIAL = (  # what the page shows of a trial
         "epochs",
         "seed",
     ),
-    *("energy_groups", "reason", "on_front", "command"),
+    *("energy_groups", "energy_layers", "reason", "on_front", "command"),
 )
 
 
@@ -241,12 +241,20 @@ def _study(records: Records, gain: str, cost: str, reference: float | None) -> d
         "data": data_set(records),
         "sampler": records.get("sampler"),
         "convention": records.get("convention"),
-        "trials": [{k: t.get(k) for k in TRIAL} for t in records["trials"]],
+        "trials": [_shown(t) for t in records["trials"]],
         "front": front,
         "volumes": hypervolumes(by_trial, reference) if reference is not None else [],
         "importance": records.get("importance") or {},
         "seeds": seed_groups(finished, gain, cost),
     }
+
+
+def _shown(trial: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows of a trial; layer by layer only where the front needs it, as thousands of trials are heavy."""
+    shown = {k: trial.get(k) for k in TRIAL}
+    if not shown["on_front"]:
+        shown["energy_layers"] = None
+    return {k: v for k, v in shown.items() if v is not None}
 
 
 def _measured(trial: Mapping[str, Any], axes: Sequence[str]) -> Mapping[str, Any]:

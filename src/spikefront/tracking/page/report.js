@@ -8,7 +8,7 @@ const OPERATORS = { "=": (a, b) => a == b, ":": (a, b) => a == b, "!=": (a, b) =
 const PREFIX = { p: 1e-12, n: 1e-9, u: 1e-6, "µ": 1e-6, m: 1e-3, k: 1e3, M: 1e6, G: 1e9, "%": .01 };
 const PAGE = 100;
 const $ = id => document.getElementById(id);
-let data = JSON.parse($("data").textContent), rows = [], shown = [], chosen = null, sorted = { key: null, down: false }, limit = PAGE;
+let data = JSON.parse($("data").textContent), rows = [], shown = [], chosen = null, sorted = { key: null, down: false }, limit = PAGE, layersOpen = false;
 
 // ---- figures as people read them
 const si = (v, unit = "") => {
@@ -166,7 +166,7 @@ function drawFront() {
   const annotations = [], shapes = [];
   if ($("show-published").checked) {
     const marks = data.published.filter(p => p.energy), levels = data.published.filter(p => !p.energy);
-    if (marks.length) traces.push({ x: marks.map(p => p.energy), y: marks.map(p => p.accuracy), mode: narrow() ? "markers" : "markers+text", text: marks.map(p => p.name), textposition: marks.map(p => p.source === marks[0].source ? "bottom center" : "top center"), textfont: { size: 10.5, color: css("--soft") },
+    if (marks.length) traces.push({ x: marks.map(p => p.energy), y: marks.map(p => p.accuracy), mode: narrow() ? "markers" : "markers+text", text: labels(marks, levels, list), textposition: marks.map(p => p.source === marks[0].source ? "bottom center" : "top center"), textfont: { size: 10.5, color: css("--soft") },
       marker: { symbol: "star", size: 11, color: css("--soft") }, hovertext: marks.map(p => `<b>${safe(p.name)}</b>, published<br>accuracy ${figure("accuracy", p.accuracy)} · energy ${si(p.energy, "J")}${p.parameters ? `<br>${si(p.parameters)} parameters` : ""}<br>${safe(p.note || "")}<br><i>${safe(p.source)}</i>`), hovertemplate: "%{hovertext}<extra></extra>", name: "published" });
     for (const p of marks) { xs.push(p.energy); ys.push(p.accuracy); }
     for (const p of levels) {
@@ -188,6 +188,13 @@ function drawFront() {
     xaxis: axis({ title: title(data.cost), type: log ? "log" : "linear", ...(log ? ticks(xs) : {}), tickangle: 0 }),
     yaxis: axis({ title: title(data.gain), tickformat: isAccuracy(data.gain) ? ".1~%" : "", ...(range ? { range } : {}) }) }), options);
   $("key").replaceChildren(...paint.key.map(([label, colour]) => { const span = el("span"); const dot = el("i"); dot.style.background = colour; span.append(dot, label); return span; }));
+}
+function labels(marks, levels, list) { // names of the marks, most accurate first, where there is room; the rest on hover
+  const xs = [...marks.map(p => p.energy), ...list.map(r => r.x)].filter(v => v > 0).map(Math.log), ys = [...marks.map(p => p.accuracy), ...list.map(r => r.y)];
+  const width = Math.max(...xs) - Math.min(...xs) || 1, height = Math.max(...ys) - Math.min(...ys) || 1, kept = [];
+  for (const p of marks.slice().sort((a, b) => b.accuracy - a.accuracy))
+    if (levels.every(q => Math.abs(p.accuracy - q.accuracy) > .05 * height) && kept.every(q => Math.abs(Math.log(p.energy) - Math.log(q.energy)) > .16 * width || Math.abs(p.accuracy - q.accuracy) > .06 * height)) kept.push(p);
+  return marks.map(p => kept.includes(p) ? p.name : "");
 }
 function bar(paint, list) { // ticks of a logarithmic colour bar, as values
   if (!paint.logs) return {};
@@ -246,11 +253,15 @@ function drawSelected() {
     parts.push(el("h3", "Stopped early"), table);
   }
   const groups = Object.entries(r.energy_groups || {}), most = Math.max(...groups.map(g => g[1]), 0);
-  if (most > 0) {
-    parts.push(el("h3", "Where the energy goes"), ...groups.map(([name, joules]) => {
-      const bar = el("div", undefined, { class: "bar" }), holder = el("span"), i = el("i");
-      i.style.display = "block"; i.style.width = `${100 * joules / most}%`; holder.append(i); bar.append(el("span", name), holder, el("span", si(joules, "J"))); return bar;
-    }));
+  if (most > 0) parts.push(el("h3", "Where the energy goes"), ...groups.map(([name, joules]) => share(name, joules / most, si(joules, "J"))));
+  const layers = r.energy_layers || [], top = Math.max(...layers.map(l => l.joules), 0);
+  if (top > 0) {
+    const details = el("details", undefined, { id: "layers" });
+    details.append(el("summary", `layer by layer (${layers.length})`), ...layers.map(l =>
+      share(l.name, l.joules / top, si(l.joules, "J"), l.firing_rate === null || l.firing_rate === undefined ? "analog" : l.firing_rate.toFixed(3))));
+    details.open = layersOpen; details.ontoggle = () => { layersOpen = details.open; };
+    details.append(el("p", "energy, and the firing rate of what enters the layer", { class: "note" }));
+    parts.push(details);
   }
   if (r.command) {
     const pre = el("pre", r.command, { id: "command", tabindex: "0", title: "click to copy" }), button = el("button", "copy", { type: "button", id: "copy" });
@@ -259,6 +270,12 @@ function drawSelected() {
     parts.push(el("h3", "Train it again"), pre, button);
   }
   box.replaceChildren(...parts);
+}
+function share(name, part, value, more) {
+  const bar = el("div", undefined, { class: more === undefined ? "bar" : "bar rated" }), holder = el("span"), i = el("i");
+  i.style.display = "block"; i.style.width = `${100 * part}%`; holder.append(i);
+  bar.append(el("span", name, { title: name }), holder, el("span", value)); if (more !== undefined) bar.append(el("span", more));
+  return bar;
 }
 async function toClipboard(text) {
   try { await navigator.clipboard.writeText(text); } catch {
@@ -382,7 +399,12 @@ everything();
 $("front").on("plotly_click", e => { const i = e.points[0].customdata; if (i !== undefined) choose(rows[i]); });
 $("theme").onclick = () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
 for (const id of ["show-dominated", "show-anytime", "show-published", "colour"]) $(id).onchange = drawFront;
-const sizes = new ResizeObserver(changes => { for (const c of changes) Plotly.Plots.resize(c.target); });
+const drawn = new Map(); // the first size is the one it was drawn at
+const sizes = new ResizeObserver(changes => { for (const { target, contentRect: { width, height } } of changes) {
+  const size = `${width}x${height}`;
+  if (drawn.has(target) && drawn.get(target) !== size) Plotly.Plots.resize(target);
+  drawn.set(target, size);
+} });
 for (const id of ["front", "hypervolume", "importance"]) sizes.observe($(id));
 let waiting; $("filter").oninput = () => { clearTimeout(waiting); waiting = setTimeout(() => { limit = PAGE; refilter(); }, 120); };
 $("more").onclick = () => { limit = Infinity; drawTable(); };
