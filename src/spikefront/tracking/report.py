@@ -250,7 +250,7 @@ def _study(records: Records, gain: str, cost: str, reference: float | None) -> d
 
 
 def _shown(trial: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows of a trial; layer by layer only where the front needs it, as thousands of trials are heavy."""
+    """What the page shows of a trial; layer by layer only on the front, as thousands of trials are heavy."""
     shown = {k: trial.get(k) for k in TRIAL}
     if not shown["on_front"]:
         shown["energy_layers"] = None
