@@ -26,8 +26,9 @@ test: setup
 test-all: setup bench-extra
 	$(BIN)/python -m pytest -m 'not slurm'
 
+# On a SLURM of its own, from Debian's packages (root); two clusters side by side, as most of it is waiting.
 test-slurm: setup
-	$(BIN)/python -m pytest -m slurm
+	$(BIN)/python -m pytest -m slurm -n 2
 
 lint: setup
 	$(BIN)/ruff check .

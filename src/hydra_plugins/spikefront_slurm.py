@@ -38,13 +38,16 @@ class SlurmArray(SlurmLauncher):
         assert self.config is not None
         search = self.config.get("search")
         folder, name = Path(self.params["submitit_folder"]).absolute(), self.params["name"]
+        comment = self.params.get("comment")
         if search:
-            folder, name = directory(search) / "workers", f"spikefront:{search.study}"
-        executor = Executor(folder, name, self.params)
+            comment = str(directory(search))  # by which the study's workers are known in the queue
+            folder, name = Path(comment) / "workers", f"spikefront:{search.study}"
+        executor = Executor(folder, {**self.params, "name": name, "comment": comment})
         if self.config.get("dry_run"):
             print(executor.script(len(job_overrides)))
             return []
-        there = (slurm.queue("--me", f"--name={name}") or {}) if search else {}
+        queue = slurm.queue("--me", f"--name={name}") if search else {}
+        there = [job.id for job in (queue or {}).values() if job.comment == comment]
         missing = job_overrides[: max(0, len(job_overrides) - len(there))]
         state = Singleton.get_state()
         calls = [
@@ -98,10 +101,10 @@ class SlurmArray(SlurmLauncher):
         ids, said_last = _arrays(jobs), ""
         try:
             while (left := slurm.queue(f"--jobs={','.join(ids)}")) is None or left:
-                waiting = {job.where for job in (left or {}).values()}
-                if left and all(job.state == "PENDING" for job in left.values()) and str(waiting) != said_last:
-                    print(f"all {len(left)} workers wait in the queue: {', '.join(sorted(waiting))}", flush=True)
-                    said_last = str(waiting)
+                reasons = ", ".join(sorted({job.where for job in (left or {}).values()} - {"(None)"}))
+                if left and reasons and all(job.state == "PENDING" for job in left.values()) and reasons != said_last:
+                    print(f"no worker runs yet; they wait in the queue: {reasons}", flush=True)
+                    said_last = reasons
                 if left and studies.whole(study) and any(job.state == "PENDING" for job in left.values()):
                     slurm.cancel_waiting(*ids)  # they would find nothing to do
                 time.sleep(POLL)

@@ -1,7 +1,8 @@
-"""Whether a path lies on a file system that several machines share."""
+"""Whether a path lies on a file system that several machines share, and whether an error means that one is full."""
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -28,3 +29,12 @@ def shared(path: Path, mounts: Path = MOUNTS) -> str | None:
         if inside and len(point) >= depth:  # of two on one point the later covers the earlier
             kind, depth = after.split()[0], len(point)
     return kind if kind in SHARED else None
+
+
+def full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, is a full disk or quota."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

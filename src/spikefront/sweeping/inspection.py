@@ -15,7 +15,9 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from spikefront.errors import UserError, near_matches
+from spikefront.sweeping import slurm
 from spikefront.sweeping import study as studies
+from spikefront.sweeping.ledger import LEASE
 from spikefront.sweeping.records import records
 from spikefront.tracking.front import front_table, si, write_front_html
 
@@ -42,10 +44,12 @@ def status(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
     finished = sum(t["state"] in ("complete", "pruned") and not t["known"] for t in trials)
     console.print(f"study {found['study']}: {finished} of {found['budget']} trials finished")
     console.print(", ".join(f"{n} {state}" for state, n in counts.items()) or "no trials yet")
+    jobs = _jobs(study)
     for t in trials:
         if t["state"] == "running":
             params = " ".join(f"{k}={v}" for k, v in t["params"].items())
-            console.print(f"  trial {t['number']} runs since {t['started'][:19]}, epoch {t['epochs']}: {params}")
+            where = jobs.get(t["number"], "")
+            console.print(f"  trial {t['number']} runs since {t['started'][:19]}, epoch {t['epochs']}: {params}{where}")
         elif t["state"] == "failed":
             console.print(f"  trial {t['number']} failed: {t['reason']}")
     left = _left(trials, found["budget"], counts["running"])
@@ -122,6 +126,20 @@ def best(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
     command = found["trials"][number]["command"]
     for seed in range(cfg["seeds"]):
         print(f"{command} seed={seed}")
+
+
+def _jobs(study: Study) -> dict[int, str]:
+    """What SLURM says of each running trial's job."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    ids = {t.number: job for t in running if (job := (t.system_attrs.get(LEASE) or {}).get("job"))}
+    queue = slurm.queue(f"--jobs={','.join(ids.values())}") if ids else {}
+    said = {}
+    for number, job in ids.items():
+        state = "state unknown: no answer from squeue" if queue is None else "no longer in SLURM's queue"
+        if queue and job in queue:
+            state = f"{queue[job].state} on {queue[job].where}"
+        said[number] = f"  (SLURM job {job} {state})"
+    return said
 
 
 def _left(trials: list[dict[str, Any]], budget: int | None, running: int) -> float | None:

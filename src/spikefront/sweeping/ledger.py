@@ -25,6 +25,8 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from spikefront.sweeping import slurm
+
 LEASE = "spikefront:lease"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 COUNTED = (*FINISHED, TrialState.RUNNING, TrialState.WAITING)
@@ -47,6 +49,8 @@ class Ledger:
         self.study, self.storage, self.interval = study, storage, interval
         self._patience = grace * interval
         self._me = {"id": uuid.uuid4().hex, **_identity(os.getpid())}
+        if job := slurm.job_of(os.environ):
+            self._me["job"] = job
         self._seen: dict[int, tuple[Any, float]] = {}
 
     def finished(self) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from optuna import TrialPruned
 
 from spikefront.training import EnergyCallback, Result
 
@@ -83,18 +84,28 @@ class TrialCallback(pl.Callback):
         self.groups = energy.groups
         self.layers = [{k: row[k] for k in ("name", "group", "joules", "firing_rate")} for row in energy.rows()]
         loss = self.metrics.get("train/loss", self.metrics.get("val/loss", 0.0))
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and math.isfinite(loss):
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._tell(trainer, pl_module, energy, math.isfinite(loss))
+
+    def _tell(self, trainer: pl.Trainer, pl_module: pl.LightningModule, energy: Any, finite: bool) -> None:
+        """Of several processes the first reports, and all of them end the run if that says so."""
+        reason = None
+        if trainer.is_global_zero and finite:
             accuracies: list[float] = pl_module.anytime_accuracy  # type: ignore[assignment]
-            self._report(
-                self,
-                {
-                    "epoch": trainer.current_epoch + 1,
-                    "accuracy": accuracies[-1],
-                    "energy_joules": energy.total_joules,
-                    "firing_rate": energy.firing_rate,
-                    "anytime": list(zip(accuracies, energy.anytime_joules, strict=True)),
-                },
-            )
+            point = {
+                "epoch": trainer.current_epoch + 1,
+                "accuracy": accuracies[-1],
+                "energy_joules": energy.total_joules,
+                "firing_rate": energy.firing_rate,
+                "anytime": list(zip(accuracies, energy.anytime_joules, strict=True)),
+            }
+            try:
+                self._report(self, point)
+            except TrialPruned as pruned:
+                reason = str(pruned)
+        reason = trainer.strategy.broadcast(reason)
+        if reason is not None:
+            raise TrialPruned(reason)
 
 
 def _synchronise(device: torch.device) -> None:

@@ -14,11 +14,13 @@ QUIET = 60  # seconds that squeue may take; a busy controller does take its time
 
 @dataclass(frozen=True)
 class Job:
-    """A job, or one task of an array: ``id`` such as ``12_3``, ``state`` in SLURM's word, its nodes or why it waits."""
+    """A job, or one task of an array: ``id`` such as ``12_3``, ``state`` in SLURM's word, its nodes or why it waits,
+    the comment it was submitted with."""
 
     id: str
     state: str
     where: str
+    comment: str
 
 
 def require() -> None:
@@ -36,14 +38,14 @@ def queue(*selection: str) -> dict[str, Job] | None:
     Args:
         selection: squeue's arguments, such as ``--jobs=12``.
     """
-    command = ["squeue", "--noheader", "--array", "--format=%i|%T|%R", *selection]
+    command = ["squeue", "--noheader", "--array", "--format=%i|%T|%R|%k", *selection]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, timeout=QUIET)
     except (OSError, subprocess.TimeoutExpired):
         return None
     if listed.returncode:
         return {} if "Invalid job id" in listed.stderr else None
-    jobs = [Job(*line.strip().split("|", 2)) for line in listed.stdout.splitlines() if line.count("|") >= 2]
+    jobs = [Job(*line.strip().split("|", 3)) for line in listed.stdout.splitlines() if line.count("|") >= 3]
     return {job.id: job for job in jobs}
 
 

@@ -21,12 +21,12 @@ OURS = ("wait", "submitit_folder", "max_num_timeout")  # keys of a launcher's co
 class Executor(submitit.SlurmExecutor):
     """Submitit's, from a launcher's configuration; writes its script where there is no SLURM, too."""
 
-    def __init__(self, folder: Path, name: str, launcher: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, launcher: Mapping[str, Any]) -> None:
         super().__init__(folder, max_num_timeout=launcher["max_num_timeout"])
         self._launcher = launcher
         settings = {k: v for k, v in launcher.items() if k not in OURS and v is not None}
         try:
-            self.update_parameters(**self._convert_parameters({**settings, "name": name}))
+            self.update_parameters(**self._convert_parameters(settings))
         except (TypeError, ValueError) as error:
             raise UserError(f"hydra.launcher: {str(error).splitlines()[0]}") from error
 

@@ -18,6 +18,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from optuna import Trial, TrialPruned
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from spikefront.errors import UserError
@@ -29,13 +30,15 @@ from spikefront.sweeping.anytime import BestPoints
 from spikefront.sweeping.budgets import Account, Limits
 from spikefront.sweeping.configuration import Composer, merge
 from spikefront.sweeping.constraints import Constraints
+from spikefront.sweeping.filesystems import full
 from spikefront.sweeping.ledger import INFEASIBLE, Lease, LeaseLost, Ledger, failed
 from spikefront.sweeping.objectives import NeverLogged
 from spikefront.sweeping.records import front_of, plain
 from spikefront.sweeping.reporting import TrialCallback
 from spikefront.sweeping.space import Space
+from spikefront.sweeping.team import Team
 from spikefront.training import Result, check_data, train
-from spikefront.training.preemption import Interrupted, Signals, StopBetweenBatches
+from spikefront.training.preemption import LAST, Interrupted, Signals, StopBetweenBatches
 
 IDLE = 0.5  # seconds between looks when all that is left runs elsewhere
 PATIENCE = 10  # infeasible proposals in a row before a worker draws a feasible point at random
@@ -81,6 +84,7 @@ class Worker:
         if "data" not in self.space.parameters:  # missing data is not a trial's failure
             check_data(self.compose([]))
         self.rejected, self.devices = 0, 1
+        self.team = Team()
 
     def run(self) -> None:
         """Run trials until the study has as many finished ones as it shall, or a signal says to stop.
@@ -92,6 +96,14 @@ class Worker:
             UserError: more than ``search.max_failures`` failed trials, an objective never logged, the storage gone.
         """
         with self.signals, studies.storage_errors(self.made["storage"]):
+            if self.team.rank == 0:
+                self._lead()
+            else:
+                self._follow()
+        self.signals.hand_over()
+
+    def _lead(self) -> None:
+        try:
             while self.signals.received is None and not self.limits.reached(self.study):
                 budget = studies.budget(self.study)
                 trial = self.ledger.take(budget)
@@ -102,7 +114,25 @@ class Worker:
                 else:
                     time.sleep(IDLE)  # someone else's trial may yet come back
                 self._check_failures()
-        self.signals.hand_over()
+        finally:
+            self.team.dismiss()
+
+    def _follow(self) -> None:
+        """Train what the team's first process announces; it alone reports and tells."""
+        while (announced := self.team.next()) is not None:
+            trial, cfg = announced
+            callback = TrialCallback(lambda *_: None, lambda: None)
+            try:
+                self.train(cfg, [callback, StopBetweenBatches(Path(cfg.output_dir) / LAST, self.signals)])
+            except (Interrupted, TrialPruned):
+                continue
+            except Exception as error:
+                traceback.print_exc()
+                if self.signals.received is None:
+                    with contextlib.suppress(UpdateFinishedTrialError):  # the first process had it too
+                        self.storage.set_trial_user_attr(trial, "reason", _reason(error))
+                        self.storage.set_trial_state_values(trial, TrialState.FAIL)
+                    self.team.break_up()
 
     def _run(self, trial: Trial) -> None:
         account = Account(trial)
@@ -117,10 +147,12 @@ class Worker:
                 told = objectives_.values(self.objectives, metrics)
                 if not all(map(math.isfinite, told)):
                     raise FloatingPointError(f"not finite: {dict(zip(self.objectives, told, strict=True))}")
-            except (Interrupted, LeaseLost):
+            except (Interrupted, LeaseLost) as stop:
                 self._spend(trial, account)
                 self.ledger.put_back(trial)
                 self._say(f"trial {trial.number} put back")
+                if isinstance(stop, LeaseLost):
+                    self.team.break_up()
                 return
             except Infeasible as reason:
                 self._tell(trial, TrialState.PRUNED, reason=str(reason))
@@ -138,7 +170,18 @@ class Worker:
                 if not isinstance(error, UserError):
                     traceback.print_exc()
                 self._spend(trial, account)
+                if self.signals.received is not None:  # sent to W&B's service as well, for instance, whose end this is
+                    self.ledger.put_back(trial)
+                    self._say(f"trial {trial.number} put back")
+                    return
+                if full(error):
+                    self.ledger.put_back(trial)
+                    raise UserError(
+                        f"no space is left for {self.made['path']} (or your quota is used up): free some, then the same"
+                        f" command continues; trial {trial.number} is back in the queue"
+                    ) from error
                 self._tell(trial, TrialState.FAIL, reason=_reason(error))
+                self.team.break_up()
                 gc.collect()
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
@@ -176,7 +219,12 @@ class Worker:
                 )
 
         stop = partial(StopBetweenBatches, signals=self.signals, wanted=self.limits.out_of_time)
-        attributes = trials.run(self.train, cfg, output, self.seeds, label, report, lease.check, judge, stop)
+
+        def train(run: DictConfig, callbacks: Sequence[Any]) -> Result:
+            self.team.announce(trial._trial_id, run)
+            return self.train(run, callbacks)
+
+        attributes = trials.run(train, cfg, output, self.seeds, label, report, lease.check, judge, stop)
         lease.check()
         for key, value in attributes.items():
             trial.set_user_attr(key, value)

@@ -219,6 +219,10 @@ def preemptible(cfg: DictConfig) -> Iterator[list[pl.Callback]]:
             return
         except Interrupted:
             pass
+        except Exception:
+            # SLURM signals every process of a step, such as W&B's service, whose end then shows up here
+            if signals.received is None or not (Path(cfg.output_dir) / LAST).is_file():
+                raise
     assert signals.received is not None
     if os.environ.get("SLURM_PROCID", "0") == "0":
         print(

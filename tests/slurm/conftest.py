@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cluster as clusters
+import pytest
+import torch
+
+from spikefront.config import ROOT, compose
+
+SMALL = ["model=sdt_1_16", "data=digits", "trainer=cpu", "trainer.max_epochs=4", "trainer.limit_train_batches=10"]
+SMALL += ["neuron.threshold=0.1", "model.drop_path=0.2", "data.shift=2", "~callbacks.progress"]
+SLOW = "+callbacks.slow={_target_:slow.Slow,seconds:1.0}"
+STATE = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "continuation")
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """A running SLURM; skipped with the reason where there can be none."""
+    reason = clusters.install()
+    if reason:
+        pytest.skip(reason)
+    found = clusters.Cluster(tmp_path_factory.mktemp("slurm") / "c")
+    try:
+        yield found.start()
+    finally:
+        found.stop()
+
+
+@pytest.fixture
+def shell(cluster, tmp_path):
+    """Runs commands as a user of the cluster would, from the repository's root."""
+    return Shell(cluster, tmp_path)
+
+
+class Shell:
+    def __init__(self, cluster, directory: Path) -> None:
+        self.cluster, self.directory = cluster, directory
+        self.environment = {
+            **cluster.environment,
+            "PYTHON": sys.executable,
+            "PYTHONPATH": f"{ROOT / 'src'}:{Path(__file__).parent}",
+            "WANDB_MODE": "offline",
+            "SBATCH_OUTPUT": str(directory / "batch-%j.log"),
+        }
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        with (self.directory / "said").open("wb") as out:
+            return subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=out, stderr=subprocess.STDOUT)
+
+    def run(self, *command: str, timeout: float = 200) -> str:
+        ran = subprocess.run(
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        assert ran.returncode == 0, f"{shlex.join(command)}\n{ran.stdout}\n{ran.stderr}"
+        return ran.stdout
+
+    def sweep(self, *overrides: str, trials: int = 1, workers: int = 1) -> Sweep:
+        return Sweep(self, overrides, trials, workers)
+
+
+class Sweep:
+    """A sweep's command, at work."""
+
+    def __init__(self, shell: Shell, overrides, trials: int, workers: int) -> None:
+        self.shell, self.directory = shell, shell.directory / "s"
+        self.address = [f"search.dir={shell.directory}", "search.study=s"]
+        command = [sys.executable, "src/sweep.py", "-m", "hydra/launcher=slurm_cpu", *SMALL, SLOW, *self.address]
+        command += ["model.timesteps=choice(1,2)", "search/sampler=random", "logger=wandb", "search.heartbeat=2"]
+        command += [f"search.n_trials={trials}", f"search.workers={workers}"]
+        command += ["hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2", *overrides]
+        self.command = shell.start(*command)
+
+    def said(self) -> str:
+        return (self.shell.directory / "said").read_text()
+
+    def job(self) -> str:
+        """The array's id, once it is submitted."""
+        until(lambda: "stop:" in self.said() or self.command.poll() is not None, 90, self.said)
+        assert "SLURM job" in self.said(), self.said()
+        return self.said().partition("SLURM job ")[2].partition(":")[0]
+
+    def trained(self, trial: int = 0, since: float = 0.0, seconds: float = 150) -> Path:
+        """Wait until the trial's run has written a checkpoint (later than ``since``) and goes on."""
+        checkpoint = self.directory / "trials" / f"{trial:05d}" / "checkpoints/last.ckpt"
+        until(
+            lambda: self.command.poll() is not None or (checkpoint.exists() and checkpoint.stat().st_mtime > since),
+            seconds,
+            self.logs,
+        )
+        assert self.command.poll() is None, self.said() + self.logs()
+        time.sleep(1)  # into the next epoch
+        return checkpoint
+
+    def end(self, seconds: float = 240) -> str:
+        """What the command said; it must succeed."""
+        try:
+            self.command.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.command.kill()
+            raise AssertionError(self.said() + self.logs()) from None
+        assert self.command.returncode == 0, self.said() + self.logs()
+        return self.said()
+
+    def records(self) -> dict:
+        self.shell.run(
+            sys.executable, "src/study.py", "study=s", f"dir={self.shell.directory}", "action=export",
+            f"output={self.shell.directory}/trials.json",
+        )  # fmt: skip
+        return json.loads((self.shell.directory / "trials.json").read_text())
+
+    def logs(self) -> str:
+        logs = [*self.directory.glob("workers/*.out"), *self.shell.directory.glob("batch-*.log")]
+        return "\n".join(f"--- {p}\n{p.read_text()[-3000:]}" for p in logs) + self.shell.cluster.run("squeue")
+
+    def assert_whole(self, trials: int, parts: int = 2) -> None:
+        """Every trial finished once; trial 0 went through ``parts`` runs or more, as one W&B run, as if through one."""
+        found = self.records()["trials"]
+        finished = [t for t in found if t["state"] == "complete"]
+        assert len(finished) == trials, self.logs()
+        assert [t["number"] for t in finished] == list(range(trials))
+        assert {t["state"] for t in found} <= {"complete", "waiting"}
+        directory = self.directory / "trials" / "00000"
+        runs = list((directory / "wandb").glob("offline-run-*"))
+        assert len(runs) >= parts, runs
+        assert {run.name.split("-", 3)[3] for run in runs} == {"s-00000"}
+        whole = train(self.shell.directory / "reference", f"model.timesteps={found[0]['params']['model.timesteps']}")
+        assert_same(whole, directory, ignore_run=True)
+        assert finished[0]["test"]["accuracy"] == json.loads((whole / "result.json").read_text())["accuracy"]
+
+
+def train(output: Path, *overrides: str) -> Path:
+    """The same training in this process, undisturbed."""
+    from spikefront.training.run import train as train_
+
+    train_(compose([*SMALL, "logger=none", f"output_dir={output}", *overrides]))
+    return output
+
+
+def assert_same(a: Path, b: Path, ignore_run: bool = False) -> None:
+    """Two runs' last checkpoints are equal in every bit."""
+    states = [torch.load(d / "checkpoints/last.ckpt", weights_only=True) for d in (a, b)]
+    for state in states:
+        if ignore_run:
+            state["continuation"].pop("run")
+    for key in STATE:
+        equal(states[0][key], states[1][key], key)
+
+
+def equal(a, b, path: str) -> None:
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            equal(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            equal(x, y, f"{path}/{i}")
+    else:
+        assert a == b, path
+
+
+def until(what, seconds: float, otherwise=lambda: "") -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, otherwise()
+        time.sleep(0.2)
+
+
+def pids(word: str) -> list[int]:
+    """Processes whose command line has this word."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and word in (entry / "cmdline").read_text() and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
