@@ -25,8 +25,13 @@ os.environ["PYTHONPATH"] = str(ROOT / "src")  # for the preloading, which looks 
 
 
 OPTIONS = {"neuron": ["if", "lif", "plif"]}
-MID_EPOCH = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(is_last_batch=False)))
-TRAINER = SimpleNamespace(world_size=1, fit_loop=MID_EPOCH, save_checkpoint=lambda path: None)
+PROGRESS = SimpleNamespace(is_last_batch=False, current=SimpleNamespace(ready=1))
+TRAINER = SimpleNamespace(
+    world_size=1,
+    accumulate_grad_batches=1,
+    fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=PROGRESS)),
+    save_checkpoint=lambda path: None,
+)
 
 
 def pretend(cfg, callbacks=(), seconds=0.05, steps=4):

@@ -65,6 +65,6 @@ class Team:
 def _environment() -> ClusterEnvironment | None:
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
-    if SLURMEnvironment.detect() and "SLURM_PROCID" in os.environ:
+    if "SLURM_PROCID" in os.environ and SLURMEnvironment.detect():
         return SLURMEnvironment(auto_requeue=False)
     return None
