@@ -1,6 +1,6 @@
 """Sparse execution beside dense, whole networks and single layers, in one run.
 
-    python benchmarks/sparse.py [case ...] [--rates 0.05 0.13 0.25] [--rounds 3] [--bfloat16] [--json FILE]
+    python benchmarks/sparse.py [case ...] [--rates 0.05 0.13 0.25] [--rounds 3] [--bfloat16] [--training] [--json FILE]
     python benchmarks/sparse.py --layers [--picture docs/sparse.png] [--json FILE]
 
 Networks: inference, batch 2. `published`, the same network written eagerly with spikingjelly's neurons; `floor`, its
@@ -17,6 +17,7 @@ which it pays; the same additions written with numba. Needs `pip install spikefr
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import warnings
@@ -35,7 +36,7 @@ from torch import Tensor, nn
 import spikefront
 from spikefront.nn import SpikeDrivenTransformer
 from spikefront.nn.kernels import sparse
-from spikefront.nn.sparse import SparseConv2d
+from spikefront.nn.sparse import SparseConv2d, add_sparsely
 
 CASES: dict[str, dict[str, Any]] = {
     "sdt_8_384": networks.CASES["sdt_8_384"],
@@ -138,6 +139,31 @@ def measure(case: str, rates: list[float], rounds: int, half: bool) -> list[dict
         )
         show(results[-1])
     return results
+
+
+def measure_training(case: str, rates: list[float], rounds: int) -> list[dict[str, Any]]:
+    """A training step: the floor, ours dense, and ours with sparse forward passes and weight gradients."""
+    results = []
+    for wanted in rates:
+        model, x = network(case)
+        reached = firing(model, x[:1], wanted)
+        summing = copy.deepcopy(model)
+        add_sparsely(summing, True)
+        runs = {"floor": floor(model, x), "dense": partial(learn, model, x), "sparse": partial(learn, summing, x)}
+        seconds = take_turns(runs, True, rounds)
+        results.append({"case": case, "rate": reached, "seconds": seconds, "threads": torch.get_num_threads()})
+        print(f"\n{case}, a training step, {torch.get_num_threads()} threads, firing rate {reached:.3f}")
+        for name, times in seconds.items():
+            middle = statistics.median(times) * 1e3
+            print(
+                f"  {name:<8}{middle:8.0f} ms   {networks.ratio(times, seconds['floor']):5.2f}x the floor", flush=True
+            )
+    return results
+
+
+def learn(model: nn.Module, x: Tensor, train: bool) -> None:
+    model.train().zero_grad(set_to_none=True)
+    model(x).square().sum().backward()
 
 
 def infer(model: nn.Module, x: Tensor, train: bool) -> None:
@@ -291,6 +317,7 @@ def main() -> None:
     parser.add_argument("--rates", nargs="+", type=float, default=[0.05, 0.13, 0.25])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--bfloat16", action="store_true", help="also the floor in bfloat16")
+    parser.add_argument("--training", action="store_true", help="training steps instead of inference")
     parser.add_argument("--layers", action="store_true", help="single layers over firing rates instead of networks")
     parser.add_argument("--picture")
     parser.add_argument(
@@ -313,6 +340,9 @@ def main() -> None:
         if not counters():
             print("this machine exposes no energy counter (powercap, RAPL): joules are modelled only")
         for case in arguments.cases:
+            if arguments.training:
+                results += measure_training(case, arguments.rates, arguments.rounds)
+                continue
             results += measure(case, arguments.rates, arguments.rounds, arguments.bfloat16)
     if arguments.json:
         with open(arguments.json, "w") as file:
