@@ -115,6 +115,15 @@ def test_networks_train_the_same():
     torch.testing.assert_close(gradients[1], gradients[0], rtol=0.02, atol=1e-4)
 
 
+def test_a_sparsely_trained_network_deploys_as_asked():
+    model, x = network("digits", "model.sparse=true"), images()
+    for choice, chosen in ((False, {False}), (True, {True})):
+        fast = model.for_inference(choice)
+        assert {m.sparse for m in fast.modules() if isinstance(m, SparseConv2d)} == chosen
+        with torch.inference_mode():
+            torch.testing.assert_close(fast(x), model(x), rtol=1e-4, atol=1e-4)
+
+
 def test_other_values_are_convolved_densely():
     layer = SparseConv2d(nn.Conv2d(8, 4, 1), True)
     for x in (torch.randn(2, 8, 3, 3), -spikes(2, 8, 3, 3), spikes(2, 8, 3, 3) * 0.5):
@@ -285,6 +294,7 @@ model = spikefront.create_model("sdt_1_16", data="digits", num_heads=2)
 for choice in ("auto", True):
     fast = model.for_inference(sparse=choice)
     fast(torch.rand(2, 1, 8, 8))
+spikefront.create_model("sdt_1_16", data="digits", num_heads=2, sparse=True)(torch.rand(2, 1, 8, 8)).sum().backward()
 assert not any(type(m).__name__ == "SparseConv2d" for m in fast.modules())
 """
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PATH": "/nowhere"}

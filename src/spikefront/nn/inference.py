@@ -15,7 +15,7 @@ from spikefront.nn.embeddings import SPS
 from spikefront.nn.kernels.sparse import available
 from spikefront.nn.model import MLP
 from spikefront.nn.neurons import IF, LIF, _Neuron
-from spikefront.nn.sparse import add_sparsely
+from spikefront.nn.sparse import SparseConv2d, add_sparsely
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -45,6 +45,8 @@ def for_inference(model: Model, sparse: bool | str = False) -> Model:
             _replace(module, conv_name, fuse_conv_bn_eval(conv, bn))
             _replace(module, bn_name, nn.Identity())
     for module in model.modules():
+        if isinstance(module, SparseConv2d):  # of a network that trained sparsely
+            module.sparse = False
         if isinstance(module, _Attention):
             _join(module)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

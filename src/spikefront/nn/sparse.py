@@ -101,13 +101,14 @@ class SparseConv2d(nn.Conv2d):
             and x.numel() > 0
             and not torch.compiler.is_compiling()
             and not torch.is_autocast_enabled("cpu")
+            and sparse.available()
         )
 
     def _learns(self, x: Tensor) -> bool:
         return torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
 
     def _train(self, x: Tensor) -> Tensor:
-        spikes = sparse.encode(x) if self._fits(x) and sparse.available() else None
+        spikes = sparse.encode(x) if self._fits(x) else None
         found = sparse.lists(spikes) if spikes is not None else None
         if spikes is None or found is None or found.spikes > MOST_IN_TRAINING * x.numel():
             return super().forward(x)
@@ -163,7 +164,12 @@ class _Add(torch.autograd.Function):
 
 
 def add_sparsely(model: nn.Module, choice: bool | None) -> None:
-    """Replace, in place, every convolution that ``SparseConv2d`` can be, but the first, which reads images."""
+    """Replace, in place, every convolution that ``SparseConv2d`` can be, but the first, which reads images.
+
+    Without compiled kernels, of which a warning tells, nothing changes.
+    """
+    if not sparse.available():
+        return
     first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     for module in model.modules():
         for name, child in list(module.named_children()):
