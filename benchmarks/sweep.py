@@ -1,0 +1,293 @@
+"""The sweep engine beside Hydra's stock Optuna sweeper, and what it costs by itself.
+
+python benchmarks/sweep.py compare    # same space, trials, cores and seeds: wall time, hypervolume over time, a plot
+python benchmarks/sweep.py overhead   # engine time of a trial that trains nothing
+python benchmarks/sweep.py scale      # the same with 64 workers, on an empty storage and on one of 10,000 trials
+
+``compare`` makes an environment for the stock sweeper (hydra-optuna-sweeper 1.2, Optuna 2.10, joblib launcher) in
+``build/stock``: that needs PyPI once. Both train real networks on the digits, two at a time. ``--seeds``, ``--trials``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from spikefront.config import compose  # noqa: E402
+from spikefront.sweeping.pareto import hypervolume  # noqa: E402
+
+STOCK = ROOT / "build" / "stock"
+PLOT = ROOT / "docs" / "sweep-over-time.svg"
+RUN = ("model=sdt_1_16", "data=digits", "trainer=cpu", "trainer.max_epochs=3", "logger=none", "callbacks=quiet")
+SPACE = (
+    "model.timesteps=choice(1,2,4)",
+    "neuron.threshold=interval(0.5,1.5)",
+    "optimizer.lr=tag(log,interval(1e-3,2e-2))",
+)
+WORKERS = 2
+Curve = list[tuple[float, float, float]]  # seconds since the command began, accuracy, joules
+
+
+def compare(seeds: int, trials: int) -> None:
+    """Print a row a seed and engine, and draw the hypervolume over time."""
+    python = stock_environment()
+    curves: dict[str, list[Curve]] = {"spikefront": [], "stock": []}
+    walls: dict[str, list[float]] = {"spikefront": [], "stock": []}
+    for seed in range(seeds):
+        for engine in ("spikefront", "stock") if seed % 2 == 0 else ("stock", "spikefront"):
+            with tempfile.TemporaryDirectory() as directory:
+                run = ours if engine == "spikefront" else stock
+                began = time.time()
+                points = run(seed, trials, Path(directory), python)
+                walls[engine].append(time.time() - began)
+                curves[engine].append([(t - began, a, e) for t, a, e in sorted(points)])
+                print(f"seed {seed}: {engine} {walls[engine][-1]:.1f} s, {len(points)} trials", flush=True)
+    worst = max(e for some in curves.values() for c in some for _, _, e in c)
+    volumes = {k: [over_time(c, worst) for c in some] for k, some in curves.items()}
+    half = statistics.median(walls["stock"]) / 2
+    print(f"| engine | wall time | hypervolume at the end | after {half:.0f} s |\n|---|--:|--:|--:|")
+    for engine, some in volumes.items():
+        figures = (walls[engine], [v[-1][1] for v in some], [at(v, half) for v in some])
+        shown = (f"{statistics.median(f):.4g} ({min(f):.4g} - {max(f):.4g})" for f in figures)
+        print(f"| {engine} | {' | '.join(shown)} |")
+    ratios = sorted(a / b for a, b in zip(walls["spikefront"], walls["stock"], strict=True))
+    print(f"medians over {seeds} seeds (range); wall time, ours / stock: {', '.join(f'{r:.2f}' for r in ratios)}")
+    draw(volumes, PLOT)
+    print(f"plot: {PLOT}")
+
+
+def ours(seed: int, trials: int, directory: Path, python: Path) -> Curve:
+    from spikefront.sweeping.sources import read_study
+
+    options = [f"search.dir={directory}", "search.study=s", f"search.n_trials={trials}", f"search.workers={WORKERS}"]
+    options += ["search.default_first=false", f"search.sampler.seed={seed}", f"seed={seed}"]
+    command(sys.executable, ROOT / "src" / "sweep.py", *RUN, *SPACE, *options)
+    (study,) = read_study("s", str(directory))
+    from datetime import datetime
+
+    ends = [datetime.fromisoformat(t["finished"]).timestamp() for t in study["trials"]]
+    return [(end, t["values"]["accuracy"], t["values"]["energy"]) for end, t in zip(ends, study["trials"], strict=True)]
+
+
+def stock(seed: int, trials: int, directory: Path, python: Path) -> Curve:
+    options = ["hydra/sweeper=optuna", "hydra/launcher=joblib", f"hydra.launcher.n_jobs={WORKERS}"]
+    options += [f"hydra.sweeper.n_jobs={WORKERS}", f"hydra.sweeper.n_trials={trials}", f"seed={seed}"]
+    options += ["hydra.sweeper.direction=[maximize,minimize]", f"hydra.sweeper.sampler.seed={seed}"]
+    options += [f"hydra.sweep.dir={directory}", "output_dir=${hydra:runtime.output_dir}"]
+    log = directory / "trials.jsonl"
+    command(python, ROOT / "benchmarks" / "stock_sweep.py", *RUN, *SPACE, *options, TRIALS=str(log))
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return [(p["time"], p["accuracy"], p["energy"]) for p in lines]
+
+
+def command(python: object, script: Path, *arguments: str, **environment: str) -> None:
+    """One sweep with a thread a worker on both sides."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    done = subprocess.run(
+        [str(python), str(script), "-m", *arguments],
+        env={**os.environ, **threads, **environment},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        sys.exit(f"{script.name} failed:\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}")
+
+
+def stock_environment() -> Path:
+    """The stock sweeper's Python; everything but Optuna and Hydra comes from this environment."""
+    python = STOCK / "bin" / "python"
+    if not python.exists():
+        venv.create(STOCK, with_pip=True, clear=True)
+        packages = (
+            "hydra-optuna-sweeper==1.2.0",
+            "hydra-joblib-launcher==1.2.0",
+            "hydra-core>=1.3,<1.4",
+            "optuna<3",
+            "sqlalchemy<2",
+        )
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+        import torch
+
+        where = subprocess.check_output([python, "-c", "import site; print(site.getsitepackages()[0])"], text=True)
+        own = Path(where.strip())
+        (own / "ours.pth").write_text(str(Path(torch.__file__).parents[1]) + "\n")
+    return python
+
+
+def over_time(curve: Curve, worst: float) -> list[tuple[float, float]]:
+    """Seconds and the hypervolume reached by then, as a share of the largest possible."""
+    volumes, seen = [(0.0, 0.0)], []
+    for t, accuracy, energy in curve:
+        seen.append((-accuracy, energy / worst))
+        volumes.append((t, hypervolume(seen, (0.0, 1.001))))
+    return volumes
+
+
+def at(volumes: Sequence[tuple[float, float]], t: float) -> float:
+    return max(v for s, v in volumes if s <= t)
+
+
+def draw(volumes: dict[str, list[list[tuple[float, float]]]], path: Path) -> None:
+    """Hypervolume over time: a thin line a seed, a thick one for the median."""
+    width, height, left, bottom, top = 720, 360, 60, 40, 20
+    end = max(v[-1][0] for some in volumes.values() for v in some) * 1.02
+    high = max(v[-1][1] for some in volumes.values() for v in some) * 1.05
+    x = lambda t: left + (width - left - 20) * t / end
+    y = lambda v: height - bottom - (height - bottom - top) * v / high
+
+    def line(points: Sequence[tuple[float, float]], colour: str, thick: float) -> str:
+        steps = [f"M{x(points[0][0]):.1f},{y(points[0][1]):.1f}"]
+        steps += [f"H{x(t):.1f}V{y(v):.1f}" for t, v in points[1:]]
+        return f'<path d="{"".join(steps)}H{x(end):.1f}" fill="none" stroke="{colour}" stroke-width="{thick}"/>'
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif"',
+        ' font-size="12">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+        f'<path d="M{left},{top}V{height - bottom}H{width - 20}" fill="none" stroke="#444"/>',
+        f'<text x="{width / 2}" y="{height - 8}" text-anchor="middle">seconds since the command began</text>',
+        f'<text transform="translate(16,{height / 2}) rotate(-90)" text-anchor="middle">hypervolume</text>',
+    ]
+    for i in range(6):
+        t, v = end * i / 5, high * i / 5
+        parts.append(f'<text x="{x(t):.0f}" y="{height - bottom + 15}" text-anchor="middle">{t:.0f}</text>')
+        parts.append(f'<text x="{left - 6}" y="{y(v) + 4:.0f}" text-anchor="end">{v:.2f}</text>')
+    for i, ((engine, some), colour) in enumerate(zip(volumes.items(), ("#0b6e99", "#d9730d"), strict=True)):
+        parts += [line(v, colour, 0.7) for v in some]
+        grid = [end * k / 300 for k in range(301)]
+        parts.append(line([(t, statistics.median(at(v, t) for v in some)) for t in grid], colour, 3))
+        parts.append(
+            f'<text x="{left + 14}" y="{top + 14 + 18 * i}" fill="{colour}" font-weight="bold">{engine}</text>'
+        )
+    path.write_text("\n".join([*parts, "</svg>"]) + "\n")
+
+
+def nothing(cfg: object, callbacks: Sequence[object] = ()):
+    """A training that trains nothing."""
+    from spikefront.training import Evaluation, Result
+
+    t, threshold = cfg.model.timesteps, cfg.neuron.threshold
+    accuracy, energy = 1 - 0.3 / t - 0.1 * (threshold - 1) ** 2, 1e-6 * t / threshold
+    Path(cfg.output_dir).mkdir(parents=True, exist_ok=True)
+    validation = Evaluation(accuracy, energy, 0.1, [])
+    return Result(accuracy, energy, 0.1, 1000, 0.0, [], "none", "test", 10, validation, 1)
+
+
+def study(directory: Path, storage: str, trials: int) -> list[str]:
+    """Make an empty study; the overrides of its workers."""
+    from spikefront.sweeping.sweep import sweep
+
+    address = f"sqlite:///{directory}/study.db" if storage == "sqlite" else f"journal://{directory}/study.log"
+    options = ["logger=none", "search/sampler=random", f"search.dir={directory}", "search.study=s"]
+    options += [f"search.storage={address}", f"search.n_trials={trials}", "search.default_first=false"]
+    found: list[list[str]] = []
+    with open(os.devnull, "w") as silence:
+        out, sys.stdout = sys.stdout, silence
+        try:
+            arguments = [*options, *SPACE[:2]]
+            sweep(compose(options, root="sweep", with_hydra=True), arguments, lambda group: [], found.extend)
+        finally:
+            sys.stdout = out
+    return found[0]
+
+
+def work(overrides: list[str], barrier: object = None) -> None:
+    from spikefront.sweeping.worker import Worker
+
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    worker = Worker(compose(overrides, root="sweep"), overrides, train=nothing)
+    if barrier is not None:
+        barrier.wait()
+    worker.run()
+
+
+def overhead(trials: int = 100) -> None:
+    """One worker, trials that train nothing: all that is measured is the engine."""
+    print("| storage | seconds of engine a trial |\n|---|--:|")
+    for storage in ("sqlite", "journal"):
+        with tempfile.TemporaryDirectory() as directory:
+            overrides = study(Path(directory), storage, trials)
+            began = time.perf_counter()
+            process = multiprocessing.get_context("fork").Process(target=work, args=(overrides,))
+            process.start()
+            process.join()
+            print(f"| {storage} | {(time.perf_counter() - began) / trials:.4f} |", flush=True)
+
+
+def scale(workers: int, trials: int = 256, full: int = 10_000) -> None:
+    """Trials a second of many workers on an empty storage and on one that holds almost 10,000 trials."""
+    print(f"| storage | trials held | {workers} workers, {trials} trials: trials a second |\n|---|--:|--:|")
+    for storage in ("sqlite", "journal"):
+        rates = []
+        for held in (0, full - trials):
+            with tempfile.TemporaryDirectory() as directory:
+                overrides = study(Path(directory), storage, held + trials)
+                fill(Path(directory), storage, held)
+                context = multiprocessing.get_context("fork")
+                barrier = context.Barrier(workers + 1)
+                processes = [context.Process(target=work, args=(overrides, barrier)) for _ in range(workers)]
+                for process in processes:
+                    process.start()
+                barrier.wait()
+                began = time.perf_counter()
+                for process in processes:
+                    process.join()
+                rates.append(trials / (time.perf_counter() - began))
+                print(f"| {storage} | {held} | {rates[-1]:.1f} |", flush=True)
+        print(f"{storage}: {rates[0] / rates[1]:.2f} times slower with {full - trials} trials held")
+
+
+def fill(directory: Path, storage: str, held: int) -> None:
+    """Finished trials such as a sweep leaves, written by one process."""
+    import optuna
+
+    from spikefront.sweeping.study import load
+
+    address = f"sqlite:///{directory}/study.db" if storage == "sqlite" else f"journal://{directory}/study.log"
+    opened, _ = load({"dir": directory, "study": "s", "storage": address})
+    space = {
+        "model.timesteps": optuna.distributions.CategoricalDistribution((1, 2, 4)),
+        "neuron.threshold": optuna.distributions.FloatDistribution(0.5, 1.5),
+    }
+    attributes = {"metrics": {"accuracy": 0.5, "energy": 1e-6}, "seed": 0, "parameters": 1000, "anytime": []}
+    trials = [
+        optuna.create_trial(
+            values=[0.5 + i / 3e4, 1e-6],
+            params={"model.timesteps": (1, 2, 4)[i % 3], "neuron.threshold": 0.5 + i / 1e4},
+            distributions=space,
+            user_attrs=attributes,
+        )
+        for i in range(held)
+    ]
+    opened.add_trials(trials)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=["overhead", "scale", "compare"])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--workers", type=int, default=64, help="of scale")
+    arguments = parser.parse_args()
+    for part in arguments.parts:
+        if part == "overhead":
+            overhead()
+        elif part == "scale":
+            scale(arguments.workers)
+        elif part == "compare":
+            compare(arguments.seeds, arguments.trials)
+        else:
+            sys.exit(f"no part {part!r}: overhead, scale, compare")
