@@ -44,7 +44,7 @@ def run(
     """
     outcomes = []
     for i in range(seeds):
-        seeded, directory = cfg.copy(), output if seeds == 1 else output / f"seed_{i}"
+        seeded, directory = (cfg, output) if seeds == 1 else (cfg.copy(), output / f"seed_{i}")
         with open_dict(seeded):
             seeded.seed = cfg.seed + i
             seeded.output_dir = str(directory)
