@@ -29,6 +29,39 @@ def _accumulate(x, y, p, begin, end, frames):  # type: ignore[no-untyped-def]
             frame[p[j], y[j], x[j]] += 1
 
 
+@numba.njit(cache=True, nogil=True)
+def _search(t, values):  # type: ignore[no-untyped-def]
+    found = np.empty(len(values), np.int64)
+    for i in range(len(values)):
+        low, high = 0, len(t)
+        while low < high:
+            middle = (low + high) // 2
+            if t[middle] < values[i]:
+                low = middle + 1
+            else:
+                high = middle
+        found[i] = low
+    return found
+
+
+class _Times:
+    """What tonic's slicers ask of records with a time, without the copies that numpy makes of such a column."""
+
+    dtype = np.dtype([("t", np.int64)])
+
+    def __init__(self, t: np.ndarray) -> None:
+        self.t = t
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def __getitem__(self, index: int | str) -> Any:
+        return self if index == "t" else np.int64(self.t[index])  # tonic subtracts: unsigned ones would wrap around
+
+    def searchsorted(self, values: np.ndarray, side: str = "left", sorter: None = None) -> np.ndarray:
+        return _search(self.t, np.asarray(values, np.float64))
+
+
 def to_frames(
     events: np.ndarray,
     sensor: Sequence[int],
@@ -54,9 +87,7 @@ def to_frames(
         slices = SliceByTime(time_window)
     else:
         raise ValueError("give one of n_time_bins, n_event_bins, time_window")
-    times = np.empty(len(events), [("t", np.int64)])  # tonic subtracts times: unsigned ones would wrap around
-    times["t"] = events["t"]
-    edges = np.asarray(slices.get_slice_metadata(times, None), dtype=np.int64).reshape(-1, 2)
+    edges = np.asarray(slices.get_slice_metadata(_Times(events["t"]), None), dtype=np.int64).reshape(-1, 2)
     frames = np.zeros((len(edges), 2, sensor[1], sensor[0]), np.int16)
     p = events["p"]
     p = p.view(np.uint8) if p.dtype == bool else p
