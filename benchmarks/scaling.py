@@ -14,9 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would report its own start and stop
 import torch
 from model import clock, use_one_thread
 from torch import Tensor, nn
@@ -103,7 +105,7 @@ def draw(results: dict[str, dict[str, list[dict[str, float]]]], path: str) -> No
     rows[0][0].set_ylabel("milliseconds")
     rows[1][0].set_ylabel("peak memory, MiB")
     base = ", ".join(f"{k} = {v}" for k, v in BASE.items())
-    figure.suptitle(f"One forward pass in float32 on {torch.get_num_threads()} cores; what does not vary is {base}")
+    figure.suptitle(f"One forward pass in float32, threads: {torch.get_num_threads()}; what does not vary is {base}")
     figure.savefig(path, dpi=110)
 
 
