@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slurm
 
 
 def test_an_array_sweeps_to_the_end_and_says_how_to_handle_it(shell):
-    sweep = shell.sweep("callbacks.slow.seconds=0.1", trials=3, workers=2)
+    sweep = shell.sweep(trials=2, workers=2)
     job = sweep.job()
     sweep.trained()
     status = shell.run(sys.executable, "src/study.py", "study=s", f"dir={shell.directory}")
@@ -24,7 +24,7 @@ def test_an_array_sweeps_to_the_end_and_says_how_to_handle_it(shell):
     assert f"SLURM job {job}: 2 workers" in said
     for hint in (f"workers/{job}*_log.out", f"squeue --jobs={job}", f"scancel {job}", "sbatch --array"):
         assert hint in said
-    sweep.assert_whole(3, parts=1)
+    sweep.assert_whole(2, parts=1)
     states = shell.run("sacct", "-n", "-X", "-j", job, "-o", "State").split()
     assert states == ["COMPLETED"] * 2
 

@@ -64,14 +64,14 @@ def refusal(said: str, launcher: Mapping[str, object]) -> UserError:
     reason = reason.removeprefix("Batch job submission failed: ").rstrip(".")
     for sign, hint in {
         "invalid partition": f"hydra.launcher.partition is {launcher.get('partition')}; {_partitions()}",
+        "requested time limit": "lower hydra.launcher.timeout_min",
+        "limit": "ask for fewer or shorter jobs: search.workers=…, hydra.launcher.timeout_min=…",
         "account": "set hydra.launcher.account=… (`sacctmgr show associations user=$USER` lists yours)",
         "qos": "set hydra.launcher.qos=… or ask for fewer jobs with search.workers=…",
-        "limit": "ask for fewer or shorter jobs: search.workers=…, hydra.launcher.timeout_min=…",
         "node configuration": "no node has that much: lower hydra.launcher.gpus_per_node, cpus_per_task or mem_gb",
         "more processors": "no node has that much: lower hydra.launcher.gpus_per_node, cpus_per_task or mem_gb",
         "memory": "lower hydra.launcher.mem_gb",
         "invalid generic resource": "this partition has no such GPUs: hydra.launcher.gpus_per_node=null asks for none",
-        "time limit": "lower hydra.launcher.timeout_min",
         "unable to contact": "the controller is away: try again in a moment",
     }.items():
         if sign in reason.lower():
