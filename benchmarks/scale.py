@@ -38,7 +38,7 @@ from spikefront.sweeping.ledger import LEASE, Ledger
 from spikefront.sweeping.study import open_storage
 
 WORKERS, PROCESSES = 1000, 20
-SECONDS, SIMULATED = 4.0, 30.0
+SECONDS, SIMULATED = 3.0, 20.0
 PACE = {"renew": 10.0, "report": 60.0, "turn": 900.0}  # seconds between one worker's
 FORK = multiprocessing.get_context("fork")  # nothing that a fork hurts is open in the first process
 
@@ -46,7 +46,8 @@ FORK = multiprocessing.get_context("fork")  # nothing that a fork hurts is open 
 def attach(address: str) -> Ledger:
     storage = open_storage(address)
     sampler = optuna.samplers.RandomSampler()
-    return Ledger(optuna.load_study(study_name="scale", storage=storage, sampler=sampler), storage)
+    study = optuna.load_study(study_name="scale", storage=storage, sampler=sampler)
+    return Ledger(study, storage, interval=3600)  # nobody is given up for dead
 
 
 def prepare(address: str) -> None:
@@ -116,7 +117,7 @@ def live(index: int, start: Callable[[], Any], address: str) -> tuple[list[float
     counts = [0, 0]  # due, failed
 
     def work(trial: int) -> None:
-        ledger = Ledger(first.study, first.storage)
+        ledger = Ledger(first.study, first.storage, interval=3600)
         due = sorted(
             (begin + random.uniform(0, every) + i * every, deed) for deed, every in PACE.items() for i in range(4)
         )

@@ -129,7 +129,7 @@ class Sweep:
         directory = self.directory / "trials" / "00000"
         runs = list((directory / "wandb").glob("offline-run-*"))
         assert len(runs) >= parts, runs
-        assert {run.name.split("-", 3)[3] for run in runs} == {"s-00000"}
+        assert len({run.name.split("-", 3)[3] for run in runs}) == 1, runs
         whole = train(self.shell.directory / "reference", f"model.timesteps={found[0]['params']['model.timesteps']}")
         assert_same(whole, directory, ignore_run=True)
         assert finished[0]["test"]["accuracy"] == json.loads((whole / "result.json").read_text())["accuracy"]
