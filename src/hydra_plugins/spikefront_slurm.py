@@ -46,8 +46,7 @@ class SlurmArray(SlurmLauncher):
         if self.config.get("dry_run"):
             print(executor.script(len(job_overrides)))
             return []
-        queue = slurm.queue("--me", f"--name={name}") if search else {}
-        there = [job.id for job in (queue or {}).values() if job.comment == comment]
+        there = list(slurm.workers(name, comment) or {}) if search else []
         missing = job_overrides[: max(0, len(job_overrides) - len(there))]
         state = Singleton.get_state()
         calls = [
@@ -60,7 +59,7 @@ class SlurmArray(SlurmLauncher):
         if not self.params["wait"]:
             return []
         if search:
-            self._watch(all_, folder)
+            self._watch(all_, name, comment)
             return []
         return [self._result(job) for job in jobs]
 
@@ -74,6 +73,8 @@ class SlurmArray(SlurmLauncher):
         return [f"{key}={value}" for key, value in {**wanted, "trainer.devices": tasks}.items() if key not in given]
 
     def _announce(self, there: int, jobs: list[str], folder: Path) -> None:
+        from spikefront.sweeping.study import directory
+
         assert self.config is not None
         search, ids = self.config.get("search"), _arrays(jobs)
         what = "worker" if search else "run"
@@ -84,14 +85,15 @@ class SlurmArray(SlurmLauncher):
         lines.append(f"watch: squeue --jobs={','.join(ids)}")
         if search:
             lines[-1] += f"; python src/study.py study={search.study}"
-            lines.append(f"more:  sbatch --array=0-3 slurm/worker.sbatch {_address(search)}")
+            name = f"--job-name=spikefront:{search.study} --comment={directory(search)}"
+            lines.append(f"more:  sbatch --array=0-3 {name} slurm/worker.sbatch {_address(search)}")
         lines.append(f"stop:  scancel {' '.join(ids)}" + ("; the same command continues" if search else ""))
         if self.params["wait"]:
             lines.append("Ctrl-C leaves them at work")
         print("\n".join(lines), flush=True)
 
-    def _watch(self, jobs: list[str], folder: Path) -> None:
-        """Wait until the study is whole or no worker is left; then say what ended them."""
+    def _watch(self, jobs: list[str], name: str, comment: str) -> None:
+        """Wait until the study is whole or no worker is left, late ones included; then say what ended them."""
         from spikefront.errors import UserError
         from spikefront.sweeping import slurm
         from spikefront.sweeping import study as studies
@@ -100,7 +102,7 @@ class SlurmArray(SlurmLauncher):
         study, _ = studies.load(self.config.search)
         ids, said_last = _arrays(jobs), ""
         try:
-            while (left := slurm.queue(f"--jobs={','.join(ids)}")) is None or left:
+            while (left := slurm.workers(name, comment)) is None or left:
                 reasons = ", ".join(sorted({job.where for job in (left or {}).values()} - {"(None)"}))
                 if left and reasons and all(job.state == "PENDING" for job in left.values()) and reasons != said_last:
                     print(f"no worker runs yet; they wait in the queue: {reasons}", flush=True)
@@ -112,8 +114,9 @@ class SlurmArray(SlurmLauncher):
             print(f"\nthe workers go on; stop them with scancel {' '.join(ids)}", flush=True)
             return
         if not studies.whole(study):
-            said = filter(None, (_error(folder / f"{job}_0_log.out") for job in jobs))
-            raise UserError(next(said, f"all workers have ended; their logs are in {folder}"))
+            logs = Path(comment) / "workers"
+            said = filter(None, (_error(logs / f"{job}_0_log.out") for job in jobs))
+            raise UserError(next(said, f"all workers have ended; their logs are in {logs}"))
 
     def _result(self, job: Any) -> JobReturn:
         from spikefront.errors import UserError

@@ -71,8 +71,8 @@ def test_a_killed_worker_is_replaced_by_one_that_came_later(shell):
     sweep = shell.sweep(trials=2)
     job = sweep.job()
     checkpoint = sweep.trained()
-    options = ["--array=0-0", "--gpus-per-node=0", "--cpus-per-task=1", "--mem=2G"]
-    shell.run("sbatch", *options, "slurm/worker.sbatch", *sweep.address)
+    more = next(line for line in sweep.said().splitlines() if line.startswith("more:")).split()[2:]
+    shell.run("sbatch", *more[:3], "--array=0-0", "--gpus-per-node=0", "--cpus-per-task=1", "--mem=2G", *more[3:])
     for pid in pids(f"{shell.directory}/s/workers"):
         os.kill(pid, signal.SIGKILL)
     since = checkpoint.stat().st_mtime

@@ -49,6 +49,12 @@ def queue(*selection: str) -> dict[str, Job] | None:
     return {job.id: job for job in jobs}
 
 
+def workers(name: str, comment: str) -> dict[str, Job] | None:
+    """The user's jobs that bear a study's name and, as studies of one name may lie in several places, its directory."""
+    jobs = queue("--me", f"--name={name}")
+    return jobs if jobs is None else {job.id: job for job in jobs.values() if job.comment == comment}
+
+
 def cancel_waiting(*selection: str) -> None:
     """Take out of the queue what hasn't started."""
     subprocess.run(["scancel", "--quiet", "--state=PENDING", *selection], capture_output=True, timeout=QUIET)
