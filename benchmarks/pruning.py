@@ -4,6 +4,9 @@
     python src/sweep.py -m hparams_search=curves search.study=digits               # train the configurations again,
     python benchmarks/pruning.py record outputs/studies digits                     # and store their curves
 
+The curves of digits_dvs were trained with data=digits_dvs 'model.dim=choice(16,32)' 'model.timesteps=choice(1,2,3)'
+trainer.max_epochs=6.
+
 Baseline: the same configurations, all trained to the end. Reported over 50 random orders: the share of the
 training epochs spent, and the share of the full front's hypervolume (anytime points included, reference accuracy 0 and
 the largest energy) that the trials which were not stopped reach.
