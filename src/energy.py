@@ -17,6 +17,11 @@ def main(cfg: DictConfig) -> None:
     if cfg.format != "table":
         for note in report.notes:
             print(f"note: {note}", file=sys.stderr)
+    if report.activity is not None:
+        from spikefront.tracking.activity import write_activity
+
+        path = write_activity(report.to_dict(), report.activity, f"{cfg.output_dir}/activity.html")
+        print(f"figures in {path}", file=sys.stdout if cfg.format == "table" else sys.stderr)
 
 
 if __name__ == "__main__":

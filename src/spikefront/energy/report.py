@@ -76,7 +76,12 @@ class LayerCount:
 
 
 class EnergyReport:
-    """Counts and a cost model, read as rows, totals, baselines and curves. Energies are joules a sample."""
+    """Counts and a cost model, read as rows, totals, baselines and curves. Energies are joules a sample.
+
+    ``activity``: what one sample makes fire (``spikefront.energy.activity``), where figures are wanted.
+    """
+
+    activity: dict[str, Any] | None = None
 
     def __init__(self, layers: Sequence[LayerCount], cost: CostModel, samples: int, notes: Sequence[str] = ()) -> None:
         if cost.rate is not None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from spikefront.api import load_checkpoint, read_checkpoint
 from spikefront.data import build_data
 from spikefront.energy import EnergyMeter, EnergyReport, check_finite
+from spikefront.energy.activity import activity
 from spikefront.errors import UserError
 
 
@@ -20,7 +21,8 @@ def measure(cfg: DictConfig) -> EnergyReport:
     """Count the energy of ``cfg.model`` with ``cfg.checkpoint``'s weights on ``cfg.samples`` of the test part.
 
     A checkpoint that train.py wrote brings its own model and data configuration. What had to be assumed (random
-    weights, noise in place of missing data, a firing rate) stands in the report's notes.
+    weights, noise in place of missing data, a firing rate) stands in the report's notes. With ``cfg.figures`` the
+    report's ``activity`` holds what the first sample makes fire.
 
     Raises:
         UserError: no samples, missing data for trained weights, a foreign checkpoint, weights that aren't finite.
@@ -39,9 +41,14 @@ def measure(cfg: DictConfig) -> EnergyReport:
         meter.remove()
     cost = instantiate(cfg.energy)
     if cost.rate is not None:
+        if cfg.figures:
+            raise UserError("figures=true shows measured spikes: leave energy.rate out (input=noise needs no data)")
         notes.append(f"firing rate {cost.rate:g} assumed in every layer: nothing was measured but shapes")
         more = []
-    return EnergyReport(meter.counts(), cost, meter.samples, [*notes, *more, *meter.notes])
+    report = EnergyReport(meter.counts(), cost, meter.samples, [*notes, *more, *meter.notes])
+    if cfg.figures:
+        report.activity = activity(model, images[:1], report.layers)
+    return report
 
 
 def network(cfg: DictConfig) -> tuple[nn.Module, DictConfig, list[str]]:
