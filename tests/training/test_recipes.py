@@ -10,6 +10,7 @@ from timm.data import Mixup
 from timm.optim import Lamb
 
 from spikefront.config import CONF, compose
+from spikefront.data import build_data
 from spikefront.errors import UserError
 from spikefront.training.batch import accumulation, scaled
 
@@ -128,8 +129,9 @@ def test_a_recipe_is_the_published_one(name):
     assert composed == PUBLISHED[name]
     made = instantiate(cfg.optimizer)([torch.nn.Parameter(torch.zeros(1))])
     assert isinstance(made, Lamb if "Lamb" in cfg.optimizer._target_ else torch.optim.AdamW)
+    data = build_data(cfg.data, timesteps=cfg.model.timesteps)
     if cfg.data.mixup:
-        mixup = instantiate(cfg.data.mixup)
+        mixup = data.mixup
         assert isinstance(mixup, Mixup) and mixup.num_classes == cfg.model.num_classes
         assert mixup.label_smoothing == 0  # the loss does
 

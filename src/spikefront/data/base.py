@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from sklearn.model_selection import train_test_split
 from timm.data import Mixup
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -22,7 +22,8 @@ MODEL_KEYS = ("pooling", "event_mode", "epochs")  # of a data config: recommenda
 
 def build_data(cfg: DictConfig, timesteps: int) -> ImageData:
     """The DataModule of a ``conf/data`` config; the network's ``timesteps`` decide how events are binned."""
-    settings = {k: v for k, v in cfg.items() if k not in MODEL_KEYS}
+    resolved = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    settings = {k: v for k, v in resolved.items() if k not in MODEL_KEYS}
     return instantiate({**settings, "timesteps": timesteps})
 
 
