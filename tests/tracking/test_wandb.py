@@ -52,7 +52,7 @@ def sync(directory: Path) -> None:
 def test_a_run_says_all_that_people_filter_by_and_leaks_no_key(server, script, quick, tmp_path):
     overrides = [*quick[:-2], "logger.group=g", "trainer.limit_train_batches=2", "trainer.max_epochs=1", quick[-1]]
     code, out, err = script("train", *overrides)
-    assert code == 0, err
+    assert code == 0, out + err
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     (run,) = server.runs.values()
     assert (run["group"], run["job_type"], run["state"]) == ("g", "train", "finished")
@@ -80,7 +80,7 @@ def test_a_run_says_all_that_people_filter_by_and_leaks_no_key(server, script, q
         "accelerator=cpu",
         f"hydra.run.dir={tmp_path}/again",
     )
-    assert code == 0, err
+    assert code == 0, out + err
     assert json.loads((tmp_path / "again" / "result.json").read_text())["accuracy"] == result["accuracy"]
     code, _, err = script("evaluate", f"checkpoint=wandb:{ENTITY}/spikefront/nothing:best")
     assert code == 1 and err.count("\n") == 1 and "nothing:best" in err

@@ -283,8 +283,12 @@ def _progress(study: Study, budget: int, console: Console, tracked: StudyRun | N
 
 def _conclude(study: Study, console: Console, tracked: StudyRun | None) -> None:
     found = records(study, importance=True)
+    _say(found, console)
     if tracked is not None:
-        tracked.close(found)
+        tracked.close(found)  # last: W&B may take its time
+
+
+def _say(found: Mapping[str, Any], console: Console) -> None:
     if not found["front"]:
         console.print("no trial has finished yet")
         return
