@@ -32,6 +32,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 
 from spikefront.sweeping.ledger import LEASE, Ledger
@@ -47,7 +48,14 @@ def attach(address: str) -> Ledger:
     storage = open_storage(address)
     sampler = optuna.samplers.RandomSampler()
     study = optuna.load_study(study_name="scale", storage=storage, sampler=sampler)
-    return Ledger(study, storage, interval=3600)  # nobody is given up for dead
+    return patient(study, storage)
+
+
+def patient(study: optuna.Study, storage: BaseStorage) -> Ledger:
+    """A worker that gives nobody up for dead and that nobody gives up, though its process ends with the measurement."""
+    ledger = Ledger(study, storage, interval=3600)
+    ledger._me["host"] = "elsewhere"
+    return ledger
 
 
 def prepare(address: str) -> None:
@@ -117,7 +125,7 @@ def live(index: int, start: Callable[[], Any], address: str) -> tuple[list[float
     counts = [0, 0]  # due, failed
 
     def work(trial: int) -> None:
-        ledger = Ledger(first.study, first.storage, interval=3600)
+        ledger = patient(first.study, first.storage)
         due = sorted(
             (begin + random.uniform(0, every) + i * every, deed) for deed, every in PACE.items() for i in range(4)
         )

@@ -136,10 +136,15 @@ class Sweep:
 
 
 def train(output: Path, *overrides: str) -> Path:
-    """The same training in this process, undisturbed."""
+    """The same training in this process, undisturbed, with as many threads as a worker has (sums depend on it)."""
     from spikefront.training.run import train as train_
 
-    train_(compose([*SMALL, "logger=none", f"output_dir={output}", *overrides]))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        train_(compose([*SMALL, "logger=none", f"output_dir={output}", *overrides]))
+    finally:
+        torch.set_num_threads(threads)
     return output
 
 

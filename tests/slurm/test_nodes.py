@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+
 from conftest import SLOW, SMALL, assert_same, until
 
 pytestmark = pytest.mark.slurm
