@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import numpy as np
@@ -174,3 +175,14 @@ def test_sample_counts_add_up_to_the_whole():
     joules = sum(Paper().joules(layer).sum(0) for layer in meter.sample_counts())
     assert joules.shape == (7,) and joules.std() > 0
     assert joules.mean() == pytest.approx(meter.report().total_joules, rel=1e-12)
+
+
+def test_the_anytime_curve_is_logged_as_a_table(tmp_path):
+    common = ["callbacks=quiet", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=1"]
+    result = train(compose([*common, "model=sdt_1_16", "logger=csv", f"output_dir={tmp_path}"]))
+    with open(next(tmp_path.glob("csv/metrics.csv"))) as file:
+        rows = [r for r in csv.DictReader(file) if r["anytime/t"]]
+    assert [int(r["anytime/t"]) for r in rows] == [1, 2, 3, 4]
+    for row, point in zip(rows, result.anytime, strict=True):
+        assert float(row["anytime/accuracy"]) == pytest.approx(point["accuracy"])
+        assert float(row["anytime/energy_joules"]) == pytest.approx(point["energy_joules"])

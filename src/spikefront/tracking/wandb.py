@@ -214,6 +214,7 @@ class RunLogger(WandbLogger):
         """
         summary = summary_of(result)
         self.client.do(lambda run: run.summary.update(summary))
+        self.client.do(lambda run: run.log({"anytime curve": _anytime(summary["anytime"])}))
         on_front = result.get("on_front")
         if checkpoint and (self._checkpoints == "all" or (self._checkpoints == "front" and on_front is not False)):
             aliases = ["best", "front"] if on_front else ["best"]
@@ -311,6 +312,13 @@ def _named(node: Any) -> Any:
             plain.setdefault("name", str(node["_target_"]).rpartition(".")[2])
         return plain
     return [_named(v) for v in node] if isinstance(node, list | tuple) else node
+
+
+def _anytime(points: Sequence[Mapping[str, float]]) -> Any:
+    """Accuracy and energy of stopping after t timesteps, as a table and the curve drawn from it."""
+    columns: list[str | int] = ["t", "accuracy", "energy_joules"]
+    table = wandb.Table(columns=columns, data=[[p[str(c)] for c in columns] for p in points])
+    return wandb.plot.line(table, "energy_joules", "accuracy", title="Accuracy and energy of stopping early")
 
 
 def _axes(run: Any) -> None:

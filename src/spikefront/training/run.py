@@ -264,6 +264,9 @@ def _conclude(logger: Logger, figures: dict[str, Any], checkpoint: str | None) -
         conclude(figures, checkpoint)
     else:
         logger.log_metrics({f"final/{k}": v for k, v in figures.items() if isinstance(v, int | float)})
+        for point in figures["anytime"]:  # a table in CSV, a curve over t in TensorBoard
+            t = int(point["t"])
+            logger.log_metrics({f"anytime/{k}": v for k, v in point.items() if k != "t"} | {"anytime/t": t}, step=t)
 
 
 def _close(logger: Logger | None, status: str) -> None:
