@@ -247,4 +247,4 @@ def _mean(rates: Sequence[Sequence[float]]) -> float:
 def _block_title(block: Record) -> str:
     if block["open"] is None:
         return block["name"]
-    return f"{block['name']}<br>mask lets through " + " ".join(f"{share:.0%}" for share in block["open"])
+    return f"{block['name']}<br>open " + " ".join(f"{share:.0%}" for share in block["open"])
