@@ -85,8 +85,8 @@ def layers_figure(measured: Record) -> go.Figure:
             "title": {"text": "firing rate", "side": "top"},
             "orientation": "h",
             "y": 1,
-            "x": 0.13,
-            "len": 0.26,
+            "x": 0.08,
+            "len": 0.16,
             "thickness": 10,
         }
         | {"yanchor": "bottom", "tickformat": ".0%"},
