@@ -1,8 +1,7 @@
-"""What the energy meter costs, what training for energy gains, how well cost is predicted.
+"""What the energy meter costs, and what training for energy gains.
 
 python benchmarks/energy.py overhead     # share of a training epoch that counting takes, paired in one run
 python benchmarks/energy.py penalty      # accuracy and energy on digits with and without loss.energy_weight
-python benchmarks/energy.py predict      # predicted against measured memory and step time, unseen configurations
 """
 
 from __future__ import annotations
