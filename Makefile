@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?=
 
-.PHONY: setup demo test test-all test-slurm lint bench bench-extra clean
+.PHONY: setup demo test test-all test-slurm lint bench bench-extra docs clean
 
 setup: .venv/.ready
 

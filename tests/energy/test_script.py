@@ -12,6 +12,8 @@ import torch
 
 from spikefront.api import create_model
 from spikefront.config import ROOT, compose
+from spikefront.energy import measure_energy
+from spikefront.energy.tables import table
 from spikefront.errors import UserError
 from spikefront.training.measure import measure
 
@@ -68,3 +70,12 @@ def test_no_samples():
 def test_every_convention_measures(convention):
     report = measure(config(f"energy={convention}"))
     assert report.total_joules > 0 and convention in report.convention
+
+
+@pytest.mark.parametrize("width", [80, 100, 150])
+def test_the_table_fits_the_terminal(width):
+    model = create_model("sdt_2_64", data="digits")
+    lines = table(measure_energy(model, torch.rand(2, 1, 8, 8)), width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert "…" not in "".join(lines)
+    assert all(any(line.startswith(f"block.{i}.attn.q_conv") for line in lines) for i in (0, 1))

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import re
+import shutil
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +19,7 @@ from spikefront.errors import UserError, near_matches
 
 HEADER = ("layer", "kind", "input", "operations", "rate per timestep", "rate", "additions", "joules", "share")
 BAR = 24
+WIDE, NARROW = 150, 70  # columns of an output that isn't a terminal, and the fewest that the table takes
 
 
 def joules(value: float) -> str:
@@ -87,31 +90,49 @@ def _times(ratio: float | None) -> str:
 
 
 def table(report: EnergyReport, width: int | None = None) -> str:
-    """For a terminal: rows with a bar for each layer's share, subtotals, baselines."""
+    """For a terminal of ``width`` columns: rows with a bar for each layer's share, subtotals, baselines.
+
+    What a narrow terminal has no room for is left out: bars first, then rates per timestep, input shapes, kinds.
+    """
     rows = report.rows()
     largest = max((row["share"] for row in rows), default=1.0) or 1.0
+    columns = [
+        *zip(HEADER, *map(cells, rows), strict=True),
+        ("", *("█" * round(BAR * r["share"] / largest) for r in rows)),
+    ]
+    shown = _fitting(columns, width or WIDE)
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    for i, title in enumerate((*HEADER, "")):
-        grid.add_column(title, justify="left" if i in (0, 1, 2, 9) else "right", no_wrap=True)
+    for i in shown:
+        grid.add_column(columns[i][0], justify="left" if i in (0, 1, 2, 9) else "right", no_wrap=True)
     group = None
-    for row in rows:
+    for at, row in enumerate(rows, 1):
         if group is not None and row["group"].split()[0] != group.split()[0]:
             grid.add_section()
         group = row["group"]
-        grid.add_row(*cells(row), "█" * round(BAR * row["share"] / largest), end_section=False)
+        grid.add_row(*(columns[i][at] for i in shown))
     totals = Table(box=None, pad_edge=False, show_header=False)
     totals.add_column(style="bold", no_wrap=True)
     totals.add_column()
     for label, text in summary(report):
         totals.add_row(label, text)
     buffer = io.StringIO()
-    console = Console(file=buffer, width=max(width or 0, 150), highlight=False)
+    console = Console(file=buffer, width=max(width or WIDE, NARROW), highlight=False)
     console.print(grid)
     console.print()
     console.print(totals)
     for note in report.notes:
         console.print(f"note: {note}")
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
+
+
+def _fitting(columns: list[tuple[str, ...]], width: int) -> list[int]:
+    """Which columns of the table fit side by side, two spaces between them."""
+    shown = list(range(len(columns)))
+    for dispensable in (9, 4, 2, 1):
+        if sum(max(map(len, columns[i])) + 2 for i in shown) - 2 <= width:
+            break
+        shown.remove(dispensable)
+    return shown
 
 
 def as_json(report: EnergyReport) -> str:
@@ -192,4 +213,6 @@ def render(report: EnergyReport, form: str) -> str:
     """
     if form not in FORMATS:
         raise UserError(f"format={form} does not exist; {near_matches(form, FORMATS)}")
+    if form == "table" and sys.stdout.isatty():
+        return table(report, shutil.get_terminal_size().columns)
     return FORMATS[form](report)
