@@ -41,12 +41,12 @@ def measure(cfg: DictConfig) -> EnergyReport:
         meter.remove()
     cost = instantiate(cfg.energy)
     if cost.rate is not None:
-        if cfg.figures:
+        if cfg.get("figures"):
             raise UserError("figures=true shows measured spikes: leave energy.rate out (input=noise needs no data)")
         notes.append(f"firing rate {cost.rate:g} assumed in every layer: nothing was measured but shapes")
         more = []
     report = EnergyReport(meter.counts(), cost, meter.samples, [*notes, *more, *meter.notes])
-    if cfg.figures:
+    if cfg.get("figures"):
         report.activity = activity(model, images[:1], report.layers)
     return report
 

@@ -107,10 +107,11 @@ class SpikingClassifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings, given = dict(self._schedule), getattr(self._optimizer, "keywords", {})
-        effective = effective_batch(self.trainer)
-        lr = scaled(given["lr"], settings.get("lr_rule", "none"), settings.get("lr_batch"), effective)
         groups = param_groups_weight_decay(self.model, given.get("weight_decay", 0.0))
-        optimizer = self._optimizer(groups, lr=lr)
+        rule, rate = settings.get("lr_rule", "none"), {}
+        if rule != "none":
+            rate["lr"] = scaled(given["lr"], rule, settings.get("lr_batch"), effective_batch(self.trainer))
+        optimizer = self._optimizer(groups, **rate)
         if settings.pop("name", "constant") == "constant":
             return optimizer
         steps = max(1, int(self.trainer.estimated_stepping_batches))
