@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -74,6 +75,7 @@ TRAINED = {
     "dvs128_gesture": (gesture, 11, "+data.binning.log=true"),
     "dvs128_gesture, cut by tonic": (gesture_cut, 11, "data.augmentation.nda=true"),
     "n_mnist": (n_mnist, 20, "data.stabilise=true"),
+    "n_caltech101": (partial(n_caltech101, classes=5), 5, "data.num_classes=5"),
 }
 
 
@@ -86,7 +88,6 @@ def test_an_epoch_through_the_normal_command(script, tmp_path, case):
         "model=sdt_1_16",
         "trainer=cpu",
         "trainer.max_epochs=1",
-        "trainer.limit_train_batches=2",
         "model.timesteps=2",
         "logger=none",
         f"data={case.partition(',')[0]}",
