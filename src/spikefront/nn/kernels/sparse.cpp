@@ -171,6 +171,19 @@ struct Heads {
     }
 };
 
+// Turns the counts of every chunk's rows into where each list begins and the chunk ends; returns all of them.
+int64_t place(int64_t *starts, int64_t rows, int64_t chunks) {
+    int64_t total = 0;
+    for (int64_t k = 0; k < chunks; k++) {
+        for (int64_t row = 0; row < rows; row++) {
+            const int64_t n = starts[k * (rows + 1) + row];
+            starts[k * (rows + 1) + row] = total, total += n;
+        }
+        starts[k * (rows + 1) + rows] = total;
+    }
+    return total;
+}
+
 }  // namespace
 
 extern "C" {
@@ -243,15 +256,7 @@ int64_t count_bits(const uint64_t *bits, int64_t *starts, int64_t rows, int64_t 
     for (int64_t row = 0; row < rows; row++)
         for (int64_t k = 0; k < chunks; k++)
             starts[k * (rows + 1) + row] = count(bits + row * words, k * span, std::min(channels, (k + 1) * span));
-    int64_t total = 0;
-    for (int64_t k = 0; k < chunks; k++) {
-        for (int64_t row = 0; row < rows; row++) {
-            const int64_t n = starts[k * (rows + 1) + row];
-            starts[k * (rows + 1) + row] = total, total += n;
-        }
-        starts[k * (rows + 1) + rows] = total;
-    }
-    return total;
+    return place(starts, rows, chunks);
 }
 
 void list_bits(const uint64_t *bits, const int64_t *starts, uint16_t *lists, int64_t rows, int64_t channels,
@@ -289,15 +294,7 @@ int64_t count_integers(const float *x, int64_t *starts, int64_t rows, int64_t ch
             starts[k * (rows + 1) + row] = n;
         }
     if (other) return -1;
-    int64_t total = 0;
-    for (int64_t k = 0; k < chunks; k++) {
-        for (int64_t row = 0; row < rows; row++) {
-            const int64_t n = starts[k * (rows + 1) + row];
-            starts[k * (rows + 1) + row] = total, total += n;
-        }
-        starts[k * (rows + 1) + rows] = total;
-    }
-    return total;
+    return place(starts, rows, chunks);
 }
 
 void list_integers(const float *x, const int64_t *starts, uint16_t *lists, int64_t rows, int64_t channels,
