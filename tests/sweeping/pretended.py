@@ -42,7 +42,9 @@ def pretend(cfg, callbacks=(), seconds=0.05, steps=4):
     done = int(checkpoint.read_text()) if cfg.resume else 0
     for step in range(done + 1, steps + 1):
         time.sleep(seconds / steps)
-        checkpoint.write_text(str(step))
+        whole = checkpoint.with_suffix(f".{os.getpid()}")
+        whole.write_text(str(step))
+        whole.replace(checkpoint)
         with (output / "steps").open("a") as file:
             file.write(f"{step} {os.getpid()}\n")
         for callback in callbacks:

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from optuna.trial import TrialState
 
+from spikefront.sweeping.ledger import LEASE, Ledger
 from spikefront.sweeping.records import records
 
 STORAGES = {"sqlite": "search.storage=null", "journal": "search.storage=journal:///{}/study.log"}
@@ -14,9 +15,7 @@ STORAGES = {"sqlite": "search.storage=null", "journal": "search.storage=journal:
 
 @pytest.mark.parametrize("storage", STORAGES)
 def test_killed_workers_lose_nothing(make_sweep, tmp_path, storage):
-    search = make_sweep(
-        "search.n_trials=60", "search.workers=4", "search.heartbeat=1", STORAGES[storage].format(tmp_path)
-    )
+    search = make_sweep("search.n_trials=60", "search.workers=4", STORAGES[storage].format(tmp_path))
     search.run(kills=12)
     check_exact(search, tmp_path)
 
@@ -25,6 +24,7 @@ def check_exact(search, tmp_path):
     """Exactly 60 trials of four steps finished, none twice, none lost, no step but the last of a life repeated."""
     assert search.kills == 12
     trials = search.study().get_trials()
+    assert not [t.user_attrs["reason"] for t in trials if t.state == TrialState.FAIL]
     states = Counter(t.state for t in trials)
     assert states.pop(TrialState.COMPLETE) == 60
     assert set(states) <= {TrialState.WAITING}, states  # a number asked for at the very end and returned
@@ -60,6 +60,28 @@ def test_a_stuck_worker_is_seen_by_its_silence(make_sweep):
     trials = more.study().trials
     assert [t.state for t in trials] == [TrialState.COMPLETE] * 4
     assert trials[3].number == trial.number
+
+
+def test_a_dead_workers_trial_is_put_back_once(make_sweep, monkeypatch):
+    """Between a worker's taking of a returned trial and its first renewal, the dead one's lease does not count."""
+    search = make_sweep("search.n_trials=1", "search.workers=1")
+    search.run()
+    study = search.study()
+    trial = study.ask()
+    one, other = (Ledger(study, study._storage) for _ in range(2))
+    study._storage.set_trial_system_attr(trial._trial_id, LEASE, {**one._me, "id": "x", "started": "1", "beat": 7})
+    assert one.put_back_the_dead() == [trial.number]
+    ask = study.ask
+
+    def ask_and_be_looked_at():
+        taken = ask()
+        assert taken.number == trial.number
+        assert other.put_back_the_dead() == []
+        return taken
+
+    monkeypatch.setattr(study, "ask", ask_and_be_looked_at)
+    assert one.take(2).number == trial.number
+    assert one.is_mine(trial._trial_id) and other.put_back_the_dead() == []
 
 
 def test_workers_that_ask_at_the_same_moment_do_not_exceed_the_budget(make_sweep):

@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections import Counter
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
+
+from spikefront.sweeping.filesystems import JournalLock
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,31 @@ def _free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+def test_a_killed_workers_lock_is_seen_at_once(tmp_path):
+    hold = "import sys, time; from spikefront.sweeping.filesystems import JournalLock; from pathlib import Path\n"
+    hold += f"lock = JournalLock(Path({str(tmp_path / 'log')!r})); lock.acquire(); print('held', flush=True)\n"
+    hold += "time.sleep(1000)"
+    holder = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    other = JournalLock(tmp_path / "log", patience=1e6)  # so that only its being gone can free the lock
+    waiter = threading.Thread(target=other.acquire, daemon=True)
+    waiter.start()
+    waiter.join(0.5)
+    assert waiter.is_alive()
+    holder.kill()
+    holder.wait()
+    waiter.join(60)
+    assert not waiter.is_alive()
+
+
+def test_another_machines_lock_is_broken_after_its_patience(tmp_path):
+    (tmp_path / "log.lock").write_text("1\nelsewhere\n5\n")
+    lock = JournalLock(tmp_path / "log", patience=0.2)
+    assert lock.acquire()
+    lock.release()
+    assert not (tmp_path / "log.lock").exists()
 
 
 @pytest.mark.slow

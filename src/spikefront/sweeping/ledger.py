@@ -25,7 +25,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from spikefront.sweeping import slurm
+from spikefront.training.preemption import job_of
 
 LEASE = "spikefront:lease"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -49,7 +49,7 @@ class Ledger:
         self.study, self.storage, self.interval = study, storage, interval
         self._patience = grace * interval
         self._me = {"id": uuid.uuid4().hex, **_identity(os.getpid())}
-        if job := slurm.job_of(os.environ):
+        if job := job_of(os.environ):
             self._me["job"] = job
         self._seen: dict[int, tuple[Any, float]] = {}
 
@@ -68,7 +68,7 @@ class Ledger:
             self._set_waiting(trial._trial_id)
             return None
         self._renew(trial._trial_id, 0)
-        return trial
+        return trial if self.is_mine(trial._trial_id) else None
 
     def hold(self, trial: Trial) -> Lease:
         """Renews the trial's lease while its context lasts."""
@@ -105,7 +105,9 @@ class Ledger:
         return back
 
     def _set_waiting(self, trial_id: int) -> None:
+        """Return a trial, and end its lease: the next to run it must not be taken for the one that held it."""
         try:
+            self.storage.set_trial_system_attr(trial_id, LEASE, {"id": uuid.uuid4().hex, "returned_by": self._me["id"]})
             self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
         except UpdateFinishedTrialError:
             return  # it finished after all

@@ -73,7 +73,7 @@ def open_storage(address: str) -> BaseStorage:
         if kind == "journal":
             path = Path(rest)
             path.parent.mkdir(parents=True, exist_ok=True)
-            return JournalStorage(JournalFileBackend(str(path)))
+            return JournalStorage(JournalFileBackend(str(path), filesystems.JournalLock(path)))
         if kind == "grpc":
             host, _, port = rest.partition(":")
             return GrpcStorageProxy(host=host, port=int(port or 13000))
