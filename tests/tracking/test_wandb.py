@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -144,6 +145,34 @@ def test_a_full_disk_in_mid_run_costs_one_line(tmp_path, capfd):
     finally:
         wandb.teardown()
         subprocess.run(["umount", "-l", str(small)], check=False)
+
+
+def test_wandbs_own_process_may_be_killed(tmp_path):
+    """As by SLURM, which signals every process of a job; the next run has another, the exit is quiet."""
+    script = """
+import os, signal, subprocess, sys, time
+from spikefront.tracking.wandb import Client
+
+def client(name):
+    return Client({"project": "p", "id": name, "dir": sys.argv[1]}, False, 20)
+
+def children():
+    return subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout.split()
+
+run = client("first")
+run.do(lambda r: [os.kill(int(pid), signal.SIGKILL) for pid in children()])
+run.do(lambda r: time.sleep(0.5))
+for i in range(3):
+    run.do(lambda r: r.log({"x": i}))
+run.close()
+run = client("second")
+run.do(lambda r: r.log({"x": 1}))
+run.close()
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "the run goes on" in done.stderr, done.stderr
+    assert len(list(tmp_path.glob("wandb/offline-run-*-second/run-second.wandb"))) == 1
 
 
 def test_a_continued_run_is_one_run(server, tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from spikefront.errors import UserError
@@ -58,10 +57,3 @@ def workers(name: str, comment: str) -> dict[str, Job] | None:
 def cancel_waiting(*selection: str) -> None:
     """Take out of the queue what hasn't started."""
     subprocess.run(["scancel", "--quiet", "--state=PENDING", *selection], capture_output=True, timeout=QUIET)
-
-
-def job_of(environment: Mapping[str, str]) -> str | None:
-    """The job that a process with this environment belongs to, as squeue names it."""
-    if "SLURM_ARRAY_JOB_ID" in environment and "SLURM_ARRAY_TASK_ID" in environment:
-        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
-    return environment.get("SLURM_JOB_ID")

@@ -129,6 +129,9 @@ class Client:
                     raise OSError(f"no space left on the disk of {self.run.dir}, what comes now is lost")
             except Exception as error:
                 self._say(_reason(error))
+                if isinstance(error, ConnectionError):  # W&B's own process is gone, as when SLURM signals all of a job
+                    with contextlib.suppress(Exception):
+                        wandb.teardown()  # so that the next run gets another, and the exit is quiet
         if self._later:  # the client asks the server before it takes an artifact, but not offline
             with contextlib.suppress(Exception), continued(self.run) as run:
                 for call in self._later:

@@ -73,11 +73,14 @@ class Signals:
         """Give the signal to whoever had it before, now that all is saved; otherwise have SLURM run the job again.
 
         Submitit's handler requeues its job and ends the process. Without one, SIGUSR1 and SIGUSR2 requeue the SLURM
-        job that this process belongs to; SIGTERM doesn't, as whoever sends it knows what shall follow.
+        job that this process belongs to. So does SIGTERM where it announces a preemption: SLURM takes a job that ends
+        by itself within the grace time for completed.
         """
         number = self.received
         if number is None:
             return
+        if number == signal.SIGTERM and os.environ.get("SLURM_PROCID", "0") == "0" and _preempted(os.environ):
+            requeue(os.environ)
         before = self._before.get(number)
         if callable(before) and before is not signal.default_int_handler:
             before(number, None)
@@ -87,13 +90,28 @@ class Signals:
 
 def requeue(environment: Mapping[str, str]) -> bool:
     """Have SLURM run this job again, under the same id; whether there was one to requeue."""
-    job = environment.get("SLURM_JOB_ID")
-    if "SLURM_ARRAY_JOB_ID" in environment:
-        job = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    job = job_of(environment)
     if job is None or shutil.which("scontrol") is None:
         return False
     print(f"requeueing SLURM job {job}", flush=True)
     return subprocess.run(["scontrol", "requeue", job], check=False).returncode == 0
+
+
+def job_of(environment: Mapping[str, str]) -> str | None:
+    """The SLURM job that a process with this environment belongs to, as squeue names it."""
+    if "SLURM_ARRAY_JOB_ID" in environment and "SLURM_ARRAY_TASK_ID" in environment:
+        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    return environment.get("SLURM_JOB_ID")
+
+
+def _preempted(environment: Mapping[str, str]) -> bool:
+    """Whether SLURM is about to take this job's nodes for another; not when it was cancelled or requeued by hand."""
+    job = job_of(environment)
+    if job is None or shutil.which("scontrol") is None:
+        return False
+    shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=False).stdout
+    facts = dict(word.split("=", 1) for word in shown.split() if "=" in word)
+    return facts.get("JobState") == "RUNNING" and facts.get("PreemptTime", "None") != "None"
 
 
 class StopBetweenBatches(pl.Callback):
