@@ -12,7 +12,7 @@ from timm.optim import Lamb
 from spikefront.config import CONF, compose
 from spikefront.data import build_data
 from spikefront.errors import UserError
-from spikefront.training.batch import accumulation, scaled
+from spikefront.training.batch import scaled, share
 
 IMAGENET = {
     "optimizer._target_": "timm.optim.Lamb",
@@ -149,15 +149,19 @@ def test_a_recipe_can_be_changed_on_the_command_line():
     assert cfg.callbacks.ema.decay == 0.9998
 
 
-@pytest.mark.parametrize(("processes", "passes"), [(8, 1), (4, 2), (2, 4), (1, 8)])
-def test_fewer_processes_accumulate(processes, passes):
-    assert accumulation(288, 36, processes) == passes
+@pytest.mark.parametrize(
+    ("processes", "size", "passes"),
+    [(8, 36, 1), (4, 36, 2), (2, 36, 4), (1, 36, 8), (16, 18, 1), (32, 9, 1), (9, 32, 1), (6, 24, 2)],
+)
+def test_any_number_of_processes_makes_the_effective_batch(processes, size, passes):
+    assert share(288, 36, processes) == (size, passes)
+    assert size * passes * processes == 288
 
 
-@pytest.mark.parametrize(("effective", "batch", "processes"), [(288, 36, 5), (64, 128, 1), (100, 64, 1)])
-def test_a_batch_that_does_not_divide_is_one_line(effective, batch, processes):
-    with pytest.raises(UserError, match=f"trainer.effective_batch is {effective}, no multiple of data.batch_size"):
-        accumulation(effective, batch, processes)
+@pytest.mark.parametrize(("effective", "processes", "even"), [(288, 5, False), (4, 8, False), (288, 32, True)])
+def test_a_batch_that_can_not_be_shared_is_one_line(effective, processes, even):
+    with pytest.raises(UserError, match=f"effective_batch={effective} can't be shared by {processes} processes"):
+        share(effective, 36, processes, even)
 
 
 @pytest.mark.parametrize(("rule", "expected"), [("none", 1e-3), ("linear", 4e-3), ("sqrt", 2e-3)])
@@ -197,9 +201,9 @@ def test_accumulated_passes_make_the_steps_of_the_effective_batch(script, quick,
 
 
 def test_an_impossible_effective_batch_stops_before_training(script, quick, tmp_path):
-    code, _, err = script("train", *quick, "trainer.effective_batch=100")
+    code, _, err = script("train", *quick, "trainer.effective_batch=-4")
     assert code == 1
-    assert "trainer.effective_batch is 100, no multiple of data.batch_size=64" in err
+    assert "trainer.effective_batch=-4 can't be shared by 1 process:" in err
 
 
 def test_a_sweep_never_selects_on_the_test_part(script, tmp_path):

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from spikefront.data.order import ResumableLoader
 from spikefront.errors import UserError
 
-MODEL_KEYS = ("pooling", "event_mode", "epochs")  # of a data config: recommendations for the network and the trainer
+# what a data config recommends to the network and the trainer
+MODEL_KEYS = ("pooling", "event_mode", "epochs", "effective_batch")
 
 
 def build_data(cfg: DictConfig, timesteps: int) -> ImageData:

@@ -11,15 +11,24 @@ from spikefront.errors import UserError, near_matches
 RULES = {"none": lambda ratio: 1.0, "linear": lambda ratio: ratio, "sqrt": math.sqrt}
 
 
-def accumulation(effective: int, batch: int, processes: int) -> int:
-    """Passes to accumulate for ``effective`` samples a step when each of ``processes`` takes ``batch`` a pass."""
-    passes, rest = divmod(effective, batch * processes)
-    if rest or not passes:
+def share(effective: int, batch: int, processes: int, even: bool = False) -> tuple[int, int]:
+    """Samples a pass, at most ``batch``, and passes a step, with which ``processes`` make ``effective`` samples a step.
+
+    Args:
+        even: mixup mixes pairs.
+
+    Raises:
+        UserError: they can't.
+    """
+    whole, rest = divmod(effective, processes)
+    sizes = [] if rest else [n for n in range(min(batch, whole), 0, -1) if whole % n == 0 and not (even and n % 2)]
+    if not sizes:
         raise UserError(
-            f"trainer.effective_batch is {effective}, no multiple of data.batch_size={batch} on {processes}"
-            f" process{'es' * (processes > 1)}: choose a batch size that divides {effective / processes:g}"
+            f"trainer.effective_batch={effective} can't be shared by {processes} process{'es' * (processes > 1)}"
+            f"{' in even batches (data.mixup mixes pairs)' if even else ''}: choose a multiple of"
+            f" {processes * (1 + even)}, or null for data.batch_size={batch} each"
         )
-    return passes
+    return sizes[0], whole // sizes[0]
 
 
 def effective_batch(trainer: pl.Trainer) -> int:

@@ -22,7 +22,7 @@ from spikefront.api import load_checkpoint, read_checkpoint
 from spikefront.data import build_data
 from spikefront.energy import joules
 from spikefront.errors import UserError
-from spikefront.training.batch import accumulation
+from spikefront.training.batch import share
 from spikefront.training.callbacks import EnergyCallback
 from spikefront.training.early_exit import EarlyExit
 from spikefront.training.latency import WAYS, latency
@@ -74,8 +74,11 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
     logger = _logger(cfg, run_id(read_checkpoint(resume)) if resume else None)
     trainer = _trainer(cfg, logger, callbacks)
     if cfg.trainer.get("effective_batch"):
-        passes = accumulation(cfg.trainer.effective_batch, data.batch_size, trainer.world_size)
-        trainer.accumulate_grad_batches = passes
+        even = cfg.data.get("mixup") is not None
+        size, passes = share(cfg.trainer.effective_batch, data.batch_size, trainer.world_size, even)
+        if size < data.batch_size:
+            say(f"batch size {size}, not {data.batch_size}: {trainer.world_size * passes} make trainer.effective_batch")
+        data.batch_size, trainer.accumulate_grad_batches = size, passes
     if logger is not None:
         logger.log_hyperparams({**config, "parameters": parameters})
     try:
