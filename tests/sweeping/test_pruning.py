@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from spikefront.errors import UserError
 from spikefront.sweeping import pruning
-from spikefront.sweeping.pruning import FrontPruner
+from spikefront.sweeping.forecast import encode, forecast
+from spikefront.sweeping.pruning import FrontPruner, Seen
 
 
 def curve(final, energy, epochs=10):
@@ -20,39 +22,75 @@ def curve(final, energy, epochs=10):
     }
 
 
-def finished(final, energy):
-    return curve(final, energy), [(final / 2, energy / 3), (final, energy)]
+def seen(final, energy, width, stopped=False):
+    own = curve(final, energy)
+    return Seen({"width": width}, own, [(final / 2, energy / 3), (final, energy)], stopped)
 
 
-FINISHED = [finished(0.9 - 0.02 * i, 1e-6 * (1 - 0.05 * i)) for i in range(10)]
+ENDED = [seen(0.9 - 0.02 * i, 1e-6 * (1 - 0.05 * i), 64 - i) for i in range(10)]
 
 
-def until(epoch, final, energy):
-    return {e: p for e, p in curve(final, energy).items() if e <= epoch}
+def judge(pruner, epoch, final, energy, ended=ENDED):
+    return pruner.judge({"width": 60}, {e: p for e, p in curve(final, energy).items() if e <= epoch}, ended)
 
 
 def test_the_dominated_stops_and_the_promising_goes_on():
-    pruner = FrontPruner(confidence=0.9)
-    assert "front" in (pruner.reason(until(5, 0.4, 3e-6), FINISHED) or "")
-    assert pruner.reason(until(5, 0.95, 1e-6), FINISHED) is None
-    assert pruner.reason(until(5, 0.4, 1e-8), FINISHED) is None  # cheap beyond all others, however inaccurate
+    pruner = FrontPruner()
+    stop = judge(pruner, 5, 0.4, 3e-6)
+    assert stop is not None and "hypervolume" in stop.reason
+    assert [e for _, e in stop.outlook] == pytest.approx([1e-6, 3e-6], rel=0.2) and stop.outlook[1][0] < 0.7
+    assert judge(pruner, 5, 0.95, 1e-6) is None
+    assert judge(pruner, 5, 0.4, 1e-8) is None  # cheap beyond all others, however inaccurate
 
 
 def test_an_anytime_point_can_save_a_trial():
-    poor = until(5, 0.4, 3e-6)
-    poor[5]["anytime"] = [(0.2, 1e-8), *poor[5]["anytime"][1:]]
-    assert FrontPruner().reason(poor, FINISHED) is None
+    poor = {e: p for e, p in curve(0.4, 3e-6).items() if e <= 5}
+    assert FrontPruner().judge({"width": 60}, poor, ENDED) is not None
+    for point in poor.values():
+        point["anytime"] = [(0.3, 1e-8), *point["anytime"][1:]]
+    assert FrontPruner().judge({"width": 60}, poor, ENDED) is None
+
+
+def test_what_would_add_next_to_nothing_stops():
+    close = (5, 0.905, 1e-6)  # a hair more accurate than the best of the front
+    assert judge(FrontPruner(tolerance=0.0), *close) is None
+    assert judge(FrontPruner(tolerance=0.2), *close) is not None
 
 
 def test_nothing_stops_before_there_is_something_to_compare_with():
-    assert FrontPruner(startup_trials=20).reason(until(5, 0.2, 9e-6), FINISHED) is None
-    assert FrontPruner(warmup_epochs=6).reason(until(5, 0.2, 9e-6), FINISHED) is None
+    assert judge(FrontPruner(startup_trials=20), 5, 0.2, 9e-6) is None
+    assert judge(FrontPruner(warmup_epochs=6), 5, 0.2, 9e-6) is None
+    stopped = [seen(0.3, 1e-6, 64, stopped=True)] * 20
+    assert judge(FrontPruner(), 5, 0.2, 9e-6, ENDED[:3] + stopped) is None
 
 
 def test_more_confidence_stops_no_more():
-    trials = [until(e, f, c) for e in (1, 3, 6) for f in (0.3, 0.6, 0.85) for c in (5e-7, 1e-6, 2e-6)]
-    stopped = [sum(FrontPruner(confidence=c).reason(t, FINISHED) is not None for t in trials) for c in (0.5, 0.9, 0.99)]
+    trials = [(e, f, c) for e in (1, 3, 6) for f in (0.3, 0.6, 0.85) for c in (5e-7, 1e-6, 2e-6)]
+    stopped = [sum(judge(FrontPruner(confidence=c), *t) is not None for t in trials) for c in (0.5, 0.9, 0.99)]
     assert stopped == sorted(stopped, reverse=True) and stopped[0] > 0
+
+
+def test_points_that_were_known_before_count_as_front():
+    """They have no curve: nothing is learnt from them, but what they beat stops."""
+    ended = [*ENDED, Seen({"width": 1}, {}, [(0.99, 1e-9)])]
+    assert judge(FrontPruner(), 5, 0.95, 1e-6, ended) is not None
+
+
+def test_parameters_become_numbers():
+    encoded = encode([{"lr": 1e-4, "neuron": "lif"}, {"lr": 1e-2, "neuron": "plif", "tau": 3.0}, {"lr": 1e-3}])
+    assert encoded[:, 0] == pytest.approx([-1, 1, 0])
+    assert encoded[:, 1:3].tolist() == [[1, 0], [0, 1], [0, 0]]
+    assert encoded[:, 3].tolist() == [0, 0, 0]  # one value tells nothing
+
+
+def test_forecasts_are_as_wide_as_their_errors():
+    draw = np.random.default_rng(0)
+    x = draw.uniform(-1, 1, (300, 3))
+    y = np.stack([np.sin(2 * x[:, 0]) + 0.3 * draw.normal(size=300), x[:, 1] - x[:, 2]], axis=1)
+    mean, error = forecast(x[:60], y[:60], x[60:])
+    off = (mean - y[60:]) / error
+    assert off.std(0)[0] == pytest.approx(1, abs=0.4)
+    assert np.abs(mean - y[60:]).mean(0)[1] < 0.05
 
 
 def test_optunas_pruners_judge_one_of_several_objectives():

@@ -1,13 +1,15 @@
 """Stopping trials early: against the whole front with several objectives, or by Optuna's pruners on one of them.
 
-Optuna's own pruners know one objective only (``Trial.report`` refuses more). Here a trial's points after an epoch, its
-anytime points among them, are moved to where a training that goes well would bring them, and the trial stops
-when the front already beats every one.
+Optuna's own pruners know one objective only (``Trial.report`` refuses more). Here a trial's points, its anytime
+points among them, are moved to where a training that goes well would bring them, and the trial stops when the
+front would gain next to nothing by all of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -17,87 +19,116 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from spikefront.errors import UserError
-from spikefront.sweeping.pareto import non_dominated
+from spikefront.sweeping.forecast import Curve, encode, features, forecast, scale, unscale
+from spikefront.sweeping.pareto import hypervolume, non_dominated
 
 KEYS = {"accuracy": "accuracy", "energy": "energy_joules"}
-Curve = Mapping[int, Mapping[str, Any]]
-"""By epoch: ``accuracy``, ``energy_joules`` and ``anytime``, pairs of both after t = 1 … T timesteps."""
+OUTLOOK = "outlook"  # a stopped trial's attribute: its points as forecast when it stopped
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A trial that has ended: parameters, points by epoch, and the final ``(accuracy, energy)`` after t = 1 … T.
+
+    Of a ``stopped`` one the final points are the forecast's.
+    """
+
+    params: Mapping[str, Any]
+    curve: Curve
+    final: Sequence[tuple[float, float]]
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why to stop a trial, and its final points as they are forecast."""
+
+    reason: str
+    outlook: list[tuple[float, float]]
 
 
 class FrontPruner:
-    """Stops a trial whose optimistic outcome, anytime points included, the front of the finished ones dominates.
+    """Stops a trial whose optimistic outcome, anytime points included, adds too little to the finished ones' front.
 
-    What a training still gains is read off the finished trials that were about as accurate at the same epoch: the
-    share of its error that each still lost, and the factor by which its energy changed. The hopeful outcome takes the
-    quantile ``confidence`` of both in the trial's favour, so nominally ``1 - confidence`` of the trials that would
-    reach the front are lost to each objective. Finished trials are those that weren't stopped, which errs on the
-    hopeful side.
+    A Gaussian process forecasts the final accuracy and energy of each anytime point from the trial's parameters and
+    its points so far, as Klein et al. (ICLR 2017) do for one objective; it learns from the trials that were trained to
+    the end and, by their forecasts, from those that were stopped. The hopeful outcome lies so many standard deviations
+    above in accuracy and below in energy that a normal variable stays within them with probability ``confidence``.
 
     Args:
-        confidence: of not losing a member of the front, 0-1.
+        confidence: of not stopping what would reach the front, for each point and objective, 0-1.
+        tolerance: share of the front's hypervolume (accuracy from 0, energy up to the largest) that a trial must hope
+            to add.
         warmup_epochs: epochs that every trial gets.
-        startup_trials: finished trials before the first is stopped.
-        neighbours: finished trials that each forecast is read off.
+        startup_trials: trials trained to the end before the first is stopped.
     """
 
     def __init__(
-        self, confidence: float = 0.9, warmup_epochs: int = 1, startup_trials: int = 8, neighbours: int = 10
+        self, confidence: float = 0.9, tolerance: float = 0.002, warmup_epochs: int = 1, startup_trials: int = 6
     ) -> None:
         if not 0 < confidence < 1:
             raise UserError(f"search.pruner.confidence is {confidence}: use a number between 0 and 1")
-        self.confidence, self.warmup, self.startup = confidence, warmup_epochs, startup_trials
-        self.neighbours = neighbours
+        if not 0 <= tolerance < 1:
+            raise UserError(f"search.pruner.tolerance is {tolerance}: use a share of the hypervolume, such as 0.002")
+        self.confidence, self.tolerance = confidence, tolerance
+        self.warmup, self.startup = warmup_epochs, startup_trials
 
-    def reason(self, curve: Curve, finished: Sequence[tuple[Curve, Sequence[tuple[float, float]]]]) -> str | None:
-        """Why to stop a trial after its curve's last epoch, or ``None``.
-
-        Args:
-            finished: each finished trial's curve and its final ``(accuracy, energy)`` points.
-        """
+    def judge(self, params: Mapping[str, Any], curve: Curve, ended: Sequence[Seen]) -> Stop | None:
+        """Whether to stop a trial after its curve's last epoch."""
         epoch = max(curve)
-        if epoch < self.warmup or len(finished) < self.startup:
+        finished = [s for s in ended if not s.stopped]
+        known = [s for s in ended if epoch in s.curve and len(s.final) == len(s.curve[epoch]["anytime"])]
+        if epoch < self.warmup or sum(not s.stopped for s in known) < max(1, self.startup):
             return None
-        known = [(c[epoch], points) for c, points in finished if epoch in c]
-        if len(known) < self.startup:
-            return None
-        now = curve[epoch]
-        near = sorted(known, key=lambda k: abs(k[0]["accuracy"] - now["accuracy"]))[: self.neighbours]
-        left = [_ratio(1 - p[-1][0], 1 - then["accuracy"]) for then, p in near]
-        spent = [_ratio(p[-1][1], then["energy_joules"]) for then, p in near]
-        error, energy = (float(np.quantile(x, 1 - self.confidence)) for x in (left, spent))
-        hoped = [(min(1.0, 1 - (1 - a) * min(1.0, error)), e * energy) for a, e in now["anytime"]]
-        reached = np.array([(-a, e) for _, points in finished for a, e in points])
+        encoded = encode([*(s.params for s in known), params])
+        gained = np.vstack([scale(s.final) - scale(s.curve[epoch]["anytime"]) for s in known])
+        rows = np.vstack([features(e, s.curve, epoch) for e, s in zip(encoded, known, strict=False)])
+        mean, error = forecast(rows, gained, features(encoded[-1], curve, epoch))
+        expected = scale(curve[epoch]["anytime"]) + mean
+        hoped = unscale(expected + NormalDist().inv_cdf(self.confidence) * error * [1.0, -1.0])
+        reached = np.array([(-a, e) for s in finished for a, e in s.final])
+        reference = (0.0, 1.001 * float(reached[:, 1].max()))
         front = reached[non_dominated(reached)]
-        if all(np.any((front[:, 0] <= -a) & (front[:, 1] <= e)) for a, e in hoped):
-            best = max(a for a, _ in hoped)
-            return (
-                f"after epoch {epoch} not even an accuracy of {best:.3f}, the hopeful forecast, would reach the front"
-            )
-        return None
-
-
-def _ratio(after: float, before: float) -> float:
-    return after / before if before > 0 else 1.0
+        before = hypervolume(front, reference)
+        after = hypervolume(np.vstack([front, [(-a, e) for a, e in hoped]]), reference)
+        if after - before >= self.tolerance * before and after > before:
+            return None
+        a, e = hoped[-1]
+        return Stop(
+            f"after epoch {epoch} even the hopeful forecast, accuracy {a:.3f} at {e:.3g} J, would add"
+            f" {(after - before) / before:.1%} to the front's hypervolume",
+            unscale(expected),
+        )
 
 
 def decide(
     pruner: Any, study: Study, storage: BaseStorage, trial_id: int, objective: str, objectives: Mapping[str, str]
-) -> str | None:
-    """Whether ``pruner`` stops the trial now: the reason, or ``None``. Optuna's see ``objective`` alone."""
+) -> Stop | None:
+    """Whether ``pruner`` stops the trial now. Optuna's see ``objective`` alone."""
+    trial = storage.get_trial(trial_id)
+    curve = curve_of(trial)
     if isinstance(pruner, FrontPruner):
-        finished = [
-            (curve_of(t), [(p["accuracy"], p["energy_joules"]) for p in t.user_attrs.get("anytime", ())])
-            for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        ]
-        return pruner.reason(curve_of(storage.get_trial(trial_id)), [f for f in finished if f[1]])
-    curve = curve_of(storage.get_trial(trial_id))
+        ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        return pruner.judge(trial.params, curve, [s for t in ended if (s := _seen(t, objectives))])
     epoch = max(curve)
     storage.set_trial_intermediate_value(trial_id, epoch, curve[epoch][KEYS[objective]])
     assert isinstance(pruner, BasePruner)
     view: Any = _OneObjective(study, objectives[objective])
     if pruner.prune(view, storage.get_trial(trial_id)):
-        return f"{type(pruner).__name__} on {objective} after epoch {epoch}"
+        return Stop(f"{type(pruner).__name__} on {objective} after epoch {epoch}", [])
     return None
+
+
+def _seen(trial: FrozenTrial, objectives: Mapping[str, str]) -> Seen | None:
+    attributes = trial.user_attrs
+    if trial.state == TrialState.PRUNED:
+        final, stopped = attributes.get(OUTLOOK), True
+    else:
+        final, stopped = [(p["accuracy"], p["energy_joules"]) for p in attributes.get("anytime", ())], False
+        if not final:  # a known point has its values alone
+            values = dict(zip(objectives, trial.values, strict=True))
+            final = [(values["accuracy"], values["energy"])]
+    return Seen(trial.params, curve_of(trial), [(a, e) for a, e in final], stopped) if final else None
 
 
 def check(pruner: Any, objective: str, objectives: Mapping[str, str]) -> None:

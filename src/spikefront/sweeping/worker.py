@@ -195,7 +195,7 @@ class Worker:
 
         def report(callback: TrialCallback, point: dict[str, Any]) -> None:
             self.devices = callback.devices
-            self._report(trial, point)
+            self._report(trial, point, last=point["epoch"] >= cfg.trainer.max_epochs)
             if self.limits.on_trials:
                 account.enter(self.devices)
             if point["epoch"] > 1:  # by now all that is logged at an epoch's end has been
@@ -285,13 +285,16 @@ class Worker:
         if self.ledger.is_mine(trial._trial_id):
             account.enter(self.devices)
 
-    def _report(self, trial: Trial, point: dict[str, Any]) -> None:
+    def _report(self, trial: Trial, point: dict[str, Any], last: bool) -> None:
         trial.set_user_attr(f"epoch:{point['epoch']}", {k: v for k, v in point.items() if k != "epoch"})
-        if self.pruner is not None:
-            on = self.search.prune_on
-            reason = pruning.decide(self.pruner, self.study, self.storage, trial._trial_id, on, self.objectives)
-            if reason:
-                raise TrialPruned(reason)
+        if self.pruner is None or last:  # what is trained to its end may as well be told
+            return
+        on = self.search.prune_on
+        stop = pruning.decide(self.pruner, self.study, self.storage, trial._trial_id, on, self.objectives)
+        if stop is not None:
+            if stop.outlook:
+                trial.set_user_attr(pruning.OUTLOOK, stop.outlook)
+            raise TrialPruned(stop.reason)
 
     def _tell(
         self, trial: Trial, state: TrialState, values: list[float] | None = None, reason: str | None = None
