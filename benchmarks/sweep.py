@@ -5,13 +5,15 @@ python benchmarks/sweep.py overhead   # engine time of a trial that trains nothi
 python benchmarks/sweep.py scale      # the same with 64 workers, on an empty storage and on one of 10,000 trials
 
 ``compare`` makes an environment for the stock sweeper (hydra-optuna-sweeper 1.2, Optuna 2.10, joblib launcher) in
-``build/stock``: that needs PyPI once. Both train real networks on the digits, two at a time. ``--seeds``, ``--trials``.
+``build/stock``: that needs PyPI once. Both train real networks on the digits, two at a time. ``--seeds``, ``--trials``;
+``--minutes=5`` ends a call early, what it has measured stays in ``build`` and the next call goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import statistics
@@ -20,7 +22,8 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,32 +45,60 @@ WORKERS = 2
 Curve = list[tuple[float, float, float]]  # seconds since the command began, accuracy, joules
 
 
-def compare(seeds: int, trials: int) -> None:
-    """Print a row a seed and engine, and draw the hypervolume over time."""
+class Kept:
+    """What was measured, by name, in a file: a call that is cut short loses nothing, the next one goes on.
+
+    Args:
+        minutes: after which nothing more is begun.
+    """
+
+    def __init__(self, name: str, minutes: float) -> None:
+        self._path, self._end = ROOT / "build" / f"sweep-{name}.json", time.monotonic() + 60 * minutes
+        self.values: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
+
+    def measure(self, name: str, measure: Callable[[], Any]) -> bool:
+        """Whether the value is there by now."""
+        if name not in self.values and time.monotonic() < self._end:
+            self.values[name] = measure()
+            self._path.parent.mkdir(exist_ok=True)
+            self._path.write_text(json.dumps(self.values))
+        return name in self.values
+
+
+def compare(seeds: int, trials: int, minutes: float) -> None:
+    """Print a row an engine, and draw the hypervolume over time."""
     python = stock_environment()
-    curves: dict[str, list[Curve]] = {"spikefront": [], "stock": []}
-    walls: dict[str, list[float]] = {"spikefront": [], "stock": []}
+    kept = Kept(f"compare-{trials}", minutes)
+    engines: dict[str, Callable[..., Curve]] = {"spikefront": ours, "stock": stock}
     for seed in range(seeds):
-        for engine in ("spikefront", "stock") if seed % 2 == 0 else ("stock", "spikefront"):
-            with tempfile.TemporaryDirectory() as directory:
-                run = ours if engine == "spikefront" else stock
-                began = time.time()
-                points = run(seed, trials, Path(directory), python)
-                walls[engine].append(time.time() - began)
-                curves[engine].append([(t - began, a, e) for t, a, e in sorted(points)])
-                print(f"seed {seed}: {engine} {walls[engine][-1]:.1f} s, {len(points)} trials", flush=True)
+        for engine in sorted(engines, reverse=bool(seed % 2)):  # who begins changes
+            name = f"{engine} {seed}"
+            if not kept.measure(name, partial(timed, engines[engine], seed, trials, python)):
+                sys.exit(f"{len(kept.values)} of {2 * seeds} sweeps are measured; the same command goes on")
+            wall, points = kept.values[name]
+            print(f"seed {seed}: {engine} {wall:.1f} s, {len(points)} trials", flush=True)
+    walls = {e: [kept.values[f"{e} {s}"][0] for s in range(seeds)] for e in engines}
+    curves = {e: [kept.values[f"{e} {s}"][1] for s in range(seeds)] for e in engines}
     worst = max(e for some in curves.values() for c in some for _, _, e in c)
     volumes = {k: [over_time(c, worst) for c in some] for k, some in curves.items()}
     half = statistics.median(walls["stock"]) / 2
-    print(f"| engine | wall time | hypervolume at the end | after {half:.0f} s |\n|---|--:|--:|--:|")
+    print(f"| engine | wall time, s | hypervolume at the end | after {half:.0f} s |\n|---|--:|--:|--:|")
     for engine, some in volumes.items():
         figures = (walls[engine], [v[-1][1] for v in some], [at(v, half) for v in some])
-        shown = (f"{statistics.median(f):.4g} ({min(f):.4g} - {max(f):.4g})" for f in figures)
+        shown = (f"{statistics.median(f):.3g} ({min(f):.3g} - {max(f):.3g})" for f in figures)
         print(f"| {engine} | {' | '.join(shown)} |")
     ratios = sorted(a / b for a, b in zip(walls["spikefront"], walls["stock"], strict=True))
     print(f"medians over {seeds} seeds (range); wall time, ours / stock: {', '.join(f'{r:.2f}' for r in ratios)}")
     draw(volumes, PLOT)
     print(f"plot: {PLOT}")
+
+
+def timed(run: Callable[..., Curve], seed: int, trials: int, python: Path) -> tuple[float, Curve]:
+    """Seconds of one sweep's command, and its trials' ends."""
+    with tempfile.TemporaryDirectory() as directory:
+        began = time.time()
+        points = run(seed, trials, Path(directory), python)
+        return time.time() - began, [(t - began, a, e) for t, a, e in sorted(points)]
 
 
 def ours(seed: int, trials: int, directory: Path, python: Path) -> Curve:
@@ -233,27 +264,36 @@ def overhead(trials: int = 100) -> None:
             print(f"| {storage} | {wall / trials:.4f} | {cpu / trials:.4f} |", flush=True)
 
 
-def scale(workers: int, trials: int = 256, full: int = 10_000) -> None:
+def scale(workers: int, minutes: float, trials: int = 256, full: int = 10_000) -> None:
     """Trials a second of many workers on an empty storage and on one that holds almost 10,000 trials."""
+    kept = Kept(f"scale-{workers}", minutes)
     print(f"| storage | trials held | {workers} workers, {trials} trials: trials a second |\n|---|--:|--:|")
     for storage in ("sqlite", "journal"):
         rates = []
         for held in (0, full - trials):
-            with tempfile.TemporaryDirectory() as directory:
-                overrides = study(Path(directory), storage, held + trials)
-                fill(Path(directory), storage, held)
-                context = multiprocessing.get_context("fork")
-                barrier = context.Barrier(workers + 1)
-                processes = [context.Process(target=work, args=(overrides, barrier)) for _ in range(workers)]
-                for process in processes:
-                    process.start()
-                barrier.wait()
-                began = time.perf_counter()
-                for process in processes:
-                    process.join()
-                rates.append(trials / (time.perf_counter() - began))
-                print(f"| {storage} | {held} | {rates[-1]:.1f} |", flush=True)
+            name = f"{storage} {held}"
+            if not kept.measure(name, partial(rate, storage, held, workers, trials)):
+                sys.exit(f"{len(kept.values)} of 4 cases are measured; the same command goes on")
+            rates.append(kept.values[name])
+            print(f"| {storage} | {held} | {rates[-1]:.1f} |", flush=True)
         print(f"{storage}: {rates[0] / rates[1]:.2f} times slower with {full - trials} trials held")
+
+
+def rate(storage: str, held: int, workers: int, trials: int) -> float:
+    """Trials a second once all workers are up."""
+    with tempfile.TemporaryDirectory() as directory:
+        overrides = study(Path(directory), storage, held + trials)
+        fill(Path(directory), storage, held)
+        context = multiprocessing.get_context("fork")
+        barrier = context.Barrier(workers + 1)
+        processes = [context.Process(target=work, args=(overrides, barrier)) for _ in range(workers)]
+        for process in processes:
+            process.start()
+        barrier.wait()
+        began = time.perf_counter()
+        for process in processes:
+            process.join()
+        return trials / (time.perf_counter() - began)
 
 
 def fill(directory: Path, storage: str, held: int) -> None:
@@ -287,13 +327,14 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--workers", type=int, default=64, help="of scale")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing more after so many")
     arguments = parser.parse_args()
     for part in arguments.parts:
         if part == "overhead":
             overhead()
         elif part == "scale":
-            scale(arguments.workers)
+            scale(arguments.workers, arguments.minutes)
         elif part == "compare":
-            compare(arguments.seeds, arguments.trials)
+            compare(arguments.seeds, arguments.trials, arguments.minutes)
         else:
             sys.exit(f"no part {part!r}: overhead, scale, compare")
