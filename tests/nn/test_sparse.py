@@ -74,14 +74,21 @@ def test_threads_give_the_same(threads):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [(2, 70, 96, 9, 5), (1, 5, 33, 30, 20)], ids=str)
-def test_weight_gradient_equals_float64(size):
+@pytest.mark.parametrize("size", [*SIZES, (2, 70, 96, 9, 5), (1, 5, 33, 30, 20), (3, 20, 65, 40, 17)], ids=str)
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("rate", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_weight_gradient_equals_float64(size, kernel, rate, threads):
     torch.manual_seed(0)
     N, C, D, H, W = size
-    x, grad = spikes(N, C, H, W), torch.randn(N, D, H, W)
-    weight = torch.zeros(D, C, 1, 1, dtype=torch.float64, requires_grad=True)
-    (F.conv2d(x.double(), weight) * grad.double()).sum().backward()
-    got = sparse.weight_gradient(sparse.encode(x), grad)
+    x, grad, before = spikes(N, C, H, W, rate=rate), torch.randn(N, D, H, W), torch.get_num_threads()
+    weight = torch.zeros(D, C, kernel, kernel, dtype=torch.float64, requires_grad=True)
+    (F.conv2d(x.double(), weight, padding=kernel // 2) * grad.double()).sum().backward()
+    try:
+        torch.set_num_threads(threads)
+        got = sparse.weight_gradient(sparse.encode(x), grad, kernel)
+    finally:
+        torch.set_num_threads(before)
     torch.testing.assert_close(got.double(), weight.grad, rtol=1e-5, atol=1e-4)
 
 

@@ -25,8 +25,7 @@ class SparseConv2d(nn.Conv2d):
     """A 1x1 or 3x3 convolution (stride 1, same size) of spikes, float tensors or ``Spikes``.
 
     Values other than whole numbers, and tensors elsewhere than float32 on the CPU, are convolved densely. In training
-    spikes (0, 1) up to ``MOST_IN_TRAINING`` are added, as are the weight gradients of 1x1 convolutions; the gradient of
-    the input is dense.
+    spikes (0, 1) up to ``MOST_IN_TRAINING`` are added, and so are weight gradients; the gradient of the input is dense.
 
     Attributes:
         sparse: True or False; None: the first input decides, on which both ways are timed if it is spikes.
@@ -154,13 +153,17 @@ class _Add(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         bits, weight = ctx.saved_tensors
         spikes, grad = Spikes(bits, ctx.shape), grads[0].contiguous(memory_format=torch.channels_last)
-        size, needs = weight.shape[-1], ctx.needs_input_grad
-        grad_weight = sparse.weight_gradient(spikes, grad) if size == 1 and needs[1] else None
-        arguments = ([1, 1], [size // 2] * 2, [1, 1], False, [0, 0], 1, [needs[0], needs[1] and size > 1, False])
-        x = spikes.dense() if arguments[-1][1] else grad.new_empty(()).expand(ctx.shape)  # type: ignore[index]
-        grad_x, dense_weight, _ = torch.ops.aten.convolution_backward(grad, x, weight, None, *arguments)
-        grad_bias = grad.sum((0, 2, 3)) if ctx.biased and needs[2] else None
-        return grad_x, grad_weight if size == 1 else dense_weight, grad_bias, None, None
+        size, (needs_x, needs_weight, needs_bias, *_) = weight.shape[-1], ctx.needs_input_grad
+        grad_weight = sparse.weight_gradient(spikes, grad, size) if needs_weight else None
+        grad_x = None
+        if needs_x and size == 1:
+            grad_x = (grad.permute(0, 2, 3, 1) @ weight.flatten(1)).permute(0, 3, 1, 2)
+        elif needs_x:
+            x = torch.empty(ctx.shape, memory_format=torch.channels_last)  # only its shape is read
+            arguments = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, False, False])
+            grad_x = torch.ops.aten.convolution_backward(grad, x, weight, None, *arguments)[0]
+        grad_bias = grad.sum((0, 2, 3)) if ctx.biased and needs_bias else None
+        return grad_x, grad_weight, grad_bias, None, None
 
 
 def add_sparsely(model: nn.Module, choice: bool | None) -> None:

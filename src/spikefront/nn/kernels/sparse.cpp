@@ -29,6 +29,7 @@ constexpr int64_t LANES = 8;
 constexpr int64_t VECTORS = TILE / LANES;
 typedef float Vector __attribute__((vector_size(LANES * 4), aligned(4)));
 
+
 constexpr int64_t SMALL = 4096;  // rows * words below which a second thread costs more than it brings
 
 // One convolution: `taps` 1 or 9, input and output planes of equal size.
@@ -171,6 +172,29 @@ struct Heads {
     }
 };
 
+// A frame after the other with a line of zeros behind each, and a zero behind each line: there the neighbours that a
+// 3x3 kernel sees are at constant distances. Without padding (1x1) plain rows.
+struct Padded {
+    int64_t frames, height, width, pad;
+    int64_t pitch() const { return width + pad; }
+    int64_t inside() const { return frames * (height + pad) * pitch(); }
+    int64_t row(int64_t i) const {  // of a place, counted without padding; -1: a zero
+        const int64_t x = i % pitch(), line = i / pitch(), y = line % (height + pad);
+        return x < width && y < height ? (line / (height + pad) * height + y) * width + x : -1;
+    }
+};
+
+// What is listed of `rows`, N vectors wide, onto `sum`.
+template <int64_t N> inline void gather(const uint16_t *p, const uint16_t *end, const float *rows, float *sum) {
+    Vector total[N];
+    std::memcpy(total, sum, sizeof total);
+    for (; p < end; p++) {
+        const float *row = at(rows, *p);
+        for (int64_t v = 0; v < N; v++) total[v] += *reinterpret_cast<const Vector *>(row + v * LANES);
+    }
+    std::memcpy(sum, total, sizeof total);
+}
+
 // Turns the counts of every chunk's rows into where each list begins and the chunk ends; returns all of them.
 int64_t place(int64_t *starts, int64_t rows, int64_t chunks) {
     int64_t total = 0;
@@ -225,28 +249,6 @@ void decode(const uint64_t *bits, float *x, int64_t rows, int64_t channels) {
     for (int64_t row = 0; row < rows; row++)
         for (int64_t c = 0; c < channels; c++)
             x[row * channels + c] = static_cast<float>((bits[row * words + c / 64] >> (c % 64)) & 1);
-}
-
-// Rows (rows, columns) as tiles (tiles, rows, TILE), padded with zeros.
-void pack_rows(const float *x, float *packed, int64_t rows, int64_t columns) {
-#pragma omp parallel for schedule(static) if (rows * columns > SMALL)
-    for (int64_t row = 0; row < rows; row++)
-        for (int64_t c = 0; c < columns; c += TILE) {
-            float *p = packed + (c * rows + row * TILE);
-            const int64_t n = std::min(TILE, columns - c);
-            std::memcpy(p, x + row * columns + c, n * sizeof(float));
-            std::memset(p + n, 0, (TILE - n) * sizeof(float));
-        }
-}
-
-// Rows of channels as channels of rows: out is (channels, words of rows), zero before.
-void transpose_bits(const uint64_t *bits, uint64_t *out, int64_t rows, int64_t channels) {
-    const int64_t words = (channels + 63) / 64, across = (rows + 63) / 64;
-#pragma omp parallel for schedule(static) if (rows * words > SMALL)
-    for (int64_t word = 0; word < words; word++)
-        for (int64_t row = 0; row < rows; row++)
-            for (uint64_t b = bits[row * words + word]; b; b &= b - 1)
-                out[(word * 64 + __builtin_ctzll(b)) * across + row / 64] |= uint64_t{1} << (row % 64);
 }
 
 // Where each row's list begins, chunk by chunk: starts[chunk * (rows + 1) + row]. Returns how many entries there are.
@@ -308,6 +310,98 @@ void list_integers(const float *x, const int64_t *starts, uint16_t *lists, int64
                 for (int32_t n = static_cast<int32_t>(x[row * channels + c]); n > 0; n--)
                     *list++ = static_cast<uint16_t>((c - k * span) * TILE * sizeof(float));
         }
+}
+
+// The places where each channel spiked, by chunks of `span` padded rows: starts[chunk * channels + channel] and where
+// the last ends. Returns how many there are.
+int64_t count_places(const uint64_t *bits, int64_t *starts, int64_t frames, int64_t height, int64_t width, int64_t pad,
+                     int64_t channels, int64_t span) {
+    const Padded plane{frames, height, width, pad};
+    const int64_t words = (channels + 63) / 64, inside = plane.inside(), chunks = (inside + span - 1) / span;
+#pragma omp parallel for schedule(static) if (inside * words > SMALL)
+    for (int64_t k = 0; k < chunks; k++) {
+        int64_t *found = starts + k * channels;
+        std::memset(found, 0, channels * sizeof *found);
+        for (int64_t i = k * span; i < std::min(inside, (k + 1) * span); i++) {
+            const int64_t row = plane.row(i);
+            for (int64_t word = 0; row >= 0 && word < words; word++)
+                for (uint64_t b = bits[row * words + word]; b; b &= b - 1) found[word * 64 + __builtin_ctzll(b)]++;
+        }
+    }
+    int64_t total = 0;
+    for (int64_t i = 0; i < chunks * channels; i++) {
+        const int64_t n = starts[i];
+        starts[i] = total, total += n;
+    }
+    return starts[chunks * channels] = total;
+}
+
+void list_places(const uint64_t *bits, const int64_t *starts, uint16_t *lists, int64_t frames, int64_t height,
+                 int64_t width, int64_t pad, int64_t channels, int64_t span, int64_t columns) {
+    const Padded plane{frames, height, width, pad};
+    const int64_t words = (channels + 63) / 64, inside = plane.inside(), chunks = (inside + span - 1) / span;
+#pragma omp parallel for schedule(static) if (inside * words > SMALL)
+    for (int64_t k = 0; k < chunks; k++) {
+        std::vector<int64_t> next(starts + k * channels, starts + (k + 1) * channels);
+        for (int64_t i = k * span; i < std::min(inside, (k + 1) * span); i++) {
+            const int64_t row = plane.row(i);
+            const uint16_t offset = static_cast<uint16_t>((i - k * span) * columns * sizeof(float));
+            for (int64_t word = 0; row >= 0 && word < words; word++)
+                for (uint64_t b = bits[row * words + word]; b; b &= b - 1)
+                    lists[next[word * 64 + __builtin_ctzll(b)]++] = offset;
+        }
+    }
+}
+
+// The weights' gradient (outputs, channels, k, k): for every channel and tap, the rows of `grad` where it spiked, added.
+// They gather in `sums` (tiles, k, channels, k * columns): a tile's two TILEs of columns, or of a line of a 3x3 kernel
+// one of each tap, the last first. Of a chunk's rows and their neighbours a tile's columns are copied side by side first.
+void gather_gradient(const uint16_t *lists, const int64_t *starts, const float *grad, float *sums, float *out,
+                     int64_t frames, int64_t height, int64_t width, int64_t pad, int64_t channels, int64_t span,
+                     int64_t columns, int64_t outputs) {
+    const Padded plane{frames, height, width, pad};
+    const int64_t inside = plane.inside(), chunks = (inside + span - 1) / span, before = pad * (plane.pitch() + 1);
+    const int64_t tiles = (outputs + columns - 1) / columns, k = 1 + 2 * pad, wide = k * columns;
+#pragma omp parallel if (inside * outputs > SMALL)
+    {
+        const int64_t threads = omp_get_num_threads(), parts = threads > 1 ? (4 * threads + tiles - 1) / tiles : 1;
+        std::vector<float> near((span + 2 * before) * columns);
+#pragma omp for schedule(dynamic)
+        for (int64_t task = 0; task < tiles * parts; task++) {
+            const int64_t tile = task / parts, n = std::min(columns, outputs - tile * columns);
+            const int64_t begin = channels * (task % parts) / parts, end = channels * (task % parts + 1) / parts;
+            float *sum = sums + tile * k * channels * wide;
+            for (int64_t y = 0; y < k; y++)
+                std::memset(sum + (y * channels + begin) * wide, 0, (end - begin) * wide * sizeof *sum);
+            for (int64_t chunk = 0; chunk < chunks; chunk++) {
+                for (int64_t i = 0; i < span + 2 * before; i++) {
+                    const int64_t at = chunk * span + i - before, row = at < 0 || at >= inside ? -1 : plane.row(at);
+                    float *to = near.data() + i * columns;
+                    if (row < 0) std::memset(to, 0, columns * sizeof *to);
+                    else std::memcpy(to, grad + row * outputs + tile * columns, n * sizeof *to);
+                }
+                for (int64_t y = 0; y < k; y++)
+                    for (int64_t c = begin; c < end; c++) {
+                        const int64_t *from = starts + chunk * channels + c;
+                        const uint16_t *first = lists + from[0], *last = lists + from[1];
+                        const float *rows = near.data() + (k - 1 - y) * plane.pitch() * columns;
+                        float *total = sum + (y * channels + c) * wide;
+                        if (pad) gather<3 * VECTORS>(first, last, rows, total);
+                        else if (n > TILE) gather<2 * VECTORS>(first, last, rows, total);
+                        else gather<VECTORS>(first, last, rows, total);
+                    }
+            }
+        }
+#pragma omp for schedule(static) collapse(2)
+        for (int64_t tile = 0; tile < tiles; tile++)
+            for (int64_t block = 0; block < (channels + 15) / 16; block++)
+                for (int64_t o = tile * columns; o < std::min(outputs, (tile + 1) * columns); o++)
+                    for (int64_t c = block * 16; c < std::min(channels, (block + 1) * 16); c++)
+                        for (int64_t y = 0; y < k; y++)
+                            for (int64_t x = 0; x < k; x++)
+                                out[((o * channels + c) * k + y) * k + x] =
+                                    sums[((tile * k + y) * channels + c) * wide + (k - 1 - x) * columns + o % columns];
+    }
 }
 
 // out = bias + the listed weight rows, of T times `frames` frames; weights: tiles of (taps, in, TILE); bias: or null.

@@ -17,6 +17,7 @@ from torch import Tensor
 from spikefront.nn.kernels.build import library
 
 SPAN = 511  # input channels a chunk, at most: a list entry is 16 bits of distance in bytes, 128 a channel
+GRADIENTS = 256 * 32  # of a tile, gathered from the cache at once
 
 
 @dataclass
@@ -182,17 +183,24 @@ def convolve_and_fire(
     return Spikes(bits, torch.Size((T, B, out, H, W)))
 
 
-def weight_gradient(spikes: Spikes, grad: Tensor) -> Tensor:
-    """``(out, in, 1, 1)`` of a 1x1 convolution: for every channel, the rows of ``grad`` where it spiked, added."""
-    rows, channels, out = len(spikes.bits), spikes.shape[-3], grad.shape[1]
-    across = torch.zeros(channels, _words(rows), dtype=torch.int64)
-    _library().transpose_bits(_p(spikes.bits), _p(across), _i(rows), _i(channels))
-    found = lists(Spikes(across, torch.Size((channels, rows, 1, 1))))
-    assert found is not None
-    tile, grad_rows = _library().tile_width(), _rows(grad)
-    packed = torch.empty(-(-out // tile), 1, rows, tile)
-    _library().pack_rows(_p(grad_rows), _p(packed), _i(rows), _i(out))
-    return convolve(found, torch.Size((channels, rows, 1, 1)), packed, None, out).flatten(1).t()[..., None, None]
+def weight_gradient(spikes: Spikes, grad: Tensor, kernel: int) -> Tensor:
+    """``(out, in, k, k)`` of a 1x1 or 3x3 convolution: for every channel and tap, ``grad`` where it spiked, added."""
+    code, pad = _library(), kernel // 2
+    (N, C, H, W), out = spikes.shape, grad.shape[1]
+    columns = code.tile_width() * (1 if pad else 2)
+    span = GRADIENTS // columns
+    inside, tiles = N * (H + pad) * (W + pad), -(-out // columns)
+    sizes = tuple(map(_i, (N, H, W, pad, C, span)))
+    starts = torch.empty(-(-inside // span) * C + 1, dtype=torch.int64)
+    entries = torch.empty(code.count_places(_p(spikes.bits), _p(starts), *sizes), dtype=torch.int16)
+    code.list_places(_p(spikes.bits), _p(starts), _p(entries), *sizes, _i(columns))
+    rows, sums, weight = (
+        _rows(grad),
+        torch.empty(tiles, kernel, C, kernel * columns),
+        torch.empty(out, C, kernel, kernel),
+    )
+    code.gather_gradient(_p(entries), _p(starts), _p(rows), _p(sums), _p(weight), *sizes, _i(columns), _i(out))
+    return weight
 
 
 def sdsa(qkv: Spikes, gate: torch.nn.Module, heads: int, event_mode: bool) -> Spikes:
@@ -219,7 +227,7 @@ def sdsa(qkv: Spikes, gate: torch.nn.Module, heads: int, event_mode: bool) -> Sp
 def _library() -> ctypes.CDLL:
     code = library("sparse")
     assert code is not None
-    for name in ("tile_width", "count_bits", "count_integers"):
+    for name in ("tile_width", "count_bits", "count_integers", "count_places"):
         getattr(code, name).restype = ctypes.c_int64
     return code
 
