@@ -49,15 +49,15 @@ inline const float *at(const float *weights, uint16_t offset) {
 inline void add(const uint16_t *p, const uint16_t *end, const float *weights, Vector *total) {
     Vector a[VECTORS], b[VECTORS];
     for (int64_t v = 0; v < VECTORS; v++) a[v] = total[v], b[v] = Vector{};
-    for (; p + 4 <= end; p += 4) {
-        const float *w0 = at(weights, p[0]), *w1 = at(weights, p[1]), *w2 = at(weights, p[2]), *w3 = at(weights, p[3]);
+    if ((end - p) % 2) {  // the odd one first: a second loop behind would cost a mispredicted branch a list
+        const float *w = at(weights, *p++);
+        for (int64_t v = 0; v < VECTORS; v++) b[v] = *reinterpret_cast<const Vector *>(w + v * LANES);
+    }
+    for (; p < end; p += 2) {
+        const float *w0 = at(weights, p[0]), *w1 = at(weights, p[1]);
         for (int64_t v = 0; v < VECTORS; v++) a[v] += *reinterpret_cast<const Vector *>(w0 + v * LANES);
         for (int64_t v = 0; v < VECTORS; v++) b[v] += *reinterpret_cast<const Vector *>(w1 + v * LANES);
-        for (int64_t v = 0; v < VECTORS; v++) a[v] += *reinterpret_cast<const Vector *>(w2 + v * LANES);
-        for (int64_t v = 0; v < VECTORS; v++) b[v] += *reinterpret_cast<const Vector *>(w3 + v * LANES);
     }
-    for (; p < end; p++)
-        for (int64_t v = 0; v < VECTORS; v++) a[v] += *reinterpret_cast<const Vector *>(at(weights, *p) + v * LANES);
     for (int64_t v = 0; v < VECTORS; v++) total[v] = a[v] + b[v];
 }
 
