@@ -1,7 +1,8 @@
 """Sparse execution beside dense, whole networks and single layers, in one run.
 
     python benchmarks/sparse.py [case ...] [--rates 0.05 0.13 0.25] [--rounds 3] [--bfloat16] [--training] [--json FILE]
-    python benchmarks/sparse.py --layers [--picture docs/sparse.png] [--json FILE]
+    python benchmarks/sparse.py [case ...] --layers [--picture docs/sparse.png] [--json FILE]
+    python benchmarks/sparse.py --show --json FILE [--picture docs/sparse.png]
 
 Networks: inference, batch 2. `published`, the same network written eagerly with spikingjelly's neurons; `floor`, its
 convolutions and linear layers alone on dense inputs, each in the faster memory format (`--bfloat16`: also in bfloat16);
@@ -10,14 +11,17 @@ the firing rate of what enters the synapses, weighted by operations, is the want
 round; ratios are medians of rounds. Where the machine has an energy counter (Linux's powercap, RAPL), joules are
 measured too.
 
-`--layers`: one layer at a time at rates from 0.01 to 0.5, from bits, with the making of its lists, and the rate up to
-which it pays; the same additions written with numba. Needs `pip install spikefront[bench]`.
+`--layers`: the cases' layers one at a time at rates from 0.01 to 0.5, from bits, with the making of the lists, and the
+rate up to which each pays; the same additions written with numba. `--json` keeps what FILE holds of other cases, rates
+and thread counts, so that a long measurement can be made in parts; `--show` prints all of it as tables. Needs
+`pip install spikefront[bench]`.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
 import statistics
 import warnings
@@ -45,46 +49,59 @@ CASES: dict[str, dict[str, Any]] = {
     "cifar10_dvs": networks.CASES["cifar10_dvs"],
     "gesture": networks.CASES["gesture"],
 }
-# in, out, kernel, side of the plane: the layers of sdt_8_384, sdt_8_512 and sdt_8_768
-LAYERS = [
-    (384, 384, 1, 14),
-    (384, 1536, 1, 14),
-    (1536, 384, 1, 14),
-    (512, 2048, 1, 14),
-    (768, 3072, 1, 14),
-    (3072, 768, 1, 14),
-    (48, 96, 3, 112),
-    (96, 192, 3, 56),
-    (192, 384, 3, 28),
-    (384, 384, 3, 14),
-]
+# in, out, kernel, side of the plane: what the cases' layers are, but for those as wide as another's
+LAYERS: dict[str, list[tuple[int, int, int, int]]] = {
+    "sdt_8_384": [
+        *((384, 384, 1, 14), (384, 1536, 1, 14), (1536, 384, 1, 14)),
+        *((48, 96, 3, 112), (96, 192, 3, 56), (192, 384, 3, 28), (384, 384, 3, 14)),
+    ],
+    "sdt_8_512": [(512, 2048, 1, 14)],
+    "sdt_8_768": [(768, 3072, 1, 14), (3072, 768, 1, 14), (384, 768, 3, 28)],
+    "cifar10_dvs": [(256, 256, 1, 16), (128, 256, 3, 32)],
+    "gesture": [(256, 1024, 1, 16), (64, 128, 3, 64)],
+}
 RATES = [0.01, 0.02, 0.05, 0.1, 0.13, 0.2, 0.3, 0.4, 0.5]
 FRAMES = 8
 POWERCAP = Path("/sys/class/powercap")
 
 
-def firing(model: SpikeDrivenTransformer, x: Tensor, wanted: float) -> float:
-    """Scale all thresholds until the operation-weighted firing rate is ``wanted``; the rate reached."""
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    neurons = [(m, m.threshold) for m in model.modules() if hasattr(m, "threshold")]
-    for norm in norms:
-        norm.momentum = 1.0  # the statistics of the last batch
+class Firing:
+    """A network whose thresholds are scaled by one factor until the operation-weighted firing rate is as wanted."""
 
-    def rate(factor: float) -> float:
-        for neuron, threshold in neurons:
+    def __init__(self, case: str) -> None:
+        self.model, self.x = network(case)
+        self.neurons = [(m, m.threshold) for m in self.model.modules() if hasattr(m, "threshold")]
+        self.known: dict[float, float] = {}  # factor: rate
+        for norm in self.model.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.momentum = 1.0  # the statistics of the last batch
+
+    def rate(self, factor: float) -> float:
+        for neuron, threshold in self.neurons:
             neuron.threshold = threshold * factor
         with torch.no_grad():
-            model.train()(x)
-        return spikefront.measure_energy(model.eval(), x).firing_rate
+            self.model.train()(self.x[:1])
+        self.known[factor] = spikefront.measure_energy(self.model.eval(), self.x[:1]).firing_rate
+        return self.known[factor]
 
-    low, high, reached = 0.05, 4.0, 0.0
-    for _ in range(9):
-        middle = (low * high) ** 0.5
-        reached = rate(middle)
-        if abs(reached - wanted) < 0.002:
-            break
-        low, high = (middle, high) if reached > wanted else (low, middle)
-    return reached
+    def at(self, wanted: float) -> float:
+        """The rate reached, within 0.004 where it can be had."""
+        for factor in (0.4, 1.2):
+            if not self.known or len(self.known) < 2:
+                self.rate(factor)
+        for _ in range(8):
+            best = min(self.known, key=lambda f: abs(self.known[f] - wanted))
+            if abs(self.known[best] - wanted) < 0.004:
+                break
+            above = [f for f in self.known if self.known[f] > wanted]
+            below = [f for f in self.known if self.known[f] <= wanted]
+            if not above or not below:
+                self.rate(min(self.known) / 2 if not above else max(self.known) * 2)
+                continue
+            low, high = max(above), min(below)  # the higher the thresholds, the fewer spikes
+            share = (self.known[low] - wanted) / (self.known[low] - self.known[high])
+            self.rate(low * (high / low) ** min(0.9, max(0.1, share)))
+        return self.rate(min(self.known, key=lambda f: abs(self.known[f] - wanted)))
 
 
 def published(ours: SpikeDrivenTransformer, case: str) -> nn.Module:
@@ -103,10 +120,9 @@ def network(case: str) -> tuple[SpikeDrivenTransformer, Tensor]:
 
 
 def measure(case: str, rates: list[float], rounds: int, half: bool) -> list[dict[str, Any]]:
-    results = []
+    results, firing = [], Firing(case)
     for wanted in rates:
-        model, x = network(case)
-        reached = firing(model, x[:1], wanted)
+        model, x, reached = firing.model, firing.x, firing.at(wanted)
         baseline = published(model, case)
         dense = {"floor": floor(model, x)}
         if half:
@@ -129,6 +145,9 @@ def measure(case: str, rates: list[float], rounds: int, half: bool) -> list[dict
         results.append(
             {
                 "case": case,
+                "kind": "inference",
+                "wanted": wanted,
+                "threads": torch.get_num_threads(),
                 "rate": reached,
                 "modelled_joules": spikefront.measure_energy(model, x).total_joules,
                 "measured_joules": joules,
@@ -143,15 +162,15 @@ def measure(case: str, rates: list[float], rounds: int, half: bool) -> list[dict
 
 def measure_training(case: str, rates: list[float], rounds: int) -> list[dict[str, Any]]:
     """A training step: the floor, ours dense, and ours with sparse forward passes and weight gradients."""
-    results = []
+    results, firing = [], Firing(case)
     for wanted in rates:
-        model, x = network(case)
-        reached = firing(model, x[:1], wanted)
+        model, x, reached = firing.model, firing.x, firing.at(wanted)
         summing = copy.deepcopy(model)
         add_sparsely(summing, True)
         runs = {"floor": floor(model, x), "dense": partial(learn, model, x), "sparse": partial(learn, summing, x)}
         seconds = take_turns(runs, True, rounds)
-        results.append({"case": case, "rate": reached, "seconds": seconds, "threads": torch.get_num_threads()})
+        kind = {"kind": "training", "wanted": wanted, "threads": torch.get_num_threads()}
+        results.append({"case": case, **kind, "rate": reached, "seconds": seconds})
         print(f"\n{case}, a training step, {torch.get_num_threads()} threads, firing rate {reached:.3f}")
         for name, times in seconds.items():
             middle = statistics.median(times) * 1e3
@@ -232,9 +251,9 @@ def numba_linear(words: np.ndarray, weight: np.ndarray, bias: np.ndarray, out: n
             out[row, start:end] = total
 
 
-def measure_layers(rounds: int) -> list[dict[str, Any]]:
+def measure_layers(cases: list[str], rounds: int) -> list[dict[str, Any]]:
     results = []
-    for inputs, outputs, kernel, side in LAYERS:
+    for inputs, outputs, kernel, side in itertools.chain.from_iterable(LAYERS[case] for case in cases):
         torch.manual_seed(0)
         conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2).to(memory_format=torch.channels_last)
         layer, points = SparseConv2d(conv, True), []
@@ -253,7 +272,8 @@ def measure_layers(rounds: int) -> list[dict[str, Any]]:
             with torch.inference_mode():
                 seconds = {k: min(v) for k, v in take_turns(runs, False, rounds).items()}
             points.append({"rate": rate, **seconds})
-        results.append({"layer": (inputs, outputs, kernel, side), "points": points, "crossover": crossover(points)})
+        result = {"kind": "layer", "layer": [inputs, outputs, kernel, side], "threads": torch.get_num_threads()}
+        results.append(result | {"points": points, "crossover": crossover(points)})
         show_layer(results[-1])
     return results
 
@@ -269,7 +289,7 @@ def crossover(points: list[dict[str, float]]) -> float | None:
     return None
 
 
-def name_of(layer: tuple[int, int, int, int]) -> str:
+def name_of(layer: list[int]) -> str:
     inputs, outputs, kernel, side = layer
     return f"{inputs} → {outputs}, {kernel}x{kernel} on {side}x{side}"
 
@@ -319,11 +339,12 @@ def main() -> None:
     parser.add_argument("--bfloat16", action="store_true", help="also the floor in bfloat16")
     parser.add_argument("--training", action="store_true", help="training steps instead of inference")
     parser.add_argument("--layers", action="store_true", help="single layers over firing rates instead of networks")
-    parser.add_argument("--picture")
+    parser.add_argument("--picture", help="draw the layers' speeds into this file")
+    parser.add_argument("--show", action="store_true", help="measure nothing, print what the JSON file holds")
     parser.add_argument(
         "--one-thread", action="store_true", help="CPU seconds of one thread, for a machine others use too"
     )
-    parser.add_argument("--json")
+    parser.add_argument("--json", help="add the results to this file")
     arguments = parser.parse_args()
     if unknown := set(arguments.cases) - set(CASES):
         parser.error(f"no case {', '.join(sorted(unknown))}: choose from {', '.join(CASES)}")
@@ -331,22 +352,54 @@ def main() -> None:
     if arguments.one_thread:
         use_one_thread()
         numba.set_num_threads(1)
-    results: list[dict[str, Any]] = []
-    if arguments.layers:
-        results = measure_layers(arguments.rounds)
-        if arguments.picture:
-            draw(results, arguments.picture)
+    file = Path(arguments.json) if arguments.json else None
+    known = json.loads(file.read_text()) if file and file.exists() else []
+    if arguments.show:
+        print_tables(known)
+    elif arguments.layers:
+        known = merged(known, measure_layers(arguments.cases, arguments.rounds))
     else:
         if not counters():
             print("this machine exposes no energy counter (powercap, RAPL): joules are modelled only")
         for case in arguments.cases:
             if arguments.training:
-                results += measure_training(case, arguments.rates, arguments.rounds)
-                continue
-            results += measure(case, arguments.rates, arguments.rounds, arguments.bfloat16)
-    if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump(results, file, indent=1)
+                known = merged(known, measure_training(case, arguments.rates, arguments.rounds))
+            else:
+                known = merged(known, measure(case, arguments.rates, arguments.rounds, arguments.bfloat16))
+    if arguments.picture:
+        draw([r for r in known if r["kind"] == "layer"], arguments.picture)
+    if file:
+        file.write_text(json.dumps(known, indent=1))
+
+
+def merged(known: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Everything, the newer of the same measurement."""
+
+    def key(result: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(str(result.get(k)) for k in ("kind", "case", "layer", "wanted", "threads"))
+
+    return list(({key(r): r for r in known} | {key(r): r for r in new}).values())
+
+
+def print_tables(results: list[dict[str, Any]]) -> None:
+    """In Markdown: milliseconds of each column, and ratios."""
+    for kind in ("inference", "training"):
+        rows = [r for r in results if r["kind"] == kind]
+        for i, r in enumerate(rows):
+            times = {k: statistics.median(v) for k, v in r["seconds"].items()}
+            if i == 0:
+                print(f"\n| {kind} | threads | rate | " + " | ".join(times) + " | sparse / floor | further |")
+            better = min(times["dense"], times["sparse"])
+            more = f"auto / better of both {times['auto'] / better:.2f}" if "auto" in times else ""
+            if "published" in times:
+                more = f"{times['published'] / times['sparse']:.1f}x as fast as published, {more}"
+            cells = " | ".join(f"{t * 1e3:,.0f} ms" for t in times.values())
+            against = times["sparse"] / times["floor"]
+            print(f"| {r['case']} | {r['threads']} | {r['rate']:.3f} | {cells} | {against:.2f} | {more} |")
+    layers = [r for r in results if r["kind"] == "layer"]
+    for r in layers:
+        speeds = " | ".join(f"{p['dense'] / p['sparse']:.1f}x" for p in r["points"])
+        print(f"| {name_of(r['layer'])} | {r['threads']} | {speeds} | {r['crossover'] or 'above 0.5'} |")
 
 
 if __name__ == "__main__":
