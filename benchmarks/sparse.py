@@ -121,18 +121,18 @@ def network(case: str) -> tuple[SpikeDrivenTransformer, Tensor]:
 
 def measure(case: str, rates: list[float], rounds: int, half: bool) -> list[dict[str, Any]]:
     results, firing = [], Firing(case)
+    model, x = firing.model, firing.x
+    baseline, alone = published(model, case), floor(model, x)
+    dense = {"floor": alone}
+    if half:
+
+        def in_half(train: bool) -> None:
+            with torch.autocast("cpu", torch.bfloat16):
+                alone(train)
+
+        dense["floor bf16"] = in_half
     for wanted in rates:
-        model, x, reached = firing.model, firing.x, firing.at(wanted)
-        baseline = published(model, case)
-        dense = {"floor": floor(model, x)}
-        if half:
-            inner = floor(model, x)
-
-            def in_half(train: bool, inner: Callable[[bool], None] = inner) -> None:
-                with torch.autocast("cpu", torch.bfloat16):
-                    inner(train)
-
-            dense["floor bf16"] = in_half
+        reached = firing.at(wanted)
         forms = {"published": baseline} | {
             name: model.for_inference(sparse=choice)
             for name, choice in (("dense", False), ("sparse", True), ("auto", "auto"))
@@ -163,11 +163,13 @@ def measure(case: str, rates: list[float], rounds: int, half: bool) -> list[dict
 def measure_training(case: str, rates: list[float], rounds: int) -> list[dict[str, Any]]:
     """A training step: the floor, ours dense, and ours with sparse forward passes and weight gradients."""
     results, firing = [], Firing(case)
+    model, x = firing.model, firing.x
+    alone = floor(model, x)
     for wanted in rates:
-        model, x, reached = firing.model, firing.x, firing.at(wanted)
+        reached = firing.at(wanted)
         summing = copy.deepcopy(model)
         add_sparsely(summing, True)
-        runs = {"floor": floor(model, x), "dense": partial(learn, model, x), "sparse": partial(learn, summing, x)}
+        runs = {"floor": alone, "dense": partial(learn, model, x), "sparse": partial(learn, summing, x)}
         seconds = take_turns(runs, True, rounds)
         kind = {"kind": "training", "wanted": wanted, "threads": torch.get_num_threads()}
         results.append({"case": case, **kind, "rate": reached, "seconds": seconds})
