@@ -97,6 +97,7 @@ class SlurmArray(SlurmLauncher):
         from spikefront.errors import UserError
         from spikefront.sweeping import slurm
         from spikefront.sweeping import study as studies
+        from spikefront.sweeping.budgets import Limits
 
         assert self.config is not None
         study, _ = studies.load(self.config.search)
@@ -113,7 +114,8 @@ class SlurmArray(SlurmLauncher):
         except KeyboardInterrupt:
             print(f"\nthe workers go on; stop them with scancel {' '.join(ids)}", flush=True)
             return
-        if not studies.whole(study):
+        limits = Limits(self.config.search, study.user_attrs.get(studies.BEGAN))
+        if not studies.whole(study) and not limits.reached(study):  # the sweep says which limit
             logs = Path(comment) / "workers"
             said = filter(None, (_error(logs / f"{job}_0_log.out") for job in jobs))
             raise UserError(next(said, f"all workers have ended; their logs are in {logs}"))
@@ -137,11 +139,11 @@ def _arrays(jobs: Sequence[str]) -> list[str]:
 
 def _address(search: DictConfig) -> str:
     """The overrides by which a worker finds the study."""
-    from spikefront.sweeping.study import journal_url
+    from spikefront.sweeping.study import journal_url, shown
 
     usual = (None, "outputs/studies", journal_url(search))  # type: ignore[arg-type]
     given = {key: search[key] for key in ("study", "dir", "storage") if search[key] not in usual}
-    return " ".join(f"search.{key}={value}" for key, value in given.items())
+    return " ".join(f"search.{key}={shown(value)}" for key, value in given.items())
 
 
 def _error(log: Path) -> str | None:

@@ -48,11 +48,12 @@ class LocalProcesses(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from spikefront.sweeping.processes import Processes, gpus_of
+        from spikefront.sweeping.study import shown
 
         search = self._config.search
         commands = [[sys.executable, sys.argv[0], *overrides] for overrides in job_overrides]
         if self._config.get("dry_run"):
-            print("\n".join(map(shlex.join, commands)))
+            print("\n".join(shlex.join(map(shown, command)) for command in commands))
             return []
         logs = Path(search.dir).absolute() / search.study / "workers"
         Processes(commands, logs, gpus_of(self._config.trainer)).run()

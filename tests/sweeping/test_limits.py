@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from spikefront.config import compose
 from spikefront.errors import UserError
 from spikefront.sweeping import ledger, worker
-from spikefront.sweeping.budgets import SPENT, spent
+from spikefront.sweeping.budgets import BEGAN, SPENT, Limits, spent
 from spikefront.sweeping.constraints import Constraints
 from spikefront.sweeping.power import PowerMeter
 from spikefront.sweeping.records import records
@@ -130,3 +130,13 @@ def test_a_budget_of_joules_needs_a_counter(make_sweep, monkeypatch):
     monkeypatch.setattr(PowerMeter, "__init__", lambda self: setattr(self, "available", False))
     with pytest.raises(UserError, match="max_joules can't be kept"):
         make_sweep("search.n_trials=1", "search.max_joules=5").run_here()
+
+
+def test_hours_count_from_the_command_wherever_a_worker_runs(monkeypatch):
+    monkeypatch.delenv(BEGAN, raising=False)
+    hour = {"max_hours": 1}
+    assert Limits(hour, began=time.time() - 3700).out_of_time()
+    assert not Limits(hour, began=time.time() - 3500).out_of_time()
+    assert not Limits(hour, began=time.time() + 9999).out_of_time()  # another machine's clock is ahead
+    monkeypatch.setenv(BEGAN, str(time.monotonic() - 100))  # on the command's own machine no clock's jump matters
+    assert not Limits(hour, began=time.time() - 3700).out_of_time()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
 import pytest
 
 from spikefront.errors import UserError
 from spikefront.sweeping import objectives
+from spikefront.sweeping import study as studies
 from spikefront.sweeping.study import open_storage, url
 
 
@@ -63,6 +65,23 @@ def test_a_read_only_database_is_said(make_sweep, tmp_path):
     address = f"sqlite:///file:{file}?mode=ro&uri=true"
     with pytest.raises(UserError, match="readonly"):
         make_sweep("search.n_trials=2", "search.workers=1", f"search.storage='{address}'").run_here()
+
+
+def test_a_uris_file_is_where_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert studies.file_of("sqlite:///file:/a/b.db?mode=ro&uri=true") == Path("/a/b.db")
+    assert studies.file_of("sqlite:////a/b.db") == studies.file_of("journal:///a/b.db") == Path("/a/b.db")
+    assert studies.file_of("postgresql://host/db") is None
+    open_storage(f"sqlite:///file:{tmp_path}/x.db?uri=true")
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == []
+
+
+def test_passwords_are_not_shown(make_sweep, capsys):
+    for address in ("postgresql://me:s3cret@host:5432/db", "mysql://me@host/db?password=s3cret&x=1"):
+        assert "s3cret" not in studies.shown(address) and "host" in studies.shown(address)
+    with pytest.raises(UserError) as error:
+        make_sweep("search.n_trials=1", "search.storage=martian://me:s3cret@host/db").run_here()
+    assert "s3cret" not in str(error.value) + capsys.readouterr().out
 
 
 def test_default_storage_lies_in_the_studys_directory(tmp_path):

@@ -21,19 +21,23 @@ BEGAN = "SPIKEFRONT_BEGAN"  # environment: when this machine's sweep began, by i
 class Limits:
     """``search.max_hours`` of this command, ``search.max_gpu_hours`` and ``search.max_joules`` of the study.
 
+    Args:
+        began: when the command began, by the clock of the machine that it was given on; on that machine its processes
+            count from there by a clock that doesn't jump.
+
     Raises:
         UserError: not a positive number.
     """
 
-    def __init__(self, search: Mapping[str, Any]) -> None:
+    def __init__(self, search: Mapping[str, Any], began: float | None = None) -> None:
         for name in LIMITS:
             value = search.get(name)
             if value is not None and not (isinstance(value, int | float) and value > 0):
                 raise UserError(f"search.{name} is {value}: use a positive number, or null for no limit")
         self._limits = {name: search.get(name) for name in LIMITS}
-        began = float(os.environ.get(BEGAN) or time.monotonic())
-        hours = self._limits["max_hours"]
-        self._deadline = began + 3600 * hours if hours else float("inf")
+        now, hours = time.monotonic(), self._limits["max_hours"]
+        start = float(os.environ.get(BEGAN) or now - max(0.0, time.time() - (began or time.time())))
+        self._deadline = start + 3600 * hours if hours else float("inf")
         self.on_trials = any(self._limits[name] for name in LIMITS[1:])
 
     def check_counters(self) -> None:

@@ -39,7 +39,9 @@ def open_study(source: str, dir: str = "outputs/studies", storage: str | None = 
     if "://" in source:
         opened, names = _names_in(source)
         if len(names) > 1:
-            raise UserError(f"{source} holds {len(names)} studies: {', '.join(names)}; give the directory of one")
+            raise UserError(
+                f"{studies.shown(source)} holds {len(names)} studies: {', '.join(names)}; give the directory of one"
+            )
         return optuna.load_study(study_name=names[0], storage=opened)
     if (Path(source) / "study.db").is_file():
         dir, source = str(Path(source).parent), Path(source).name
@@ -62,13 +64,12 @@ def _all_in(url: str, importance: bool) -> list[dict[str, Any]]:
 
 
 def _names_in(url: str) -> tuple[BaseStorage, list[str]]:
-    kind, _, rest = url.partition("://")
-    file = Path(rest.removeprefix("/") if kind == "sqlite" else rest)
-    if kind in ("sqlite", "journal") and not file.is_file():
+    file = studies.file_of(url)
+    if file is not None and not file.is_file():
         raise UserError(f"no storage at {url}; an absolute path has four slashes: sqlite:////path/study.db")
     storage = studies.open_storage(url)
     with studies.storage_errors(url):
         names = optuna.get_all_study_names(storage)
     if not names:
-        raise UserError(f"{url} holds no study")
+        raise UserError(f"{studies.shown(url)} holds no study")
     return storage, names

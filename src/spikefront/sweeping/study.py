@@ -8,10 +8,11 @@ import logging
 import re
 import secrets
 import sqlite3
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from omegaconf import DictConfig, OmegaConf
@@ -31,6 +32,7 @@ SETTINGS = "spikefront:search"  # the last command's search settings, which ever
 TOKEN = "spikefront:token"  # tells this study from an earlier one of its name
 BUDGET = "spikefront:budget"  # how many finished trials the last command asked for
 FREE = ("data.root", "data.num_workers", "data.cache", "trainer.accelerator", "trainer.devices", "trainer.num_nodes")
+BEGAN = "spikefront:began"  # when the last command began, by its machine's clock
 LOCK_PATIENCE = 60.0  # seconds that SQLite waits for another process's transaction
 BROKEN = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 PLACES = ("space", "study", "dir", "storage", "worker")
@@ -44,6 +46,22 @@ warnings.filterwarnings("ignore", module=r"optuna\..*", message=r".*(Fixed param
 def directory(search: Mapping[str, Any]) -> Path:
     """Where a study keeps its trials, logs and, by default, its storage."""
     return Path(search["dir"]).absolute() / search["study"]
+
+
+def file_of(address: str) -> Path | None:
+    """The file behind a ``journal://`` or ``sqlite:///`` URL, SQLite's own ``file:…?…`` form too."""
+    kind, _, rest = address.partition("://")
+    if kind == "journal":
+        return Path(rest)
+    if kind != "sqlite" or not rest:
+        return None
+    return Path(rest.removeprefix("/").removeprefix("file:").partition("?")[0])
+
+
+def shown(address: str) -> str:
+    """A storage's URL to be printed or kept: without its password."""
+    masked = re.sub(r"(://[^/@:]*:)[^/]*@", r"\1***@", address)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", masked)
 
 
 def url(search: Mapping[str, Any]) -> str:
@@ -78,10 +96,11 @@ def open_storage(address: str) -> BaseStorage:
             host, _, port = rest.partition(":")
             return GrpcStorageProxy(host=host, port=int(port or 13000))
         if not rest:
-            raise UserError(f"search.storage is {address!r}: give a URL such as sqlite:////path/study.db")
+            raise UserError(f"search.storage is {shown(address)!r}: give a URL such as sqlite:////path/study.db")
         if kind == "sqlite":
-            _refuse_shared(Path(rest.removeprefix("/")))
-            Path(rest.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True)
+            file = cast(Path, file_of(address))
+            _refuse_shared(file)
+            file.parent.mkdir(parents=True, exist_ok=True)
             options: dict[str, Any] = {"connect_args": {"timeout": LOCK_PATIENCE}}
         else:
             options = {"pool_pre_ping": True}
@@ -120,22 +139,23 @@ def _write_ahead(storage: RDBStorage) -> None:
 @contextlib.contextmanager
 def storage_errors(address: str) -> Iterator[None]:
     """Say in one line what is wrong with a storage."""
+    place = shown(address)
     try:
         yield
     except (*BROKEN, json.JSONDecodeError, OSError) as error:
         cause = getattr(error, "orig", None) or error.__cause__ or error
-        raise UserError(f"the study's storage {address} can't be used: {_hint(str(cause))}") from error
+        raise UserError(f"the study's storage {place} can't be used: {_hint(str(cause))}") from error
     except ImportError as error:
         raise UserError(
-            f"search.storage {address} needs a package that is missing: pip install 'spikefront[storage]' ({error})"
+            f"search.storage {place} needs a package that is missing: pip install 'spikefront[storage]' ({error})"
         ) from error
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"search.storage {address}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"search.storage {place}: {str(error).splitlines()[0]}") from error
     except Exception as error:
         if not type(error).__module__.startswith("grpc"):
             raise
         details = str(error.details())  # type: ignore[attr-defined]
-        raise UserError(f"the study's storage {address} can't be reached: {_hint(details)}") from error
+        raise UserError(f"the study's storage {place} can't be reached: {_hint(details)}") from error
 
 
 def _hint(reason: str) -> str:
@@ -166,10 +186,9 @@ def load(search: Mapping[str, Any]) -> tuple[Study, BaseStorage]:
         UserError: there is none of that name, or its storage can't be used.
     """
     address = url(search)
-    kind, _, rest = address.partition("://")
-    file = Path(rest.removeprefix("/") if kind == "sqlite" else rest)
-    missing = UserError(f"no study '{search['study']}' in {address}; start it with python src/sweep.py -m …")
-    if kind in ("sqlite", "journal") and not file.exists():
+    file = file_of(address)
+    missing = UserError(f"no study '{search['study']}' in {shown(address)}; start it with python src/sweep.py -m …")
+    if file is not None and not file.exists():
         raise missing
     storage = open_storage(address)
     with storage_errors(address):
@@ -252,7 +271,7 @@ def create(
         "command": command,
         "exhaustive": exhaustive,
         "seeds": search.get("seeds", 1),
-        "storage": address,
+        "storage": shown(address),
         "path": str(directory(search)),
     }
     storage = open_storage(address)
@@ -276,6 +295,7 @@ def create(
         _same(search["study"], found, json.loads(json.dumps(made)))
     with storage_errors(address):
         study.set_user_attr(BUDGET, wanted)
+        study.set_user_attr(BEGAN, time.time())
         study.set_user_attr(SAMPLER, _sampler(search))
         study.set_user_attr(SETTINGS, {k: v for k, v in search.items() if k not in PLACES})
         if not study.get_trials(deepcopy=False) and search.get("default_first", True):

@@ -72,7 +72,8 @@ def sweep(
     wanted = search["workers"] or (WORKERS_ELSEWHERE if elsewhere else default_workers(gpus_of(cfg.trainer)))
     if cfg.get("dry_run"):
         console.print(
-            f"study {search['study']} in {studies.url(search)}: {budget} trials, {min(wanted, budget)} workers"
+            f"study {search['study']} in {studies.shown(studies.url(search))}:"
+            f" {budget} trials, {min(wanted, budget)} workers"
         )
         launch([worker] * min(wanted, budget))
         return
@@ -100,7 +101,8 @@ def sweep(
         f" {', '.join(f'{p.key}={p.text}' for p in space)}"
     )
     console.print(
-        f"{'new' if new else 'continued'} in {studies.url(search)}: {finished} of {budget} trials finished"
+        f"{'new' if new else 'continued'} in {studies.shown(studies.url(search))}:"
+        f" {finished} of {budget} trials finished"
         + (f", {workers} worker{'s' if workers > 1 else ''}" if finished < budget else "")
     )
     if warm:

@@ -74,7 +74,7 @@ class Worker:
         if self.pruner is not None:
             pruning.check(self.pruner, self.search.prune_on, self.objectives)
         self.constraints = Constraints(self.search.constraints)
-        self.limits = Limits(self.search)
+        self.limits = Limits(self.search, self.study.user_attrs.get(studies.BEGAN))
         self.limits.check_counters()
         self.seeds: int = self.made["seeds"]
         own = [o for o in overrides if not o.startswith(("search.", "hydra."))]
