@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+from omegaconf import OmegaConf
 
 from conftest import SLOW, SMALL, assert_same, until
 
@@ -46,3 +47,12 @@ def test_a_sweep_trains_each_trial_over_nodes(nodes):
     assert "2 complete" in said
     (second,) = (nodes.directory / "s/workers").glob("*_1_log.out")
     assert "completed successfully" in second.read_text()
+
+
+def test_runs_without_a_search_are_an_array_too(shell):
+    launcher = ["hydra/launcher=slurm_cpu", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2"]
+    where = [f"hydra.sweep.dir={shell.directory}/runs", f"hydra.launcher.submitit_folder={shell.directory}/logs"]
+    said = shell.run(sys.executable, "src/train.py", "-m", "neuron=lif,plif", *launcher, *where, *SMALL, "logger=none")
+    assert "2 runs" in said and "scancel" in said
+    found = [OmegaConf.load(result.parent / "config.yaml") for result in shell.directory.glob("runs/*/result.json")]
+    assert sorted(cfg.neuron._target_ for cfg in found) == ["spikefront.nn.LIF", "spikefront.nn.PLIF"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from spikefront.sweeping.budgets import SPENT
 from spikefront.sweeping.ledger import INFEASIBLE, KNOWN
 from spikefront.sweeping.space import Space
 from spikefront.sweeping.study import RECORD, SAMPLER, record
+from spikefront.tracking.importance import importances
 
 STATES = {
     TrialState.COMPLETE: "complete",
@@ -127,27 +127,6 @@ def front_of(complete: list[dict[str, Any]], objectives: Mapping[str, str]) -> l
 def minimised(values: Mapping[str, float], objectives: Mapping[str, str]) -> list[float]:
     """The values in the objectives' order, negated where more is better."""
     return [-values[n] if d == "maximize" else values[n] for n, d in objectives.items()]
-
-
-def importances(study: Study, objectives: Mapping[str, str]) -> dict[str, dict[str, float]]:
-    """Share of each objective's variance that each parameter explains (fANOVA, Hutter et al., ICML 2014); ``{}`` for
-    an objective while there is too little to go on."""
-    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-
-    found: dict[str, dict[str, float]] = {}
-    for i, name in enumerate(objectives):
-        try:
-            found[name] = get_param_importances(
-                study, evaluator=FanovaImportanceEvaluator(seed=0), target=partial(_value, i)
-            )
-        except (RuntimeError, ValueError):  # fewer than two finished trials, or no parameter in all of them
-            found[name] = {}
-    return found
-
-
-def _value(objective: int, t: FrozenTrial) -> float:
-    assert t.values is not None
-    return t.values[objective]
 
 
 def _trial(t: FrozenTrial, objectives: Mapping[str, str], space: Space, made: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import wandb
 
 from spikefront.errors import UserError
+from spikefront.tracking.importance import importances, study_of
 
 PREFIX = "wandb:"
 STATES = {"finished": "complete", "running": "running", "pending": "waiting"}
@@ -46,7 +47,7 @@ def project_records(address: str) -> list[dict[str, Any]]:
     """The studies of ``<entity>/<project>`` or the one of ``<entity>/<project>/<group>``, as
     ``spikefront.sweeping.records`` gives those of a storage; runs without a group are a study of the project's name.
 
-    The parameters of runs that no sweep made are what their configurations differ in. Importance isn't kept there.
+    The parameters of runs that no sweep made are what their configurations differ in.
 
     Raises:
         UserError: no such project or group, no account, no network.
@@ -88,7 +89,9 @@ def _study(name: str, address: str, runs: Sequence[Any]) -> dict[str, Any]:
         trial["values"] = {n: trial["values"][n] for n in objectives if n in trial["values"]}
         if trial["state"] == "complete" and len(trial["values"]) < len(objectives):
             trial["state"] = "failed"  # ended before it was evaluated
-    front = _front([t for t in trials if t["state"] == "complete"], objectives)
+    complete = [t for t in trials if t["state"] == "complete"]
+    finished = [(t["params"], t["values"]) for t in complete]
+    front = _front(complete, objectives)
     for trial in trials:
         trial["on_front"] = any(p["number"] == trial["number"] for p in front)
     data = {dict(run.config.get("data") or {}).get("name") for run in runs}
@@ -102,7 +105,7 @@ def _study(name: str, address: str, runs: Sequence[Any]) -> dict[str, Any]:
         "convention": next((t["convention"] for t in trials if t["convention"]), None),
         "trials": trials,
         "front": front,
-        "importance": {},
+        "importance": importances(study_of(finished, objectives), objectives),
     }
 
 
