@@ -46,7 +46,7 @@ bench-extra: setup
 # The site (tutorial, guides, reference) into build/docs; open build/docs/index.html.
 docs: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf outputs build .pytest_cache .ruff_cache .mypy_cache
