@@ -15,7 +15,7 @@ from torch import nn
 
 from spikefront.nn import IF, LIF, PLIF, ATan, FastSigmoid, Rectangle, Sigmoid, StraightThrough, Triangle, kernels
 from spikefront.nn.kernels.build import library
-from spikefront.nn.layers import conv_bn_fire
+from spikefront.nn.layers import conv_bn, conv_bn_fire
 
 needs_compiler = pytest.mark.skipif(library("neuron") is None, reason="no compiled kernels here")
 SURROGATES = [Sigmoid(), ATan(), Triangle(1.3, 0.7), FastSigmoid(), Rectangle(), StraightThrough()]
@@ -102,6 +102,42 @@ def test_pooling_equals_pytorch(monkeypatch, stride, size):
 
         fused, plain = both(monkeypatch, run)
         assert all(torch.equal(a, b) for a, b in zip(fused, plain, strict=True))
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", [(3, 4, 70, 32), (2, 2, 5, 7), (1, 3, 1, 4), (2, 2, 6, 1)], ids=str)
+def test_pooling_of_heads_planes_equals_pytorch(monkeypatch, size):
+    torch.manual_seed(0)
+    frames, heads, tokens, width = size
+    for x in (torch.randn(frames, tokens, heads, width), (torch.rand(frames, tokens, heads, width) < 0.2).float()):
+
+        def run(x=x):
+            y = x.transpose(1, 2).clone(memory_format=torch.preserve_format).requires_grad_()
+            out = kernels.MaxPool(1)(y)
+            (out * torch.arange(out.numel()).view(out.shape)).sum().backward()
+            return out.detach(), y.grad
+
+        fused, plain = both(monkeypatch, run)
+        assert all(torch.equal(a, b) for a, b in zip(fused, plain, strict=True))
+
+
+@needs_compiler
+def test_batch_norm_equals_pytorch(monkeypatch):
+    torch.manual_seed(0)
+    weight = torch.randn(3, 2, 24, 7, 6)
+    for x in layouts(torch.randn(3, 2, 24, 7, 6) + 0.5):
+
+        def run(x=x):
+            torch.manual_seed(1)
+            bn = nn.BatchNorm2d(24)
+            nn.init.uniform_(bn.weight, 1, 3), nn.init.normal_(bn.bias)
+            y = x.clone(memory_format=torch.preserve_format).requires_grad_()
+            out = conv_bn(y, nn.Identity(), bn)
+            (out * weight).sum().backward()
+            return out.detach(), y.grad, bn.weight.grad, bn.bias.grad, *bn.buffers()
+
+        for a, b in zip(*both(monkeypatch, run), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 @needs_compiler

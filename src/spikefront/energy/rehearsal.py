@@ -136,7 +136,7 @@ class _Stage(TorchDispatchMode):
     def kernel(self, name: str, *arguments: Any, **_: Any) -> Any:
         """Stands in for a compiled kernel: computes nothing, remembers how much it would have."""
         tensors = [a for a in arguments if isinstance(a, Tensor)]
-        if name == "pool_forward" and self.is_whole(arguments[0]):
+        if name in ("pool_forward", "pool_planes_forward") and self.is_whole(arguments[0]):
             self.mark(arguments[1], self.is_spikes(arguments[0]))
         elif name == "pack" and not self.is_spikes(arguments[0]):
             return 0

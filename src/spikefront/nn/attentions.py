@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikefront.nn.kernels import MaxPool
 from spikefront.nn.kernels.sparse import Spikes, sdsa, watched
 from spikefront.nn.layers import NeuronFactory, conv_bn, conv_bn_fire, over_frames, reads
 
@@ -31,7 +32,7 @@ class SDSA1Op(nn.Module):
         super().__init__()
         self.num_heads, self.event_mode = num_heads, event_mode
         if event_mode:
-            self.kv_pool, self.mask_pool = nn.MaxPool2d(3, 1, 1), nn.MaxPool2d(3, 1, 1)
+            self.kv_pool, self.mask_pool = MaxPool(1), MaxPool(1)
 
     def _pool(self, x: Tensor, pool: nn.Module) -> Tensor:
         T, B, D, H, W = x.shape
@@ -205,7 +206,7 @@ class SDSA1(_Attention):
         self.talking_heads = nn.Conv1d(num_heads, num_heads, 1, bias=False)
         self.talking_heads_lif = neuron(threshold=gate_threshold)
         if event_mode:
-            self.k_pool, self.v_pool = nn.MaxPool2d(3, 1, 1), nn.MaxPool2d(3, 1, 1)
+            self.k_pool, self.v_pool = MaxPool(1), MaxPool(1)
 
 
 class SDSA2(_Attention):

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from spikefront.nn import kernels
 from spikefront.nn.sparse import SparseConv2d
 
 # Makes one neuron; keyword arguments override the configured ones, as ``neuron(threshold=0.5)``.
@@ -21,7 +22,10 @@ def over_frames(x: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
 
 def conv_bn(x: Tensor, conv: nn.Module, bn: nn.Module) -> Tensor:
     """``BN(conv(x))`` over ``(T, B, C, H, W)``."""
-    return over_frames(x, lambda frames: bn(conv(frames)))
+    y = over_frames(x, conv)
+    if bn.training and kernels.usable(y) and kernels.normalises(bn):
+        return kernels.normalise(y, bn)
+    return over_frames(y, bn)
 
 
 def conv_bn_fire(x: Any, conv: nn.Module, bn: nn.Module, neuron: nn.Module, timesteps: int | None = None) -> Any:

@@ -20,6 +20,7 @@ from spikefront.nn.kernels import sparse
 from spikefront.nn.kernels.build import library
 
 SMALLEST_PACKED = 4096  # elements
+Statistics = tuple[Tensor, Tensor, int]  # of a batch norm: mean, inverse deviation, number of values or 0
 
 
 class _Constants(ctypes.Structure):
@@ -71,10 +72,8 @@ def fire(
     """
     if not isinstance(norm, nn.BatchNorm2d):
         return _Fire.apply(x, gain, None, None, None, timesteps, leak, threshold, soft, detach, surrogate)
-    batch = _statistics(x, norm) if norm.training else None
-    return _Fire.apply(
-        x, gain, norm.weight, norm.bias, batch or _running(norm), timesteps, leak, threshold, soft, detach, surrogate
-    )
+    statistics = _statistics(x, norm)
+    return _Fire.apply(x, gain, norm.weight, norm.bias, statistics, timesteps, leak, threshold, soft, detach, surrogate)
 
 
 class _Fire(torch.autograd.Function):
@@ -85,7 +84,7 @@ class _Fire(torch.autograd.Function):
         gain: Tensor | float,
         weight: Tensor | None,
         bias: Tensor | None,
-        statistics: tuple[Tensor, Tensor, int] | None,
+        statistics: Statistics | None,
         timesteps: int | None,
         leak: float | None,
         threshold: float,
@@ -100,9 +99,7 @@ class _Fire(torch.autograd.Function):
         constants = _Constants(g, 1 - g if leak is None else leak, threshold, soft, detach, a, b)
         scale = shift = None
         if weight is not None and bias is not None and statistics is not None:
-            mean, inverse_std, _ = statistics
-            scale = (weight.double() * inverse_std).float()
-            shift = (bias.double() - mean * weight.double() * inverse_std).float()
+            scale, shift = _affine(weight, bias, statistics)
         frame = x.numel() // x.shape[0]
         spikes = x.new_empty_strided((steps, *x.shape[1:]), (frame, *x.stride()[1:]))
         shape = (steps, frame if x.shape[0] > 1 else 0, frame, x.shape[2] if scale is not None else 0, inner)
@@ -125,35 +122,77 @@ class _Fire(torch.autograd.Function):
         _call("neuron_backward", *arguments)
         grad_weight = grad_bias = None
         if sums is not None:
-            mean, inverse_std, count = statistics
-            grad_bias, grad_weight = sums[0], inverse_std * (sums[1] - mean * sums[0])
-            a = weight.double() * inverse_std
-            if count:  # the batch's own statistics
-                b = -a * inverse_std * grad_weight / count
-                d = a * (mean * inverse_std * grad_weight - grad_bias) / count
-            else:
-                b = d = torch.zeros_like(a)
-            factors = [f.float() for f in (a, b, d)]
-            _call("channel_combine", grad, x, *factors, x.shape[0], frame, channels, inner, like=x)
-            grad_weight, grad_bias = grad_weight.to(weight.dtype), grad_bias.to(weight.dtype)
+            grad_weight, grad_bias = _through_norm(grad, x, grad, sums, weight, statistics, inner)
         if grad_gain is not None:
             grad_gain = grad_gain.to(x.dtype)
         return grad.to(x.dtype), grad_gain, grad_weight, grad_bias, *[None] * 7
 
 
-def _statistics(x: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, int]:
-    """Mean, inverse deviation (double) and count of the batch, whose running estimates are updated as ``norm`` does."""
+def normalise(x: Tensor, norm: nn.Module) -> Tensor:
+    """``norm`` over the third dimension of ``(T, B, C, ...)``."""
+    return _Norm.apply(x, norm.weight, norm.bias, _statistics(x, norm)) if isinstance(norm, nn.BatchNorm2d) else x
+
+
+class _Norm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, statistics: Statistics) -> Tensor:
+        x, inner = _dense(x)
+        y = torch.empty_like(x)
+        _call("norm_apply", x, y, *_affine(weight, bias, statistics), len(x), x[0].numel(), x.shape[2], inner)
+        ctx.save_for_backward(x, weight)
+        ctx.statistics, ctx.inner = statistics, inner
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        grad = _like(grads[0], x.stride()).float()
+        sums, out = torch.zeros(2, x.shape[2], dtype=torch.float64), torch.empty_strided(x.shape, x.stride())
+        _call("norm_sums", x, grad, sums, len(x), x[0].numel(), x.shape[2], ctx.inner)
+        grad_weight, grad_bias = _through_norm(grad, x, out, sums, weight, ctx.statistics, ctx.inner)
+        return out.to(x.dtype), grad_weight, grad_bias, None
+
+
+def _affine(weight: Tensor, bias: Tensor, statistics: Statistics) -> tuple[Tensor, Tensor]:
+    """Scale and shift of a channel."""
+    mean, inverse_std, _ = statistics
+    scale = weight.double() * inverse_std
+    return scale.float(), (bias.double() - mean * scale).float()
+
+
+def _through_norm(
+    grad: Tensor, x: Tensor, out: Tensor, sums: Tensor, weight: Tensor, statistics: Statistics, inner: int
+) -> tuple[Tensor, Tensor]:
+    """Gradients of a norm's weight and bias, and in ``out`` of ``x``, from its output's and that one's channel sums."""
+    mean, inverse_std, count = statistics
+    grad_bias, grad_weight = sums[0], inverse_std * (sums[1] - mean * sums[0])
+    a = weight.double() * inverse_std
+    if count:  # the batch's own statistics
+        b = -a * inverse_std * grad_weight / count
+        d = a * (mean * inverse_std * grad_weight - grad_bias) / count
+    else:
+        b = d = torch.zeros_like(a)
+    factors = [f.float() for f in (a, b, d)]
+    _call("norm_combine", grad, x, out, *factors, len(x), x[0].numel(), x.shape[2], inner, like=x)
+    return grad_weight.to(weight.dtype), grad_bias.to(weight.dtype)
+
+
+def _statistics(x: Tensor, norm: nn.BatchNorm2d) -> Statistics:
+    """Of the batch in training, whose running estimates are updated as ``norm`` does; else these, of 0 values."""
+    assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+    if not norm.training:
+        return norm.running_mean.double(), (norm.running_var.double() + norm.eps).rsqrt(), 0
     x, inner = _dense(x)
-    channels, frame = x.shape[2], x.numel() // x.shape[0]
+    channels = x.shape[2]
     count = x.numel() // channels
     if count < 2:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
     sums = torch.zeros(2, channels, dtype=torch.float64)
-    _call("channel_sums", x, sums, x.shape[0], frame, channels, inner)
+    _call("norm_sums", x, None, sums, len(x), x[0].numel(), channels, inner)
     mean = sums[0] / count
     variance = (sums[1] / count - mean * mean).clamp_min(0)
     with torch.no_grad():
-        assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
         norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
         norm.running_var.lerp_((variance * count / (count - 1)).to(norm.running_var.dtype), norm.momentum)
         if norm.num_batches_tracked is not None:
@@ -161,13 +200,11 @@ def _statistics(x: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, int]:
     return mean, (variance + norm.eps).rsqrt(), count
 
 
-def _running(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, int]:
-    assert norm.running_mean is not None and norm.running_var is not None
-    return norm.running_mean.double(), (norm.running_var.double() + norm.eps).rsqrt(), 0
-
-
 class MaxPool(nn.MaxPool2d):
-    """3x3 max-pooling, padding 1; in channels-last memory a winner is remembered in a byte instead of eight."""
+    """3x3 max-pooling, padding 1, which remembers a winner in a byte instead of eight.
+
+    Of frames in channels-last memory and, with stride 1, of such frames' planes ``(N, heads, H W, D / heads)``.
+    """
 
     reads_bits = True
 
@@ -177,32 +214,44 @@ class MaxPool(nn.MaxPool2d):
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(x, sparse.Spikes):
             return sparse.pool(x, self.stride)
-        if usable(x) and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
-            return _Pool.apply(x, self.stride)
+        if usable(x) and x.dim() == 4:
+            if x.is_contiguous(memory_format=torch.channels_last):
+                return _Pool.apply(x, "pool", self.stride)
+            if self.stride == 1 and x.transpose(1, 2).is_contiguous():
+                return _Pool.apply(x, "pool_planes")
         return super().forward(x)
 
 
 class _Pool(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, stride: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, kernel: str, stride: int | None = None) -> Tensor:
         n, c, h, w = x.shape
-        size = (n, c, (h - 1) // stride + 1, (w - 1) // stride + 1)
-        out = torch.empty(size, dtype=x.dtype, memory_format=torch.channels_last)
-        which = (
-            torch.empty(size, dtype=torch.uint8, memory_format=torch.channels_last) if ctx.needs_input_grad[0] else None
-        )
-        ctx.shape = n, c, h, w, stride
-        _call("pool_forward", x, out, which, *ctx.shape)
+        empty = _empty_planes
+        if stride is not None:
+            h, w, empty = (h - 1) // stride + 1, (w - 1) // stride + 1, _empty_frames
+        size, out = (n, c, h, w), empty((n, c, h, w), x.dtype)
+        which = empty(size, torch.uint8) if ctx.needs_input_grad[0] else None
+        ctx.kernel, ctx.empty, ctx.sizes = kernel, empty, (*x.shape, *([] if stride is None else [stride]))
+        _call(f"{kernel}_forward", x, out, which, *ctx.sizes)
         ctx.save_for_backward(which)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad = torch.empty(ctx.shape[:4], memory_format=torch.channels_last)
-        grad_out = grads[0].contiguous(memory_format=torch.channels_last)
-        _call("pool_backward", grad_out, ctx.saved_tensors[0], grad, *ctx.shape)
-        return grad.to(grad_out.dtype), None
+        (which,) = ctx.saved_tensors
+        grad, grad_out = ctx.empty(ctx.sizes[:4], torch.float32), _like(grads[0], which.stride())
+        _call(f"{ctx.kernel}_backward", grad_out, which, grad, *ctx.sizes)
+        return grad.to(grad_out.dtype), None, None
+
+
+def _empty_frames(size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.empty(size, dtype=dtype, memory_format=torch.channels_last)
+
+
+def _empty_planes(size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    frames, heads, tokens, width = size
+    return torch.empty(frames, tokens, heads, width, dtype=dtype).transpose(1, 2)
 
 
 @contextmanager

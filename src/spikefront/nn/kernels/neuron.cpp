@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <omp.h>
 #include <type_traits>
 #include <vector>
@@ -23,7 +24,11 @@ constexpr int64_t SMALL = 32768;  // elements below which a second thread costs 
 struct bf16 {
     uint16_t bits;
     bf16() = default;
-    explicit bf16(float x) : bits(x == 0.0f ? 0 : 0x3f80) {}  // only ever written: spikes, 0 and 1
+    explicit bf16(float x) {  // to the nearest, ties to even
+        uint32_t wide;
+        std::memcpy(&wide, &x, sizeof wide);
+        bits = static_cast<uint16_t>((wide + 0x7fff + ((wide >> 16) & 1)) >> 16);
+    }
     operator float() const {
         const uint32_t wide = static_cast<uint32_t>(bits) << 16;
         float x;
@@ -61,15 +66,15 @@ struct Affine {
         const int64_t c = block % shape.channels;
         for (int64_t i = 0; i < shape.block; i++) scale[i] = s[c], shift[i] = b[c];
     }
-    template <class E> void apply(const E *x, float *out, int64_t n) const {
+    template <class E, class Out> void apply(const E *x, Out *out, int64_t n) const {
         if (!shape.channels) {
 #pragma omp simd
-            for (int64_t i = 0; i < n; i++) out[i] = x[i];
+            for (int64_t i = 0; i < n; i++) out[i] = Out(static_cast<float>(x[i]));
             return;
         }
         const float *a = scale.data(), *c = shift.data();
 #pragma omp simd
-        for (int64_t i = 0; i < n; i++) out[i] = static_cast<float>(x[i]) * a[i] + c[i];
+        for (int64_t i = 0; i < n; i++) out[i] = Out(static_cast<float>(x[i]) * a[i] + c[i]);
     }
 };
 
@@ -270,9 +275,10 @@ void neuron_backward(const E *x, const E *grad_spikes, float *grad, double *grad
 #undef KIND
 }
 
-// sums[c], sums[C + c]: of x and of its square over `frames` frames.
-template <class E>
-void channel_sums(const E *x, double *sums, int64_t frames, int64_t frame, int64_t channels, int64_t inner) {
+// sums[c], sums[C + c] over `frames` frames: of x and its square or, given a gradient, of that and of its product with x.
+template <class E, bool GRADIENT>
+void norm_sums(const E *x, const float *grad, double *sums, int64_t frames, int64_t frame, int64_t channels,
+               int64_t inner) {
     const Shape shape(frame * frames, channels, inner);
 #pragma omp parallel if (shape.frame > SMALL)
     {
@@ -282,14 +288,21 @@ void channel_sums(const E *x, double *sums, int64_t frames, int64_t frame, int64
 #pragma omp for schedule(static)
         for (int64_t k = 0; k < shape.blocks(); k++) {
             const E *row = x + k * shape.block;
+            const float *g = grad + (GRADIENT ? k * shape.block : 0);
             const int64_t n = std::min(shape.block, shape.frame - k * shape.block);
             if (shape.rows()) {
 #pragma omp simd
-                for (int64_t i = 0; i < n; i++) s0[i] += row[i], s1[i] += static_cast<double>(row[i]) * row[i];
+                for (int64_t i = 0; i < n; i++) {
+                    const double v = row[i], u = GRADIENT ? static_cast<double>(g[i]) : v;
+                    s0[i] += u, s1[i] += u * v;
+                }
             } else {
                 double a = 0, b = 0;
 #pragma omp simd reduction(+ : a, b)
-                for (int64_t i = 0; i < n; i++) a += row[i], b += static_cast<double>(row[i]) * row[i];
+                for (int64_t i = 0; i < n; i++) {
+                    const double v = row[i], u = GRADIENT ? static_cast<double>(g[i]) : v;
+                    a += u, b += u * v;
+                }
                 s0[k % channels] += a, s1[k % channels] += b;
             }
         }
@@ -299,10 +312,32 @@ void channel_sums(const E *x, double *sums, int64_t frames, int64_t frame, int64
     }
 }
 
-// grad = a[c] * grad + b[c] * x + d[c], in place: the last step of the batch norm's gradient.
 template <class E>
-void channel_combine(float *grad, const E *x, const float *a, const float *b, const float *d, int64_t frames,
-                     int64_t frame, int64_t channels, int64_t inner) {
+void norm_sums(const E *x, const float *grad, double *sums, int64_t frames, int64_t frame, int64_t channels,
+               int64_t inner) {
+    (grad ? norm_sums<E, true> : norm_sums<E, false>)(x, grad, sums, frames, frame, channels, inner);
+}
+
+// y = scale[c] * x + shift[c]: a batch norm whose statistics are known.
+template <class E>
+void norm_apply(const E *x, E *y, const float *scale, const float *shift, int64_t frames, int64_t frame,
+                int64_t channels, int64_t inner) {
+    const Shape shape(frame * frames, channels, inner);
+#pragma omp parallel if (shape.frame > SMALL)
+    {
+        Affine affine(shape, scale, shift);
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < shape.blocks(); k++) {
+            affine.at(k);
+            affine.apply(x + k * shape.block, y + k * shape.block, std::min(shape.block, shape.frame - k * shape.block));
+        }
+    }
+}
+
+// out = a[c] * grad + b[c] * x + d[c], which may be grad itself: the last step of the batch norm's gradient.
+template <class E>
+void norm_combine(const float *grad, const E *x, float *out, const float *a, const float *b, const float *d,
+                  int64_t frames, int64_t frame, int64_t channels, int64_t inner) {
     const Shape shape(frame * frames, channels, inner);
 #pragma omp parallel if (shape.frame > SMALL)
     {
@@ -311,11 +346,11 @@ void channel_combine(float *grad, const E *x, const float *a, const float *b, co
         for (int64_t k = 0; k < shape.blocks(); k++) {
             const int64_t at = k * shape.block, n = std::min(shape.block, shape.frame - at);
             one.at(k), two.at(k);
-            const float *pa = one.scale.data(), *pb = one.shift.data(), *pd = two.scale.data();
+            const float *pa = one.scale.data(), *pb = one.shift.data(), *pd = two.scale.data(), *g = grad + at;
             const E *row = x + at;
-            float *g = grad + at;
+            float *o = out + at;
 #pragma omp simd
-            for (int64_t i = 0; i < n; i++) g[i] = pa[i] * g[i] + pb[i] * row[i] + pd[i];
+            for (int64_t i = 0; i < n; i++) o[i] = pa[i] * g[i] + pb[i] * row[i] + pd[i];
         }
     }
 }
@@ -355,26 +390,96 @@ void pool_forward(const E *x, E *out, uint8_t *which, int64_t frames, int64_t C,
     }
 }
 
+// Adds each gradient to the winner of its window, `offset[which]` elements away.
+template <class E>
+void hand_back(const E *grad_out, const uint8_t *which, float *grad, const int64_t *offset, int64_t n) {
+    for (int64_t i = 0; i < n; i++) grad[i + offset[which[i]]] += grad_out[i];
+}
+
 template <class E>
 void pool_backward(const E *grad_out, const uint8_t *which, float *grad, int64_t frames, int64_t C, int64_t H,
                    int64_t W, int64_t stride) {
     const int64_t h = (H - 1) / stride + 1, w = (W - 1) / stride + 1;
+    int64_t offset[9];
+    for (int64_t tap = 0; tap < 9; tap++) offset[tap] = ((tap / 3 - 1) * W + tap % 3 - 1) * C;
 #pragma omp parallel for schedule(static) if (frames * H * W * C > SMALL)
-    for (int64_t row = 0; row < frames * H; row++) {  // gathers: every input asks the outputs whose window it is in
-        const int64_t f = row / H, y = row % H;
-        for (int64_t z = 0; z < W; z++) {
-            float *g = grad + (row * W + z) * C;
-            std::memset(g, 0, C * sizeof(float));
-            for (int64_t tap = 0; tap < 9; tap++) {
-                const int64_t ny = y + 1 - tap / 3, nz = z + 1 - tap % 3;
-                if (ny < 0 || nz < 0 || ny % stride || nz % stride || ny / stride >= h || nz / stride >= w) continue;
-                const int64_t at = ((f * h + ny / stride) * w + nz / stride) * C;
-                const E *go = grad_out + at;
-                const uint8_t *best = which + at, label = static_cast<uint8_t>(tap);
+    for (int64_t f = 0; f < frames; f++) {
+        float *g = grad + f * H * W * C;
+        std::memset(g, 0, H * W * C * sizeof(float));
+        for (int64_t at = 0; at < h * w; at++) {
+            const int64_t from = (f * h * w + at) * C;
+            hand_back(grad_out + from, which + from, g + (at / w * W + at % w) * stride * C, offset, C);
+        }
+    }
+}
+
+// The widest of three neighbours in each head's row of `width` channels, and which it is, the first among equals.
+template <class E>
+void widest(const E *x, float *best, int32_t *which, float *padded, int64_t heads, int64_t width) {
+    for (int64_t head = 0; head < heads; head++, x += width, best += width, which += width) {
+        for (int64_t i = 0; i < width; i++) padded[i + 1] = x[i];
 #pragma omp simd
-                for (int64_t c = 0; c < C; c++) g[c] += best[c] == label ? static_cast<float>(go[c]) : 0.0f;
+        for (int64_t i = 0; i < width; i++) {
+            const float left = padded[i], middle = padded[i + 1], right = padded[i + 2];
+            const float most = middle > left ? middle : left;
+            const int32_t index = middle > left ? 1 : 0;
+            best[i] = right > most ? right : most;
+            which[i] = right > most ? 2 : index;
+        }
+    }
+}
+
+// The same pooling of planes (token, channel of a head), which lie as rows of heads x width channels a token.
+template <class E>
+void pool_planes_forward(const E *x, E *out, uint8_t *which, int64_t frames, int64_t heads, int64_t tokens,
+                         int64_t width) {
+    const int64_t C = heads * width, rows = 32, chunks = (tokens + rows - 1) / rows;
+    const float lowest = -std::numeric_limits<float>::infinity();
+#pragma omp parallel if (frames * tokens * C > SMALL)
+    {
+        std::vector<float> best(3 * C), padded(width + 2, lowest);
+        std::vector<int32_t> index(3 * C);
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < frames * chunks; k++) {
+            const int64_t f = k / chunks, start = k % chunks * rows, end = std::min(tokens, start + rows);
+            for (int64_t n = start - 1; n <= end; n++) {
+                float *into = &best[(n + 3) % 3 * C];
+                if (n < 0 || n >= tokens) std::fill(into, into + C, lowest);
+                else widest(x + (f * tokens + n) * C, into, &index[(n + 3) % 3 * C], padded.data(), heads, width);
+                if (n <= start) continue;
+                const int64_t up = (n + 1) % 3 * C, here = (n + 2) % 3 * C, down = (n + 3) % 3 * C;
+                const float *b0 = &best[up], *b1 = &best[here], *b2 = &best[down];
+                const int32_t *i0 = &index[up], *i1 = &index[here], *i2 = &index[down];
+                E *o = out + (f * tokens + n - 1) * C;
+#pragma omp simd
+                for (int64_t c = 0; c < C; c++) {
+                    const float most = b1[c] > b0[c] ? b1[c] : b0[c];
+                    o[c] = E(b2[c] > most ? b2[c] : most);
+                }
+                if (!which) continue;
+                uint8_t *w = which + (f * tokens + n - 1) * C;
+#pragma omp simd
+                for (int64_t c = 0; c < C; c++) {
+                    const float most = b1[c] > b0[c] ? b1[c] : b0[c];
+                    const int32_t first = b1[c] > b0[c] ? i1[c] + 3 : i0[c];
+                    w[c] = static_cast<uint8_t>(b2[c] > most ? i2[c] + 6 : first);
+                }
             }
         }
+    }
+}
+
+template <class E>
+void pool_planes_backward(const E *grad_out, const uint8_t *which, float *grad, int64_t frames, int64_t heads,
+                          int64_t tokens, int64_t width) {
+    const int64_t C = heads * width, plane = tokens * C;
+    int64_t offset[9];
+    for (int64_t tap = 0; tap < 9; tap++) offset[tap] = (tap / 3 - 1) * C + tap % 3 - 1;
+#pragma omp parallel for schedule(static) if (frames * plane > SMALL)
+    for (int64_t f = 0; f < frames; f++) {
+        float *g = grad + f * plane;
+        std::memset(g, 0, plane * sizeof(float));
+        hand_back(grad_out + f * plane, which + f * plane, g, offset, plane);
     }
 }
 
@@ -410,9 +515,19 @@ int32_t pack(const E *x, uint8_t *bits, int64_t n) {
 template <class E>
 void unpack(const uint8_t *bits, E *x, int64_t n) {
 #pragma omp parallel for schedule(static) if (n > SMALL)
-    for (int64_t byte = 0; byte < (n + 7) / 8; byte++)
+    for (int64_t byte = 0; byte < (n + 7) / 8; byte++) {
+#ifdef __AVX2__
+        if (std::is_same<E, float>::value && byte * 8 + 8 <= n) {
+            const __m256i each = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+            const __m256i set = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits[byte]), each), each);
+            const __m256 ones = _mm256_and_ps(_mm256_castsi256_ps(set), _mm256_set1_ps(1.0f));
+            _mm256_storeu_ps(reinterpret_cast<float *>(x + byte * 8), ones);
+            continue;
+        }
+#endif
         for (int64_t j = 0; j < std::min<int64_t>(8, n - byte * 8); j++)
             x[byte * 8 + j] = E((bits[byte] >> j) & 1 ? 1.0f : 0.0f);
+    }
 }
 
 }  // namespace
@@ -430,13 +545,17 @@ extern "C" {
         neuron_backward<E>(x, grad_spikes, grad, grad_gain, sums, T, x_step, frame, channels, inner, scale, shift, p, \
                            kind); \
     } \
-    void NAME(channel_sums)(const E *x, double *sums, int64_t frames, int64_t frame, int64_t channels, \
-                            int64_t inner) { \
-        channel_sums<E>(x, sums, frames, frame, channels, inner); \
+    void NAME(norm_sums)(const E *x, const float *grad, double *sums, int64_t frames, int64_t frame, \
+                         int64_t channels, int64_t inner) { \
+        norm_sums<E>(x, grad, sums, frames, frame, channels, inner); \
     } \
-    void NAME(channel_combine)(float *grad, const E *x, const float *a, const float *b, const float *d, \
-                               int64_t frames, int64_t frame, int64_t channels, int64_t inner) { \
-        channel_combine<E>(grad, x, a, b, d, frames, frame, channels, inner); \
+    void NAME(norm_apply)(const E *x, E *y, const float *scale, const float *shift, int64_t frames, int64_t frame, \
+                          int64_t channels, int64_t inner) { \
+        norm_apply<E>(x, y, scale, shift, frames, frame, channels, inner); \
+    } \
+    void NAME(norm_combine)(const float *grad, const E *x, float *out, const float *a, const float *b, \
+                            const float *d, int64_t frames, int64_t frame, int64_t channels, int64_t inner) { \
+        norm_combine<E>(grad, x, out, a, b, d, frames, frame, channels, inner); \
     } \
     void NAME(pool_forward)(const E *x, E *out, uint8_t *which, int64_t frames, int64_t C, int64_t H, int64_t W, \
                             int64_t stride) { \
@@ -445,6 +564,14 @@ extern "C" {
     void NAME(pool_backward)(const E *grad_out, const uint8_t *which, float *grad, int64_t frames, int64_t C, \
                              int64_t H, int64_t W, int64_t stride) { \
         pool_backward<E>(grad_out, which, grad, frames, C, H, W, stride); \
+    } \
+    void NAME(pool_planes_forward)(const E *x, E *out, uint8_t *which, int64_t frames, int64_t heads, \
+                                   int64_t tokens, int64_t width) { \
+        pool_planes_forward<E>(x, out, which, frames, heads, tokens, width); \
+    } \
+    void NAME(pool_planes_backward)(const E *grad_out, const uint8_t *which, float *grad, int64_t frames, \
+                                    int64_t heads, int64_t tokens, int64_t width) { \
+        pool_planes_backward<E>(grad_out, which, grad, frames, heads, tokens, width); \
     } \
     int32_t NAME(pack)(const E *x, uint8_t *bits, int64_t n) { return pack<E>(x, bits, n); } \
     void NAME(unpack)(const uint8_t *bits, E *x, int64_t n) { unpack<E>(bits, x, n); }
