@@ -100,6 +100,33 @@ def test_unknown_neuron_of_a_library_is_named():
         spikefront.nn.SpikingJelly(node="LIFNod")
 
 
+@pytest.mark.parametrize(
+    ("library", "node", "arguments"),
+    [
+        *(("spikingjelly", n, {}) for n in ("IFNode", "ParametricLIFNode", "KLIFNode", "QIFNode", "CUBALIFNode")),
+        ("spikingjelly", "PSN", {"T": 3}),  # has no v_threshold
+        *(("snntorch", n, {"beta": 0.5}) for n in ("Leaky", "Lapicque")),
+        ("snntorch", "Synaptic", {"alpha": 0.9, "beta": 0.5}),
+    ],
+)
+def test_other_neurons_of_a_library_fire_and_learn(library, node, arguments):
+    pytest.importorskip(library)
+    torch.manual_seed(0)
+    adapter = {"spikingjelly": spikefront.nn.SpikingJelly, "snntorch": spikefront.nn.SnnTorch}[library]
+    neuron, x = adapter(node=node, **arguments), (torch.randn(3, 2, 4, 5, 5) * 3).requires_grad_()
+    spikes = neuron(x)
+    assert spikes.shape == x.shape and set(spikes.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(neuron(x), spikes)  # nothing is left of the first call
+    spikes.sum().backward()
+    assert x.grad.abs().sum() > 0
+
+
+def test_arguments_that_a_neuron_of_a_library_does_not_take_are_named():
+    pytest.importorskip("snntorch")
+    with pytest.raises(UserError, match=r"Alpha can't be made with .*'alpha'"):
+        spikefront.nn.SnnTorch(node="Alpha", beta=0.5)
+
+
 def test_spikingjelly_lif_equals_ours():
     neuron = pytest.importorskip("spikefront.nn").SpikingJelly
     pytest.importorskip("spikingjelly")
