@@ -35,7 +35,7 @@ from spikefront.sweeping.pareto import hypervolume  # noqa: E402
 
 STOCK = ROOT / "build" / "stock"
 PLOT = ROOT / "docs" / "sweep-over-time.svg"
-RUN = ("model=sdt_1_16", "data=digits", "trainer=cpu", "trainer.max_epochs=3", "logger=none", "callbacks=quiet")
+RUN = ("model=sdt_1_16", "data=digits", "trainer=cpu", "trainer.max_epochs=2", "logger=none", "callbacks=quiet")
 SPACE = (
     "model.timesteps=choice(1,2,4)",
     "neuron.threshold=interval(0.5,1.5)",
@@ -325,7 +325,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=["overhead", "scale", "compare"])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--workers", type=int, default=64, help="of scale")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing more after so many")
     arguments = parser.parse_args()

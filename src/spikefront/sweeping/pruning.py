@@ -51,8 +51,8 @@ class FrontPruner:
     """Stops a trial whose optimistic outcome, anytime points included, adds too little to the finished ones' front.
 
     A Gaussian process forecasts the final accuracy and energy of each anytime point from the trial's parameters and
-    its points so far, as Klein et al. (ICLR 2017) do for one objective; it learns from the trials that were trained to
-    the end and, by their forecasts, from those that were stopped. The hopeful outcome lies so many standard deviations
+    its points so far; it learns from the trials that were trained to the end and, by their forecasts, from those that
+    were stopped. The hopeful outcome lies so many standard deviations
     above in accuracy and below in energy that a normal variable stays within them with probability ``confidence``.
 
     Args:
@@ -64,7 +64,7 @@ class FrontPruner:
     """
 
     def __init__(
-        self, confidence: float = 0.9, tolerance: float = 0.002, warmup_epochs: int = 1, startup_trials: int = 6
+        self, confidence: float = 0.95, tolerance: float = 0.002, warmup_epochs: int = 1, startup_trials: int = 6
     ) -> None:
         if not 0 < confidence < 1:
             raise UserError(f"search.pruner.confidence is {confidence}: use a number between 0 and 1")

@@ -142,7 +142,12 @@ def storage_errors(address: str) -> Iterator[None]:
     place = shown(address)
     try:
         yield
-    except (*BROKEN, json.JSONDecodeError, OSError) as error:
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"the study's storage {place} can't be used: it is no journal, or damaged: move it away or restore a copy"
+            f" ({error})"
+        ) from error
+    except (*BROKEN, OSError) as error:
         cause = getattr(error, "orig", None) or error.__cause__ or error
         raise UserError(f"the study's storage {place} can't be used: {_hint(str(cause))}") from error
     except ImportError as error:

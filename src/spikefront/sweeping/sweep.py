@@ -13,13 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.study import Study
 from rich.console import Console
 
 from spikefront.config import compose
 from spikefront.errors import UserError, near_matches
-from spikefront.sweeping import ledger
+from spikefront.sweeping import ledger, pruning
 from spikefront.sweeping import objectives as objectives_
 from spikefront.sweeping import study as studies
 from spikefront.sweeping.budgets import Limits
@@ -79,7 +81,7 @@ def sweep(
         return
     default = {p.key: _choice(cfg, p.key) if is_group(p.key) else OmegaConf.select(cfg, p.key) for p in space}
     base = {k: v for k, v in _base(cfg).items() if not any(k == p.key or k.startswith(f"{p.key}.") for p in space)}
-    limits = _checked(cfg, search)
+    limits = _checked(cfg, search, objectives)
     shared = [o for o in fixed if not o.startswith(("search.", "search/", "hydra."))]
     study, _, new = studies.create(
         search,
@@ -244,12 +246,30 @@ def _option_of(
     return None
 
 
-def _checked(cfg: DictConfig, search: Mapping[str, Any]) -> Limits:
+def _checked(cfg: DictConfig, search: Mapping[str, Any], objectives: Mapping[str, str]) -> Limits:
     """Say what is wrong with limits, constraints and seeds before anything is made of them."""
     if not isinstance(search["seeds"], int) or search["seeds"] < 1:
         raise UserError(f"search.seeds is {search['seeds']}: it must be a whole number of at least 1")
     Constraints(search["constraints"]).check(cfg)  # of the default configuration, whatever the verdict
+    _built(cfg, "sampler")
+    if (pruner := _built(cfg, "pruner")) is not None:
+        pruning.check(pruner, search["prune_on"], objectives)
     return Limits(search)
+
+
+def _built(cfg: DictConfig, part: str) -> Any:
+    """The sampler or the pruner, as every worker builds it; None if there is none.
+
+    Raises:
+        UserError: it has no such settings.
+    """
+    try:
+        return instantiate(cfg.search[part]) if cfg.search[part] else None
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, UserError):
+            raise cause from error
+        raise UserError(f"search.{part}: {str(cause).splitlines()[0]}") from error
 
 
 @contextmanager

@@ -268,16 +268,22 @@ class Worker:
         self.rejected = 0
         closest: tuple[float, str] = (math.inf, "")
         draws = optuna.create_study(sampler=optuna.samplers.RandomSampler())
+        seen: set[str] = set()
+        self._say(f"{PATIENCE} proposals in a row broke search.constraints: looking for a point that meets them")
         for _ in range(DRAWS):
             draw = draws.ask()
-            verdicts = self.constraints.check(self.compose(self.space.overrides(self.space.suggest(draw))))
+            overrides = self.space.overrides(self.space.suggest(draw))
+            if str(overrides) in seen:
+                continue
+            seen.add(str(overrides))
+            verdicts = self.constraints.check(self.compose(overrides))
             if all(v.excess <= 0 for v in verdicts):
                 origin = "drawn at random: the sampler's proposals broke the constraints"
                 self.study.enqueue_trial(draw.params, user_attrs={"origin": origin})
                 return
             closest = min(closest, (sum(max(0.0, v.excess) for v in verdicts), "; ".join(map(str, verdicts))))
         raise UserError(
-            f"search.constraints: none of {DRAWS} random points of the space meets them; the closest: {closest[1]};"
+            f"search.constraints: none of {len(seen)} random points of the space meets them; the closest: {closest[1]};"
             " loosen a bound or widen the space"
         )
 
