@@ -102,6 +102,15 @@ def test_evaluation_matches(case):
         assert rates[name] == pytest.approx(rate, rel=1e-9), name
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_sparse_execution_matches(case):
+    model, x, record = build(case)
+    fast = model.float().for_inference(sparse=True)
+    with torch.inference_mode():
+        logits = fast(x.float(), per_step=record["config"].get("tet", False))
+    np.testing.assert_allclose(logits.numpy(), np.load(GOLDEN / f"{case}.logits.npy"), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("case", TRAINED)
 def test_training_matches(case):
     model, x, record = build(case)

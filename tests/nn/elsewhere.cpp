@@ -1,0 +1,45 @@
+// What Python does with sparse.cpp, on numbers from stdin: to run the kernels as compiled for another processor.
+//   elsewhere FRAMES HEIGHT WIDTH IN OUT KERNEL: reads spikes (pixels, in), weights as packed, gradients (pixels, out);
+//   writes the convolution, its neuron's spikes over two timesteps (both pixels, out) and the weights' gradient.
+#include "sparse.cpp"
+
+#include <cstdio>
+#include <cstdlib>
+
+std::vector<float> read(int64_t n) {
+    std::vector<float> x(n);
+    if (static_cast<int64_t>(fread(x.data(), sizeof(float), n, stdin)) != n) exit(2);
+    return x;
+}
+
+void write(const std::vector<float> &x) { fwrite(x.data(), sizeof(float), x.size(), stdout); }
+
+int main(int, char **arguments) {
+    int64_t n[6];
+    for (int i = 0; i < 6; i++) n[i] = atoll(arguments[i + 1]);
+    const int64_t frames = n[0], height = n[1], width = n[2], in = n[3], out = n[4], k = n[5], pad = k / 2;
+    const int64_t rows = frames * height * width, tiles = (out + TILE - 1) / TILE;
+    const std::vector<float> x = read(rows * in), weights = read(tiles * TILE * in * k * k), grad = read(rows * out);
+
+    std::vector<uint64_t> bits(rows * ((in + 63) / 64)), fired(rows * ((out + 63) / 64));
+    if (!encode(x.data(), bits.data(), rows, in)) return 3;
+    std::vector<int64_t> starts(rows + 1);
+    std::vector<uint16_t> lists(count_bits(bits.data(), starts.data(), rows, in, in) + 16);
+    list_bits(bits.data(), starts.data(), lists.data(), rows, in, in);
+    std::vector<float> y(rows * out), spikes(rows * out), gradient(out * in * k * k);
+    const Neuron neuron{0.5f, 0.5f, 1.0f, 0};
+    convolve(lists.data(), starts.data(), weights.data(), nullptr, y.data(), nullptr, nullptr, 1, frames, height, width,
+             in, out, k * k, in);
+    convolve(lists.data(), starts.data(), weights.data(), nullptr, nullptr, &neuron, fired.data(), 2, frames / 2, height,
+             width, in, out, k * k, in);
+    decode(fired.data(), spikes.data(), rows, out);
+
+    const int64_t columns = TILE * (pad ? 1 : 2), span = 64, inside = frames * (height + pad) * (width + pad);
+    std::vector<int64_t> places((inside + span - 1) / span * in + 1);
+    std::vector<uint16_t> entries(count_places(bits.data(), places.data(), frames, height, width, pad, in, span));
+    list_places(bits.data(), places.data(), entries.data(), frames, height, width, pad, in, span, columns);
+    std::vector<float> sums((out + columns - 1) / columns * k * in * k * columns);
+    gather_gradient(entries.data(), places.data(), grad.data(), sums.data(), gradient.data(), frames, height, width, pad,
+                    in, span, columns, out);
+    write(y), write(spikes), write(gradient);
+}

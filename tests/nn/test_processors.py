@@ -1,0 +1,84 @@
+"""Kernels for processors that this machine may not be: compiled for each, and for ARM's NEON run under an emulator."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from spikefront.nn import LIF
+from spikefront.nn.kernels import sparse
+from spikefront.nn.kernels.build import FLAGS, HERE, library
+
+CROSS = ["g++-aarch64-linux-gnu", "libc6-dev-arm64-cross", "qemu-user"]  # Debian's
+PORTABLE = [flag for flag in FLAGS if flag not in ("-march=native", "-shared", "-fPIC")]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(library("sparse") is None or not shutil.which("g++"), reason="no g++ here"),
+]
+
+
+@pytest.mark.parametrize("march", ["x86-64", "x86-64-v3", "x86-64-v4"])  # SSE2, AVX2, AVX-512
+@pytest.mark.parametrize("name", ["sparse", "neuron"])
+def test_compiles_for(name, march, tmp_path):
+    if os.uname().machine != "x86_64":
+        pytest.skip("g++ here is not for x86-64")
+    command = ["g++", *PORTABLE, "-Wall", "-Wextra", "-Werror", f"-march={march}", "-S"]
+    subprocess.run([*command, HERE / f"{name}.cpp", "-o", tmp_path / "code.s"], check=True)
+    assert ("zmm" in (tmp_path / "code.s").read_text()) == (march == "x86-64-v4")
+
+
+@pytest.fixture(scope="module")
+def arm(tmp_path_factory):
+    """The driver compiled for ARM, and what runs it."""
+    if not shutil.which("aarch64-linux-gnu-g++") or not shutil.which("qemu-aarch64"):
+        if os.geteuid() or not shutil.which("apt-get"):
+            pytest.skip(f"needs Debian's {', '.join(CROSS)} and no root to install them")
+        install = "apt-get -qq update && apt-get -qq install -y --no-install-recommends " + " ".join(CROSS)
+        if subprocess.run(install, shell=True, capture_output=True).returncode:
+            pytest.skip(f"could not install {', '.join(CROSS)}")
+    return ["qemu-aarch64", built("aarch64-linux-gnu-g++", tmp_path_factory.mktemp("arm"), "-static")]
+
+
+def built(compiler: str, folder: Path, *more: str) -> Path:
+    driver = Path(__file__).with_name("elsewhere.cpp")
+    command = [compiler, *PORTABLE, *more, f"-I{HERE}", driver, "-o", folder / "elsewhere"]
+    subprocess.run(command, check=True)
+    return folder / "elsewhere"
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    return [built("g++", tmp_path_factory.mktemp("here"), "-march=native")]
+
+
+@pytest.mark.parametrize("where", ["here", "arm"])
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("size", [(2, 70, 40, 5, 3), (4, 33, 130, 9, 4), (2, 1, 1, 1, 1)], ids=str)
+def test_equals_pytorch(where, kernel, size, request):
+    run = request.getfixturevalue(where)
+    torch.manual_seed(0)
+    N, C, D, H, W = size
+    x, conv = (torch.rand(N, C, H, W) < 0.2).float(), nn.Conv2d(C, D, kernel, padding=kernel // 2, bias=False)
+    nn.init.normal_(conv.weight, std=0.5)
+    y = conv(x)
+    grad = torch.randn_like(y)
+    y.backward(grad)
+    rows = [t.detach().permute(0, 2, 3, 1).reshape(-1) for t in (x, grad)]
+    given = torch.cat([rows[0], sparse.pack(conv.weight).flatten(), rows[1]]).numpy().tobytes()
+    done = subprocess.run([*run, *map(str, (N, H, W, C, D, kernel))], input=given, stdout=subprocess.PIPE, check=True)
+    got = torch.frombuffer(bytearray(done.stdout), dtype=torch.float32).split(
+        [y.numel(), y.numel(), conv.weight.numel()]
+    )
+    outputs, fired = (t.view(N, H, W, D).permute(0, 3, 1, 2) for t in got[:2])
+    torch.testing.assert_close(outputs, F.conv2d(x, conv.weight, padding=kernel // 2), rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        assert torch.equal(fired, LIF()(outputs.unflatten(0, (2, N // 2))).flatten(0, 1))
+    torch.testing.assert_close(got[2].view_as(conv.weight), conv.weight.grad, rtol=1e-4, atol=1e-4)
