@@ -113,7 +113,13 @@ def main() -> None:
     for name, joules in (("6_512", added[0]), ("8_512", added[0]), ("8_512", added[1]), ("10_512", added[1])):
         left = table[name]["energy"] - int(name.split("_")[0]) * joules
         once, every = (left - energy(first[name][0], 0.0, c) for c in CONVENTIONS)
-        print(f"{name}, {joules * 1e3:.3f} mJ a block: {once * 1e3:+.2f} mJ once, {every * 1e3:+.2f} mJ T times")
+        found = first[name][0]
+        rest = macs(found) - int(name.split("_")[0]) * operations - found.layers[0].potential
+        rates_left = [x / (0.9e-12 * found.timesteps * rest) for x in (once, every)]
+        print(
+            f"{name}, {joules * 1e3:.3f} mJ a block, {left * 1e3:.2f} left: {once * 1e3:+.2f} mJ once,"
+            f" {every * 1e3:+.2f} mJ T times, a rate of {rates_left[0]:+.3f}, {rates_left[1]:+.3f}"
+        )
 
 
 if __name__ == "__main__":
