@@ -181,9 +181,10 @@ def latex(report: EnergyReport) -> str:
         r"\midrule",
     ]
     lines += [
-        rf"\textbf{{{_tex(label)}}} & \multicolumn{{8}}{{l}}{{{_tex(text)}}} \\" for label, text in summary(report)
+        rf"\textbf{{{_tex(label)}}} & \multicolumn{{8}}{{p{{.7\linewidth}}}}{{{_tex(text)}}} \\"
+        for label, text in summary(report)
     ]
-    lines += [rf"\multicolumn{{9}}{{l}}{{{_tex(note)}}} \\" for note in report.notes]
+    lines += [rf"\multicolumn{{9}}{{p{{\linewidth}}}}{{{_tex(note)}}} \\" for note in report.notes]
     return "\n".join([*lines, r"\bottomrule", r"\end{longtable}"])
 
 
