@@ -18,6 +18,7 @@ from spikefront.config import compose
 from spikefront.energy import EnergyMeter, LayerCount, Paper, measure_energy
 from spikefront.errors import UserError
 from spikefront.training import CrossEntropy, EarlyExit, EnergyCallback, EnergyPenalty, SpikingClassifier, train
+from spikefront.training.run import _close, _conclude, _logger
 
 
 def loader(samples, batch):
@@ -177,12 +178,53 @@ def test_sample_counts_add_up_to_the_whole():
     assert joules.mean() == pytest.approx(meter.report().total_joules, rel=1e-12)
 
 
-def test_the_anytime_curve_is_logged_as_a_table(tmp_path):
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One short training, its CSV log beside it."""
+    directory = tmp_path_factory.mktemp("run")
     common = ["callbacks=quiet", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=1"]
-    result = train(compose([*common, "model=sdt_1_16", "logger=csv", f"output_dir={tmp_path}"]))
-    with open(next(tmp_path.glob("csv/metrics.csv"))) as file:
+    return train(compose([*common, "model=sdt_1_16", "logger=csv", f"output_dir={directory}"])), directory
+
+
+def conclude(result, logger, directory):
+    """As a run with this logger ends."""
+    logger = _logger(compose([f"logger={logger}", f"output_dir={directory}"]), None)
+    _conclude(logger, result.to_dict(), None)
+    _close(logger, "success")
+
+
+def test_the_anytime_curve_is_a_table_in_csv(run):
+    result, directory = run
+    with open(next(directory.glob("csv/metrics.csv"))) as file:
         rows = [r for r in csv.DictReader(file) if r["anytime/t"]]
     assert [int(r["anytime/t"]) for r in rows] == [1, 2, 3, 4]
     for row, point in zip(rows, result.anytime, strict=True):
         assert float(row["anytime/accuracy"]) == pytest.approx(point["accuracy"])
         assert float(row["anytime/energy_joules"]) == pytest.approx(point["energy_joules"])
+
+
+def test_the_anytime_curve_is_a_plot_and_a_table_in_tensorboard(run, tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    result, _ = run
+    conclude(result, "tensorboard", tmp_path)
+    log = events.EventAccumulator(str(tmp_path / "tensorboard"), {events.TENSORS: 0, events.SCALARS: 0})
+    log.Reload()
+    for name in ("accuracy", "energy_joules"):
+        curve = [(e.step, e.value) for e in log.Scalars(f"anytime/{name}")]
+        assert curve == [(p["t"], pytest.approx(p[name])) for p in result.anytime]
+    text = log.Tensors("anytime/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert text.count("\n") == 5 and f"| 4 | {result.accuracy:.4f} |" in text
+
+
+def test_the_anytime_curve_is_a_plot_and_a_table_in_wandb(run, tmp_path, monkeypatch):
+    """Offline; read back from what the run's directory keeps for ``wandb sync``."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    result, _ = run
+    conclude(result, "wandb", tmp_path)
+    (table,) = tmp_path.glob("wandb/offline-run-*/files/media/table/anytime curve_table_*.table.json")
+    record = json.loads(table.read_text())
+    assert record["columns"] == ["t", "accuracy", "energy_joules"]
+    assert record["data"] == [[p[c] for c in record["columns"]] for p in result.validation.anytime]
+    sent = next(tmp_path.glob("wandb/offline-run-*/*.wandb")).read_bytes()
+    panel = b'"panelDefId":"wandb/line/v0","fieldSettings":{"x":"energy_joules","y":"accuracy"'
+    assert b"anytime curve" in sent and panel in sent

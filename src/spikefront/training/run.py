@@ -6,7 +6,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from spikefront.api import load_checkpoint, read_checkpoint
@@ -270,6 +270,14 @@ def _conclude(logger: Logger, figures: dict[str, Any], checkpoint: str | None) -
         for point in figures["anytime"]:  # a table in CSV, a curve over t in TensorBoard
             t = int(point["t"])
             logger.log_metrics({f"anytime/{k}": v for k, v in point.items() if k != "t"} | {"anytime/t": t}, step=t)
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_text("anytime", _table(figures["anytime"]))
+
+
+def _table(points: Sequence[Mapping[str, float]]) -> str:
+    """Markdown, a line a timestep."""
+    lines = [f"| {int(p['t'])} | {p['accuracy']:.4f} | {joules(p['energy_joules'])} |" for p in points]
+    return "\n".join(["| t | accuracy | energy a sample |", "|--:|--:|--:|", *lines])
 
 
 def _close(logger: Logger | None, status: str) -> None:
