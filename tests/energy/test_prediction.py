@@ -5,12 +5,17 @@ from __future__ import annotations
 import gc
 
 import pytest
+import torch
 from hydra.utils import instantiate
 from torch.profiler import ProfilerActivity, profile
 
 from spikefront import predict_cost
 from spikefront.config import compose
-from spikefront.energy.calibration import trainer
+from spikefront.energy import calibration
+from spikefront.energy.calibration import META, Machine, fit, prepared, trainer, watch
+from spikefront.energy.prediction import rehearsed
+from spikefront.energy.work import Work
+from spikefront.nn.kernels.build import library
 from spikefront.training.measure import measure
 
 NETWORKS = [
@@ -60,6 +65,69 @@ def allocated(cfg):
 def test_memory_is_what_the_allocator_gives(overrides):
     cfg = compose(overrides.split())
     assert predict_cost(cfg, time=False).memory == pytest.approx(allocated(cfg), rel=0.15)
+
+
+@pytest.mark.parametrize("overrides", ["model=sdt_1_16 neuron=plif", "model=sdt_1_16 neuron=alif data=digits_dvs"])
+def test_a_rehearsal_does_the_work_of_a_real_step(overrides):
+    """Amounts of every kind of work, of which the time is made, operations on single channels aside."""
+    cfg = compose(["data.batch_size=16", *overrides.split()])
+    with META:
+        model = instantiate(cfg.model)
+    kernels = library("neuron") is not None
+    foreseen = rehearsed(model, cfg, with_kernels=kernels).work.amounts
+    step, optimizer = prepared(cfg)
+    step()
+    done = Work()
+    for kind, amounts, seconds in watch(step, optimizer, "cpu"):
+        assert seconds > 0
+        done.add(kind, amounts)
+    costly = {k for k, v in done.amounts.items() if k not in ("view", "slow", "plain", "optimizer")}
+    assert costly == foreseen.keys() - {"view", "slow", "plain", "optimizer"}
+    assert len(costly) > 5
+    for kind in costly:
+        assert foreseen[kind] == pytest.approx(done.amounts[kind], rel=0.02), kind
+    for kind in ("plain", "optimizer"):
+        assert foreseen[kind] == pytest.approx(done.amounts[kind], rel=0.25), kind
+
+
+def test_rates_are_found_from_timings():
+    true = {"plain": [1e-5, 2e-10], "product": [3e-5, 4e-11, 0.0]}
+    made = {"plain": [(1, 1e3), (1, 1e6), (1, 1e8)], "product": [(1, 1e6, 5e5), (1, 1e9, 1e6), (1, 1e8, 3e6)]}
+    timings = [(k, a, sum(r * x for r, x in zip(true[k], a, strict=True))) for k in made for a in made[k]]
+    found = fit(timings)
+    for kind, rates in true.items():
+        assert found[kind] == pytest.approx(rates, rel=1e-6, abs=1e-16)
+    step = Work()
+    for kind, amounts, _ in timings:
+        step.add(kind, amounts)
+    assert Machine(found).seconds(step) == pytest.approx(sum(t for *_, t in timings))
+
+
+def test_calibration_is_done_once_and_again_when_threads_change(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPIKEFRONT_CACHE", str(tmp_path))
+    runs = []
+    monkeypatch.setattr(calibration, "calibrate", lambda device: runs.append(device) or {"plain": [1.0, 2.0]})
+    for _ in range(2):
+        calibration.machine.cache_clear()
+        assert calibration.machine("cpu").rates == {"plain": [1.0, 2.0]}
+    assert runs == ["cpu"]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 97)
+    calibration.machine.cache_clear()
+    calibration.machine("cpu")
+    assert runs == ["cpu", "cpu"]
+    calibration.machine.cache_clear()
+
+
+@pytest.mark.slow
+def test_a_real_calibration_predicts_the_order_of_a_step(monkeypatch, tmp_path):
+    """Loose, for the machine that tests run on may be busy; benchmarks/energy.py predict holds it to 30 %."""
+    monkeypatch.setenv("SPIKEFRONT_CACHE", str(tmp_path))
+    calibration.machine.cache_clear()
+    cfg = compose(["model=sdt_2_96", "data.batch_size=32"])
+    step = trainer(cfg)
+    step()
+    assert predict_cost(cfg).step_time == pytest.approx(calibration.fastest(step, 1.0), rel=2)
+    calibration.machine.cache_clear()
 
 
 def test_dry_run_trains_nothing(script, tmp_path):

@@ -1,4 +1,4 @@
-"""How fast this machine trains: a few seconds of small training steps, kept for later."""
+"""How fast this machine trains: every operation of a few small training steps timed, a few seconds, kept for later."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,53 +19,60 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from scipy.optimize import nnls
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from spikefront.energy.rehearsal import META, Rehearsal, rehearse
-from spikefront.nn import ALIF, SpikeDrivenTransformer
+from spikefront.energy import work
+from spikefront.energy.rehearsal import META, rehearse
+from spikefront.energy.work import Work, kernel, operation, tensors
+from spikefront.nn import ALIF, SSA, SpikeDrivenTransformer, kernels
 from spikefront.nn.kernels.build import _processor, cache_folder, library
 
-# Networks whose training steps are timed: thin and wide, few and many pixels, with kernels and without.
+# Networks whose training steps are watched, with their batch: between them thin and wide layers on few and many pixels.
 TIMED: list[tuple[int, dict[str, Any]]] = [
-    (2, {"dim": 16, "image_size": 8, "pooling": "0010", "timesteps": 2}),
-    (32, {"dim": 64, "image_size": 8, "pooling": "0010"}),
-    (8, {"dim": 32, "image_size": 8, "pooling": "0010", "neuron": ALIF}),
-    (2, {"dim": 64, "image_size": 64, "pooling": "1111"}),
-    (1, {"dim": 128, "image_size": 96, "pooling": "1111"}),
-    (2, {"dim": 128, "image_size": 32, "pooling": "0011"}),
-    (1, {"dim": 256, "image_size": 32, "pooling": "0011"}),
-    (4, {"dim": 256, "image_size": 16, "pooling": "0011", "depth": 3, "timesteps": 1}),
-    (1, {"dim": 384, "image_size": 64, "pooling": "1111", "depth": 2}),
-    (1, {"dim": 512, "image_size": 96, "pooling": "1111", "timesteps": 2}),
-    (1, {"dim": 768, "image_size": 32, "pooling": "1111", "timesteps": 1, "depth": 2}),
+    (2, {"depth": 4, "dim": 16, "image_size": 8, "pooling": "0010", "in_channels": 1}),
+    (64, {"dim": 32, "image_size": 8, "pooling": "0010", "in_channels": 1}),
+    (8, {"dim": 32, "image_size": 16, "pooling": "0011", "neuron": ALIF, "attention": SSA, "in_channels": 2}),
+    (2, {"dim": 64, "image_size": 48, "pooling": "0011"}),
+    (1, {"dim": 128, "image_size": 32, "pooling": "0011"}),
+    (1, {"dim": 256, "image_size": 96, "pooling": "1111", "timesteps": 2}),
+    (1, {"dim": 512, "image_size": 64, "pooling": "1111", "timesteps": 2}),
+    (1, {"dim": 640, "image_size": 32, "pooling": "1111", "timesteps": 1}),
 ]
-SECONDS = 0.4  # for each of them
+SECONDS = 5.0  # for rounds over all networks; fewer once
+CALM = 0.02  # a third or later one found the steps faster by less than this share
+SHORT = 1e-5  # seconds: below, a clock says little
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Seconds of each kind of work, found from timed steps."""
+    """``rates``: seconds of one unit of each measure of each kind of work (``spikefront.energy.work``)."""
 
-    rates: dict[str, float]
+    rates: dict[str, list[float]]
 
-    def seconds(self, step: Rehearsal, parameters: int) -> float:
+    def seconds(self, step: Work) -> float:
         """Of one training step."""
-        return float(sum(self.rates[kind] * amount for kind, amount in features(step, parameters).items()))
+        return float(sum(np.dot(self._rates(kind, amounts), amounts) for kind, amounts in step.amounts.items()))
+
+    def _rates(self, kind: str, amounts: list[float]) -> list[float]:
+        """Of an operation that no timed network does: as of the like."""
+        return self.rates.get(kind) or self.rates["spatial forward" if len(amounts) > 3 else "plain"]
 
 
 @cache
 def machine(device: str) -> Machine:
     """This machine's speed; measured once, then read from ``$SPIKEFRONT_CACHE``.
 
-    Another processor, number of threads, version of PyTorch or set of timed networks is measured anew.
+    Another processor, number of threads, version of PyTorch or of the code here is measured anew.
     """
     where = torch.cuda.get_device_name() if device == "cuda" else _processor()
-    what = [where, torch.get_num_threads(), torch.__version__, library("neuron") is not None, repr(TIMED), *_KINDS]
+    code = [Path(file).read_text() for file in (__file__, work.__file__)]
+    what = [where, torch.get_num_threads(), torch.__version__, library("neuron") is not None, *code]
     path = cache_folder() / f"speed-{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}.json"
     try:
         return Machine(json.loads(path.read_text()))
     except (OSError, ValueError):
         pass
-    found = Machine(fit([timed(batch, settings, device) for batch, settings in TIMED]))
+    found = Machine(calibrate(device))
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(f".{os.getpid()}.tmp")
     scratch.write_text(json.dumps(found.rates))
@@ -71,50 +80,116 @@ def machine(device: str) -> Machine:
     return found
 
 
-_KINDS = ("call", "byte", "neuron", "pool", "pointwise", "spatial", "pointwise value", "spatial value", "parameter")
+Timing = tuple[str, Sequence[float], float]
 
 
-def features(step: Rehearsal, parameters: int) -> dict[str, float]:
-    """How much of each kind of work a step is: what is linear in time."""
-    amount = dict.fromkeys(_KINDS, 0.0)
-    work = step.work
-    amount["call"] = work.get("calls", 0)
-    amount["byte"] = work.get("bytes", 0)
-    amount["neuron"] = sum(work.get(k, 0) for k in work if k.startswith(("neuron", "norm")))
-    amount["pool"] = sum(work.get(k, 0) for k in work if k.startswith(("pool", "pack", "unpack")))
-    for (c_in, c_out, kernel, pixels, passes), times in step.products.items():
-        kind = "pointwise" if kernel == 1 else "spatial"
-        amount[kind] += times * passes * pixels * kernel * c_in * c_out
-        amount[f"{kind} value"] += times * passes * pixels * kernel * (c_in + c_out)
-    amount["parameter"] = parameters
-    return amount
+def calibrate(device: str) -> dict[str, list[float]]:
+    """Time every operation of the training steps of ``TIMED``, and find the rates that explain them.
+
+    Of each network the fastest of several steps counts: what else the machine does comes and goes.
+    """
+    steps = [_timed(batch, settings, device) for batch, settings in TIMED]
+    for step, *_ in steps:
+        step()
+    best: list[list[Timing]] = []
+    whole = [float("inf")] * len(steps)
+    shortest, rounds, started = 0.0, 0, time.perf_counter()
+    while not rounds or time.perf_counter() - started < SECONDS:
+        now = [watch(step, optimizer, device) for step, _, optimizer in steps]
+        best = [min(pair, key=_seconds) for pair in zip(best or now, now, strict=True)]
+        whole = [min(least, fastest(step, 0.0, least=2)) for least, (step, *_) in zip(whole, steps, strict=True)]
+        total, rounds = sum(whole), rounds + 1
+        if rounds >= 3 and total > (1 - CALM) * shortest:
+            break
+        shortest = total
+    rates = fit([timing for run in best for timing in run])
+    # the first network has many operations that take next to no time of their own: the rest lies between them
+    left = whole[0] - Machine(rates).seconds(steps[0][1])
+    between = max(0.0, left) / sum(amounts[0] for amounts in steps[0][1].amounts.values())
+    rates = {kind: [each[0] + between, *each[1:]] for kind, each in rates.items()}
+    # whole steps take longer than their operations in the fit, whose relative errors prefer too little to too much
+    more = np.median([w / Machine(rates).seconds(done) for w, (_, done, _) in zip(whole, steps, strict=True)])
+    return {kind: [float(more * rate) for rate in each] for kind, each in rates.items()}
 
 
-def fit(timings: list[tuple[dict[str, float], float]]) -> dict[str, float]:
-    """Rates, none of them negative, with the least squares of relative errors."""
-    rows = np.array([[f[k] for k in _KINDS] for f, _ in timings])
-    seconds = np.array([s for _, s in timings])
-    scale = rows.max(0)
-    scale[scale == 0] = 1.0
-    rates, _ = nnls(rows / scale / seconds[:, None], np.ones(len(seconds)))
-    return dict(zip(_KINDS, (rates / scale).tolist(), strict=True))
+def _seconds(timings: Sequence[Timing]) -> float:
+    return sum(seconds for *_, seconds in timings)
 
 
-def timed(batch: int, settings: dict[str, Any], device: str) -> tuple[dict[str, float], float]:
-    """The work of a network's training step and the seconds of the fastest of several."""
+def fit(timings: Sequence[Timing]) -> dict[str, list[float]]:
+    """Rates of every kind, none of them negative, with the least squares of relative errors."""
+    rates = {}
+    for kind in {kind for kind, *_ in timings}:
+        alike = defaultdict(list)
+        for _, amounts, seconds in (t for t in timings if t[0] == kind):
+            alike[tuple(amounts)].append(seconds)
+        rows, times = np.array(list(alike)), np.array([np.median(s) for s in alike.values()])
+        scale = rows.max(0)
+        scale[scale == 0] = 1.0
+        weight = 1 / (times + SHORT)
+        found, _ = nnls(rows / scale * weight[:, None], times * weight)
+        rates[kind] = (found / scale).tolist()
+    return rates
+
+
+def watch(step: Callable[[], None], optimizer: torch.optim.Optimizer, device: str) -> list[Timing]:
+    """Kind, amounts and seconds of every operation of a training step."""
+    clock = _Clock(device)
+    hooks = [
+        optimizer.register_step_pre_hook(lambda *_: clock.enter("optimizer")),
+        optimizer.register_step_post_hook(lambda *_: clock.enter(None)),
+    ]
+    with kernels.standing_in(kernels.StandIn(clock.kernel)), clock:
+        step()
+    for hook in hooks:
+        hook.remove()
+    return clock.seen
+
+
+class _Clock(TorchDispatchMode):
+    """Times every operation and kernel."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.seen: list[Timing] = []
+        self._where: str | None = None
+        self._wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+
+    def enter(self, where: str | None) -> None:
+        self._where = where
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        out, seconds = self._time(lambda: func(*args, **kwargs))
+        read = tensors((*args, *kwargs.values()))
+        kind, amounts = operation(func._overloadpacket.__name__, args, tensors((out,)), read)
+        self.seen.append((self._where or kind, amounts, seconds))
+        return out
+
+    def kernel(self, name: str, arguments: tuple[Any, ...], launch: Callable[[], Any]) -> Any:
+        out, seconds = self._time(launch)
+        if name != "pack" or out:  # what isn't spikes isn't packed
+            self.seen.append((*kernel(name, arguments), seconds))
+        return out
+
+    def _time(self, run: Callable[[], Any]) -> tuple[Any, float]:
+        started = time.perf_counter()
+        out = run()
+        self._wait()
+        return out, time.perf_counter() - started
+
+
+def _timed(batch: int, settings: dict[str, Any], device: str) -> tuple[Callable[[], None], Work, torch.optim.Optimizer]:
+    """A network's training step, the work in it and its optimizer."""
     settings = {"depth": 1, "in_channels": 3, "num_classes": 100, **settings}
+    shape = batch, settings["in_channels"], settings["image_size"], settings["image_size"]
     with META:
         model = SpikeDrivenTransformer(**settings)
-    side = settings["image_size"]
-    images = torch.empty(batch, 3, side, side, device=META).contiguous(memory_format=torch.channels_last)
     with_kernels = device == "cpu" and library("neuron") is not None
-    work = rehearse(model, images, _square, with_kernels=with_kernels)
-    parameters = sum(p.numel() for p in model.parameters())
-
+    rehearsed = rehearse(model, torch.empty(shape, device=META), _square, torch.optim.AdamW, with_kernels=with_kernels)
     real = fires(SpikeDrivenTransformer(**settings).to(device))
-    step = _step(real, torch.optim.AdamW(real.parameters()), torch.rand(batch, 3, side, side, device=device), _square)
-    step()
-    return features(work, parameters), fastest(step, SECONDS)
+    optimizer = torch.optim.AdamW(real.parameters(), lr=0.0)  # each step does the same
+    return _step(real, optimizer, torch.rand(shape, device=device), _square), rehearsed.work, optimizer
 
 
 def fastest(step: Callable[[], None], seconds: float, least: int = 2) -> float:
@@ -143,11 +218,17 @@ def fires(model: nn.Module) -> nn.Module:
 
 def trainer(cfg: DictConfig) -> Callable[[], None]:
     """One training step of ``cfg`` on random data, to be called again and again."""
+    return prepared(cfg)[0]
+
+
+def prepared(cfg: DictConfig) -> tuple[Callable[[], None], torch.optim.Optimizer]:
+    """The same, and its optimizer."""
     torch.manual_seed(0)
     model = fires(instantiate(cfg.model))
     images, loss = torch.rand(shape(cfg)), criterion(cfg)
     target = torch.randint(cfg.model.num_classes, (len(images),))
-    return _step(model, instantiate(cfg.optimizer)(model.parameters()), images, lambda steps: loss(steps, target))
+    optimizer = instantiate(cfg.optimizer)(model.parameters())
+    return _step(model, optimizer, images, lambda steps: loss(steps, target)), optimizer
 
 
 def _step(

@@ -85,7 +85,7 @@ def predict_cost(cfg: DictConfig, *, rate: float | None = None, time: bool = Tru
     report = counted(model, cfg, rate, step.real)
     parameters = sum(p.numel() for p in model.parameters())
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    states = weights * states_a_parameter(cfg)
+    states = weights * step.states
     # gradients live from one backward pass to the next, so a forward pass has those of the step before
     peak = states + weights + max(step.forward_peak + weights, step.peak, 2 * weights)
     return Cost(
@@ -93,7 +93,7 @@ def predict_cost(cfg: DictConfig, *, rate: float | None = None, time: bool = Tru
         operations=float(sum(x.potential * x.timesteps for x in report.layers if x.kind not in ("neuron", "pool"))),
         energy=report.total_joules,
         memory=float(peak),
-        step_time=machine(device).seconds(step, parameters) if time else None,
+        step_time=machine(device).seconds(step.work) if time else None,
         batch_size=int(cfg.data.batch_size),
         firing_rate=report.firing_rate,
         convention=report.convention,
@@ -118,17 +118,8 @@ def rehearsed(model: nn.Module, cfg: DictConfig, with_kernels: bool) -> Rehearsa
     frames = torch.empty(prod(size[:-3]), *size[-3:], device=META).contiguous(memory_format=torch.channels_last)
     images = frames if len(size) == 4 else frames.unflatten(0, (size[1], size[0])).transpose(0, 1)
     loss, target = criterion(cfg), torch.empty(len(images), dtype=torch.long, device=META)
-    return rehearse(model, images, lambda steps: loss(steps, target), with_kernels=with_kernels)
-
-
-def states_a_parameter(cfg: DictConfig) -> float:
-    """How many values the optimizer keeps for every parameter: found by letting it take a step on eight."""
-    p = nn.Parameter(torch.zeros(8))
-    optimizer = instantiate(cfg.optimizer)([p])
-    p.grad = torch.ones(8)
-    optimizer.step()
-    kept = [v for v in optimizer.state[p].values() if isinstance(v, torch.Tensor) and v.shape == p.shape]
-    return float(len(kept))
+    optimizer = instantiate(cfg.optimizer)
+    return rehearse(model, images, lambda steps: loss(steps, target), optimizer, with_kernels=with_kernels)
 
 
 def accelerator(cfg: DictConfig) -> str:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import weakref
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from math import prod
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikefront.energy.survey import POOLS, SYNAPSES
+from spikefront.energy.work import Work, is_last, kernel, operation, tensors
 from spikefront.nn import kernels
 
 META = torch.device("meta")
@@ -34,15 +32,15 @@ class Rehearsal:
     Attributes:
         forward_peak, peak: bytes alive at once in the forward pass and in the step, gradients included, beyond
             parameters and optimizer state.
-        work: bytes that plain operations move, elements that go through each kernel, and how many calls there are.
-        products: ``(c_in, c_out, kernel, pixels, passes)`` of every convolution and matrix product, counted.
+        states: values that the optimizer keeps for a parameter.
+        work: what its time grows with.
         real: names of the layers whose input is not made of whole numbers.
     """
 
     forward_peak: float
     peak: float
-    work: Mapping[str, float]
-    products: Mapping[tuple[int, ...], int]
+    states: float
+    work: Work
     real: set[str]
 
 
@@ -53,26 +51,27 @@ class _Stage(TorchDispatchMode):
         super().__init__()
         self.with_kernels = with_kernels
         self.live = self.peak = 0
-        self.work: Counter[str] = Counter()
-        self.products: Counter[tuple[int, ...]] = Counter()
+        self.work = Work()
         self.known: set[int] = set()
         self.whole: dict[int, bool] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = dict(kwargs or {})
-        read = _tensors((*args, *kwargs.values()))
+        read = tensors((*args, *kwargs.values()))
         if not read:  # makes a tensor from nothing
             kwargs["device"] = META
         out = _run(func, args, kwargs)
         name = func._overloadpacket.__name__
-        made = _tensors((out,))
+        made = tensors((out,))
         fresh = [t for t in made if self.follow(t)]
         if name in COMPARISONS:
             self.mark(made[0])
         elif name in ROUNDS or (name in WHOLE and fresh and all(self.is_whole(t) for t in read)):
             spikes = name in SPIKES and all(self.is_spikes(t) for t in read)
             self.mark(made[0], spikes or (name in ("clamp", "clamp_max") and args[-1] == 1))
-        self._work(name, args, made, fresh, read)
+        if name.startswith("convolution"):
+            self._reordered(name, args, made)
+        self.work.add(*operation(name, args, made, read))
         return out
 
     def follow(self, t: Tensor) -> bool:
@@ -107,42 +106,26 @@ class _Stage(TorchDispatchMode):
     def mark(self, t: Tensor, spikes: bool = True) -> None:
         self.whole[t.untyped_storage()._cdata] = spikes
 
-    def _work(self, name: str, args: tuple, made: list[Tensor], fresh: list[Tensor], read: list[Tensor]) -> None:
-        if name == "convolution":
-            x, w = args[:2]
-            self._reordered(x, max(x.numel(), made[0].numel()))
-            self._product(w.shape[1], w.shape[0], prod(w.shape[2:]), made[0].numel() // w.shape[0], 1)
-        elif name == "convolution_backward":
-            grad, x, w = args[:3]
-            self._reordered(x, x.numel() + grad.numel())
-            mask = args[-1]
-            self._product(w.shape[1], w.shape[0], prod(w.shape[2:]), grad.numel() // w.shape[0], 2 + sum(mask[:2]))
-        elif name in ("mm", "addmm", "bmm", "baddbmm"):
-            a, b = args[-2:]
-            self._product(a.shape[-1], b.shape[-1], 1, a.numel() // a.shape[-1], 1)
-        elif fresh or name.endswith("_"):
-            self.work["calls"] += 1
-            self.work["bytes"] += sum(t.numel() * t.element_size() for t in (*made, *read))
-
-    def _reordered(self, x: Tensor, elements: int) -> None:
+    def _reordered(self, name: str, args: tuple, made: list[Tensor]) -> None:
         """On a CPU a convolution works on reordered copies of what isn't channels-last."""
-        if self.with_kernels and not _is_last(x):
+        forward = name == "convolution"
+        x, y = (args[0], made[0]) if forward else (args[1], args[0])
+        if self.with_kernels and not is_last(x):
+            elements = max(x.numel(), y.numel()) if forward else x.numel() + y.numel()
             self.peak = max(self.peak, self.live + elements * x.element_size())
 
-    def _product(self, c_in: int, c_out: int, kernel: int, pixels: int, passes: int) -> None:
-        self.work["calls"] += 1
-        self.products[c_in, c_out, kernel, pixels, passes] += 1
-
-    def kernel(self, name: str, *arguments: Any, **_: Any) -> Any:
+    def kernel(self, name: str, arguments: tuple[Any, ...], _: Any) -> Any:
         """Stands in for a compiled kernel: computes nothing, remembers how much it would have."""
-        tensors = [a for a in arguments if isinstance(a, Tensor)]
+        if name == "pack" and not self.is_spikes(arguments[0]):
+            return 0
         if name in ("pool_forward", "pool_planes_forward") and self.is_whole(arguments[0]):
             self.mark(arguments[1], self.is_spikes(arguments[0]))
-        elif name == "pack" and not self.is_spikes(arguments[0]):
-            return 0
-        self.work["calls"] += 1
-        self.work[name] += max(t.numel() for t in tensors)
+        self.work.add(*kernel(name, arguments))
         return 1
+
+    def fire(self, x: Tensor, norm: nn.Module | None, timesteps: int | None) -> Tensor:
+        """Stands in for ``kernels.fire``."""
+        return _Fire.apply(self, x, getattr(norm, "weight", None), timesteps)
 
 
 _outputs: dict[Any, Any] = {}
@@ -161,28 +144,19 @@ def _run(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     if known is not None and known is not _VIEW:
         return _made(known)
     out = func(*args, **kwargs)
-    if func._overloadpacket.__name__.startswith("convolution") and _is_last(args[0]):
+    if func._overloadpacket.__name__.startswith("convolution") and is_last(args[0]):
         out = _channels_last(out)  # as real ones are, and meta's are not
     if known is None:
-        storages = {t.untyped_storage()._cdata for t in _tensors((*args, *kwargs.values()))}
-        own = all(t.untyped_storage()._cdata not in storages for t in _tensors((out,)))
+        storages = {t.untyped_storage()._cdata for t in tensors((*args, *kwargs.values()))}
+        own = all(t.untyped_storage()._cdata not in storages for t in tensors((out,)))
         _outputs[key] = _look(out) if own else _VIEW
     return out
-
-
-def _is_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=LAST) and not x.is_contiguous()
 
 
 def _channels_last(out: Any) -> Any:
     if isinstance(out, Tensor):
         return out.contiguous(memory_format=LAST) if out.dim() == 4 else out
     return tuple(map(_channels_last, out)) if isinstance(out, tuple) else out
-
-
-def _tensors(values: tuple) -> list[Tensor]:
-    flat = [t for v in values for t in (v if type(v) in (list, tuple) else (v,))]
-    return [t for t in flat if isinstance(t, Tensor)]
 
 
 def _look(value: Any) -> Any:
@@ -202,6 +176,10 @@ def _made(look: tuple) -> Any:
     return tuple(map(_made, rest)) if kind is tuple else rest[0]
 
 
+# How many operations on single channels go with a batch norm in ``kernels.fire``, and go back.
+FORWARD_CALLS, BACKWARD_CALLS = 24, 20
+
+
 class _Fire(torch.autograd.Function):
     """Takes the memory of ``kernels.fire``, which keeps what entered it and recomputes the rest."""
 
@@ -212,8 +190,10 @@ class _Fire(torch.autograd.Function):
         frame = x.numel() // x.shape[0]
         spikes = x.new_empty_strided((timesteps or x.shape[0], *x.shape[1:]), (frame, *x.stride()[1:]))
         stage.mark(spikes)
-        stage.work["neuron_forward"] += spikes.numel()
-        stage.work["norm_forward"] += x.numel() if weight is not None else 0
+        stage.work.add("neuron_forward", (1, x.numel() + spikes.numel()))
+        if weight is not None:
+            stage.work.add("norm_sums", (1, x.numel()))
+            stage.work.add("plain", (FORWARD_CALLS, 0))
         return spikes
 
     @staticmethod
@@ -222,9 +202,11 @@ class _Fire(torch.autograd.Function):
         work, (grad,) = ctx.stage.work, grads
         if grad.stride()[1:] != x.stride()[1:]:
             grad = torch.empty_like(grad)
-            work["bytes"] += 8 * grad.numel()
-        work["neuron_backward"] += grad.numel()
-        work["norm_backward"] += x.numel() if ctx.weight is not None else 0
+            work.add("plain", (1, 8 * grad.numel()))
+        work.add("neuron_backward", (1, 2 * x.numel() + grad.numel()))
+        if ctx.weight is not None:
+            work.add("norm_combine", (1, 3 * x.numel()))
+            work.add("plain", (BACKWARD_CALLS, 0))
         return None, torch.empty_like(x), None if ctx.weight is None else torch.empty_like(ctx.weight), None
 
 
@@ -232,25 +214,25 @@ class _Fire(torch.autograd.Function):
 def rehearsing(with_kernels: bool) -> Iterator[_Stage]:
     """Follow what runs on the meta device in this context; with the kernels a CPU has, which then compute nothing."""
     stage = _Stage(with_kernels)
-
-    def fire(x: Tensor, *constants: Any) -> Tensor:
-        *_, norm, timesteps = constants
-        return _Fire.apply(stage, x, getattr(norm, "weight", None), timesteps)
-
-    with ExitStack() as stack:
-        if with_kernels:
-            usable = lambda x: x.numel() > 0
-            for name, stand_in in (("usable", usable), ("fire", fire), ("_call", stage.kernel)):
-                stack.enter_context(mock.patch.object(kernels, name, stand_in))
-        yield stack.enter_context(stage)
+    kernels_stand = kernels.standing_in(kernels.StandIn(stage.kernel, stage.fire)) if with_kernels else nullcontext()
+    with kernels_stand, stage:
+        yield stage
 
 
-def rehearse(model: nn.Module, images: Tensor, loss: Callable[[Tensor], Tensor], *, with_kernels: bool) -> Rehearsal:
+def rehearse(
+    model: nn.Module,
+    images: Tensor,
+    loss: Callable[[Tensor], Tensor],
+    optimizer: Callable[[list[Tensor]], torch.optim.Optimizer],
+    *,
+    with_kernels: bool,
+) -> Rehearsal:
     """Run one training step of a model on the meta device.
 
     Args:
         images: a batch on the meta device.
         loss: from per-timestep logits ``(T, B, classes)``.
+        optimizer: of a list of parameters.
         with_kernels: whether it will run with the compiled CPU kernels.
     """
     real: set[str] = set()
@@ -270,8 +252,37 @@ def rehearse(model: nn.Module, images: Tensor, loss: Callable[[Tensor], Tensor],
             value = loss(model.train()(images, per_step=True))
             forward_peak = stage.peak
             value.backward()
+        # a neuron's learnable decay, one value, gets no gradient from the kernel's stand-in
+        trained = [p for p in model.parameters() if p.grad is not None or p.numel() == 1]
     finally:
         for handle in handles:
             handle.remove()
         model.zero_grad(set_to_none=True)
-    return Rehearsal(forward_peak, stage.peak, stage.work, stage.products, real)
+    calls, moved, states = one_step(optimizer)
+    stage.work.add("optimizer", (calls * len(trained), moved * sum(p.numel() for p in trained)))
+    return Rehearsal(forward_peak, stage.peak, states, stage.work, real)
+
+
+def one_step(optimizer: Callable[[list[Tensor]], torch.optim.Optimizer]) -> tuple[int, float, float]:
+    """Operations a parameter tensor, bytes moved and values kept a parameter: of a step on a small one."""
+    p = nn.Parameter(torch.zeros(64))
+    chosen = optimizer([p])
+    p.grad = torch.ones(64)
+    chosen.step()
+    with _Count() as counted:
+        chosen.step()
+    kept = [v for v in chosen.state[p].values() if isinstance(v, Tensor) and v.shape == p.shape]
+    return counted.calls, counted.bytes / p.numel(), float(len(kept))
+
+
+class _Count(TorchDispatchMode):
+    """Counts operations and the bytes that they move."""
+
+    calls, bytes = 0, 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        calls, moved = operation(func._overloadpacket.__name__, args, tensors((out,)), tensors(args))[1]
+        self.calls += int(calls)
+        self.bytes += moved
+        return out

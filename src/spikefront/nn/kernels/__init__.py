@@ -8,8 +8,9 @@ under autocast, the kernels keep potentials in float32, which the twin doesn't.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,8 +36,37 @@ class _Constants(ctypes.Structure):
     ]
 
 
+@dataclass(frozen=True)
+class StandIn:
+    """Who runs the kernels inside ``standing_in``.
+
+    Attributes:
+        run: ``(name, arguments, launch)`` for each kernel; ``launch()`` is the compiled one.
+        fire: ``(x, norm, timesteps)`` -> spikes: tensors of every device then count as usable, and neurons fire so.
+    """
+
+    run: Callable[[str, tuple[Any, ...], Callable[[], Any]], Any]
+    fire: Callable[[Tensor, nn.Module | None, int | None], Tensor] | None = None
+
+
+_stand_in: StandIn | None = None
+
+
+@contextmanager
+def standing_in(other: StandIn) -> Iterator[None]:
+    """Hand kernels to ``other`` in this context: to watch them, or to rehearse a network on tensors without data."""
+    global _stand_in
+    before, _stand_in = _stand_in, other
+    try:
+        yield
+    finally:
+        _stand_in = before
+
+
 def usable(x: Tensor) -> bool:
     """Whether ``x`` is a plain float32 or bfloat16 tensor on the CPU of a machine with compiled kernels."""
+    if _stand_in is not None and _stand_in.fire is not None:
+        return x.numel() > 0
     return (
         type(x) in (Tensor, nn.Parameter)
         and x.dtype in (torch.float32, torch.bfloat16)
@@ -70,6 +100,8 @@ def fire(
 
     ``norm`` acts on the third dimension. Backward recomputes the potentials from ``x``, all that is saved.
     """
+    if _stand_in is not None and _stand_in.fire is not None:
+        return _stand_in.fire(x, norm, timesteps)
     if not isinstance(norm, nn.BatchNorm2d):
         return _Fire.apply(x, gain, None, None, None, timesteps, leak, threshold, soft, detach, surrogate)
     statistics = _statistics(x, norm)
@@ -304,6 +336,12 @@ def _like(x: Tensor, strides: tuple[int, ...]) -> Tensor:
 
 def _call(name: str, *arguments: Any, like: Tensor | None = None) -> Any:
     """Run the kernel for the dtype of ``like``, by default of the first argument."""
+    if _stand_in is not None:
+        return _stand_in.run(name, arguments, lambda: _launch(name, arguments, like))
+    return _launch(name, arguments, like)
+
+
+def _launch(name: str, arguments: tuple[Any, ...], like: Tensor | None) -> Any:
     kernels = library("neuron")
     assert kernels is not None
     dtype = (arguments[0] if like is None else like).dtype
