@@ -4,7 +4,8 @@ Each has an operator of its own as a parameterless submodule ``op`` whose ``oper
 of its ``forward``, says what it costs: additions done ``(T, B)`` and how many they can be at most, a sample and step.
 ``op.analog`` marks the one that multiplies real values. So the energy meter needs no list of attentions.
 
-``potentials``: whether the stream carries membrane potentials (see ``residuals``). ``event_mode`` is SDSA1's.
+Settings of all: ``potentials``, whether the stream carries membrane potentials (see ``residuals``), ``gate_threshold``
+of the operator's own neuron (published: 0.5), and ``event_mode``, which is SDSA1's and the others have no use for.
 """
 
 from __future__ import annotations
@@ -142,21 +143,29 @@ class SoftmaxOp(nn.Module):
 class _Attention(nn.Module):
     """``streams = LIF(BN(conv1x1(s)))``, one a letter; the operator; ``BN(conv1x1(...))``; ``s = LIF(x)`` or ``x``."""
 
+    streams = "qkv"
+    fires = True
+
     def __init__(
-        self, dim: int, neuron: NeuronFactory, op: nn.Module, streams: str, potentials: bool, fires: bool = True
+        self,
+        dim: int,
+        neuron: NeuronFactory,
+        op: nn.Module,
+        event_mode: bool = False,
+        potentials: bool = True,
+        gate_threshold: float = 0.5,
     ) -> None:
         super().__init__()
-        self.streams = streams
         # set by for_inference: one convolution and, where nobody looks at their neurons, one neuron for all streams
         self.qkv_conv: nn.Module | None = None
         self.joint_lif: nn.Module | None = None
         self.shortcut_lif = reads(neuron, potentials)
-        for name in streams:
+        for name in self.streams:
             self.add_module(f"{name}_conv", nn.Conv2d(dim, dim, 1, bias=False))
             self.add_module(f"{name}_bn", nn.BatchNorm2d(dim))
-            self.add_module(f"{name}_lif", neuron() if fires else nn.Identity())
+            self.add_module(f"{name}_lif", neuron() if self.fires else nn.Identity())
             self.add_module(f"{name}_pool", nn.Identity())
-        self.talking_heads_lif: nn.Module = nn.Identity()
+        self.talking_heads_lif = neuron(threshold=gate_threshold) if self.fires else nn.Identity()
         self.proj_conv = nn.Conv2d(dim, dim, 1)
         self.proj_bn = nn.BatchNorm2d(dim)
         self.op = op
@@ -188,8 +197,8 @@ class _Attention(nn.Module):
 class SDSA1(_Attention):
     """Spike-Driven Self-Attention of the published network (arXiv 2307.01694, section 3.3).
 
-    The gate neuron on the summed ``k * v`` has its own threshold (published: 0.5). ``event_mode`` pools k and v too, as
-    the published code does. ``attn_lif`` and ``talking_heads`` stand in published checkpoints and do nothing.
+    ``event_mode`` pools k and v too, as the published code does. ``attn_lif`` and ``talking_heads`` stand in published
+    checkpoints and do nothing.
     """
 
     def __init__(
@@ -198,13 +207,13 @@ class SDSA1(_Attention):
         num_heads: int,
         neuron: NeuronFactory,
         event_mode: bool = False,
-        potentials: bool = True,
         gate_threshold: float = 0.5,
+        **settings: Any,
     ) -> None:
-        super().__init__(dim, neuron, SDSA1Op(num_heads, event_mode), "qkv", potentials)
+        op = SDSA1Op(num_heads, event_mode)
+        super().__init__(dim, neuron, op, gate_threshold=gate_threshold, **settings)
         self.attn_lif = neuron(threshold=gate_threshold)
         self.talking_heads = nn.Conv1d(num_heads, num_heads, 1, bias=False)
-        self.talking_heads_lif = neuron(threshold=gate_threshold)
         if event_mode:
             self.k_pool, self.v_pool = MaxPool(1), MaxPool(1)
 
@@ -212,67 +221,33 @@ class SDSA1(_Attention):
 class SDSA2(_Attention):
     """SDSA-2 of Spike-driven Transformer V2 (arXiv 2404.03663, section 3.3): no keys, 1x1 convolutions."""
 
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        neuron: NeuronFactory,
-        event_mode: bool = False,
-        potentials: bool = True,
-        gate_threshold: float = 0.5,
-    ) -> None:
-        super().__init__(dim, neuron, SDSA2Op(), "qv", potentials)
-        self.talking_heads_lif = neuron(threshold=gate_threshold)
+    streams = "qv"
+
+    def __init__(self, dim: int, num_heads: int, neuron: NeuronFactory, **settings: Any) -> None:
+        super().__init__(dim, neuron, SDSA2Op(), **settings)
 
 
 class SDSA3(_Attention):
     """SDSA-3 of Spike-driven Transformer V2 (arXiv 2404.03663, section 3.3), with 1x1 for its RepConv projections."""
 
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        neuron: NeuronFactory,
-        event_mode: bool = False,
-        potentials: bool = True,
-        gate_threshold: float = 0.5,
-        scale: float = 0.125,
-    ) -> None:
-        super().__init__(dim, neuron, SDSA3Op(num_heads, scale), "qkv", potentials)
-        self.talking_heads_lif = neuron(threshold=gate_threshold)
+    def __init__(self, dim: int, num_heads: int, neuron: NeuronFactory, scale: float = 0.125, **settings: Any) -> None:
+        super().__init__(dim, neuron, SDSA3Op(num_heads, scale), **settings)
 
 
 class SSA(_Attention):
     """Spiking Self-Attention of Spikformer (arXiv 2209.15425, section 3.2): no softmax, square in tokens."""
 
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        neuron: NeuronFactory,
-        event_mode: bool = False,
-        potentials: bool = True,
-        gate_threshold: float = 0.5,
-        scale: float = 0.125,
-    ) -> None:
-        super().__init__(dim, neuron, SSAOp(num_heads, scale), "qkv", potentials)
-        self.talking_heads_lif = neuron(threshold=gate_threshold)
+    def __init__(self, dim: int, num_heads: int, neuron: NeuronFactory, scale: float = 0.125, **settings: Any) -> None:
+        super().__init__(dim, neuron, SSAOp(num_heads, scale), **settings)
 
 
 class QKTA(_Attention):
     """Q-K token attention of QKFormer (arXiv 2403.16552, section 3): no values, linear in tokens."""
 
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        neuron: NeuronFactory,
-        event_mode: bool = False,
-        potentials: bool = True,
-        gate_threshold: float = 0.5,
-    ) -> None:
-        super().__init__(dim, neuron, QKTAOp(num_heads), "qk", potentials)
-        self.talking_heads_lif = neuron(threshold=gate_threshold)
+    streams = "qk"
+
+    def __init__(self, dim: int, num_heads: int, neuron: NeuronFactory, **settings: Any) -> None:
+        super().__init__(dim, neuron, QKTAOp(num_heads), **settings)
 
 
 class Softmax(_Attention):
@@ -281,10 +256,10 @@ class Softmax(_Attention):
     With ``neuron=relu`` the whole network has no spikes; with a spiking neuron the rest still does.
     """
 
-    def __init__(
-        self, dim: int, num_heads: int, neuron: NeuronFactory, event_mode: bool = False, potentials: bool = True
-    ) -> None:
-        super().__init__(dim, neuron, SoftmaxOp(num_heads), "qkv", potentials, fires=False)
+    fires = False
+
+    def __init__(self, dim: int, num_heads: int, neuron: NeuronFactory, **settings: Any) -> None:
+        super().__init__(dim, neuron, SoftmaxOp(num_heads), **settings)
 
 
 class NoAttention(nn.Module):
