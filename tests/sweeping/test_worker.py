@@ -114,3 +114,28 @@ def test_each_worker_has_its_share_of_cores_and_gpus(monkeypatch, tmp_path):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     processes.Processes([[os.sys.executable, "-c", f"import time; time.sleep(0.2); {said}"]], tmp_path).run()
     assert (tmp_path / "worker_0.log").read_text().split(maxsplit=1) == ["1", f"{{{core}}}\n"]
+
+
+def test_a_sampler_that_fails_ends_the_sweep_and_no_trial(make_sweep):
+    search = make_sweep(
+        "search.n_trials=4", "search.workers=1", "search/sampler=tpe", "search.sampler.n_startup_trials=x"
+    )
+    with pytest.raises(UserError, match=r"search\.sampler: TPESampler can't propose a point: TypeError"):
+        search.run_here()
+    assert {t.state.name for t in search.study().trials} == {"COMPLETE", "WAITING"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["search/sampler=cmaes"], "one objective"),
+        (["+search.sampler.bogus=3"], "bogus"),
+        (["search/pruner=front", "search.pruner.tolerance=2"], "tolerance is 2"),
+        (["search/pruner=front", "search.objectives=[accuracy,latency]"], "needs the objectives"),
+        (["search/pruner=asha", "search.prune_on=latency"], "prune_on"),
+    ],
+)
+def test_a_sampler_or_pruner_that_cannot_be_is_said_before_a_study_is_made(make_sweep, tmp_path, overrides, says):
+    with pytest.raises(UserError, match=says):
+        make_sweep("search.n_trials=4", *overrides).run_here()
+    assert not (tmp_path / "s").exists()

@@ -16,6 +16,7 @@ from typing import Any, cast
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
+from optuna.samplers import CmaEsSampler
 from optuna.study import Study
 from rich.console import Console
 
@@ -251,7 +252,11 @@ def _checked(cfg: DictConfig, search: Mapping[str, Any], objectives: Mapping[str
     if not isinstance(search["seeds"], int) or search["seeds"] < 1:
         raise UserError(f"search.seeds is {search['seeds']}: it must be a whole number of at least 1")
     Constraints(search["constraints"]).check(cfg)  # of the default configuration, whatever the verdict
-    _built(cfg, "sampler")
+    if isinstance(_built(cfg, "sampler"), CmaEsSampler) and len(objectives) > 1:
+        raise UserError(
+            f"search/sampler=cmaes searches one objective, not {', '.join(objectives)}: choose tpe, gp or nsga2, or"
+            " search.objectives=[accuracy]"
+        )
     if (pruner := _built(cfg, "pruner")) is not None:
         pruning.check(pruner, search["prune_on"], objectives)
     return Limits(search)

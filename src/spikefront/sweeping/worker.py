@@ -49,6 +49,10 @@ class Infeasible(Exception):
     """The proposal breaks a constraint."""
 
 
+class NoProposal(UserError):
+    """The sampler fails: no trial's fault, and the next one would have it too."""
+
+
 class Worker:
     """Runs trials of ``cfg.search.study`` in this process.
 
@@ -138,7 +142,7 @@ class Worker:
         account = Account(trial)
         with self.ledger.hold(trial) as lease:
             try:
-                values = self.space.suggest(trial)
+                values = self._propose(trial)
                 overrides = self.space.overrides(values)
                 self._say(f"trial {trial.number}: " + " ".join(overrides))
                 cfg = self.compose(overrides)
@@ -161,7 +165,7 @@ class Worker:
             except TrialPruned as reason:
                 self._spend(trial, account)
                 self._tell(trial, TrialState.PRUNED, reason=str(reason))
-            except NeverLogged:
+            except (NeverLogged, NoProposal):
                 self.ledger.put_back(trial)
                 raise
             except studies.BROKEN:  # the storage failed, not the trial: its lease runs out, another worker goes on
@@ -189,6 +193,15 @@ class Worker:
                 self._spend(trial, account)
                 self._tell(trial, TrialState.COMPLETE, told)
         self.rejected = 0
+
+    def _propose(self, trial: Trial) -> dict[str, Any]:
+        try:
+            return self.space.suggest(trial)
+        except (UserError, *studies.BROKEN):
+            raise
+        except Exception as error:
+            name = str(self.search.sampler["_target_"]).rpartition(".")[2]
+            raise NoProposal(f"search.sampler: {name} can't propose a point: {_reason(error)}") from error
 
     def _train(self, trial: Trial, cfg: DictConfig, lease: Lease, account: Account) -> dict[str, float]:
         """Train the trial's configuration, from its checkpoint if it has one; its metrics."""
