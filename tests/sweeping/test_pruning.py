@@ -93,6 +93,33 @@ def test_forecasts_are_as_wide_as_their_errors():
     assert np.abs(mean - y[60:]).mean(0)[1] < 0.05
 
 
+def test_a_study_is_judged_by_all_that_has_ended_in_it():
+    """Complete trials by their final points, stopped ones by their forecasts, known ones by their values alone."""
+    objectives = {"accuracy": "maximize", "energy": "minimize"}
+    study = optuna.create_study(directions=list(objectives.values()))
+
+    def run(final, energy, epochs, width):
+        trial = study.ask()
+        trial.suggest_int("width", width, width)
+        for epoch, point in curve(final, energy).items():
+            if epoch <= epochs:
+                trial.set_user_attr(f"epoch:{epoch}", point)
+        return trial, pruning.decide(FrontPruner(), study, study._storage, trial._trial_id, "accuracy", objectives)
+
+    for i in range(10):
+        trial, _ = run(0.9 - 0.02 * i, 1e-6 * (1 - 0.05 * i), 10, 64 - i)
+        points = [(0.45 - 0.01 * i, 3e-7 * (1 - 0.05 * i)), (0.9 - 0.02 * i, 1e-6 * (1 - 0.05 * i))]
+        trial.set_user_attr("anytime", [{"accuracy": a, "energy_joules": e} for a, e in points])
+        study.tell(trial, points[-1])
+    stopped, stop = run(0.4, 3e-6, 5, 60)
+    assert stop is not None
+    stopped.set_user_attr(pruning.OUTLOOK, stop.outlook)
+    study.tell(stopped, state=TrialState.PRUNED)
+    assert run(0.95, 1e-6, 5, 60)[1] is None
+    study.add_trial(optuna.create_trial(values=[0.99, 1e-9], params={}, distributions={}))
+    assert run(0.95, 1e-6, 5, 60)[1] is not None
+
+
 def test_optunas_pruners_judge_one_of_several_objectives():
     objectives = {"accuracy": "maximize", "energy": "minimize"}
     study = optuna.create_study(directions=list(objectives.values()))
