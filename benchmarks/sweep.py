@@ -64,6 +64,10 @@ class Kept:
             self._path.write_text(json.dumps(self.values))
         return name in self.values
 
+    def forget(self) -> None:
+        """All is measured and said: the next call measures anew."""
+        self._path.unlink(missing_ok=True)
+
 
 def compare(seeds: int, trials: int, minutes: float) -> None:
     """Print a row an engine, and draw the hypervolume over time."""
@@ -91,6 +95,7 @@ def compare(seeds: int, trials: int, minutes: float) -> None:
     print(f"medians over {seeds} seeds (range); wall time, ours / stock: {', '.join(f'{r:.2f}' for r in ratios)}")
     draw(volumes, PLOT)
     print(f"plot: {PLOT}")
+    kept.forget()
 
 
 def timed(run: Callable[..., Curve], seed: int, trials: int, python: Path) -> tuple[float, Curve]:
@@ -277,6 +282,7 @@ def scale(workers: int, minutes: float, trials: int = 256, full: int = 10_000) -
             rates.append(kept.values[name])
             print(f"| {storage} | {held} | {rates[-1]:.1f} |", flush=True)
         print(f"{storage}: {rates[0] / rates[1]:.2f} times slower with {full - trials} trials held")
+    kept.forget()
 
 
 def rate(storage: str, held: int, workers: int, trials: int) -> float:
