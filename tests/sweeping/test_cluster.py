@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 
 import pytest
 
@@ -89,3 +90,19 @@ def test_a_full_disk_is_known_behind_other_errors():
     except RuntimeError as error:
         assert full(error)
     assert not full(OSError(errno.ENOENT, "no such file"))
+
+
+def test_workers_that_a_budget_ended_are_no_failure(make_sweep, tmp_path, monkeypatch):
+    from hydra_plugins.spikefront_slurm import SlurmArray
+
+    options = ("search.n_trials=1", "search.workers=1", "search.max_hours=1")
+    make_sweep(*options).run_here()
+    study = make_sweep(*options).study()
+    study.set_user_attr(studies.BUDGET, 5)
+    monkeypatch.setattr(slurm, "workers", lambda *_: {})
+    array = object.__new__(SlurmArray)
+    array.config = make_sweep(*options).cfg()
+    with pytest.raises(UserError, match="all workers have ended"):
+        array._watch(["1_0"], "s", str(tmp_path / "s"))
+    study.set_user_attr(studies.BEGAN, time.time() - 3601)
+    array._watch(["1_0"], "s", str(tmp_path / "s"))  # the sweep says which limit
