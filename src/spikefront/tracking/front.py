@@ -32,8 +32,8 @@ def front_table(records: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="right", style="bold", no_wrap=True)
     if "accuracy" in objectives:
         table.add_column("test", justify="right", no_wrap=True)
-    for key in searched:
-        table.add_column(key.rpartition(".")[2], justify="right", style="dim", no_wrap=True)
+    for key in searched:  # a narrow terminal cuts these first
+        table.add_column(key.rpartition(".")[2], justify="right", style="dim", overflow="ellipsis")
     for point in records["front"]:
         cells = [str(point["number"])]
         if anytime:
