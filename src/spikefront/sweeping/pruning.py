@@ -23,6 +23,7 @@ from spikefront.sweeping.forecast import Curve, encode, features, forecast, scal
 from spikefront.sweeping.pareto import hypervolume, non_dominated
 
 KEYS = {"accuracy": "accuracy", "energy": "energy_joules"}
+LATEST = 500  # ended trials that a forecast looks at
 OUTLOOK = "outlook"  # a stopped trial's attribute: its points as forecast when it stopped
 
 
@@ -77,7 +78,7 @@ class FrontPruner:
         """Whether to stop a trial after its curve's last epoch."""
         epoch = max(curve)
         finished = [s for s in ended if not s.stopped]
-        known = [s for s in ended if epoch in s.curve and len(s.final) == len(s.curve[epoch]["anytime"])]
+        known = [s for s in ended if epoch in s.curve and len(s.final) == len(s.curve[epoch]["anytime"])][-LATEST:]
         if epoch < self.warmup or sum(not s.stopped for s in known) < max(1, self.startup):
             return None
         encoded = encode([*(s.params for s in known), params])
