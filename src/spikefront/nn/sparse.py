@@ -18,7 +18,7 @@ from spikefront.nn.kernels import sparse
 from spikefront.nn.kernels.sparse import Spikes, watched
 
 ROUNDS = 3  # of each way, when a layer decides
-MOST_IN_TRAINING = 0.3  # firing rate up to which sparse forward passes and weight gradients won wherever measured
+MOST_IN_TRAINING = 0.4  # firing rate up to which sparse forward passes and weight gradients won wherever measured
 
 
 class SparseConv2d(nn.Conv2d):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import torch.nn.modules.module as _hooks
 from torch import Tensor
 
@@ -157,9 +158,10 @@ def pack(weight: Tensor) -> Tensor:
     """Weights ``(out, in, k, k)`` as tiles of 32 output columns ``(tiles, k k, in, 32)``, padded with zeros."""
     tile = _library().tile_width()
     out, channels, taps = weight.shape[0], weight.shape[1], weight[0, 0].numel()
-    padded = torch.zeros(-(-out // tile) * tile, channels, taps)
-    padded[:out] = weight.detach().flatten(2)
-    return padded.view(-1, tile, channels, taps).permute(0, 3, 2, 1).contiguous()
+    rows = weight.detach().flatten(2)
+    if out % tile:
+        rows = F.pad(rows, (0, 0, 0, 0, 0, -out % tile))
+    return rows.view(-1, tile, channels, taps).permute(0, 3, 2, 1).contiguous()
 
 
 def convolve(found: Lists, shape: torch.Size, packed: Tensor, bias: Tensor | None, out: int) -> Tensor:
