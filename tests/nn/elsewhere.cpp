@@ -30,8 +30,8 @@ int main(int, char **arguments) {
     const Neuron neuron{0.5f, 0.5f, 1.0f, 0};
     convolve(lists.data(), starts.data(), weights.data(), nullptr, y.data(), nullptr, nullptr, 1, frames, height, width,
              in, out, k * k, in);
-    convolve(lists.data(), starts.data(), weights.data(), nullptr, nullptr, &neuron, fired.data(), 2, frames / 2, height,
-             width, in, out, k * k, in);
+    convolve(lists.data(), starts.data(), weights.data(), nullptr, nullptr, &neuron, fired.data(), 2, frames / 2,
+             height, width, in, out, k * k, in);
     decode(fired.data(), spikes.data(), rows, out);
 
     const int64_t columns = TILE * (pad ? 1 : 2), span = 64, inside = frames * (height + pad) * (width + pad);
@@ -39,7 +39,7 @@ int main(int, char **arguments) {
     std::vector<uint16_t> entries(count_places(bits.data(), places.data(), frames, height, width, pad, in, span));
     list_places(bits.data(), places.data(), entries.data(), frames, height, width, pad, in, span, columns);
     std::vector<float> sums((out + columns - 1) / columns * k * in * k * columns);
-    gather_gradient(entries.data(), places.data(), grad.data(), sums.data(), gradient.data(), frames, height, width, pad,
-                    in, span, columns, out);
+    gather_gradient(entries.data(), places.data(), grad.data(), sums.data(), gradient.data(), frames, height, width,
+                    pad, in, span, columns, out);
     write(y), write(spikes), write(gradient);
 }

@@ -3,7 +3,8 @@
 // Spikes of a frame are rows of bits, a row a pixel, `words` 64-bit words a row (channels padded with zeros). A layer
 // first turns them into lists of the channels that spiked; then every output row is the sum of the weight rows listed.
 // Weights are packed in tiles of TILE output columns; a tile is walked in chunks of input channels, or of the taps of a
-// 3x3 kernel, that stay in the cache while all rows of a block add what they list of it.
+// 3x3 kernel, that stay in the cache while all rows of a block add what they list of it. For the weights' gradient it is
+// the other way round: every channel lists the places where it spiked, and adds the gradients of the outputs there.
 // Vectors are GCC's: the compiler makes AVX-512, AVX2 or NEON of them.
 
 #include <algorithm>
@@ -353,9 +354,9 @@ void list_places(const uint64_t *bits, const int64_t *starts, uint16_t *lists, i
     }
 }
 
-// The weights' gradient (outputs, channels, k, k): for every channel and tap, the rows of `grad` where it spiked, added.
+// The weights' gradient (outputs, channels, k, k): for every channel and tap the rows of `grad` where it spiked, added.
 // They gather in `sums` (tiles, k, channels, k * columns): a tile's two TILEs of columns, or of a line of a 3x3 kernel
-// one of each tap, the last first. Of a chunk's rows and their neighbours a tile's columns are copied side by side first.
+// one of each tap, the last first. A tile's columns of a chunk's rows and their neighbours are copied side by side first.
 void gather_gradient(const uint16_t *lists, const int64_t *starts, const float *grad, float *sums, float *out,
                      int64_t frames, int64_t height, int64_t width, int64_t pad, int64_t channels, int64_t span,
                      int64_t columns, int64_t outputs) {
