@@ -8,13 +8,18 @@ python benchmarks/energy.py predict      # predict_cost's memory and time of a s
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import itertools
+import math
+import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
@@ -25,53 +30,111 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from spikefront.config import compose  # noqa: E402
 
+SETTINGS = ["", *(f"loss.energy_weight={w}" for w in (0.25, 0.5, 1.0, 2.0)), "loss.energy_budget=0.15e-6"]
 
-def penalty(epochs: int, seeds: int) -> None:
-    """Train sdt_tiny on digits under several weights and one budget; print one line a run."""
+
+def trained(job: tuple[str, int, int, str]) -> tuple[float, float, float]:
+    """Accuracy, energy in µJ and firing rate of one training, on one thread."""
     from spikefront.training import train
 
+    model, epochs, seed, extra = job
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as output, contextlib.redirect_stdout(None):
+        fixed = [f"model={model}", "callbacks=quiet", "logger=none", "trainer=cpu", f"output_dir={output}"]
+        r = train(compose([*fixed, f"trainer.max_epochs={epochs}", f"seed={seed}", *filter(None, [extra])]))
+    return r.accuracy, r.energy_joules * 1e6, r.firing_rate
+
+
+def penalty(model: str, epochs: int, seeds: int, picture: Path | None) -> None:
+    """Train on digits under several weights and a budget; print one line a run and, of all seeds, one a setting."""
     print("| loss | seed | test accuracy | energy, µJ | firing rate |\n|---|--:|--:|--:|--:|", flush=True)
-    settings = [[], *([f"loss.energy_weight={w}"] for w in (0.5, 2.0, 8.0)), ["loss.energy_budget=0.6e-6"]]
-    for seed in range(seeds):
-        for extra in settings:
-            with tempfile.TemporaryDirectory() as output:
-                common = ["callbacks=quiet", "logger=none", "trainer=cpu", f"trainer.max_epochs={epochs}"]
-                cfg = compose([*common, *extra, f"seed={seed}", f"output_dir={output}"])
-                r = train(cfg)
-            name = extra[0] if extra else "cross-entropy alone"
-            print(
-                f"| {name} | {seed} | {r.accuracy:.4f} | {r.energy_joules * 1e6:.3f} | {r.firing_rate:.4f} |",
-                flush=True,
-            )
+    runs: dict[str, list[tuple[float, float]]] = {extra: [] for extra in SETTINGS}
+    jobs = [(model, epochs, seed, extra) for seed in range(seeds) for extra in SETTINGS]
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
+        for (_, _, seed, extra), (accuracy, energy, rate) in zip(jobs, pool.map(trained, jobs), strict=True):
+            runs[extra].append((energy, accuracy))
+            name = extra.removeprefix("loss.") or "cross-entropy alone"
+            print(f"| {name} | {seed} | {accuracy:.4f} | {energy:.4f} | {rate:.4f} |", flush=True)
+    print("\n| loss | test accuracy, mean of seeds | from – to | energy, µJ | from – to |\n|---|--:|--:|--:|--:|")
+    for extra, points in runs.items():
+        energies, accuracies = zip(*points, strict=True)
+        print(
+            f"| {extra.removeprefix('loss.') or 'cross-entropy alone'} | {statistics.mean(accuracies):.3f}"
+            f" | {min(accuracies):.3f} – {max(accuracies):.3f} | {statistics.mean(energies):.3f}"
+            f" | {min(energies):.3f} – {max(energies):.3f} |"
+        )
+    if picture is not None:
+        picture.write_text(drawn(runs))
+
+
+def drawn(runs: dict[str, list[tuple[float, float]]]) -> str:
+    """Energy and accuracy of every run as SVG, a colour a setting, its mean larger."""
+    colours = ("#1f2937", "#2563eb", "#0891b2", "#16a34a", "#ca8a04", "#dc2626")
+    energies = [e for points in runs.values() for e, _ in points]
+    accuracies = [a for points in runs.values() for _, a in points]
+    right, low = 1.1 * max(energies), math.floor(10 * min(accuracies)) / 10
+
+    def at(energy: float, accuracy: float) -> tuple[float, float]:
+        return 60 + 420 * energy / right, 20 + 260 * (1 - accuracy) / (1 - low)
+
+    def text(x: float, y: float, words: str, anchor: str = "middle", more: str = "") -> str:
+        return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{more}>{words}</text>'
+
+    parts = ['<rect width="680" height="340" fill="#fff"/>']
+    for i in range(round((1 - low) * 10) + 1):
+        _, y = at(0, low + i / 10)
+        parts += [f'<path d="M60 {y:.1f}H480" stroke="#e5e7eb"/>', text(52, y + 4, f"{low + i / 10:.1f}", "end")]
+    for i in range(6):
+        x, _ = at(right * i / 5, 1)
+        parts.append(text(x, 298, f"{right * i / 5:.2f}"))
+    parts.append('<path d="M60 20V280H480" stroke="#6b7280" fill="none"/>')
+    parts.append(text(270, 325, "energy, µJ a sample (paper, first layer per timestep)"))
+    parts.append(text(16, 150, "test accuracy", more=' transform="rotate(-90 16 150)"'))
+    for i, (extra, points) in enumerate(runs.items()):
+        mean = statistics.mean(e for e, _ in points), statistics.mean(a for _, a in points)
+        for size, opacity, point in (*((3.5, 0.45, p) for p in points), (7, 1, mean)):
+            x, y = at(*point)
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}" fill="{colours[i]}" fill-opacity="{opacity}"/>')
+        parts.append(f'<circle cx="500" cy="{36 + 22 * i}" r="6" fill="{colours[i]}"/>')
+        parts.append(text(512, 40 + 22 * i, extra.removeprefix("loss.") or "cross-entropy alone", "start"))
+    head = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 680 340" font-family="sans-serif" font-size="12">'
+    return "\n".join([head, *parts, "</svg>"]) + "\n"
 
 
 def overhead(pairs: int) -> None:
-    """Time the same passes with the meter counting and not, alternating; weigh them as an epoch does."""
+    """Passes of a network without a meter and of its copy with one that counts, alternating; weighed as in an epoch.
+
+    CPU seconds, of which the meter waits for none: other programs on the machine then add little to them.
+    """
+    import copy
+
     import spikefront
     from spikefront.energy import EnergyMeter
 
     print("| model | training step | counted | evaluation pass | counted | share of an epoch (1 in 10 counted) |")
     print("|---|--:|--:|--:|--:|--:|")
-    for name, data, batch in (("sdt_tiny", "digits", 64), ("sdt_2_256", "cifar10", 8), ("sdt_8_384", "imagenet", 1)):
-        model = spikefront.create_model(name, data=data)
-        side = {"digits": 8, "cifar10": 32, "imagenet": 224}[data]
-        x = torch.rand(batch, model.in_channels, side, side)
-        meter = EnergyMeter(model)
+    for name, data, batch, side, some in (
+        ("sdt_tiny", "digits", 64, 8, pairs),
+        ("sdt_2_256", "cifar10", 4, 32, pairs),
+        ("sdt_8_384", "imagenet", 1, 224, pairs // 4),
+    ):
+        plain = spikefront.create_model(name, data=data)
+        metered = copy.deepcopy(plain)
+        x = torch.rand(batch, plain.in_channels, side, side)
+        meter = EnergyMeter(metered)
         meter.survey(x)
+        meter.start()
         times: dict[tuple[str, bool], list[float]] = {}
-        for _ in range(pairs + 1):
-            for counting in (False, True):
-                for kind in ("train", "eval"):
-                    model.train(kind == "train")
-                    if counting:
-                        meter.start()
-                    started = time.perf_counter()
+        for pair in range(some + 1):
+            for kind in ("train", "eval"):
+                for counts in ((False, True), (True, False))[pair % 2]:
+                    model = (metered if counts else plain).train(kind == "train")
+                    started = time.process_time()
                     with torch.set_grad_enabled(kind == "train"):
                         y = model(x)
                         if kind == "train":
                             y.sum().backward()
-                    times.setdefault((kind, counting), []).append(time.perf_counter() - started)
-                    meter.stop()
+                    times.setdefault((kind, counts), []).append(time.process_time() - started)
         # the first pair warms up; ratios of neighbours cancel what else the machine does
         ratio = {
             k: statistics.median(b / a for a, b in zip(times[k, False][1:], times[k, True][1:], strict=True)) - 1
@@ -170,14 +233,16 @@ def allocated(trainer: Callable[[], Callable[[], None]]) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["overhead", "penalty", "predict"])
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--model", default="sdt_1_32")
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--picture", type=Path, help="draw penalty's runs there, as SVG")
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--passes", type=int, default=2)
     options = parser.parse_args()
     if options.what == "overhead":
         overhead(options.pairs)
     elif options.what == "penalty":
-        penalty(options.epochs, options.seeds)
+        penalty(options.model, options.epochs, options.seeds, options.picture)
     else:
         predict(options.passes)

@@ -75,7 +75,7 @@ def layers_figure(measured: Record) -> go.Figure:
     rates = [row["firing_rate_per_timestep"] or [None] * steps for row in rows]
     figure.add_heatmap(
         z=rates,
-        x=[f"{t + 1}" for t in range(steps)],
+        x=[f"t={t + 1}" for t in range(steps)],
         y=names,
         colorscale="Cividis",
         zmin=0,
@@ -90,7 +90,7 @@ def layers_figure(measured: Record) -> go.Figure:
             "thickness": 10,
         }
         | {"yanchor": "bottom", "tickformat": ".0%"},
-        hovertemplate="%{y}<br>timestep %{x}: %{z:.4f}<extra></extra>",
+        hovertemplate="%{y}<br>%{x}: %{z:.4f}<extra></extra>",
         row=1,
         col=1,
     )
@@ -112,12 +112,20 @@ def layers_figure(measured: Record) -> go.Figure:
             col=2,
         )
     figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=names, dtick=1, automargin=True)
-    figure.update_xaxes(title="timestep", type="category", showgrid=False, col=1)
+    figure.update_xaxes(type="category", showgrid=False, col=1)
     figure.update_xaxes(title="energy (J a sample)", exponentformat="SI", rangemode="tozero", col=2)
+    height = 170 + 19 * len(rows)
     return figure.update_layout(
-        height=165 + 19 * len(rows),
-        margin={"l": 10, "r": 50, "t": 75, "b": 50},
-        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
+        height=height,
+        margin={"l": 10, "r": 50, "t": 80, "b": 50},
+        legend={
+            "orientation": "h",
+            "x": 1,
+            "xanchor": "right",
+            "yref": "container",
+            "y": 1 - 30 / height,
+            "yanchor": "top",
+        },
         bargap=0.25,
     )
 
