@@ -18,7 +18,7 @@ from spikefront.config import compose
 from spikefront.energy import EnergyMeter, LayerCount, Paper, measure_energy
 from spikefront.errors import UserError
 from spikefront.training import CrossEntropy, EarlyExit, EnergyCallback, EnergyPenalty, SpikingClassifier, train
-from spikefront.training.run import _close, _conclude, _logger
+from spikefront.training.run import _close, _conclude, _logger, evaluate
 
 
 def loader(samples, batch):
@@ -180,10 +180,24 @@ def test_sample_counts_add_up_to_the_whole():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """One short training, its CSV log beside it."""
+    """One short training, its CSV log and checkpoints beside it."""
     directory = tmp_path_factory.mktemp("run")
-    common = ["callbacks=quiet", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=1"]
+    common = ["callbacks=default", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=1"]
     return train(compose([*common, "model=sdt_1_16", "logger=csv", f"output_dir={directory}"])), directory
+
+
+def test_evaluate_reports_the_curve_of_early_exit(run, tmp_path):
+    """A confidence that every class has stops at once; one that none has, at T: the ends of the anytime curve."""
+    result, _ = run
+    asked = [f"checkpoint='{result.checkpoint}'", "confidence=[1.0,0.01,0.2]", f"output_dir={tmp_path}"]
+    found = evaluate(compose(asked, root="evaluate"))
+    at_once, between, never = found.early_exit
+    assert [p["confidence"] for p in found.early_exit] == [0.01, 0.2, 1.0]
+    assert (at_once["timesteps"], never["timesteps"]) == (1, 4) and 1 <= between["timesteps"] <= 4
+    for point, end in ((at_once, found.anytime[0]), (never, found.anytime[-1])):
+        assert point["accuracy"] == pytest.approx(end["accuracy"])
+        assert point["energy_joules"] == pytest.approx(end["energy_joules"])
+    assert json.loads((tmp_path / "result.json").read_text())["early_exit"] == found.early_exit
 
 
 def conclude(result, logger, directory):

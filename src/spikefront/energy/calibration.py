@@ -37,6 +37,7 @@ TIMED: list[tuple[int, dict[str, Any]]] = [
     (1, {"dim": 256, "image_size": 96, "pooling": "1111", "timesteps": 2}),
     (1, {"dim": 512, "image_size": 64, "pooling": "1111", "timesteps": 2}),
     (1, {"dim": 640, "image_size": 32, "pooling": "1111", "timesteps": 1}),
+    (4, {"dim": 192, "image_size": 32, "pooling": "0011", "depth": 2}),
 ]
 SECONDS = 5.0  # for rounds over all networks; fewer once
 CALM = 0.02  # a third or later one found the steps faster by less than this share
@@ -92,24 +93,24 @@ def calibrate(device: str) -> dict[str, list[float]]:
     for step, *_ in steps:
         step()
     best: list[list[Timing]] = []
-    whole = [float("inf")] * len(steps)
+    small = large = float("inf")
     shortest, rounds, started = 0.0, 0, time.perf_counter()
     while not rounds or time.perf_counter() - started < SECONDS:
         now = [watch(step, optimizer, device) for step, _, optimizer in steps]
         best = [min(pair, key=_seconds) for pair in zip(best or now, now, strict=True)]
-        whole = [min(least, fastest(step, 0.0, least=2)) for least, (step, *_) in zip(whole, steps, strict=True)]
-        total, rounds = sum(whole), rounds + 1
+        small, large = min(small, fastest(steps[0][0], 0.1)), min(large, fastest(steps[-1][0], 0.0, least=1))
+        total, rounds = sum(map(_seconds, best)) + large, rounds + 1
         if rounds >= 3 and total > (1 - CALM) * shortest:
             break
         shortest = total
     rates = fit([timing for run in best for timing in run])
     # the first network has many operations that take next to no time of their own: the rest lies between them
-    left = whole[0] - Machine(rates).seconds(steps[0][1])
-    between = max(0.0, left) / sum(amounts[0] for amounts in steps[0][1].amounts.values())
+    calls = sum(amounts[0] for amounts in steps[0][1].amounts.values())
+    between = max(0.0, small - Machine(rates).seconds(steps[0][1])) / calls
     rates = {kind: [each[0] + between, *each[1:]] for kind, each in rates.items()}
-    # whole steps take longer than their operations in the fit, whose relative errors prefer too little to too much
-    more = np.median([w / Machine(rates).seconds(done) for w, (_, done, _) in zip(whole, steps, strict=True)])
-    return {kind: [float(more * rate) for rate in each] for kind, each in rates.items()}
+    # small steps are the quicker for their size: they meet less of what slows a machine down, and a warmer cache
+    more = large / Machine(rates).seconds(steps[-1][1])
+    return {kind: [more * rate for rate in each] for kind, each in rates.items()}
 
 
 def _seconds(timings: Sequence[Timing]) -> float:
