@@ -29,6 +29,7 @@ def untouched(search):
         (["search.objectives=[]"], None, "objectives is empty"),
         (["search.n_trials=0"], None, "n_trials"),
         (["search.n_trials=null"], None, "exhaustive"),
+        (["search/sampler=grid"], None, "neuron.threshold has no end of them"),
         ([], (), "search space is empty"),
         ([], ("model.dept=choice(1,2)",), "did you mean 'depth'"),
         ([], ("model.depth=choice(1,2)", "model.depth=3"), "search space is empty"),

@@ -43,6 +43,11 @@ class Parameter:
     when: str | None = None
     spelled: Mapping[Any, str] = field(default_factory=dict)
 
+    @property
+    def size(self) -> float:
+        """How many values there are; infinite for a continuous one."""
+        return _points(self.distribution)
+
     def override(self, value: Any) -> str:
         """``key=value`` as Hydra reads it."""
         if value in self.spelled:
@@ -112,7 +117,7 @@ class Space:
             if head.when is not None and not expressions.evaluate(head.when, lambda name: values.get(name)):
                 return count(tail, values)
             if head.key not in read:
-                return _points(head.distribution) * count(tail, values)
+                return head.size * count(tail, values)
             return sum(count(tail, {**values, head.key: v}) for v in _values(head.distribution))
 
         read = {name for p in self if p.when for name in expressions.names(p.when)}

@@ -180,12 +180,16 @@ def _exists(cfg: DictConfig, key: str, conditional: bool) -> None:
 
 def _budget(search: Mapping[str, Any], space: Space) -> int:
     size = space.size() if _exhaustive(search) else math.inf
+    if _exhaustive(search) and size == math.inf:
+        endless = " and ".join(p.key for p in space if p.size == math.inf)
+        raise UserError(
+            f"search/sampler=grid tries every point, and {endless} has no end of them: give it steps, such as"
+            " range(0.5,1.5,0.25), or take search/sampler=tpe"
+        )
     wanted = search["n_trials"]
     if wanted is None:
         if size == math.inf:
-            raise UserError(
-                "search.n_trials is null: only an exhaustive search (search/sampler=grid) of choices ends by itself"
-            )
+            raise UserError("search.n_trials is null: only an exhaustive search (search/sampler=grid) ends by itself")
         return int(size)
     if not isinstance(wanted, int) or wanted < 1:
         raise UserError(f"search.n_trials is {wanted}: it must be a whole number of at least 1")
