@@ -135,3 +135,10 @@ def test_dry_run_trains_nothing(script, tmp_path):
     assert code == 0, err
     assert "29,689,896" in out and "assumed" in out and "MiB" in out
     assert not (tmp_path / "config.yaml").exists() and not (tmp_path / "checkpoints").exists()
+
+
+def test_a_gpu_that_is_not_here_leaves_the_time_out(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cost = predict_cost(compose(["model=sdt_1_16", "trainer=gpu"]))
+    assert cost.device == "cuda" and cost.step_time is None and cost.memory > 0
+    assert "no GPU here" in str(cost)

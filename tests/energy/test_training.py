@@ -48,6 +48,9 @@ def test_callback_logs_what_a_plain_measurement_finds(accumulate):
     assert float(metrics["val/energy_joules"]) == pytest.approx(whole.total_joules, rel=1e-6)
     assert float(metrics["val/firing_rate"]) == pytest.approx(whole.firing_rate, rel=1e-6)
     assert float(metrics["val/energy/mlp"]) == pytest.approx(whole.groups["mlp"], rel=1e-6)
+    mlp = [x for x in whole.layers if x.group == "mlp" and x.kind == "spikes"]
+    rate = sum(x.additions.sum() for x in mlp) / sum(x.potential * x.timesteps for x in mlp)
+    assert float(metrics["val/firing_rate/mlp"]) == pytest.approx(rate, rel=1e-6)
     assert callback.report.samples == 13
     assert {"train/energy_joules", "train/firing_rate", "train/dead", "val/saturated"} <= metrics.keys()
 

@@ -34,7 +34,8 @@ class Cost:
         energy: joules a sample under ``convention``, which names the firing rate that was assumed.
         memory: bytes at the peak of a training step: parameters, gradients, optimizer state, what the backward pass
             needs and the largest intermediate results. What Python and its libraries take comes on top.
-        step_time: seconds of a training step of ``batch_size`` samples on this machine; None if it wasn't asked for.
+        step_time: seconds of a training step of ``batch_size`` samples on this machine; None if it wasn't asked for, or
+            the step will run on a GPU that isn't here.
     """
 
     parameters: int
@@ -60,6 +61,8 @@ class Cost:
         }
         if self.step_time is not None:
             lines["time"] = f"{self.step_time:.3g} s a training step of {self.batch_size} samples ({self.device})"
+        elif self.device == "cuda":
+            lines["time"] = "not predicted: there is no GPU here to calibrate"
         return "\n".join(f"{name:<12}{text}" for name, text in lines.items())
 
 
@@ -81,6 +84,7 @@ def predict_cost(cfg: DictConfig, *, rate: float | None = None, time: bool = Tru
     with META:
         model = instantiate(cfg.model)
     device = accelerator(cfg)
+    here = device == "cpu" or torch.cuda.is_available()
     step = rehearsed(model, cfg, with_kernels=device == "cpu" and library("neuron") is not None)
     report = counted(model, cfg, rate, step.real)
     parameters = sum(p.numel() for p in model.parameters())
@@ -93,7 +97,7 @@ def predict_cost(cfg: DictConfig, *, rate: float | None = None, time: bool = Tru
         operations=float(sum(x.potential * x.timesteps for x in report.layers if x.kind not in ("neuron", "pool"))),
         energy=report.total_joules,
         memory=float(peak),
-        step_time=machine(device).seconds(step.work) if time else None,
+        step_time=machine(device).seconds(step.work) if time and here else None,
         batch_size=int(cfg.data.batch_size),
         firing_rate=report.firing_rate,
         convention=report.convention,

@@ -109,9 +109,7 @@ class EnergyReport:
     @property
     def firing_rate(self) -> float:
         """Mean firing rate of what enters the layers that read spikes, weighted by their operations (0-1)."""
-        spiking = [x for x in self.layers if x.kind == "spikes"]
-        potential = sum(x.potential * x.timesteps for x in spiking)
-        return float(sum(x.additions.sum() for x in spiking) / potential) if potential else 0.0
+        return self._rate(self.layers)
 
     @property
     def anytime_joules(self) -> list[float]:
@@ -125,6 +123,18 @@ class EnergyReport:
         for layer, joules in zip(self.layers, self._joules, strict=True):
             totals[layer.group] = totals.get(layer.group, 0.0) + float(joules.sum())
         return totals
+
+    @property
+    def firing_rates(self) -> dict[str, float]:
+        """``firing_rate`` of each group of layers that has layers that read spikes."""
+        groups = dict.fromkeys(x.group for x in self.layers if x.kind == "spikes")
+        return {g: self._rate([x for x in self.layers if x.group == g]) for g in groups}
+
+    @staticmethod
+    def _rate(layers: Sequence[LayerCount]) -> float:
+        spiking = [x for x in layers if x.kind == "spikes"]
+        potential = sum(x.potential * x.timesteps for x in spiking)
+        return float(sum(x.additions.sum() for x in spiking) / potential) if potential else 0.0
 
     @property
     def dead(self) -> float:

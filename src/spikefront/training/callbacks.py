@@ -16,8 +16,9 @@ class EnergyCallback(pl.Callback):
     """Counts spikes in the passes that run anyway and logs what they cost.
 
     Every validation and test pass, and one of ``every`` training passes (0: none). Logs, for each split,
-    ``<split>/energy_joules`` a sample under ``cost``'s convention, ``<split>/energy/<group>``, ``<split>/firing_rate``,
-    ``<split>/dead`` and ``<split>/saturated`` (shares of channels). Counts are summed over all processes.
+    ``<split>/energy_joules`` a sample under ``cost``'s convention, ``<split>/energy/<group>``, ``<split>/firing_rate``
+    and ``<split>/firing_rate/<group>``, ``<split>/dead`` and ``<split>/saturated`` (shares of channels). Counts are
+    summed over all processes.
 
     ``report`` is the last finished evaluation's; with ``per_sample``, ``counts`` are that of each of its samples.
     """
@@ -93,6 +94,7 @@ class EnergyCallback(pl.Callback):
         figures = {"energy_joules": report.total_joules, "firing_rate": report.firing_rate}
         figures |= {"dead": report.dead, "saturated": report.saturated}
         figures |= {f"energy/{group.replace(' ', '_')}": joules for group, joules in report.groups.items()}
+        figures |= {f"firing_rate/{group.replace(' ', '_')}": rate for group, rate in report.firing_rates.items()}
         pl_module.log_dict({f"{split}/{name}": value for name, value in figures.items()})
         for note in set(report.notes) - self._said:
             self._said.add(note)
