@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import ctypes
 import itertools
 import json
 import statistics
@@ -35,7 +36,8 @@ import spikefront.nn.inference
 import spikefront.nn.model
 from spikefront.nn import SpikeDrivenTransformer, kernels
 from spikefront.nn.attentions import SDSA1Op
-from spikefront.nn.kernels.build import library
+from spikefront.nn.kernels import build
+from spikefront.nn.layers import over_frames
 
 CASES: dict[str, dict[str, Any]] = {
     "sdt_8_384": {"depth": 8, "dim": 384, "image_size": 224, "timesteps": 4, "pooling": "1111"},
@@ -44,6 +46,7 @@ CASES: dict[str, dict[str, Any]] = {
     "gesture": {"depth": 2, "dim": 256, "image_size": 128, "timesteps": 16, "pooling": "0111", "event_mode": True},
 }
 BATCH = 2
+M_MMAP_THRESHOLD = -3  # of mallopt(3)
 COLUMNS = ("baseline", "floor", "plain", "ours", "deployed")
 HALF = ("floor bf16", "ours bf16", "deployed bf16")
 
@@ -259,6 +262,18 @@ def first_convolution_often(model: nn.Module) -> Iterator[None]:
         hook.remove()
 
 
+@contextmanager
+def memory_given_back(model: nn.Module) -> Iterator[None]:
+    """As malloc is once it has seen large tensors: what is above 32 MiB is mapped anew each time."""
+    libc = ctypes.CDLL(None)
+    for option, value in ((build.M_MMAP_MAX, 65536), (M_MMAP_THRESHOLD, 2**25), (build.M_TRIM_THRESHOLD, 2**26)):
+        libc.mallopt(option, value)
+    try:
+        yield
+    finally:
+        build.keep_freed_memory()
+
+
 def with_heads(op: SDSA1Op, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
     T, B, C, H, W = q.shape
     parts = (T, B, H * W, op.num_heads, C // op.num_heads)
@@ -276,11 +291,13 @@ LEVERS: dict[str, Callable[[nn.Module], Any]] = {
     "channels-last frames": lambda m: without(spikefront.nn.model, "over_frames", lambda x, layer: x),
     "attention without heads": lambda m: without(SDSA1Op, "forward", with_heads),
     "max-pooling kernel": lambda m: without(kernels.MaxPool, "forward", nn.MaxPool2d.forward),
+    "batch norm in a kernel": lambda m: without(kernels, "normalise", over_frames),
+    "freed memory kept": memory_given_back,
     "spikes kept as bits": lambda m: without(spikefront.nn.model, "packed_spikes", nullcontext),
     "query, key, value joined": lambda m: without(spikefront.nn.inference, "_join", lambda attention: None),
     "inference mode": lambda m: nullcontext(),
 }
-TRAINING_ONLY = {"spikes kept as bits"}
+TRAINING_ONLY = {"spikes kept as bits", "batch norm in a kernel"}
 INFERENCE_ONLY = {"query, key, value joined", "inference mode"}
 
 
@@ -390,7 +407,7 @@ def main() -> None:
         parser.error(f"no case {', '.join(sorted(unknown))}: choose from {', '.join(CASES)}")
     if arguments.one_thread:
         use_one_thread()
-    print("compiled kernels:", "yes" if library("neuron") else "no")
+    print("compiled kernels:", "yes" if build.library("neuron") else "no")
     warnings.simplefilter("ignore")
     results = []
     for case in arguments.cases:
