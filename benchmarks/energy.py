@@ -30,8 +30,6 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from spikefront.config import compose  # noqa: E402
 
-SETTINGS = ["", *(f"loss.energy_weight={w}" for w in (0.25, 0.5, 1.0, 2.0)), "loss.energy_budget=0.15e-6"]
-
 
 def trained(job: tuple[str, int, int, str]) -> tuple[float, float, float]:
     """Accuracy, energy in µJ and firing rate of one training, on one thread."""
@@ -45,11 +43,12 @@ def trained(job: tuple[str, int, int, str]) -> tuple[float, float, float]:
     return r.accuracy, r.energy_joules * 1e6, r.firing_rate
 
 
-def penalty(model: str, epochs: int, seeds: int, picture: Path | None) -> None:
+def penalty(model: str, epochs: int, seeds: int, weights: list[float], budget: float, picture: Path | None) -> None:
     """Train on digits under several weights and a budget; print one line a run and, of all seeds, one a setting."""
+    settings = ["", *(f"loss.energy_weight={w:g}" for w in weights), f"loss.energy_budget={budget:g}"]
     print("| loss | seed | test accuracy | energy, µJ | firing rate |\n|---|--:|--:|--:|--:|", flush=True)
-    runs: dict[str, list[tuple[float, float]]] = {extra: [] for extra in SETTINGS}
-    jobs = [(model, epochs, seed, extra) for seed in range(seeds) for extra in SETTINGS]
+    runs: dict[str, list[tuple[float, float]]] = {extra: [] for extra in settings}
+    jobs = [(model, epochs, seed, extra) for seed in range(seeds) for extra in settings]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
         for (_, _, seed, extra), (accuracy, energy, rate) in zip(jobs, pool.map(trained, jobs), strict=True):
             runs[extra].append((energy, accuracy))
@@ -69,7 +68,7 @@ def penalty(model: str, epochs: int, seeds: int, picture: Path | None) -> None:
 
 def drawn(runs: dict[str, list[tuple[float, float]]]) -> str:
     """Energy and accuracy of every run as SVG, a colour a setting, its mean larger."""
-    colours = ("#1f2937", "#2563eb", "#0891b2", "#16a34a", "#ca8a04", "#dc2626")
+    colours = 2 * ("#1f2937", "#2563eb", "#0891b2", "#16a34a", "#ca8a04", "#dc2626")
     energies = [e for points in runs.values() for e, _ in points]
     accuracies = [a for points in runs.values() for _, a in points]
     right, low = 1.1 * max(energies), math.floor(10 * min(accuracies)) / 10
@@ -236,6 +235,8 @@ if __name__ == "__main__":
     parser.add_argument("--model", default="sdt_1_32")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--weights", type=float, nargs="+", default=[0.25, 0.5, 1, 2])
+    parser.add_argument("--budget", type=float, default=0.15e-6, help="joules a sample")
     parser.add_argument("--picture", type=Path, help="draw penalty's runs there, as SVG")
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--passes", type=int, default=2)
@@ -243,6 +244,6 @@ if __name__ == "__main__":
     if options.what == "overhead":
         overhead(options.pairs)
     elif options.what == "penalty":
-        penalty(options.model, options.epochs, options.seeds, options.picture)
+        penalty(options.model, options.epochs, options.seeds, options.weights, options.budget, options.picture)
     else:
         predict(options.passes)
