@@ -16,6 +16,7 @@ import json
 import math
 import multiprocessing
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -292,7 +293,7 @@ def rate(storage: str, held: int, workers: int, trials: int) -> float:
         fill(Path(directory), storage, held)
         context = multiprocessing.get_context("fork")
         barrier = context.Barrier(workers + 1)
-        processes = [context.Process(target=work, args=(overrides, barrier)) for _ in range(workers)]
+        processes = [context.Process(target=work, args=(overrides, barrier), daemon=True) for _ in range(workers)]
         for process in processes:
             process.start()
         barrier.wait()
@@ -335,6 +336,7 @@ if __name__ == "__main__":
     parser.add_argument("--workers", type=int, default=64, help="of scale")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing more after so many")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and the workers end with it
     for part in arguments.parts:
         if part == "overhead":
             overhead()
