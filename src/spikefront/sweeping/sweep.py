@@ -179,8 +179,9 @@ def _exists(cfg: DictConfig, key: str, conditional: bool) -> None:
 
 
 def _budget(search: Mapping[str, Any], space: Space) -> int:
-    size = space.size() if _exhaustive(search) else math.inf
-    if _exhaustive(search) and size == math.inf:
+    exhaustive = _exhaustive(search)
+    size = space.size() if exhaustive else math.inf
+    if exhaustive and size == math.inf:
         endless = " and ".join(p.key for p in space if p.size == math.inf)
         raise UserError(
             f"search/sampler=grid tries every point, and {endless} has no end of them: give it steps, such as"
@@ -188,7 +189,7 @@ def _budget(search: Mapping[str, Any], space: Space) -> int:
         )
     wanted = search["n_trials"]
     if wanted is None:
-        if size == math.inf:
+        if not exhaustive:
             raise UserError("search.n_trials is null: only an exhaustive search (search/sampler=grid) ends by itself")
         return int(size)
     if not isinstance(wanted, int) or wanted < 1:
