@@ -90,8 +90,8 @@ class Signals:
 
 def requeue(environment: Mapping[str, str]) -> bool:
     """Have SLURM run this job again, under the same id; whether there was one to requeue."""
-    job = job_of(environment)
-    if job is None or shutil.which("scontrol") is None:
+    job = _controllable(environment)
+    if job is None:
         return False
     print(f"requeueing SLURM job {job}", flush=True)
     return subprocess.run(["scontrol", "requeue", job], check=False).returncode == 0
@@ -104,10 +104,15 @@ def job_of(environment: Mapping[str, str]) -> str | None:
     return environment.get("SLURM_JOB_ID")
 
 
+def _controllable(environment: Mapping[str, str]) -> str | None:
+    """The job that ``scontrol`` can be asked about; None outside of SLURM."""
+    return job_of(environment) if shutil.which("scontrol") else None
+
+
 def _preempted(environment: Mapping[str, str]) -> bool:
     """Whether SLURM is about to take this job's nodes for another; not when it was cancelled or requeued by hand."""
-    job = job_of(environment)
-    if job is None or shutil.which("scontrol") is None:
+    job = _controllable(environment)
+    if job is None:
         return False
     shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=False).stdout
     facts = dict(word.split("=", 1) for word in shown.split() if "=" in word)
