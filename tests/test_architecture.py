@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,9 @@ def test_imports_go_down(path):
 def test_nothing_but_plugins_imports_sweeping_from_outside():
     for path in (SRC / "hydra_plugins").glob("*.py"):
         assert imported_parts(path) <= {"sweeping", *GROUND}, path
+
+
+@pytest.mark.parametrize("module", ["cli", "sweeping.sweep", "sweeping.inspection"])
+def test_what_only_starts_and_reads_studies_waits_for_no_pytorch(module):
+    program = f"import sys, spikefront.{module}; print(*{{'torch', 'pytorch_lightning', 'sklearn'}} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", program], cwd=SRC, text=True).split() == []

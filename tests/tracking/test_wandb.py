@@ -17,8 +17,9 @@ from standin import ENTITY, StandIn
 from wandb.cli.cli import cli
 
 from spikefront.errors import UserError
+from spikefront.tracking.client import Client, has_account
 from spikefront.tracking.study import StudyRun
-from spikefront.tracking.wandb import Client, has_account, told_apart, wandb_logger
+from spikefront.tracking.wandb import told_apart, wandb_logger
 from spikefront.tracking.wandb_project import checkpoint_path, differing, project_records
 
 KEY = "k" * 40
@@ -151,7 +152,7 @@ def test_wandbs_own_process_may_be_killed(tmp_path):
     """As by SLURM, which signals every process of a job; the next run has another, the exit is quiet."""
     script = """
 import os, signal, subprocess, sys, time
-from spikefront.tracking.wandb import Client
+from spikefront.tracking.client import Client
 
 def client(name):
     return Client({"project": "p", "id": name, "dir": sys.argv[1]}, False, 20)
@@ -211,7 +212,7 @@ def test_a_study_shows_its_front_and_sets_the_trials_right(server, tmp_path):
     (model,) = (a for a in server.artifacts.values() if a["type"] == "model")
     assert trial["summary"]["on_front"] is True and set(model["aliases"]) == {"best", "front", "latest"}
 
-    settings = {"_target_": "spikefront.tracking.wandb_logger", "project": "p", "entity": None, "mode": "auto"}
+    settings = {"_target_": "spikefront.tracking.wandb.wandb_logger", "project": "p", "entity": None, "mode": "auto"}
     run = StudyRun.of(settings, "s", "s-ab-", tmp_path / "study")
     assert run.due(study)
     run.update(study)

@@ -25,7 +25,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from spikefront.training.preemption import job_of
+from spikefront.training.jobs import job_of
 
 LEASE = "spikefront:lease"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import torch
-
 POWERCAP = Path("/sys/class/powercap")
 STAT = Path("/proc/stat")
 
@@ -71,6 +69,8 @@ def _busy() -> float:
 
 def _gpus() -> list:
     """NVML's handles of the GPUs that this process sees."""
+    import torch
+
     if not torch.cuda.is_available():
         return []
     try:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from torch.distributed import TCPStore
 
-from spikefront.training.preemption import requeue
+from spikefront.training.jobs import requeue
 
 FOREVER = timedelta(days=365)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import wandb
 
-from spikefront.tracking.wandb import PATIENCE, Client, continued, is_online
+from spikefront.tracking.client import PATIENCE, Client, continued, is_online
 
 HERE = Path(__file__).parent
 CHART = "spikefront-front"  # the custom chart's name in the entity's account

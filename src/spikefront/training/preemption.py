@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +25,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from omegaconf import DictConfig
 
 from spikefront.data.order import ResumableLoader
+from spikefront.training.jobs import is_preempted, requeue
 
 KEY = "continuation"  # of the checkpoint's own part for this
 LAST = Path("checkpoints") / "last.ckpt"
@@ -79,44 +78,13 @@ class Signals:
         number = self.received
         if number is None:
             return
-        if number == signal.SIGTERM and os.environ.get("SLURM_PROCID", "0") == "0" and _preempted(os.environ):
+        if number == signal.SIGTERM and os.environ.get("SLURM_PROCID", "0") == "0" and is_preempted(os.environ):
             requeue(os.environ)
         before = self._before.get(number)
         if callable(before) and before is not signal.default_int_handler:
             before(number, None)
         elif number in REQUEUE and os.environ.get("SLURM_PROCID", "0") == "0":
             requeue(os.environ)
-
-
-def requeue(environment: Mapping[str, str]) -> bool:
-    """Have SLURM run this job again, under the same id; whether there was one to requeue."""
-    job = _controllable(environment)
-    if job is None:
-        return False
-    print(f"requeueing SLURM job {job}", flush=True)
-    return subprocess.run(["scontrol", "requeue", job], check=False).returncode == 0
-
-
-def job_of(environment: Mapping[str, str]) -> str | None:
-    """The SLURM job that a process with this environment belongs to, as squeue names it."""
-    if "SLURM_ARRAY_JOB_ID" in environment and "SLURM_ARRAY_TASK_ID" in environment:
-        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
-    return environment.get("SLURM_JOB_ID")
-
-
-def _controllable(environment: Mapping[str, str]) -> str | None:
-    """The job that ``scontrol`` can be asked about; None outside of SLURM."""
-    return job_of(environment) if shutil.which("scontrol") else None
-
-
-def _preempted(environment: Mapping[str, str]) -> bool:
-    """Whether SLURM is about to take this job's nodes for another; not when it was cancelled or requeued by hand."""
-    job = _controllable(environment)
-    if job is None:
-        return False
-    shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=False).stdout
-    facts = dict(word.split("=", 1) for word in shown.split() if "=" in word)
-    return facts.get("JobState") == "RUNNING" and facts.get("PreemptTime", "None") != "None"
 
 
 class StopBetweenBatches(pl.Callback):

@@ -1,0 +1,178 @@
+"""The Weights & Biases client as this project uses it: never in the way of a run.
+
+Everything is handed to a thread, so a server that refuses, stalls or drops delays no training. What can't be sent stays
+in the run's directory for ``wandb sync``; what went wrong is said once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import re
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+import wandb
+from requests.utils import get_netrc_auth
+
+from spikefront.errors import UserError
+
+PATIENCE = 20  # seconds for the server: to begin a run, and to take what is left at its end
+ROOM = 1 << 16  # bytes on the disk without which the client drops what it is given, and says nothing
+
+
+def has_account() -> bool:
+    """Whether a W&B key is configured here (environment or netrc); asks neither the network nor the person."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    return get_netrc_auth(server()) is not None
+
+
+def server() -> str:
+    """The address of W&B's server: ``WANDB_BASE_URL``, W&B's settings files, or its public one."""
+    return os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
+
+
+def is_online(mode: str) -> bool:
+    """What ``logger.mode`` means here; ``auto`` is online with an account, and ``WANDB_MODE`` goes first.
+
+    Raises:
+        UserError: another mode.
+    """
+    if mode not in ("auto", "online", "offline"):
+        raise UserError(f"logger.mode is {mode!r}: use auto, online or offline")
+    if mode == "auto":
+        mode = os.environ.get("WANDB_MODE") or ("online" if has_account() else "offline")
+    return mode == "online"
+
+
+def reach(server: str, patience: float) -> None:
+    """Raise unless the server answers at all: the client itself goes on trying without a word."""
+    answer = requests.post(f"{server}/graphql", json={"query": "{__typename}"}, timeout=patience)
+    if answer.status_code >= 500 or answer.status_code == 429:
+        raise ConnectionError(f"{server} answers {answer.status_code}")
+
+
+def safe_id(text: str) -> str:
+    """``text`` as W&B takes it for an id or an artifact's name."""
+    return re.sub(r"[^\w.-]", "_", text)[:120]
+
+
+class Client:
+    """One W&B run behind a thread: calls return at once, are done in order, and fail into one line on stderr.
+
+    Args:
+        init: arguments of ``wandb.init``.
+        online: if the server doesn't let the run begin within ``patience`` seconds, it is written offline.
+    """
+
+    def __init__(self, init: Mapping[str, Any], online: bool, patience: float = PATIENCE) -> None:
+        self.run: Any = None
+        self.online, self._patience = online, patience
+        self._init = {k: v for k, v in init.items() if v is not None}
+        self._calls: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = queue.SimpleQueue()
+        self._later: list[Callable[[Any], Any]] = []
+        self._said = False
+        self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
+        self._thread.start()
+
+    def do(self, call: Callable[..., Any], *arguments: Any) -> None:
+        """Have ``call(run, *arguments)`` done when its turn comes."""
+        self._calls.put((call, arguments))
+
+    def try_or_later(self, call: Callable[[Any], Any]) -> None:
+        """Have ``call(run)`` done in its turn, or if that fails once the run has ended, offline."""
+
+        def attempt(run: Any) -> None:
+            try:
+                call(run)
+            except Exception:
+                self._later.append(call)
+                raise
+
+        self.do(attempt)
+
+    def close(self, exit_code: int = 0, preempted: bool = False) -> None:
+        """End the run, and wait for what is left to be sent, but not for ever."""
+        if preempted:
+            self.do(lambda run: run.mark_preempting())
+        self.do(lambda run: run.finish(exit_code=exit_code))
+        self._calls.put(None)
+        self._thread.join(3 * self._patience)
+        if self._thread.is_alive():
+            self._say("the server does not answer")
+
+    def _work(self) -> None:
+        try:
+            self.run = self._begin()
+        except Exception as error:
+            self._say(_reason(error), lost=True)
+        while (item := self._calls.get()) is not None:
+            if self.run is None:
+                continue
+            call, arguments = item
+            try:
+                call(self.run, *arguments)
+                if shutil.disk_usage(self.run.dir).free < ROOM:
+                    raise OSError(f"no space left on the disk of {self.run.dir}, what comes now is lost")
+            except Exception as error:
+                self._say(_reason(error))
+                if isinstance(error, ConnectionError):  # W&B's own process is gone, as when SLURM signals all of a job
+                    with contextlib.suppress(Exception):
+                        wandb.teardown()  # so that the next run gets another, and the exit is quiet
+        if self._later:  # the client asks the server before it takes an artifact, but not offline
+            with contextlib.suppress(Exception), continued(self.run) as run:
+                for call in self._later:
+                    call(run)
+
+    def _begin(self) -> Any:
+        if not self.online:
+            return self._start("offline")
+        try:
+            reach(server(), self._patience)
+            return self._start("online")
+        except Exception as error:
+            self.online = False
+            wandb.teardown()  # lets go of the run's id
+            run = self._start("offline")
+            self._say(_reason(error), directory=run.dir)
+            return run
+
+    def _start(self, mode: str) -> Any:
+        os.environ.setdefault("WANDB_SILENT", "true")  # what the settings below don't reach
+        settings = wandb.Settings(
+            silent=True,
+            console="off",
+            init_timeout=self._patience,
+            finish_timeout=self._patience,
+            finish_timeout_raises=True,
+            x_file_stream_retry_max=3,
+            x_file_transfer_retry_max=3,
+        )
+        return wandb.init(mode=mode, settings=settings, reinit="create_new", **self._init)  # type: ignore[arg-type]
+
+    def _say(self, reason: str, lost: bool = False, directory: str | None = None) -> None:
+        if self._said:
+            return
+        self._said = True
+        where = directory or (self.run.dir if self.run is not None else None)
+        kept = f"its data is kept: wandb sync {Path(where).parent}" if where and not lost else "nothing is logged there"
+        print(f"spikefront: W&B: {reason}; the run goes on, {kept}", file=sys.stderr, flush=True)
+
+
+def continued(run: Any, id: str | None = None) -> Any:
+    """The run, or another of its project, once more and offline: ``wandb sync`` adds it to the first part."""
+    where = {"id": id or run.id, "project": run.project, "entity": run.entity or None, "dir": Path(run.dir).parents[2]}
+    settings = wandb.Settings(silent=True, console="off")
+    return wandb.init(mode="offline", resume="allow", reinit="create_new", settings=settings, **where)
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) < 200 else f"{text[:199]}…"
