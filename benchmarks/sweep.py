@@ -36,13 +36,16 @@ from spikefront.sweeping.pareto import hypervolume  # noqa: E402
 
 STOCK = ROOT / "build" / "stock"
 PLOT = ROOT / "docs" / "sweep-over-time.svg"
-RUN = ("model=sdt_1_16", "data=digits", "trainer=cpu", "trainer.max_epochs=2", "logger=none", "callbacks=quiet")
+RUN = ("model=sdt_1_16", "data=digits", "trainer=cpu", "trainer.max_epochs=8", "logger=none", "callbacks=quiet")
 SPACE = (
     "model.timesteps=choice(1,2,4)",
     "neuron.threshold=interval(0.5,1.5)",
+    "model.depth=choice(1,2)",
+    "model.dim=choice(16,32,64)",
     "optimizer.lr=tag(log,interval(1e-3,2e-2))",
 )
 WORKERS = 2
+COLOURS = ("#0b6e99", "#3f8f3f", "#d9730d")  # of the engines in the plot
 Curve = list[tuple[float, float, float]]  # seconds since the command began, accuracy, joules
 
 
@@ -74,14 +77,18 @@ def compare(seeds: int, trials: int, minutes: float) -> None:
     """Print a row an engine, and draw the hypervolume over time."""
     python = stock_environment()
     kept = Kept(f"compare-{trials}", minutes)
-    engines: dict[str, Callable[..., Curve]] = {"spikefront": ours, "stock": stock}
+    engines: dict[str, Callable[..., Curve]] = {
+        "spikefront": ours,
+        "spikefront, pruned": partial(ours, pruner="front"),
+        "stock": stock,
+    }
     for seed in range(seeds):
         for engine in sorted(engines, reverse=bool(seed % 2)):  # who begins changes
             name = f"{engine} {seed}"
             if not kept.measure(name, partial(timed, engines[engine], seed, trials, python)):
-                sys.exit(f"{len(kept.values)} of {2 * seeds} sweeps are measured; the same command goes on")
+                sys.exit(f"{len(kept.values)} of {len(engines) * seeds} sweeps are measured; the same command goes on")
             wall, points = kept.values[name]
-            print(f"seed {seed}: {engine} {wall:.1f} s, {len(points)} trials", flush=True)
+            print(f"seed {seed}: {engine} {wall:.1f} s, {len(points)} trials trained to their end", flush=True)
     walls = {e: [kept.values[f"{e} {s}"][0] for s in range(seeds)] for e in engines}
     curves = {e: [kept.values[f"{e} {s}"][1] for s in range(seeds)] for e in engines}
     worst = max(e for some in curves.values() for c in some for _, _, e in c)
@@ -92,8 +99,10 @@ def compare(seeds: int, trials: int, minutes: float) -> None:
         figures = (walls[engine], [v[-1][1] for v in some], [at(v, half) for v in some])
         shown = (f"{statistics.median(f):.3g} ({min(f):.3g} - {max(f):.3g})" for f in figures)
         print(f"| {engine} | {' | '.join(shown)} |")
-    ratios = sorted(a / b for a, b in zip(walls["spikefront"], walls["stock"], strict=True))
-    print(f"medians over {seeds} seeds (range); wall time, ours / stock: {', '.join(f'{r:.2f}' for r in ratios)}")
+    print(f"medians over {seeds} seeds (range); wall time against stock, seed by seed:")
+    for engine in (e for e in engines if e != "stock"):
+        ratios = sorted(a / b for a, b in zip(walls[engine], walls["stock"], strict=True))
+        print(f"{engine}: {', '.join(f'{r:.2f}' for r in ratios)}")
     draw(volumes, PLOT)
     print(f"plot: {PLOT}")
     kept.forget()
@@ -107,17 +116,21 @@ def timed(run: Callable[..., Curve], seed: int, trials: int, python: Path) -> tu
         return time.time() - began, [(t - began, a, e) for t, a, e in sorted(points)]
 
 
-def ours(seed: int, trials: int, directory: Path, python: Path) -> Curve:
+def ours(seed: int, trials: int, directory: Path, python: Path, pruner: str | None = None) -> Curve:
     from spikefront.sweeping.sources import read_study
 
     options = [f"search.dir={directory}", "search.study=s", f"search.n_trials={trials}", f"search.workers={WORKERS}"]
     options += ["search.default_first=false", f"search.sampler.seed={seed}", f"seed={seed}"]
+    options += [f"search/pruner={pruner}"] if pruner else []
     command(sys.executable, ROOT / "src" / "sweep.py", *RUN, *SPACE, *options)
     (study,) = read_study("s", str(directory))
     from datetime import datetime
 
-    ends = [datetime.fromisoformat(t["finished"]).timestamp() for t in study["trials"]]
-    return [(end, t["values"]["accuracy"], t["values"]["energy"]) for end, t in zip(ends, study["trials"], strict=True)]
+    return [
+        (datetime.fromisoformat(t["finished"]).timestamp(), t["values"]["accuracy"], t["values"]["energy"])
+        for t in study["trials"]
+        if t["state"] == "complete"
+    ]
 
 
 def stock(seed: int, trials: int, directory: Path, python: Path) -> Curve:
@@ -203,7 +216,7 @@ def draw(volumes: dict[str, list[list[tuple[float, float]]]], path: Path) -> Non
         t, v = end * i / 5, high * i / 5
         parts.append(f'<text x="{x(t):.0f}" y="{height - bottom + 15}" text-anchor="middle">{t:.0f}</text>')
         parts.append(f'<text x="{left - 6}" y="{y(v) + 4:.0f}" text-anchor="end">{v:.2f}</text>')
-    for i, ((engine, some), colour) in enumerate(zip(volumes.items(), ("#0b6e99", "#d9730d"), strict=True)):
+    for i, ((engine, some), colour) in enumerate(zip(volumes.items(), COLOURS, strict=True)):
         parts += [line(v, colour, 0.7) for v in some]
         grid = [end * k / 300 for k in range(301)]
         parts.append(line([(t, statistics.median(at(v, t) for v in some)) for t in grid], colour, 3))
@@ -332,7 +345,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=["overhead", "scale", "compare"])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--workers", type=int, default=64, help="of scale")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing more after so many")
     arguments = parser.parse_args()

@@ -13,6 +13,7 @@ from optuna.distributions import CategoricalDistribution
 from spikefront.config import CONF, ROOT, compose
 from spikefront.sweeping import objectives
 from spikefront.sweeping.configuration import Composer
+from spikefront.sweeping.samplers import seeded
 from spikefront.sweeping.space import Space
 
 SEARCHES = sorted(p.stem for p in (ROOT / "sweeps" / "hparams_search").glob("*.yaml"))
@@ -43,7 +44,10 @@ def test_every_value_of_a_searchs_space_builds_a_network(search, data):
                 assert getattr(model, key.removeprefix("model."), value) == value
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "sweeps" / "search" / "sampler").glob("*.yaml")))
+SAMPLERS = sorted(p.stem for p in (ROOT / "sweeps" / "search" / "sampler").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_proposes(name):
     """Also with the anytime points shown, and with conditional and categorical parameters where it can."""
     from spikefront.sweeping.anytime import BestPoints
@@ -62,3 +66,35 @@ def test_every_sampler_proposes(name):
         study.tell(trial, [accuracy, energy][: len(wanted)])
     if name == "grid":
         assert {t.params["a"] for t in study.trials} == {1, 2}
+
+
+@pytest.mark.parametrize("name", sorted(set(SAMPLERS) - {"grid"}))
+def test_workers_with_one_seed_propose_different_points_and_the_same_ones_again(name):
+    wanted = ["maximize"] if name == "cmaes" else ["maximize", "minimize"]
+    space = Space.parse({"a": "interval(0.0,1.0)", "b": "interval(0.0,1.0)"})
+
+    def proposals(workers: int) -> list[float]:
+        """Of fourteen trials, asked for in turn by workers that begin anew after every second trial."""
+        study, found = optuna.create_study(directions=wanted), []
+        for i in range(14):
+            if i % 2 == 0:
+                made = [
+                    seeded(
+                        instantiate(
+                            compose([f"search/sampler={name}", "search.sampler.seed=3"], root="sweep").search.sampler
+                        ),
+                        3,
+                    )
+                    for _ in range(workers)
+                ]
+            study.sampler = made[i % workers]
+            trial = study.ask()
+            values = space.suggest(trial)
+            found.append(values["a"])
+            study.tell(trial, [values["a"], values["b"]][: len(wanted)])
+        return found
+
+    alone, together = proposals(1), proposals(2)
+    assert len(set(alone[:8])) == 8  # later ones may well meet at a corner of the space
+    random = 10 if name == "gp" else 14  # it begins each fit where its last one ended
+    assert alone[:random] == together[:random]

@@ -35,6 +35,7 @@ from spikefront.sweeping.ledger import INFEASIBLE, Lease, LeaseLost, Ledger, fai
 from spikefront.sweeping.objectives import NeverLogged
 from spikefront.sweeping.records import front_of, plain
 from spikefront.sweeping.reporting import TrialCallback
+from spikefront.sweeping.samplers import seeded
 from spikefront.sweeping.space import Space
 from spikefront.sweeping.team import Team
 from spikefront.training import Result, check_data, train
@@ -72,7 +73,7 @@ class Worker:
         self.search = studies.settings(self.study, cfg.search, overrides)
         self.space = Space.parse(self.made["space"])
         self.objectives: dict[str, str] = self.made["objectives"]
-        sampler = instantiate(self.search.sampler)
+        sampler = seeded(instantiate(self.search.sampler), self.search.sampler.get("seed"))
         self.study.sampler = BestPoints(sampler, self.objectives) if self.search.anytime else sampler
         self.pruner = instantiate(self.search.pruner) if self.search.pruner else None
         if self.pruner is not None:
