@@ -30,6 +30,8 @@ def seeded(sampler: BaseSampler, seed: int | None) -> BaseSampler:
 
     With a seed alone all workers would draw the same points, and so would one that goes on with a study.
     """
+    if seed is None:
+        return sampler
     before = sampler.before_trial
 
     def before_trial(study: Study, trial: FrozenTrial) -> None:
@@ -37,8 +39,7 @@ def seeded(sampler: BaseSampler, seed: int | None) -> BaseSampler:
             state.seed(np.random.SeedSequence((seed, trial.number, i)).generate_state(4))
         before(study, trial)
 
-    if seed is not None:
-        sampler.before_trial = before_trial  # type: ignore[method-assign]
+    sampler.before_trial = before_trial  # type: ignore[method-assign]
     return sampler
 
 
