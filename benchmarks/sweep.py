@@ -45,6 +45,9 @@ SPACE = (
     "optimizer.lr=tag(log,interval(1e-3,2e-2))",
 )
 WORKERS = 2
+FORK = multiprocessing.get_context("forkserver")  # forks a process that has imported torch and runs no threads
+FORK.set_forkserver_preload(["spikefront.sweeping.worker"])
+os.environ["PYTHONPATH"] = str(ROOT / "src")  # for the preloading, which looks nowhere else
 COLOURS = ("#0b6e99", "#3f8f3f", "#d9730d")  # of the engines in the plot
 Curve = list[tuple[float, float, float]]  # seconds since the command began, accuracy, joules
 
@@ -255,18 +258,18 @@ def study(directory: Path, storage: str, trials: int) -> list[str]:
     return found[0]
 
 
-def work(overrides: list[str], barrier: Any = None, times: Any = None) -> None:
+def work(overrides: list[str], times: Any, barrier: Any = None) -> None:
     """A worker whose training does nothing; puts its seconds and CPU seconds into ``times``."""
     from spikefront.sweeping.worker import Worker
 
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     worker = Worker(compose(overrides, root="sweep"), overrides, train=nothing)
+    worker.study.get_trials(deepcopy=False)  # what it has read it keeps
     if barrier is not None:
         barrier.wait()
     wall, cpu = time.perf_counter(), time.process_time()
     worker.run()
-    if times is not None:
-        times.put((time.perf_counter() - wall, time.process_time() - cpu))
+    times.put((time.perf_counter() - wall, time.process_time() - cpu))
 
 
 def overhead(trials: int = 100) -> None:
@@ -274,9 +277,9 @@ def overhead(trials: int = 100) -> None:
     print("| storage | seconds of engine a trial | of those CPU |\n|---|--:|--:|")
     for storage in ("sqlite", "journal"):
         with tempfile.TemporaryDirectory() as directory:
-            times = multiprocessing.get_context("fork").SimpleQueue()
+            times = FORK.SimpleQueue()
             overrides = study(Path(directory), storage, trials)
-            process = multiprocessing.get_context("fork").Process(target=work, args=(overrides, None, times))
+            process = FORK.Process(target=work, args=(overrides, times))
             process.start()
             wall, cpu = times.get()
             process.join()
@@ -286,34 +289,36 @@ def overhead(trials: int = 100) -> None:
 def scale(workers: int, minutes: float, trials: int = 256, full: int = 10_000) -> None:
     """Trials a second of many workers on an empty storage and on one that holds almost 10,000 trials."""
     kept = Kept(f"scale-{workers}", minutes)
-    print(f"| storage | trials held | {workers} workers, {trials} trials: trials a second |\n|---|--:|--:|")
+    print("| storage | trials held | workers | all have read them after, s | trials a second | slower than empty |")
+    print("|---|--:|--:|--:|--:|--:|")
     for storage in ("sqlite", "journal"):
-        rates = []
-        for held in (0, full - trials):
-            name = f"{storage} {held}"
-            if not kept.measure(name, partial(rate, storage, held, workers, trials)):
-                sys.exit(f"{len(kept.values)} of 4 cases are measured; the same command goes on")
-            rates.append(kept.values[name])
-            print(f"| {storage} | {held} | {rates[-1]:.1f} |", flush=True)
-        print(f"{storage}: {rates[0] / rates[1]:.2f} times slower with {full - trials} trials held")
+        for team in (1, workers):
+            empty = None
+            for held in (0, full - trials):
+                name = f"{storage} {team} {held}"
+                if not kept.measure(name, partial(rate, storage, held, team, trials)):
+                    sys.exit(f"{len(kept.values)} of 8 cases are measured; the same command goes on")
+                read, pace = kept.values[name]
+                empty = empty or pace
+                print(f"| {storage} | {held} | {team} | {read:.1f} | {pace:.1f} | {empty / pace:.2f}x |", flush=True)
     kept.forget()
 
 
-def rate(storage: str, held: int, workers: int, trials: int) -> float:
-    """Trials a second once all workers are up."""
+def rate(storage: str, held: int, workers: int, trials: int) -> tuple[float, float]:
+    """Seconds until all workers are up, and trials a second from then on."""
     with tempfile.TemporaryDirectory() as directory:
         overrides = study(Path(directory), storage, held + trials)
         fill(Path(directory), storage, held)
-        context = multiprocessing.get_context("fork")
-        barrier = context.Barrier(workers + 1)
-        processes = [context.Process(target=work, args=(overrides, barrier), daemon=True) for _ in range(workers)]
+        barrier, times = FORK.Barrier(workers + 1), FORK.SimpleQueue()
+        processes = [FORK.Process(target=work, args=(overrides, times, barrier), daemon=True) for _ in range(workers)]
+        began = time.perf_counter()
         for process in processes:
             process.start()
         barrier.wait()
-        began = time.perf_counter()
+        ready = time.perf_counter()
         for process in processes:
             process.join()
-        return trials / (time.perf_counter() - began)
+        return ready - began, trials / (time.perf_counter() - ready)
 
 
 def fill(directory: Path, storage: str, held: int) -> None:

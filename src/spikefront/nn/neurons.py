@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from spikefront.errors import UserError
 from spikefront.nn import kernels
+from spikefront.nn.kernels import gpu
 from spikefront.nn.layers import over_frames
 from spikefront.nn.surrogates import Sigmoid, Surrogate
 
@@ -136,13 +137,14 @@ class _Neuron(nn.Module):
         gain, leak = self.gain_and_leak()
         gain = gain.to(x.dtype) if isinstance(gain, Tensor) else gain
         constants = gain, leak, self.threshold, self.reset == "soft", self.detach_reset, self.surrogate
-        if kernels.usable(x) and hasattr(self.surrogate, "kernel") and (norm is None or kernels.normalises(norm)):
+        known = hasattr(self.surrogate, "kernel")
+        if known and kernels.usable(x) and (norm is None or kernels.normalises(norm)):
             return kernels.fire(x, *constants, norm, timesteps)
         if norm is not None:
             x = over_frames(x, norm)
         if timesteps is not None and x.shape[0] != timesteps:
             x = x.expand(timesteps, *x.shape[1:])
-        return IntegrateAndFire.apply(x, *constants)
+        return (gpu.Fire if known and gpu.usable(x) else IntegrateAndFire).apply(x, *constants)
 
     def constants(self) -> kernels.sparse.Neuron:
         """What a kernel must know, of LIF, IF and PLIF."""

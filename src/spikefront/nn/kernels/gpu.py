@@ -1,0 +1,177 @@
+"""The neuron's T steps as one Triton kernel each way on a CUDA device, in the place of ``IntegrateAndFire``.
+
+Every program takes a block of elements through time, so a sequence is read and written once. As on the CPU, potentials
+are float32 inside whatever the dtype, and the backward pass recomputes them from the currents, all that is saved.
+Without contraction into fused multiply-adds, so that in float32 spikes equal PyTorch's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from spikefront.nn.kernels import _like
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:  # PyTorch for CPUs comes without
+    triton = None
+
+BLOCK = 1024  # elements a program
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def usable(x: Tensor) -> bool:
+    """Whether ``x`` is a tensor that the kernels take."""
+    return (
+        triton is not None
+        and x.is_cuda
+        and x.dtype in DTYPES
+        and x.numel() > 0
+        and not torch.compiler.is_compiling()  # which fuses the loop by itself
+    )
+
+
+if triton is not None:
+
+    @triton.jit
+    def _after_reset(h, threshold, SOFT: tl.constexpr):
+        if SOFT:
+            v = tl.where(h >= threshold, h - threshold, h)
+        else:
+            v = tl.where(h >= threshold, 0.0, h)
+        return v
+
+    @triton.jit
+    def _derivative(u, a, b, KIND: tl.constexpr):
+        """Of the surrogate with this number in surrogates.py."""
+        if KIND == 0:
+            s = 1 / (1 + tl.exp(-a * u))
+            d = a * s * (1 - s)
+        elif KIND == 1:
+            z = 1.5707963267948966 * a * u
+            d = a / 2 / (1 + z * z)
+        elif KIND == 2:
+            d = b * tl.maximum(1 - tl.abs(u) / a, 0.0)
+        elif KIND == 3:
+            z = 1 + a * tl.abs(u)
+            d = 1 / (z * z)
+        elif KIND == 4:
+            d = tl.where(tl.abs(u) < a / 2, 1 / a, 0.0)
+        else:
+            d = tl.where(u == u, 1.0, u)
+        return d
+
+    @triton.jit
+    def _forward(
+        x, spikes, learned, T, step, frame, gain, leak, threshold,
+        SOFT: tl.constexpr, LEARNED: tl.constexpr, BLOCK: tl.constexpr,
+    ):  # fmt: skip
+        at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+        inside = at < frame
+        if LEARNED:
+            gain = tl.load(learned).to(tl.float32)
+            leak = 1 - gain
+        x, spikes = x + at, spikes + at
+        v = tl.full([BLOCK], 0.0, tl.float32)
+        for _ in range(T):  # pointers walk: T frames may be more elements than 32 bits count
+            h = leak * v + gain * tl.load(x, inside, 0.0).to(tl.float32)
+            tl.store(spikes, tl.where(h >= threshold, 1.0, 0.0).to(spikes.dtype.element_ty), inside)
+            v = _after_reset(h, threshold, SOFT)
+            x, spikes = x + step, spikes + frame
+
+    @triton.jit
+    def _backward(
+        x, grad_spikes, grad, potential, partial, learned, T, step, frame, gain, leak, threshold, a, b,
+        SOFT: tl.constexpr, DETACH: tl.constexpr, KIND: tl.constexpr, LEARNED: tl.constexpr, BLOCK: tl.constexpr,
+    ):  # fmt: skip
+        at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+        inside = at < frame
+        if LEARNED:
+            gain = tl.load(learned).to(tl.float32)
+            leak = 1 - gain
+        x, grad_spikes, grad, potential = x + at, grad_spikes + at, grad + at, potential + at
+        v = tl.full([BLOCK], 0.0, tl.float32)
+        for _ in range(T):
+            h = leak * v + gain * tl.load(x, inside, 0.0).to(tl.float32)
+            tl.store(potential, h, inside)
+            v = _after_reset(h, threshold, SOFT)
+            x, grad_spikes, grad, potential = x + step, grad_spikes + frame, grad + frame, potential + frame
+        grad_v, total = tl.full([BLOCK], 0.0, tl.float32), tl.full([BLOCK], 0.0, tl.float32)
+        for i in range(T):
+            x, grad_spikes, grad, potential = x - step, grad_spikes - frame, grad - frame, potential - frame
+            h = tl.load(potential, inside, 0.0)
+            slope = _derivative(h - threshold, a, b, KIND)
+            through = tl.where(h >= threshold, 1.0 if SOFT else 0.0, 1.0)
+            if not DETACH:
+                through -= slope * (threshold if SOFT else h)
+            grad_h = tl.load(grad_spikes, inside, 0.0).to(tl.float32) * slope + grad_v * through
+            tl.store(grad, (grad_h * gain).to(grad.dtype.element_ty), inside)
+            if LEARNED:
+                before = tl.load(potential - frame, inside & (i < T - 1), 0.0)
+                current = tl.load(x, inside, 0.0).to(tl.float32)
+                total += grad_h * (current - _after_reset(before, threshold, SOFT))
+            grad_v = grad_h * leak
+        if LEARNED:
+            tl.store(partial + at, total, inside)
+
+
+class Fire(torch.autograd.Function):
+    """``IntegrateAndFire`` for surrogates that have a ``kernel``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        gain: Tensor | float,
+        leak: float | None,
+        threshold: float,
+        soft_reset: bool,
+        detach_reset: bool,
+        surrogate: Any,
+    ) -> Tensor:
+        frame = x[0].numel()
+        if x.stride(0) not in (0, frame) or not _is_dense(x[0]):
+            x = x.contiguous()
+        spikes = x.new_empty_strided(x.shape, (frame, *x.stride()[1:]))
+        learned = isinstance(gain, Tensor)
+        g = 0.0 if isinstance(gain, Tensor) else gain  # else the kernel reads it where it is: no wait for the device
+        numbers = (x.shape[0], x.stride(0), frame, g, 1 - g if leak is None else leak, threshold)
+        ctx.launch = {"SOFT": soft_reset, "LEARNED": learned, "BLOCK": BLOCK, "enable_fp_fusion": False}
+        with _on(x):
+            _forward[_grid(x)](x, spikes, gain if learned else x, *numbers, **ctx.launch)
+        ctx.save_for_backward(x, *([gain] if isinstance(gain, Tensor) else []))
+        ctx.constants = numbers, detach_reset, surrogate.kernel
+        return spikes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, *gains = ctx.saved_tensors
+        numbers, detach_reset, (kind, a, b) = ctx.constants
+        strides = x[0].numel(), *x.stride()[1:]
+        grad = x.new_empty_strided(x.shape, strides)
+        potential = torch.empty_like(grad, dtype=torch.float32)
+        partial = torch.empty_like(potential[0]) if gains else x
+        tensors = (x, _like(grads[0], strides), grad, potential, partial, gains[0] if gains else x)
+        with _on(x):
+            _backward[_grid(x)](*tensors, *numbers, a, b, KIND=kind, DETACH=detach_reset, **ctx.launch)
+        grad_gain = partial.sum(dtype=torch.float64).to(gains[0].dtype) if gains else None
+        return grad, grad_gain, None, None, None, None, None
+
+
+def _is_dense(frame: Tensor) -> bool:
+    return frame.is_contiguous() or (frame.dim() == 4 and frame.is_contiguous(memory_format=torch.channels_last))
+
+
+def _grid(x: Tensor) -> tuple[int]:
+    return (triton.cdiv(x[0].numel(), BLOCK),)
+
+
+def _on(x: Tensor) -> torch.cuda.device:
+    """Context in which kernels go to the device of ``x``."""
+    return torch.cuda.device(x.device if x.is_cuda else -1)
