@@ -124,6 +124,27 @@ def front_of(complete: list[dict[str, Any]], objectives: Mapping[str, str]) -> l
     return sorted(chosen, key=lambda c: minimised(c["values"], objectives), reverse=True)
 
 
+class Front:
+    """The trials whose points are a growing study's front; looks at each finished trial once."""
+
+    def __init__(self, objectives: Mapping[str, str]) -> None:
+        self._objectives = objectives
+        self._trials: list[dict[str, Any]] = []
+        self._seen: set[int] = set()
+
+    def takes(self, attributes: Mapping[str, Any], study: Study) -> bool:
+        """Whether no trial that has finished by now dominates all points of one with these attributes."""
+        new = [t for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if t.number not in self._seen]
+        self._seen.update(t.number for t in new)
+        self._trials = self._best([*self._trials, *(plain(t, self._objectives) for t in new)])
+        own = {"number": -1, "params": {}, "values": dict(attributes["metrics"]), **attributes}
+        return any(t is own for t in self._best([*self._trials, own]))
+
+    def _best(self, trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        numbers = {p["number"] for p in front_of(trials, self._objectives)}
+        return [t for t in trials if t["number"] in numbers]
+
+
 def minimised(values: Mapping[str, float], objectives: Mapping[str, str]) -> list[float]:
     """The values in the objectives' order, negated where more is better."""
     return [-values[n] if d == "maximize" else values[n] for n, d in objectives.items()]

@@ -33,7 +33,7 @@ from spikefront.sweeping.constraints import Constraints
 from spikefront.sweeping.filesystems import full
 from spikefront.sweeping.ledger import INFEASIBLE, Lease, LeaseLost, Ledger, failed
 from spikefront.sweeping.objectives import NeverLogged
-from spikefront.sweeping.records import front_of, plain
+from spikefront.sweeping.records import Front
 from spikefront.sweeping.reporting import TrialCallback
 from spikefront.sweeping.samplers import seeded
 from spikefront.sweeping.space import Space
@@ -89,6 +89,7 @@ class Worker:
         if "data" not in self.space.parameters:  # missing data is not a trial's failure
             check_data(self.compose([]))
         self.rejected, self.devices = 0, 1
+        self.front = Front(self.objectives)
         self.team = Team()
 
     def run(self) -> None:
@@ -218,7 +219,7 @@ class Worker:
         output = Path(self.made["path"]) / "trials" / f"{trial.number:05d}"
 
         def judge(attributes: dict[str, Any]) -> dict[str, Any]:
-            return {"on_front": self._on_front(attributes)}
+            return {"on_front": self.front.takes(attributes, self.study)}
 
         def label(run: DictConfig, part: str) -> None:
             if run.logger and "project" in run.logger:
@@ -243,13 +244,6 @@ class Worker:
         for key, value in attributes.items():
             trial.set_user_attr(key, value)
         return attributes["metrics"]
-
-    def _on_front(self, attributes: dict[str, Any]) -> bool:
-        """Whether no trial finished by now dominates all points of the one that has these attributes."""
-        own = {"number": -1, "params": {}, "values": dict(attributes["metrics"]), **attributes}
-        complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        others = [plain(t, self.objectives) for t in complete]
-        return any(p["number"] == -1 for p in front_of([*others, own], self.objectives))
 
     def _check_feasible(self, trial: Trial, cfg: DictConfig) -> None:
         """Tell the sampler how far each constraint is from its bound.
