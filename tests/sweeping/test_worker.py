@@ -116,6 +116,16 @@ def test_each_worker_has_its_share_of_cores_and_gpus(monkeypatch, tmp_path):
     assert (tmp_path / "worker_0.log").read_text().split(maxsplit=1) == ["1", f"{{{core}}}\n"]
 
 
+def test_what_ends_one_worker_for_good_ends_all_and_starts_none_again(tmp_path, capfd):
+    """Also those that are still starting, which a SIGINT kills."""
+    starting = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); time.sleep(60)"
+    failing = "import sys, time; time.sleep(0.5); print('spikefront: no such thing'); sys.exit(1)"
+    commands = [[os.sys.executable, "-c", program] for program in (starting, failing, starting)]
+    with pytest.raises(UserError, match=r"^no such thing \(log: .*worker_1.log\)$"):
+        processes.Processes(commands, tmp_path).run()
+    assert "starting another" not in capfd.readouterr().err
+
+
 def test_a_sampler_that_fails_ends_the_sweep_and_no_trial(make_sweep):
     search = make_sweep(
         "search.n_trials=4", "search.workers=1", "search/sampler=tpe", "search.sampler.n_startup_trials=x"

@@ -93,12 +93,13 @@ class Processes:
     def _look(self, slot: _Slot) -> None:
         if slot.finished or slot.process is None or (code := slot.process.poll()) is None:
             return
-        if code < 0 and not self.interrupts and slot.starts < RESTARTS:
+        stopping = self.interrupts or any(s.failed for s in self._slots)
+        if code < 0 and not stopping and slot.starts < RESTARTS:
             print(f"a worker was killed ({signal.Signals(-code).name}); starting another", file=sys.stderr, flush=True)
             self._start(slot)
             return
         slot.finished = True
-        if code not in (0, 130) and not self.interrupts:
+        if code not in (0, 130) and not stopping:
             slot.failed = True
             for other in self._slots:  # what stops one worker for good stops all
                 if other is not slot and other.process is not None and other.process.poll() is None:
