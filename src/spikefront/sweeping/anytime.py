@@ -13,7 +13,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from spikefront.sweeping import pareto
-from spikefront.sweeping.records import minimised, plain, points
+from spikefront.sweeping.records import Front, minimised, plain, points
 
 
 class BestPoints(BaseSampler):
@@ -26,7 +26,7 @@ class BestPoints(BaseSampler):
     def __init__(self, sampler: BaseSampler, objectives: Mapping[str, str]) -> None:
         self.sampler, self.objectives = sampler, objectives
         self._shown: dict[int, FrozenTrial] = {}
-        self._finished = 0
+        self._front = Front(objectives)
 
     def __str__(self) -> str:
         return str(self.sampler)
@@ -59,13 +59,10 @@ class BestPoints(BaseSampler):
 
     def _look(self, study: Study) -> None:
         """Choose each trial's point anew when another trial has finished."""
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if len(complete) == self._finished:
-            return
-        self._finished = len(complete)
-        self._shown = {
-            t.number: shown for t, shown in zip(complete, best(complete, self.objectives), strict=True) if shown
-        }
+        if self._front.look(study):
+            front = self._front.trials
+            shown = zip(front, best(front, self.objectives), strict=True)
+            self._shown = {t.number: instead for t, instead in shown if instead}
 
 
 class _View:
@@ -88,7 +85,7 @@ class _View:
 
 
 def best(complete: list[FrozenTrial], objectives: Mapping[str, str]) -> list[FrozenTrial | None]:
-    """For each trial a copy with the values of its best early point, or ``None`` where its own are the best."""
+    """For each trial of a front a copy with the values of its best early point; ``None`` where its own are the best."""
     every = [points(plain(t, objectives), objectives) for t in complete]
     if not any(len(own) > 1 for own in every):
         return [None] * len(complete)

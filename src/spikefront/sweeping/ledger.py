@@ -29,7 +29,6 @@ from spikefront.training.jobs import job_of
 
 LEASE = "spikefront:lease"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-COUNTED = (*FINISHED, TrialState.RUNNING, TrialState.WAITING)
 INFEASIBLE = "infeasible"  # attribute of a proposal that broke a constraint and wasn't trained: why
 KNOWN = "known"  # attribute of a point that another study, a file or W&B brought: from where
 
@@ -52,10 +51,12 @@ class Ledger:
         if job := job_of(os.environ):
             self._me["job"] = job
         self._seen: dict[int, tuple[Any, float]] = {}
+        self._looked_at: set[int] = set()
+        self._counted: set[int] = set()
 
     def finished(self) -> int:
         """Trials that count towards the budget."""
-        return len(finished(self.study))
+        return len(self._finished())
 
     def take(self, budget: float) -> Trial | None:
         """A trial to run, a returned one first; ``None`` when finished and running ones exhaust ``budget``."""
@@ -63,8 +64,11 @@ class Ledger:
         if self.finished() + len(self._trials(TrialState.RUNNING)) >= budget:
             return None
         trial = self.study.ask()
-        before = sum(t.number < trial.number and counts(t) for t in self._trials(*COUNTED))
-        if before >= budget:  # another worker asked at the same moment: the lower number goes on
+        # in this order, so that none is missed that finishes meanwhile
+        numbers = {t.number for t in self._trials(TrialState.RUNNING, TrialState.WAITING) if counts(t)}
+        if (
+            sum(n < trial.number for n in numbers | self._finished()) >= budget
+        ):  # another worker asked at the same moment: the lower number goes on
             self._set_waiting(trial._trial_id)
             return None
         self._renew(trial._trial_id, 0)
@@ -114,6 +118,15 @@ class Ledger:
 
     def _renew(self, trial_id: int, beat: int) -> None:
         self.storage.set_trial_system_attr(trial_id, LEASE, {**self._me, "beat": beat})
+
+    def _finished(self) -> set[int]:
+        """Numbers of the finished trials that count; each is looked at once, as it doesn't change any more."""
+        for trial in self._trials(*FINISHED):
+            if trial.number not in self._looked_at:
+                self._looked_at.add(trial.number)
+                if counts(trial):
+                    self._counted.add(trial.number)
+        return self._counted
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=states)

@@ -125,24 +125,34 @@ def front_of(complete: list[dict[str, Any]], objectives: Mapping[str, str]) -> l
 
 
 class Front:
-    """The trials whose points are a growing study's front; looks at each finished trial once."""
+    """The finished trials whose points are a growing study's front; each is looked at once.
+
+    Attributes:
+        trials: these, as of the last ``look``.
+    """
 
     def __init__(self, objectives: Mapping[str, str]) -> None:
+        self.trials: list[FrozenTrial] = []
         self._objectives = objectives
-        self._trials: list[dict[str, Any]] = []
         self._seen: set[int] = set()
 
-    def takes(self, attributes: Mapping[str, Any], study: Study) -> bool:
-        """Whether no trial that has finished by now dominates all points of one with these attributes."""
+    def look(self, study: Study) -> bool:
+        """Take in what has finished since the last time; whether something has."""
         new = [t for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if t.number not in self._seen]
         self._seen.update(t.number for t in new)
-        self._trials = self._best([*self._trials, *(plain(t, self._objectives) for t in new)])
-        own = {"number": -1, "params": {}, "values": dict(attributes["metrics"]), **attributes}
-        return any(t is own for t in self._best([*self._trials, own]))
+        known = [*self.trials, *new]
+        if new:
+            best = self._best([plain(t, self._objectives) for t in known])
+            self.trials = [t for t in known if t.number in best]
+        return bool(new)
 
-    def _best(self, trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        numbers = {p["number"] for p in front_of(trials, self._objectives)}
-        return [t for t in trials if t["number"] in numbers]
+    def takes(self, attributes: Mapping[str, Any]) -> bool:
+        """Whether none of the trials dominates all points of one with these attributes."""
+        own = {"number": -1, "params": {}, "values": dict(attributes["metrics"]), **attributes}
+        return -1 in self._best([*(plain(t, self._objectives) for t in self.trials), own])
+
+    def _best(self, trials: list[dict[str, Any]]) -> set[int]:
+        return {p["number"] for p in front_of(trials, self._objectives)}
 
 
 def minimised(values: Mapping[str, float], objectives: Mapping[str, str]) -> list[float]:

@@ -219,7 +219,8 @@ class Worker:
         output = Path(self.made["path"]) / "trials" / f"{trial.number:05d}"
 
         def judge(attributes: dict[str, Any]) -> dict[str, Any]:
-            return {"on_front": self.front.takes(attributes, self.study)}
+            self.front.look(self.study)
+            return {"on_front": self.front.takes(attributes)}
 
         def label(run: DictConfig, part: str) -> None:
             if run.logger and "project" in run.logger:
