@@ -16,7 +16,7 @@ from torch import nn
 
 from spikefront.nn import IF, LIF, PLIF, ATan, FastSigmoid, Rectangle, Sigmoid, StraightThrough, Triangle, kernels
 from spikefront.nn.kernels.build import library
-from spikefront.nn.layers import conv_bn, conv_bn_fire
+from spikefront.nn.layers import conv_bn, conv_bn_fire, over_frames
 
 needs_compiler = pytest.mark.skipif(library("neuron") is None, reason="no compiled kernels here")
 SURROGATES = [Sigmoid(), ATan(), Triangle(1.3, 0.7), FastSigmoid(), Rectangle(), StraightThrough()]
@@ -103,6 +103,35 @@ def test_pooling_equals_pytorch(monkeypatch, stride, size):
 
         fused, plain = both(monkeypatch, run)
         assert all(torch.equal(a, b) for a, b in zip(fused, plain, strict=True))
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "shape", [(4, 2, 7, 9, 9), (1, 3, 64, 40, 33), (3, 1, 520, 2, 2), (2, 2, 48, 64, 100), (5, 2, 8, 1, 2)]
+)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_firing_and_pooling_in_one_pass_is_both(shape, stride, dtype):
+    torch.manual_seed(0)
+    plain = torch.randn(shape) * 2 + 0.5
+    x = list(layouts(plain))[-1].to(dtype)
+    norm = nn.BatchNorm2d(shape[2])
+    for parameter in (norm.weight, norm.bias, norm.running_mean):
+        nn.init.normal_(parameter, 0.5)
+    pool, timesteps = kernels.MaxPool(stride), 4 if shape[0] == 1 else None
+    for neuron in (LIF(tau=1.7), IF(reset="soft"), PLIF(tau=3.0)):
+        for bn in (norm.eval(), norm.train(), nn.Identity()):
+            with torch.no_grad():
+                together = kernels.fire_pooled(x, neuron, bn, pool, timesteps)
+                assert together is not None and together.dtype == dtype
+                assert torch.equal(together, over_frames(neuron(x, bn, timesteps), pool))
+                assert kernels.fire_pooled(plain.to(dtype), neuron, bn, pool, timesteps) is None
+            assert 0 < together.float().mean() < 1 or shape[3] < 3
+            assert kernels.fire_pooled(x, neuron, bn, pool, timesteps) is None  # gradients may be wanted
+            with torch.no_grad():
+                handle = neuron.register_forward_hook(lambda *_: None)
+                assert kernels.fire_pooled(x, neuron, bn, pool, timesteps) is None  # someone counts its spikes
+                handle.remove()
 
 
 @needs_compiler

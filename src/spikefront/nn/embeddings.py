@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from spikefront.errors import UserError
 from spikefront.nn.kernels import MaxPool
-from spikefront.nn.layers import NeuronFactory, conv_bn, conv_bn_fire, over_frames
+from spikefront.nn.layers import NeuronFactory, conv_bn, conv_bn_fire, conv_bn_fire_pool, over_frames
 
 ResidualFactory = Callable[[NeuronFactory], Any]
 STAGE = ("proj_conv", "proj_bn", "proj_lif", "maxpool")
@@ -59,7 +59,7 @@ class SPS(nn.Module):
     def forward(self, x: Tensor, timesteps: int) -> Tensor:
         for suffix in ("", "1", "2"):
             conv, bn, lif, pool = (self.get_submodule(f"{kind}{suffix}") for kind in STAGE)
-            x = over_frames(conv_bn_fire(x, conv, bn, lif, timesteps), pool)
+            x = conv_bn_fire_pool(x, conv, bn, lif, pool, timesteps)
         conv, bn, lif, pool = (self.get_submodule(f"{kind}3") for kind in STAGE)
         feature = over_frames(conv_bn(x, conv, bn), pool)
         spikes = lif(feature)

@@ -40,6 +40,16 @@ def conv_bn_fire(x: Any, conv: nn.Module, bn: nn.Module, neuron: nn.Module, time
     return neuron(x)
 
 
+def conv_bn_fire_pool(
+    x: Any, conv: nn.Module, bn: nn.Module, neuron: nn.Module, pool: nn.Module, timesteps: int | None = None
+) -> Any:
+    """``pool(neuron(BN(conv(x))))``, like ``conv_bn_fire``."""
+    if getattr(neuron, "fuses", False) and isinstance(pool, kernels.MaxPool) and type(x) is Tensor:
+        pooled = kernels.fire_pooled(y := over_frames(x, conv), neuron, bn, pool, timesteps)
+        return pooled if pooled is not None else over_frames(neuron(y, bn, timesteps), pool)
+    return over_frames(conv_bn_fire(x, conv, bn, neuron, timesteps), pool)
+
+
 def reads(neuron: NeuronFactory, potentials: bool) -> nn.Module:
     """What a branch reads its stream through: a neuron if that carries potentials, nothing if spikes."""
     return neuron() if potentials else nn.Identity()

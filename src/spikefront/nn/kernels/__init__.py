@@ -108,6 +108,35 @@ def fire(
     return _Fire.apply(x, gain, norm.weight, norm.bias, statistics, timesteps, leak, threshold, soft, detach, surrogate)
 
 
+def fire_pooled(x: Tensor, neuron: Any, norm: nn.Module, pool: MaxPool, timesteps: int | None = None) -> Tensor | None:
+    """``pool(neuron(norm(x)))`` in one pass, for inference; None where that can't be.
+
+    It can't where gradients, single spikes or bits are wanted, and but in channels-last memory.
+    """
+    if (
+        torch.is_grad_enabled()
+        or _stand_in is not None
+        or neuron.readers
+        or any(map(sparse.watched, (neuron, norm, pool)))
+        or not (usable(x) and normalises(norm) and _inner(x) == 1 and x.dim() == 5)
+    ):
+        return None
+    scale, shift = (
+        _affine(norm.weight, norm.bias, _statistics(x, norm)) if isinstance(norm, nn.BatchNorm2d) else (None, None)
+    )
+    steps, (b, c, h, w), stride = timesteps or x.shape[0], x.shape[1:], pool.stride
+    assert isinstance(stride, int)
+    size = (steps * b, c, (h - 1) // stride + 1, (w - 1) // stride + 1)
+    out = _empty_frames(size, x.dtype)
+    gain, leak = neuron.gain_and_leak()
+    g = float(gain.to(x.dtype) if isinstance(gain, Tensor) else gain)
+    soft = neuron.reset == "soft"
+    constants = _Constants(g, 1 - g if leak is None else leak, neuron.threshold, soft, True, 0.0, 0.0)
+    step = x[0].numel() if x.shape[0] > 1 else 0
+    _call("fire_pool", x, out, steps, step, b, c, h, w, stride, scale, shift, ctypes.byref(constants))
+    return out.unflatten(0, (steps, b))
+
+
 class _Fire(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -316,7 +345,8 @@ def _inner(x: Tensor) -> int | None:
     """How far apart channels are in memory, those of ``(T, B, C, ...)`` or of frames; None: not dense, time first."""
     if x.is_contiguous():
         return x[0, 0, 0].numel() if x.dim() > 2 else 1
-    frames = x.flatten(0, 1) if x.dim() == 5 and x.stride(0) == x.shape[1] * x.stride(1) else x
+    together = x.dim() == 5 and (x.shape[1] == 1 or x.stride(0) == x.shape[1] * x.stride(1))
+    frames = x.flatten(0, 1) if together else x
     return 1 if frames.dim() == 4 and frames.is_contiguous(memory_format=torch.channels_last) else None
 
 

@@ -20,6 +20,7 @@
 namespace {
 
 constexpr int64_t SMALL = 32768;  // elements below which a second thread costs more than it brings
+constexpr int64_t STRIP = 65536;  // potentials that stay in a core's second cache
 
 struct bf16 {
     uint16_t bits;
@@ -413,6 +414,58 @@ void pool_backward(const E *grad_out, const uint8_t *which, float *grad, int64_t
     }
 }
 
+// The neuron and 3x3 max-pooling of its spikes, padding 1, in channels-last memory: what would be written for the pool
+// to read stays in the cache, as bytes. A strip of output rows at a time goes through all T steps.
+template <bool SOFT, class E>
+void fire_pool(const E *x, E *out, int64_t T, int64_t x_step, int64_t B, int64_t C, int64_t H, int64_t W, int64_t stride,
+               const float *scale, const float *shift, const Neuron &p) {
+    const int64_t h = (H - 1) / stride + 1, w = (W - 1) / stride + 1, row = W * C;
+    const int64_t rows = std::max<int64_t>(1, std::min(h, (STRIP / row - 1) / stride)), strips = (h + rows - 1) / rows;
+    const Shape shape(row, scale ? C : 0, 1);
+#pragma omp parallel if (T * B * H * row > SMALL)
+    {
+        const int64_t most = (rows - 1) * stride + 3, L = shape.block;
+        Affine affine(shape, scale, shift);
+        std::vector<float> current(L), potential(most * row);
+        std::vector<uint8_t> spikes(most * row), column(row);
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < B * strips; k++) {
+            const int64_t b = k / strips, first = k % strips * rows, last = std::min(h, first + rows);
+            const int64_t top = std::max<int64_t>(0, first * stride - 1), bottom = std::min(H, (last - 1) * stride + 2);
+            const int64_t n = (bottom - top) * row;
+            for (int64_t t = 0; t < T; t++) {
+                const E *in = x + t * x_step + (b * H + top) * row;
+                for (int64_t at = 0; at < n; at += L) {
+                    const int64_t m = std::min(L, n - at);
+                    float *v = &potential[at];
+                    uint8_t *s = &spikes[at];
+                    affine.apply(in + at, current.data(), m);
+                    integrate<SOFT>(current.data(), t ? v : nullptr, v, p, m);
+#pragma omp simd
+                    for (int64_t i = 0; i < m; i++) s[i] = v[i] >= p.threshold ? 1 : 0;
+                }
+                for (int64_t oy = first; oy < last; oy++) {
+                    const int64_t from = std::max(top, oy * stride - 1), to = std::min(bottom, oy * stride + 2);
+                    std::memcpy(column.data(), &spikes[(from - top) * row], row);
+                    for (int64_t y = from + 1; y < to; y++) {
+                        const uint8_t *s = &spikes[(y - top) * row];
+#pragma omp simd
+                        for (int64_t i = 0; i < row; i++) column[i] |= s[i];
+                    }
+                    E *o = out + ((t * B + b) * h + oy) * w * C;
+                    for (int64_t ox = 0; ox < w; ox++, o += C) {
+                        const uint8_t *middle = &column[ox * stride * C];
+                        const uint8_t *left = ox ? middle - C : middle;
+                        const uint8_t *right = ox * stride + 1 < W ? middle + C : middle;
+#pragma omp simd
+                        for (int64_t c = 0; c < C; c++) o[c] = E(static_cast<float>(left[c] | middle[c] | right[c]));
+                    }
+                }
+            }
+        }
+    }
+}
+
 // The widest of three neighbours in each head's row of `width` channels, and which it is, the first among equals.
 template <class E>
 void widest(const E *x, float *best, int32_t *which, float *padded, int64_t heads, int64_t width) {
@@ -560,6 +613,10 @@ extern "C" {
     void NAME(pool_forward)(const E *x, E *out, uint8_t *which, int64_t frames, int64_t C, int64_t H, int64_t W, \
                             int64_t stride) { \
         pool_forward<E>(x, out, which, frames, C, H, W, stride); \
+    } \
+    void NAME(fire_pool)(const E *x, E *out, int64_t T, int64_t x_step, int64_t B, int64_t C, int64_t H, int64_t W, \
+                         int64_t stride, const float *scale, const float *shift, const Neuron *p) { \
+        (p->soft ? fire_pool<true, E> : fire_pool<false, E>)(x, out, T, x_step, B, C, H, W, stride, scale, shift, *p); \
     } \
     void NAME(pool_backward)(const E *grad_out, const uint8_t *which, float *grad, int64_t frames, int64_t C, \
                              int64_t H, int64_t W, int64_t stride) { \
