@@ -240,6 +240,17 @@ def without(owner: Any, name: str, replacement: Any, really: bool = True) -> Ite
         setattr(owner, name, kept)
 
 
+def apart(model: nn.Module) -> Any:
+    """Neurons and the pools after them in two passes."""
+    return without(kernels, "fire_pooled", lambda *_: None)
+
+
+@contextmanager
+def plain_pools(model: nn.Module) -> Iterator[None]:
+    with apart(model), without(kernels.MaxPool, "forward", nn.MaxPool2d.forward):
+        yield
+
+
 @contextmanager
 def slow_neurons(model: nn.Module) -> Iterator[None]:
     neurons = [m for m in model.modules() if hasattr(m, "surrogate")]
@@ -247,7 +258,8 @@ def slow_neurons(model: nn.Module) -> Iterator[None]:
     for m in neurons:
         m.surrogate = SimpleNamespace(derivative=m.surrogate.derivative)
     try:
-        yield
+        with apart(model):
+            yield
     finally:
         for m, surrogate in zip(neurons, kept, strict=True):
             m.surrogate = surrogate
@@ -290,7 +302,8 @@ LEVERS: dict[str, Callable[[nn.Module], Any]] = {
     "first convolution once": first_convolution_often,
     "channels-last frames": lambda m: without(spikefront.nn.model, "over_frames", lambda x, layer: x),
     "attention without heads": lambda m: without(SDSA1Op, "forward", with_heads),
-    "max-pooling kernel": lambda m: without(kernels.MaxPool, "forward", nn.MaxPool2d.forward),
+    "max-pooling kernel": plain_pools,
+    "neuron and pool in one pass": apart,
     "batch norm in a kernel": lambda m: without(kernels, "normalise", over_frames),
     "freed memory kept": memory_given_back,
     "spikes kept as bits": lambda m: without(spikefront.nn.model, "packed_spikes", nullcontext),
@@ -298,7 +311,7 @@ LEVERS: dict[str, Callable[[nn.Module], Any]] = {
     "inference mode": lambda m: nullcontext(),
 }
 TRAINING_ONLY = {"spikes kept as bits", "batch norm in a kernel"}
-INFERENCE_ONLY = {"query, key, value joined", "inference mode"}
+INFERENCE_ONLY = {"query, key, value joined", "inference mode", "neuron and pool in one pass"}
 
 
 def peak(case: str, column: str, lever: str | None = None) -> float:
