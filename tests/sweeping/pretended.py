@@ -42,11 +42,11 @@ def pretend(cfg, callbacks=(), seconds=0.05, steps=4):
     done = int(checkpoint.read_text()) if cfg.resume else 0
     for step in range(done + 1, steps + 1):
         time.sleep(seconds / steps)
+        with (output / "steps").open("a") as file:  # first: killed between the two, a step is done again
+            file.write(f"{step} {os.getpid()}\n")
         whole = checkpoint.with_suffix(f".{os.getpid()}")
         whole.write_text(str(step))
         whole.replace(checkpoint)
-        with (output / "steps").open("a") as file:
-            file.write(f"{step} {os.getpid()}\n")
         for callback in callbacks:
             callback.on_train_batch_end(TRAINER)
     t, threshold = cfg.model.timesteps, cfg.neuron.threshold

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from optuna.trial import TrialState
 
+from spikefront.sweeping import ledger
 from spikefront.sweeping.ledger import LEASE, Ledger
 from spikefront.sweeping.records import records
 
@@ -82,6 +83,29 @@ def test_a_dead_workers_trial_is_put_back_once(make_sweep, monkeypatch):
     monkeypatch.setattr(study, "ask", ask_and_be_looked_at)
     assert one.take(2).number == trial.number
     assert one.is_mine(trial._trial_id) and other.put_back_the_dead() == []
+
+
+def test_a_trial_returned_twice_is_trained_once(make_sweep, monkeypatch):
+    """Two workers see a dead one; the slower returns the trial when the faster has taken it already."""
+    search = make_sweep("search.n_trials=1", "search.workers=1")
+    search.run()
+    study = search.study()
+    trial = study.ask()
+    faster, slower = (Ledger(study, study._storage) for _ in range(2))
+    study._storage.set_trial_system_attr(trial._trial_id, LEASE, {**faster._me, "id": "x", "started": "1", "beat": 7})
+    assert faster.put_back_the_dead() == [trial.number]
+    taken = []
+
+    def meanwhile(seconds):
+        assert seconds == ledger.SETTLE
+        if not taken:
+            taken.append(None)
+            slower._set_waiting(trial._trial_id)
+            taken[0] = slower.take(2)
+
+    monkeypatch.setattr(ledger.time, "sleep", meanwhile)
+    assert faster.take(2) is None
+    assert taken[0].number == trial.number and slower.is_mine(trial._trial_id)
 
 
 def test_workers_that_ask_at_the_same_moment_do_not_exceed_the_budget(make_sweep):

@@ -28,6 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 from spikefront.training.jobs import job_of
 
 LEASE = "spikefront:lease"
+SETTLE = 1.0  # seconds until a returned trial is its new worker's: no storage lets one compare and set in one step
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 INFEASIBLE = "infeasible"  # attribute of a proposal that broke a constraint and wasn't trained: why
 KNOWN = "known"  # attribute of a point that another study, a file or W&B brought: from where
@@ -63,7 +64,10 @@ class Ledger:
         self.put_back_the_dead()
         if self.finished() + len(self._trials(TrialState.RUNNING)) >= budget:
             return None
-        trial = self.study.ask()
+        try:
+            trial = self.study.ask()
+        except UpdateFinishedTrialError:  # a returned one, whose worker was not dead after all
+            return None
         # in this order, so that none is missed that finishes meanwhile
         numbers = {t.number for t in self._trials(TrialState.RUNNING, TrialState.WAITING) if counts(t)}
         if (
@@ -71,7 +75,13 @@ class Ledger:
         ):  # another worker asked at the same moment: the lower number goes on
             self._set_waiting(trial._trial_id)
             return None
-        self._renew(trial._trial_id, 0)
+        returned = LEASE in self.storage.get_trial(trial._trial_id).system_attrs
+        try:
+            self._renew(trial._trial_id, 0)
+        except UpdateFinishedTrialError:
+            return None
+        if returned:  # who saw its worker dead at the same moment may return it once more
+            time.sleep(SETTLE)
         return trial if self.is_mine(trial._trial_id) else None
 
     def hold(self, trial: Trial) -> Lease:

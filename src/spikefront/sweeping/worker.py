@@ -153,11 +153,11 @@ class Worker:
                 told = objectives_.values(self.objectives, metrics)
                 if not all(map(math.isfinite, told)):
                     raise FloatingPointError(f"not finite: {dict(zip(self.objectives, told, strict=True))}")
-            except (Interrupted, LeaseLost) as stop:
+            except (Interrupted, LeaseLost, UpdateFinishedTrialError) as stop:
                 self._spend(trial, account)
                 self.ledger.put_back(trial)
                 self._say(f"trial {trial.number} put back")
-                if isinstance(stop, LeaseLost):
+                if not isinstance(stop, Interrupted):
                     self.team.break_up()
                 return
             except Infeasible as reason:
@@ -298,7 +298,8 @@ class Worker:
 
     def _spend(self, trial: Trial, account: Account) -> None:
         if self.ledger.is_mine(trial._trial_id):
-            account.enter(self.devices)
+            with contextlib.suppress(UpdateFinishedTrialError):
+                account.enter(self.devices)
 
     def _report(self, trial: Trial, point: dict[str, Any], last: bool) -> None:
         trial.set_user_attr(f"epoch:{point['epoch']}", {k: v for k, v in point.items() if k != "epoch"})
@@ -317,9 +318,9 @@ class Worker:
         if not self.ledger.is_mine(trial._trial_id):
             self._say(f"trial {trial.number} went to another worker meanwhile")
             return
-        if reason:
-            trial.set_user_attr("reason", reason)
-        with contextlib.suppress(ValueError):  # told by another worker between the look and now
+        with contextlib.suppress(ValueError, UpdateFinishedTrialError):  # told by another between the look and now
+            if reason:
+                trial.set_user_attr("reason", reason)
             self.study.tell(trial, values, state=state)
         self._say(f"trial {trial.number} {state.name.lower()}{': ' + reason if reason else ''}")
 
