@@ -63,14 +63,20 @@ def test_a_stuck_worker_is_seen_by_its_silence(make_sweep):
     assert trials[3].number == trial.number
 
 
-def test_a_dead_workers_trial_is_put_back_once(make_sweep, monkeypatch):
-    """Between a worker's taking of a returned trial and its first renewal, the dead one's lease does not count."""
+def bereft(make_sweep):
+    """A study, a trial of it that runs under a dead worker's lease, and the ledgers of two that live."""
     search = make_sweep("search.n_trials=1", "search.workers=1")
     search.run()
     study = search.study()
     trial = study.ask()
     one, other = (Ledger(study, study._storage) for _ in range(2))
     study._storage.set_trial_system_attr(trial._trial_id, LEASE, {**one._me, "id": "x", "started": "1", "beat": 7})
+    return study, trial, one, other
+
+
+def test_a_dead_workers_trial_is_put_back_once(make_sweep, monkeypatch):
+    """Between a worker's taking of a returned trial and its first renewal, the dead one's lease does not count."""
+    study, trial, one, other = bereft(make_sweep)
     assert one.put_back_the_dead() == [trial.number]
     ask = study.ask
 
@@ -87,12 +93,7 @@ def test_a_dead_workers_trial_is_put_back_once(make_sweep, monkeypatch):
 
 def test_a_trial_returned_twice_is_trained_once(make_sweep, monkeypatch):
     """Two workers see a dead one; the slower returns the trial when the faster has taken it already."""
-    search = make_sweep("search.n_trials=1", "search.workers=1")
-    search.run()
-    study = search.study()
-    trial = study.ask()
-    faster, slower = (Ledger(study, study._storage) for _ in range(2))
-    study._storage.set_trial_system_attr(trial._trial_id, LEASE, {**faster._me, "id": "x", "started": "1", "beat": 7})
+    _, trial, faster, slower = bereft(make_sweep)
     assert faster.put_back_the_dead() == [trial.number]
     taken = []
 

@@ -84,21 +84,21 @@ class _View:
         return [self._shown.get(t.number, t) for t in found]
 
 
-def best(complete: list[FrozenTrial], objectives: Mapping[str, str]) -> list[FrozenTrial | None]:
+def best(front: list[FrozenTrial], objectives: Mapping[str, str]) -> list[FrozenTrial | None]:
     """For each trial of a front a copy with the values of its best early point; ``None`` where its own are the best."""
-    every = [points(plain(t, objectives), objectives) for t in complete]
+    every = [points(plain(t, objectives), objectives) for t in front]
     if not any(len(own) > 1 for own in every):
-        return [None] * len(complete)
+        return [None] * len(front)
     owner = np.repeat(np.arange(len(every)), [len(own) for own in every])
     values = np.array([minimised(p["values"], objectives) for own in every for p in own])
     keep = np.flatnonzero(pareto.non_dominated(values))
     gains = dict(zip(keep.tolist(), pareto.contributions(values[keep]), strict=True))
-    chosen: list[FrozenTrial | None] = [None] * len(complete)
-    for i, trial in enumerate(complete):
-        mine = np.flatnonzero(owner == i)
-        on_front = [j for j in mine.tolist() if j in gains]
-        if not on_front or (top := max(on_front, key=lambda j: gains[j])) == mine[-1]:
-            continue  # the last point is the trial's own
+    chosen: list[FrozenTrial | None] = [None] * len(front)
+    for i, trial in enumerate(front):
+        mine = np.flatnonzero(owner == i).tolist()
+        top = max((j for j in mine if j in gains), key=lambda j: gains[j])
+        if top == mine[-1]:  # the trial's own
+            continue
         copied = copy.copy(trial)
         signs = [-1.0 if d == "maximize" else 1.0 for d in objectives.values()]
         copied.values = [s * v for s, v in zip(signs, values[top].tolist(), strict=True)]

@@ -121,17 +121,16 @@ def fire_pooled(x: Tensor, neuron: Any, norm: nn.Module, pool: MaxPool, timestep
         or not (usable(x) and normalises(norm) and _inner(x) == 1 and x.dim() == 5)
     ):
         return None
-    scale, shift = (
-        _affine(norm.weight, norm.bias, _statistics(x, norm)) if isinstance(norm, nn.BatchNorm2d) else (None, None)
-    )
+    scale = shift = None
+    if isinstance(norm, nn.BatchNorm2d):
+        scale, shift = _affine(norm.weight, norm.bias, _statistics(x, norm))
     steps, (b, c, h, w), stride = timesteps or x.shape[0], x.shape[1:], pool.stride
     assert isinstance(stride, int)
     size = (steps * b, c, (h - 1) // stride + 1, (w - 1) // stride + 1)
     out = _empty_frames(size, x.dtype)
     gain, leak = neuron.gain_and_leak()
-    g = float(gain.to(x.dtype) if isinstance(gain, Tensor) else gain)
-    soft = neuron.reset == "soft"
-    constants = _Constants(g, 1 - g if leak is None else leak, neuron.threshold, soft, True, 0.0, 0.0)
+    gain = gain.to(x.dtype) if isinstance(gain, Tensor) else gain
+    constants = _constants(gain, leak, neuron.threshold, neuron.reset == "soft")
     step = x[0].numel() if x.shape[0] > 1 else 0
     _call("fire_pool", x, out, steps, step, b, c, h, w, stride, scale, shift, ctypes.byref(constants))
     return out.unflatten(0, (steps, b))
@@ -155,9 +154,8 @@ class _Fire(torch.autograd.Function):
     ) -> Tensor:
         x, inner = _dense(x)
         steps = timesteps or x.shape[0]
-        g = float(gain)
-        kind, a, b = surrogate.kernel
-        constants = _Constants(g, 1 - g if leak is None else leak, threshold, soft, detach, a, b)
+        kind, *of_surrogate = surrogate.kernel
+        constants = _constants(gain, leak, threshold, soft, detach, *of_surrogate)
         scale = shift = None
         if weight is not None and bias is not None and statistics is not None:
             scale, shift = _affine(weight, bias, statistics)
@@ -213,6 +211,20 @@ class _Norm(torch.autograd.Function):
         _call("norm_sums", x, grad, sums, len(x), x[0].numel(), x.shape[2], ctx.inner)
         grad_weight, grad_bias = _through_norm(grad, x, out, sums, weight, ctx.statistics, ctx.inner)
         return out.to(x.dtype), grad_weight, grad_bias, None
+
+
+def _constants(
+    gain: Tensor | float,
+    leak: float | None,
+    threshold: float,
+    soft: bool,
+    detach: bool = True,
+    a: float = 0,
+    b: float = 0,
+) -> _Constants:
+    """What a kernel must know of a neuron; how resets pass gradients and the surrogate only for the backward pass."""
+    g = float(gain)
+    return _Constants(g, 1 - g if leak is None else leak, threshold, soft, detach, a, b)
 
 
 def _affine(weight: Tensor, bias: Tensor, statistics: Statistics) -> tuple[Tensor, Tensor]:

@@ -39,6 +39,17 @@ def usable(x: Tensor) -> bool:
 if triton is not None:
 
     @triton.jit
+    def _gain_and_leak(learned, gain, leak, LEARNED: tl.constexpr):
+        if LEARNED:
+            gain = tl.load(learned).to(tl.float32)
+            leak = 1 - gain
+        return gain, leak
+
+    @triton.jit
+    def _integrate(x, inside, v, gain, leak):
+        return leak * v + gain * tl.load(x, inside, 0.0).to(tl.float32)
+
+    @triton.jit
     def _after_reset(h, threshold, SOFT: tl.constexpr):
         if SOFT:
             v = tl.where(h >= threshold, h - threshold, h)
@@ -73,13 +84,11 @@ if triton is not None:
     ):  # fmt: skip
         at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
         inside = at < frame
-        if LEARNED:
-            gain = tl.load(learned).to(tl.float32)
-            leak = 1 - gain
+        gain, leak = _gain_and_leak(learned, gain, leak, LEARNED)
         x, spikes = x + at, spikes + at
         v = tl.full([BLOCK], 0.0, tl.float32)
         for _ in range(T):  # pointers walk: T frames may be more elements than 32 bits count
-            h = leak * v + gain * tl.load(x, inside, 0.0).to(tl.float32)
+            h = _integrate(x, inside, v, gain, leak)
             tl.store(spikes, tl.where(h >= threshold, 1.0, 0.0).to(spikes.dtype.element_ty), inside)
             v = _after_reset(h, threshold, SOFT)
             x, spikes = x + step, spikes + frame
@@ -91,13 +100,11 @@ if triton is not None:
     ):  # fmt: skip
         at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
         inside = at < frame
-        if LEARNED:
-            gain = tl.load(learned).to(tl.float32)
-            leak = 1 - gain
+        gain, leak = _gain_and_leak(learned, gain, leak, LEARNED)
         x, grad_spikes, grad, potential = x + at, grad_spikes + at, grad + at, potential + at
         v = tl.full([BLOCK], 0.0, tl.float32)
         for _ in range(T):
-            h = leak * v + gain * tl.load(x, inside, 0.0).to(tl.float32)
+            h = _integrate(x, inside, v, gain, leak)
             tl.store(potential, h, inside)
             v = _after_reset(h, threshold, SOFT)
             x, grad_spikes, grad, potential = x + step, grad_spikes + frame, grad + frame, potential + frame
