@@ -188,7 +188,7 @@ def predict(passes: int) -> None:
 
     The passes go over all configurations, minutes apart, so that what else the machine does meets few of them twice.
     """
-    from spikefront.energy import calibration, prediction
+    from spikefront.planning import calibration, prediction
 
     started = time.perf_counter()
     machine = calibration.Machine(calibration.calibrate("cpu"))

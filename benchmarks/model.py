@@ -32,8 +32,8 @@ import torch
 from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 
+import spikefront.nn.families.sdt
 import spikefront.nn.inference
-import spikefront.nn.model
 from spikefront.nn import SpikeDrivenTransformer, kernels
 from spikefront.nn.attentions import SDSA1Op
 from spikefront.nn.kernels import build
@@ -300,13 +300,13 @@ def with_heads(op: SDSA1Op, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module) ->
 LEVERS: dict[str, Callable[[nn.Module], Any]] = {
     "batch norm and neuron in one kernel": slow_neurons,
     "first convolution once": first_convolution_often,
-    "channels-last frames": lambda m: without(spikefront.nn.model, "over_frames", lambda x, layer: x),
+    "channels-last frames": lambda m: without(spikefront.nn.families.sdt, "over_frames", lambda x, layer: x),
     "attention without heads": lambda m: without(SDSA1Op, "forward", with_heads),
     "max-pooling kernel": plain_pools,
     "neuron and pool in one pass": apart,
     "batch norm in a kernel": lambda m: without(kernels, "normalise", over_frames),
     "freed memory kept": memory_given_back,
-    "spikes kept as bits": lambda m: without(spikefront.nn.model, "packed_spikes", nullcontext),
+    "spikes kept as bits": lambda m: without(spikefront.nn.families.sdt, "packed_spikes", nullcontext),
     "query, key, value joined": lambda m: without(spikefront.nn.inference, "_join", lambda attention: None),
     "inference mode": lambda m: nullcontext(),
 }

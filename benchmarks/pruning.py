@@ -29,8 +29,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from spikefront.sweeping.pareto import hypervolume, non_dominated
-from spikefront.sweeping.pruning import FrontPruner, Seen, Stop
+from spikefront.analysis.pareto import hypervolume, non_dominated
+from spikefront.sweeping.search.pruning import FrontPruner, Seen, Stop
 
 CURVES = Path(__file__).parent / "curves"
 KEPT = 0.99
@@ -38,8 +38,8 @@ KEPT = 0.99
 
 def record(directory: str, name: str) -> None:
     """Store the curves of a finished study as ``benchmarks/curves/<name>.json.gz``."""
-    from spikefront.sweeping import study as studies
-    from spikefront.sweeping.records import records
+    from spikefront.sweeping.study import study as studies
+    from spikefront.sweeping.study.records import records
 
     study, _ = studies.load({"dir": directory, "study": name})
     trials = [t for t in records(study)["trials"] if t["state"] == "complete" and t["curve"]]

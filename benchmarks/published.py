@@ -19,9 +19,9 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from spikefront.config import compose  # noqa: E402
 from spikefront.energy import Paper  # noqa: E402
-from spikefront.energy.prediction import counted  # noqa: E402
-from spikefront.energy.rehearsal import META  # noqa: E402
 from spikefront.energy.report import EnergyReport  # noqa: E402
+from spikefront.planning.prediction import counted  # noqa: E402
+from spikefront.planning.rehearsal import META  # noqa: E402
 
 MODELS = ("8_384", "6_512", "8_512", "10_512", "8_768")
 CONVENTIONS = ("once", "per_timestep")

@@ -35,8 +35,8 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 
-from spikefront.sweeping.ledger import LEASE, Ledger
-from spikefront.sweeping.study import open_storage
+from spikefront.sweeping.study.ledger import LEASE, Ledger
+from spikefront.sweeping.study.storage import open_storage
 
 WORKERS, PROCESSES = 1000, 20
 SECONDS, SIMULATED = 3.0, 20.0
@@ -205,7 +205,8 @@ def proxy(address: str) -> Iterator[str]:
     """Optuna's gRPC proxy before another storage."""
     port = free_port()
     code = (
-        "from optuna.storages import run_grpc_proxy_server; from spikefront.sweeping.study import open_storage\n"
+        "from optuna.storages import run_grpc_proxy_server\n"
+        "from spikefront.sweeping.study.storage import open_storage\n"
         f"run_grpc_proxy_server(open_storage({address!r}), host='127.0.0.1', port={port}, thread_pool_size=32)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}

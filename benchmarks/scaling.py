@@ -26,7 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from spikefront.nn import LIF
 from spikefront.nn.attentions import SDSA1, SDSA1Op, SoftmaxOp, SSAOp
-from spikefront.nn.model import MLP, Block
+from spikefront.nn.families.sdt import MLP, Block
 from spikefront.nn.residuals import MembraneResidual
 
 BASE = {"N": 196, "D": 256, "T": 4, "B": 2}

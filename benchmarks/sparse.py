@@ -40,7 +40,7 @@ from torch import Tensor, nn
 import spikefront
 from spikefront.nn import SpikeDrivenTransformer
 from spikefront.nn.kernels import sparse
-from spikefront.nn.sparse import SparseConv2d, add_sparsely
+from spikefront.nn.sparse_conv import SparseConv2d, add_sparsely
 
 CASES: dict[str, dict[str, Any]] = {
     "sdt_8_384": networks.CASES["sdt_8_384"],

@@ -31,8 +31,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
+from spikefront.analysis.pareto import hypervolume  # noqa: E402
 from spikefront.config import compose  # noqa: E402
-from spikefront.sweeping.pareto import hypervolume  # noqa: E402
 
 STOCK = ROOT / "build" / "stock"
 PLOT = ROOT / "docs" / "sweep-over-time.svg"
@@ -46,7 +46,7 @@ SPACE = (
 )
 WORKERS = 2
 FORK = multiprocessing.get_context("forkserver")  # forks a process that has imported torch and runs no threads
-FORK.set_forkserver_preload(["spikefront.sweeping.worker"])
+FORK.set_forkserver_preload(["spikefront.sweeping.worker.worker"])
 os.environ["PYTHONPATH"] = str(ROOT / "src")  # for the preloading, which looks nowhere else
 COLOURS = ("#0b6e99", "#3f8f3f", "#d9730d")  # of the engines in the plot
 Curve = list[tuple[float, float, float]]  # seconds since the command began, accuracy, joules
@@ -120,7 +120,7 @@ def timed(run: Callable[..., Curve], seed: int, trials: int, python: Path) -> tu
 
 
 def ours(seed: int, trials: int, directory: Path, python: Path, pruner: str | None = None) -> Curve:
-    from spikefront.sweeping.sources import read_study
+    from spikefront.sweeping.study.sources import read_study
 
     options = [f"search.dir={directory}", "search.study=s", f"search.n_trials={trials}", f"search.workers={WORKERS}"]
     options += ["search.default_first=false", f"search.sampler.seed={seed}", f"seed={seed}"]
@@ -242,7 +242,7 @@ def nothing(cfg: object, callbacks: Sequence[object] = ()):
 
 def study(directory: Path, storage: str, trials: int) -> list[str]:
     """Make an empty study; the overrides of its workers."""
-    from spikefront.sweeping.sweep import sweep
+    from spikefront.commands.sweep import sweep
 
     address = f"sqlite:///{directory}/study.db" if storage == "sqlite" else f"journal://{directory}/study.log"
     options = ["logger=none", "search/sampler=random", f"search.dir={directory}", "search.study=s"]
@@ -260,7 +260,7 @@ def study(directory: Path, storage: str, trials: int) -> list[str]:
 
 def work(overrides: list[str], times: Any, barrier: Any = None) -> None:
     """A worker whose training does nothing; puts its seconds and CPU seconds into ``times``."""
-    from spikefront.sweeping.worker import Worker
+    from spikefront.sweeping.worker.worker import Worker
 
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     worker = Worker(compose(overrides, root="sweep"), overrides, train=nothing)
@@ -325,7 +325,7 @@ def fill(directory: Path, storage: str, held: int) -> None:
     """Finished trials such as a sweep leaves, written by one process."""
     import optuna
 
-    from spikefront.sweeping.study import load
+    from spikefront.sweeping.study.study import load
 
     address = f"sqlite:///{directory}/study.db" if storage == "sqlite" else f"journal://{directory}/study.log"
     opened, _ = load({"dir": directory, "study": "s", "storage": address})

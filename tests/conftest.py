@@ -47,3 +47,11 @@ def quick(tmp_path: Path) -> list[str]:
         "logger=none",
         f"hydra.run.dir={tmp_path}/run",
     ]
+
+
+@pytest.fixture
+def make_sweep(tmp_path):
+    """``make_sweep("search.n_trials=4", …)`` -> a ``pretended.Sweep`` in the test's directory."""
+    from pretended import Sweep
+
+    return lambda *overrides, **options: Sweep(tmp_path, "search/sampler=random", *overrides, **options)

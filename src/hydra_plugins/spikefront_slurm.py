@@ -24,16 +24,16 @@ class SlurmArray(SlurmLauncher):
     """
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from spikefront.sweeping import slurm
+        from spikefront.cluster import queue as slurm
 
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         if not config.get("dry_run"):
             slurm.require()
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from spikefront.sweeping import slurm
-        from spikefront.sweeping.study import directory
-        from spikefront.sweeping.submission import Executor
+        from spikefront.cluster import queue as slurm
+        from spikefront.cluster.submission import Executor
+        from spikefront.sweeping.study.storage import directory
 
         assert self.config is not None
         search = self.config.get("search")
@@ -73,7 +73,7 @@ class SlurmArray(SlurmLauncher):
         return [f"{key}={value}" for key, value in {**wanted, "trainer.devices": tasks}.items() if key not in given]
 
     def _announce(self, there: int, jobs: list[str], folder: Path) -> None:
-        from spikefront.sweeping.study import directory
+        from spikefront.sweeping.study.storage import directory
 
         assert self.config is not None
         search, ids = self.config.get("search"), _arrays(jobs)
@@ -94,10 +94,10 @@ class SlurmArray(SlurmLauncher):
 
     def _watch(self, jobs: list[str], name: str, comment: str) -> None:
         """Wait until the study is whole or no worker is left, late ones included; then say what ended them."""
+        from spikefront.cluster import queue as slurm
         from spikefront.errors import UserError
-        from spikefront.sweeping import slurm
-        from spikefront.sweeping import study as studies
-        from spikefront.sweeping.budgets import Limits
+        from spikefront.sweeping.study import study as studies
+        from spikefront.sweeping.worker.budgets import Limits
 
         assert self.config is not None
         study, _ = studies.load(self.config.search)
@@ -121,8 +121,8 @@ class SlurmArray(SlurmLauncher):
             raise UserError(next(said, f"all workers have ended; their logs are in {logs}"))
 
     def _result(self, job: Any) -> JobReturn:
+        from spikefront.cluster import queue as slurm
         from spikefront.errors import UserError
-        from spikefront.sweeping import slurm
 
         result, log = job.paths.result_pickle, job.paths.stdout
         while not result.exists() and slurm.queue(f"--jobs={job.job_id}") != {}:
@@ -139,7 +139,7 @@ def _arrays(jobs: Sequence[str]) -> list[str]:
 
 def _address(search: DictConfig) -> str:
     """The overrides by which a worker finds the study."""
-    from spikefront.sweeping.study import journal_url, shown
+    from spikefront.sweeping.study.storage import journal_url, shown
 
     usual = (None, "outputs/studies", journal_url(search))  # type: ignore[arg-type]
     given = {key: search[key] for key in ("study", "dir", "storage") if search[key] not in usual}

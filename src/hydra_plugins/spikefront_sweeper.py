@@ -27,7 +27,7 @@ class SpikefrontSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        from spikefront.sweeping.sweep import sweep
+        from spikefront.commands.sweep import sweep
 
         def launch(workers: list[list[str]]) -> None:
             if type(self._launcher).__name__ == "BasicLauncher":
@@ -47,8 +47,8 @@ class LocalProcesses(Launcher):
         self._config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from spikefront.sweeping.processes import Processes, gpus_of
-        from spikefront.sweeping.study import shown
+        from spikefront.sweeping.study.storage import shown
+        from spikefront.sweeping.worker.processes import Processes, gpus_of
 
         search = self._config.search
         commands = [[sys.executable, sys.argv[0], *overrides] for overrides in job_overrides]

@@ -1,5 +1,5 @@
 from .api import create_model as create_model
-from .api import load_checkpoint as load_checkpoint
 from .energy import measure_energy as measure_energy
-from .energy import predict_cost as predict_cost
 from .nn import audit as audit
+from .nn.checkpoints import load_checkpoint as load_checkpoint
+from .planning import predict_cost as predict_cost

@@ -1,18 +1,13 @@
-"""The three calls of the Python interface: build a model, load published weights, measure energy."""
+"""Networks by name: ``create_model`` and what it can create."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.utils import instantiate
-from torch import Tensor, nn
 
 from spikefront.config import compose
-from spikefront.errors import UserError
 from spikefront.nn import SpikeDrivenTransformer
 
 # The data set whose resolution, channels, pooling and timesteps a model gets when none is named.
@@ -50,71 +45,3 @@ def create_model(
         ]
     )
     return instantiate(cfg.model)
-
-
-def load_checkpoint(model: nn.Module, path: str | Path, *, ema: bool = True) -> nn.Module:
-    """Load weights into ``model``, strictly, from a published ``.pth.tar``, a Lightning ``.ckpt`` or ``.safetensors``.
-
-    Reads with ``weights_only=True``. Takes ``state_dict`` and ``state_dict_ema`` (preferred if ``ema``) wrappers and
-    strips ``module.`` and ``model.`` prefixes.
-
-    Raises:
-        UserError: the file can't be read, or its tensors differ from the model's; the message names which.
-    """
-    state = _weights(read_checkpoint(path), ema)
-    own = model.state_dict()
-    state = {_bare(key): value for key, value in state.items() if isinstance(value, Tensor)}
-    different = [
-        f"{key} {tuple(state[key].shape)} here {tuple(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
-    ]
-    missing, surplus = [k for k in own if k not in state], [k for k in state if k not in own]
-    if different or missing or surplus:
-        parts = [
-            f"{len(keys)} {what}: {', '.join(keys[:3])}{' …' if len(keys) > 3 else ''}"
-            for what, keys in (("of another shape", different), ("missing", missing), ("unknown", surplus))
-            if keys
-        ]
-        raise UserError(f"checkpoint {path} is of another model: {'; '.join(parts)}")
-    model.load_state_dict(state)
-    return model
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The contents of a checkpoint file, read without executing anything it contains.
-
-    Raises:
-        UserError: no such file, or not a checkpoint.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"checkpoint {path} is not a file; give the path of a .ckpt, .pth.tar or .safetensors file")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):  # timm keeps its arguments beside the weights
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(
-            f"checkpoint {path} can't be read ({type(error).__name__}): it is damaged, or holds more than weights"
-        ) from error
-    if not isinstance(content, dict):
-        raise UserError(f"checkpoint {path} holds a {type(content).__name__}, not a state dict")
-    return content
-
-
-def _weights(content: dict[str, Any], ema: bool) -> dict[str, Any]:
-    averaged, plain = ("state_dict_ema", "model_ema"), ("current_model_state", "state_dict", "model")
-    for key in (*averaged, "state_dict", "model") if ema else plain:
-        if isinstance(content.get(key), dict):
-            return content[key]
-    return content
-
-
-def _bare(key: str) -> str:
-    for prefix in ("module.", "model.", "_orig_mod."):
-        key = key.removeprefix(prefix)
-    return key

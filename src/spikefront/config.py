@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hydra import compose as hydra_compose
@@ -17,7 +17,7 @@ CONF = ROOT / "conf"
 def compose(overrides: Sequence[str] = (), root: str = "train", with_hydra: bool = False) -> DictConfig:
     """Compose ``conf/<root>.yaml`` with Hydra ``overrides``; safe inside a running Hydra application too.
 
-    Raises Hydra's own exceptions for names and values that don't exist; ``spikefront.cli.explain`` puts them in a line.
+    Raises Hydra's own exceptions for names and values that don't exist; ``commands.cli.explain`` puts them in a line.
     """
     globally = GlobalHydra.instance()
     running, globally.hydra = globally.hydra, None
@@ -26,3 +26,14 @@ def compose(overrides: Sequence[str] = (), root: str = "train", with_hydra: bool
             return hydra_compose(root, overrides=list(overrides), return_hydra_config=with_hydra)
     finally:
         GlobalHydra.instance().hydra = running
+
+
+def is_group(override: str) -> bool:
+    """Whether an override chooses a config group's option rather than setting a value."""
+    group = override.partition("=")[0].lstrip("+~").partition("@")[0]
+    return (CONF / group).is_dir()
+
+
+def merge(first: Iterable[str], then: Iterable[str]) -> list[str]:
+    """Both lists of overrides; of two for one key the later stays."""
+    return list({o.partition("=")[0].lstrip("+"): o for o in (*first, *then)}.values())

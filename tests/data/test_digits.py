@@ -7,7 +7,7 @@ import torch
 
 from spikefront.config import compose
 from spikefront.data import build_data
-from spikefront.data.digits import digits_split
+from spikefront.data.sets.digits import digits_split
 
 
 def digits(*overrides):

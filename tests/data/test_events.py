@@ -142,7 +142,7 @@ def test_a_clean_recording_starts_at_zero():
     ],
 )
 def test_a_wrong_setting_is_one_line(tmp_path, override, says):
-    from spikefront.cli import explain
+    from spikefront.commands.cli import explain
 
     with pytest.raises(Exception) as caught:
         digits_dvs(tmp_path, override)

@@ -103,7 +103,7 @@ def test_the_index_of_shards_is_made_once_and_again_when_damaged(tmp_path, capfd
 
 
 def test_augmentation_is_timms_and_a_wrong_option_is_one_line(tmp_path):
-    from spikefront.cli import explain
+    from spikefront.commands.cli import explain
 
     common = ["data=imagenet", "data.num_classes=2", f"data.root={image_folders(tmp_path)}", "data.image_size=32"]
     erased = build(*common, "data.augmentation.re_prob=1.0").train_set.transform.transforms

@@ -25,9 +25,9 @@ from tonic.io import get_aer_events_from_file, read_aedat_header_from_file
 
 from spikefront.config import compose
 from spikefront.data import build_data
-from spikefront.data.aedat import read_aedat2, read_aedat31
-from spikefront.data.cifar10_dvs import READERS, SPLITS
-from spikefront.data.saccade_sets import _read
+from spikefront.data.formats.aedat import read_aedat2, read_aedat31
+from spikefront.data.sets.cifar10_dvs import READERS, SPLITS
+from spikefront.data.sets.saccade_sets import _read
 from spikefront.errors import UserError
 
 

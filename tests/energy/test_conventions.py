@@ -111,7 +111,7 @@ def test_totals_agree_with_each_other():
 @pytest.mark.parametrize("form", ["table", "json", "csv", "markdown", "latex"])
 def test_every_format_holds_every_layer_and_the_convention(form):
     report = measure_energy(network(), torch.rand(4, 1, 8, 8))
-    text = render(report, form)
+    text = render(report.to_dict(), form)
     for row in report.rows():
         assert (row["name"].replace("_", r"\_") if form == "latex" else row["name"]) in text
     assert report.convention.split(",")[0] in text

@@ -14,12 +14,18 @@ from networks import network
 from PIL import Image
 
 from spikefront.api import create_model
+from spikefront.commands.energy import measure, settle
 from spikefront.config import compose
 from spikefront.energy import EnergyMeter
-from spikefront.energy.activity import activity
+from spikefront.energy.firing import activity
 from spikefront.errors import UserError
-from spikefront.tracking.activity import attention_figure, layers_figure, picture, raster_figure, write_activity
-from spikefront.training.measure import measure, settle
+from spikefront.tracking.pages.firing_page import (
+    attention_figure,
+    layers_figure,
+    picture,
+    raster_figure,
+    write_activity,
+)
 
 TINY = ["logger=none", "model.depth=2", "model.dim=16", "samples=8", "figures=true"]
 

@@ -18,7 +18,8 @@ from spikefront.config import compose
 from spikefront.energy import EnergyMeter, LayerCount, Paper, measure_energy
 from spikefront.errors import UserError
 from spikefront.training import CrossEntropy, EarlyExit, EnergyCallback, EnergyPenalty, SpikingClassifier, train
-from spikefront.training.run import _close, _conclude, _logger, evaluate
+from spikefront.training.evaluation import evaluate
+from spikefront.training.run import _close, _conclude, _logger
 
 
 def loader(samples, batch):

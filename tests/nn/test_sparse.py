@@ -17,7 +17,7 @@ from spikefront.nn import IF, LIF, PLIF
 from spikefront.nn.attentions import SDSA1Op
 from spikefront.nn.kernels import MaxPool, sparse
 from spikefront.nn.kernels.sparse import Spikes
-from spikefront.nn.sparse import SparseConv2d
+from spikefront.nn.sparse_conv import SparseConv2d
 
 pytestmark = pytest.mark.skipif(not sparse.available(), reason="no compiled kernels here")
 

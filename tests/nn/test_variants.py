@@ -156,7 +156,7 @@ def test_adaptive_threshold_slows_a_neuron_down():
 
 def test_drop_path_drops_whole_samples_and_keeps_the_mean():
     torch.manual_seed(0)
-    drop = spikefront.nn.model.DropPath(0.25)
+    drop = spikefront.nn.families.sdt.DropPath(0.25)
     x = torch.ones(4, 2000, 1, 1, 1)
     y = drop.train()(x)
     assert ((y == 0).all(0) | (y == 1 / 0.75).all(0)).all()

@@ -12,14 +12,12 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from layouts import image_folders
 
-from spikefront.api import load_checkpoint
 from spikefront.config import ROOT, compose
+from spikefront.nn.checkpoints import load_checkpoint
 from spikefront.training import run
 from spikefront.training.preemption import preemptible
-
-sys.path.append(str(ROOT / "tests/data"))
-from layouts import image_folders
 
 STATE = (
     "state_dict",

@@ -1,22 +1,19 @@
 """Energy: operations counted from shapes, spikes counted in real forward passes, joules from a named convention."""
 
 from spikefront.energy.costs import Chip, CostModel, Paper
+from spikefront.energy.counts import LayerCount
 from spikefront.energy.meter import EnergyMeter, check_finite, measure_energy
-from spikefront.energy.prediction import Cost, predict_cost
-from spikefront.energy.report import EnergyReport, LayerCount
-from spikefront.energy.tables import joules, render
+from spikefront.energy.report import EnergyReport
+from spikefront.energy.tables import render
 
 __all__ = [
     "Chip",
-    "Cost",
     "CostModel",
     "EnergyMeter",
     "EnergyReport",
     "LayerCount",
     "Paper",
     "check_finite",
-    "joules",
     "measure_energy",
-    "predict_cost",
     "render",
 ]

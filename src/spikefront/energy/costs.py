@@ -10,7 +10,7 @@ import numpy as np
 from spikefront.errors import UserError
 
 if TYPE_CHECKING:
-    from spikefront.energy.report import LayerCount
+    from spikefront.energy.counts import LayerCount
 
 WORD = 32  # bits
 

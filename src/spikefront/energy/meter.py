@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from spikefront.energy.costs import CostModel, Paper
-from spikefront.energy.report import EnergyReport, LayerCount
+from spikefront.energy.counts import LayerCount
+from spikefront.energy.report import EnergyReport
 from spikefront.energy.survey import Layer, Survey, looking, survey
 from spikefront.errors import UserError
 

@@ -8,34 +8,19 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from spikefront.energy.report import EnergyReport
 from spikefront.errors import UserError, near_matches
+from spikefront.units import amount, joules
 
+Figures = Mapping[str, Any]  # ``EnergyReport.to_dict()``
 HEADER = ("layer", "kind", "input", "operations", "rate per timestep", "rate", "additions", "joules", "share")
 BAR = 24
 WIDE, NARROW = 150, 70  # columns of an output that isn't a terminal, and the fewest that the table takes
-
-
-def joules(value: float) -> str:
-    """An energy with the SI prefix people read: ``3.90 mJ``."""
-    for unit, scale in (("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6), ("nJ", 1e-9)):
-        if value >= scale:
-            return f"{value / scale:.3g} {unit}"
-    return f"{value / 1e-12:.3g} pJ"
-
-
-def count(value: float) -> str:
-    """A number of operations: ``1.85 G``."""
-    for unit, scale in ((" G", 1e9), (" M", 1e6), (" k", 1e3)):
-        if value >= scale:
-            return f"{value / scale:.3g}{unit}"
-    return f"{value:.3g}"
 
 
 def cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -45,23 +30,26 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
         row["name"],
         row["kind"],
         "×".join(map(str, row["input_shape"])),
-        count(row["operations"]),
+        amount(row["operations"]),
         " ".join(f"{r:.2f}".removeprefix("0") for r in rates) if rates else "",
         f"{row['firing_rate']:.3f}" if rates else "",
-        count(row["additions"]) if row["additions"] else "",
+        amount(row["additions"]) if row["additions"] else "",
         joules(row["joules"]),
         f"{100 * row['share']:.1f} %",
     )
 
 
-def summary(report: EnergyReport) -> list[tuple[str, str]]:
+def summary(figures: Figures) -> list[tuple[str, str]]:
     """Totals, subtotals and baselines as label and text."""
-    lines = [(name, f"{joules(j)}  {100 * j / (report.total_joules or 1):.1f} %") for name, j in report.groups.items()]
-    lines.append(("total", f"{joules(report.total_joules)} a sample, firing rate {report.firing_rate:.4f}"))
-    if len(report.anytime_joules) > 1:
-        steps = ", ".join(f"t={t} {joules(j)}" for t, j in enumerate(report.anytime_joules, 1))
+    lines = [
+        (name, f"{joules(j)}  {100 * j / (figures['total_joules'] or 1):.1f} %")
+        for name, j in figures["groups"].items()
+    ]
+    lines.append(("total", f"{joules(figures['total_joules'])} a sample, firing rate {figures['firing_rate']:.4f}"))
+    if len(figures["anytime_joules"]) > 1:
+        steps = ", ".join(f"t={t} {joules(j)}" for t, j in enumerate(figures["anytime_joules"], 1))
         lines.append(("stopping early", steps))
-    for name, baseline in report.baselines().items():
+    for name, baseline in figures["baseline"].items():
         what = "same-shape ANN" if name == "ann" else f"same at {baseline['bits']} bits"
         even = baseline["break_even_rate"]
         cheaper = (
@@ -75,26 +63,26 @@ def summary(report: EnergyReport) -> list[tuple[str, str]]:
                 f" {_times(baseline['attention_operator_ratio'])} ours; ours is cheaper {cheaper}",
             )
         )
-    if attention := report.attention:
+    if attention := figures["attention"]:
         lines.append(
             (
                 "operator",
                 "N = {tokens}, D = {width}, T = {timesteps}, summed rate {summed_rate:.3f}".format(**attention),
             )
         )
-    return [*lines, ("convention", report.convention), ("samples", str(report.samples))]
+    return [*lines, ("convention", figures["convention"]), ("samples", str(figures["samples"]))]
 
 
 def _times(ratio: float | None) -> str:
     return "–" if ratio is None else f"{ratio:.3g}×"
 
 
-def table(report: EnergyReport, width: int | None = None) -> str:
+def table(figures: Figures, width: int | None = None) -> str:
     """For a terminal of ``width`` columns: rows with a bar for each layer's share, subtotals, baselines.
 
     What a narrow terminal has no room for is left out: bars first, then rates per timestep, input shapes, kinds.
     """
-    rows = report.rows()
+    rows = figures["rows"]
     largest = max((row["share"] for row in rows), default=1.0) or 1.0
     columns = [
         *zip(HEADER, *map(cells, rows), strict=True),
@@ -113,14 +101,14 @@ def table(report: EnergyReport, width: int | None = None) -> str:
     totals = Table(box=None, pad_edge=False, show_header=False)
     totals.add_column(style="bold", no_wrap=True)
     totals.add_column()
-    for label, text in summary(report):
+    for label, text in summary(figures):
         totals.add_row(label, text)
     buffer = io.StringIO()
     console = Console(file=buffer, width=max(width or WIDE, NARROW), highlight=False)
     console.print(grid)
     console.print()
     console.print(totals)
-    for note in report.notes:
+    for note in figures["notes"]:
         console.print(f"note: {note}")
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
 
@@ -135,14 +123,14 @@ def _fitting(columns: list[tuple[str, ...]], width: int) -> list[int]:
     return shown
 
 
-def as_json(report: EnergyReport) -> str:
-    return json.dumps(report.to_dict(), indent=2, allow_nan=False)
+def as_json(figures: Figures) -> str:
+    return json.dumps(figures, indent=2, allow_nan=False)
 
 
-def as_csv(report: EnergyReport) -> str:
+def as_csv(figures: Figures) -> str:
     """One line a layer, plain numbers; rates of the timesteps separated by spaces."""
     buffer = io.StringIO()
-    rows = report.rows()
+    rows = figures["rows"]
     writer = csv.DictWriter(buffer, fieldnames=[*rows[0], "convention"], lineterminator="\n")
     writer.writeheader()
     for row in rows:
@@ -152,17 +140,17 @@ def as_csv(report: EnergyReport) -> str:
                 **row,
                 "input_shape": "x".join(map(str, row["input_shape"])),
                 "firing_rate_per_timestep": " ".join(f"{r:.6g}" for r in rates),
-                "convention": report.convention,
+                "convention": figures["convention"],
             }
         )
     return buffer.getvalue().rstrip("\n")
 
 
-def markdown(report: EnergyReport) -> str:
+def markdown(figures: Figures) -> str:
     lines = [_pipe(HEADER), "|---|---|---|" + "--:|" * 6]
-    lines += [_pipe(cells(row)) for row in report.rows()]
-    lines += ["", "| | |", "|---|---|", *(_pipe(pair) for pair in summary(report))]
-    lines += [f"\n{note}" for note in report.notes]
+    lines += [_pipe(cells(row)) for row in figures["rows"]]
+    lines += ["", "| | |", "|---|---|", *(_pipe(pair) for pair in summary(figures))]
+    lines += [f"\n{note}" for note in figures["notes"]]
     return "\n".join(lines)
 
 
@@ -170,21 +158,21 @@ def _pipe(values: tuple[str, ...]) -> str:
     return "| " + " | ".join(values) + " |"
 
 
-def latex(report: EnergyReport) -> str:
+def latex(figures: Figures) -> str:
     """A ``longtable`` with ``booktabs`` rules, to ``\\input`` into a paper."""
     lines = [r"% needs \usepackage{booktabs,longtable}", r"\begin{longtable}{lllrrrrrr}", r"\toprule"]
     lines += [
         _ampersand(HEADER),
         r"\midrule",
         r"\endhead",
-        *(_ampersand(cells(row)) for row in report.rows()),
+        *(_ampersand(cells(row)) for row in figures["rows"]),
         r"\midrule",
     ]
     lines += [
         rf"\textbf{{{_tex(label)}}} & \multicolumn{{8}}{{p{{.7\linewidth}}}}{{{_tex(text)}}} \\"
-        for label, text in summary(report)
+        for label, text in summary(figures)
     ]
-    lines += [rf"\multicolumn{{9}}{{p{{\linewidth}}}}{{{_tex(note)}}} \\" for note in report.notes]
+    lines += [rf"\multicolumn{{9}}{{p{{\linewidth}}}}{{{_tex(note)}}} \\" for note in figures["notes"]]
     return "\n".join([*lines, r"\bottomrule", r"\end{longtable}"])
 
 
@@ -197,7 +185,7 @@ def _tex(text: str) -> str:
     return text.replace("×", r"$\times$").replace("µ", r"$\mu$").replace("–", "--").replace("²", "$^2$")
 
 
-FORMATS: dict[str, Callable[[EnergyReport], str]] = {
+FORMATS: dict[str, Callable[[Figures], str]] = {
     "table": table,
     "json": as_json,
     "csv": as_csv,
@@ -206,7 +194,7 @@ FORMATS: dict[str, Callable[[EnergyReport], str]] = {
 }
 
 
-def render(report: EnergyReport, form: str) -> str:
+def render(figures: Figures, form: str) -> str:
     """The report in one of ``FORMATS``.
 
     Raises:
@@ -215,5 +203,5 @@ def render(report: EnergyReport, form: str) -> str:
     if form not in FORMATS:
         raise UserError(f"format={form} does not exist; {near_matches(form, FORMATS)}")
     if form == "table" and sys.stdout.isatty():
-        return table(report, shutil.get_terminal_size().columns)
-    return FORMATS[form](report)
+        return table(figures, shutil.get_terminal_size().columns)
+    return FORMATS[form](figures)

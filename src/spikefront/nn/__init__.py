@@ -4,7 +4,7 @@ from spikefront.nn.attentions import QKTA, SDSA1, SDSA2, SDSA3, SSA, NoAttention
 from spikefront.nn.audit import Audit, audit
 from spikefront.nn.embeddings import SPS, ConvStem
 from spikefront.nn.external import SnnTorch, SpikingJelly
-from spikefront.nn.model import SpikeDrivenTransformer
+from spikefront.nn.families.sdt import SpikeDrivenTransformer
 from spikefront.nn.neurons import ALIF, IF, ILIF, LIF, PLIF, Activation
 from spikefront.nn.residuals import MembraneResidual, PreSpikeResidual, VanillaResidual
 from spikefront.nn.surrogates import ATan, FastSigmoid, Rectangle, Sigmoid, StraightThrough, Triangle

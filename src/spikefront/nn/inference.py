@@ -12,10 +12,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from spikefront.errors import UserError
 from spikefront.nn.attentions import SDSA1, _Attention
 from spikefront.nn.embeddings import SPS
+from spikefront.nn.families.sdt import MLP
 from spikefront.nn.kernels.sparse import available
-from spikefront.nn.model import MLP
 from spikefront.nn.neurons import IF, LIF, _Neuron
-from spikefront.nn.sparse import SparseConv2d, add_sparsely
+from spikefront.nn.sparse_conv import SparseConv2d, add_sparsely
 
 Model = TypeVar("Model", bound=nn.Module)
 

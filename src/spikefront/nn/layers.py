@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from spikefront.nn import kernels
-from spikefront.nn.sparse import SparseConv2d
+from spikefront.nn.sparse_conv import SparseConv2d
 
 # Makes one neuron; keyword arguments override the configured ones, as ``neuron(threshold=0.5)``.
 NeuronFactory = Callable[..., nn.Module]

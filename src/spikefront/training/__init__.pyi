@@ -2,6 +2,7 @@ from .callbacks import EnergyCallback as EnergyCallback
 from .callbacks import Progress as Progress
 from .early_exit import EarlyExit as EarlyExit
 from .ema import EMA as EMA
+from .evaluation import evaluate as evaluate
 from .losses import TET as TET
 from .losses import CrossEntropy as CrossEntropy
 from .module import SpikingClassifier as SpikingClassifier
@@ -9,5 +10,4 @@ from .penalty import EnergyPenalty as EnergyPenalty
 from .result import Evaluation as Evaluation
 from .result import Result as Result
 from .run import check_data as check_data
-from .run import evaluate as evaluate
 from .run import train as train

@@ -8,8 +8,9 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
 
-from spikefront.energy import CostModel, EnergyMeter, EnergyReport, LayerCount, joules
+from spikefront.energy import CostModel, EnergyMeter, EnergyReport, LayerCount
 from spikefront.errors import UserError
+from spikefront.units import joules
 
 
 class EnergyCallback(pl.Callback):

@@ -24,8 +24,9 @@ import torch.distributed as dist
 from lightning_fabric.plugins import TorchCheckpointIO
 from omegaconf import DictConfig
 
+from spikefront.cluster.jobs import is_preempted, requeue
 from spikefront.data.order import ResumableLoader
-from spikefront.training.jobs import is_preempted, requeue
+from spikefront.files import writing
 
 KEY = "continuation"  # of the checkpoint's own part for this
 LAST = Path("checkpoints") / "last.ckpt"
@@ -141,17 +142,8 @@ class WholeCheckpoints(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        try:
-            with scratch.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
+        with writing(path, "wb", durable=True) as file:
+            torch.save(checkpoint, file)
 
 
 class Continuation(pl.Callback):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from spikefront.files import write_atomically
+from spikefront.units import joules
 
 FILE = "result.json"
 
@@ -54,8 +56,23 @@ class Result:
 
     def save(self, directory: str | Path) -> Path:
         """Write ``result.json`` atomically: a reader never sees half of one."""
-        path = Path(directory) / FILE
-        scratch = path.with_suffix(f".{os.getpid()}.tmp")
-        scratch.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
-        scratch.replace(path)
-        return path
+        return write_atomically(Path(directory) / FILE, json.dumps(self.to_dict(), indent=2) + "\n")
+
+
+def summary(result: Result, directory: str) -> str:
+    """The lines a person reads at the end of a run."""
+    lines = [
+        f"{result.split} accuracy {result.accuracy:.4f}   energy {joules(result.energy_joules)} a sample"
+        f" ({result.convention})   firing rate {result.firing_rate:.3f}   {result.seconds:.0f} s"
+    ]
+    if result.latency_seconds is not None:
+        lines.append(f"deployed: {result.latency_seconds * 1e3:.3g} ms a sample")
+    if len(result.anytime) > 1:
+        points = (f"t={p['t']} {p['accuracy']:.4f} {joules(p['energy_joules'])}" for p in result.anytime)
+        lines.append("stopping early: " + ",  ".join(points))
+    for p in result.early_exit:
+        lines.append(
+            f"stopping at confidence {p['confidence']:g}: accuracy {p['accuracy']:.4f} {joules(p['energy_joules'])}"
+            f" after {p['timesteps']:.2f} timesteps on average"
+        )
+    return "\n".join([*lines, f"results in {directory}"])

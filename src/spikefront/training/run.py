@@ -1,11 +1,9 @@
-"""``train(cfg)`` and ``evaluate(cfg)``."""
+"""``train(cfg) -> Result``."""
 
 from __future__ import annotations
 
-import logging
 import math
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -14,22 +12,20 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from spikefront.api import load_checkpoint, read_checkpoint
 from spikefront.data import build_data
-from spikefront.energy import joules
 from spikefront.errors import UserError
+from spikefront.nn.checkpoints import read_checkpoint
 from spikefront.training.batch import share
-from spikefront.training.callbacks import EnergyCallback
-from spikefront.training.early_exit import EarlyExit
 from spikefront.training.latency import WAYS, latency
 from spikefront.training.module import SpikingClassifier
-from spikefront.training.penalty import PENALTY_KEYS, build_penalty
-from spikefront.training.preemption import LAST, Continuation, Interrupted, run_id
-from spikefront.training.result import Evaluation, Result
+from spikefront.training.penalty import build_penalty
+from spikefront.training.preemption import LAST, Interrupted, run_id
+from spikefront.training.result import Result
+from spikefront.training.setup import build_loss, build_trainer, energy_of, evaluate_part, quiet
+from spikefront.units import joules
 
 CONFIG = "config.yaml"
 say = rank_zero_only(print)  # of several processes the first speaks
@@ -48,7 +44,7 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
     Raises:
         UserError: sizes that don't fit together, data that isn't there, a loss that isn't finite.
     """
-    _quiet()
+    quiet()
     started = time.perf_counter()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     if cfg.get("latency") not in (None, *WAYS):
@@ -68,11 +64,11 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
     rank_zero_only(OmegaConf.save)(OmegaConf.create(config), output / CONFIG)
 
     penalty = build_penalty(cfg.loss, model, instantiate(cfg.energy))
-    module = SpikingClassifier(model, _loss(cfg), instantiate(cfg.optimizer), cfg.schedule, config, penalty)
+    module = SpikingClassifier(model, build_loss(cfg), instantiate(cfg.optimizer), cfg.schedule, config, penalty)
     resume = _resume(cfg)
     # also a clear word on a missing or damaged file, before anything starts
     logger = _logger(cfg, run_id(read_checkpoint(resume)) if resume else None)
-    trainer = _trainer(cfg, logger, callbacks)
+    trainer = build_trainer(cfg, logger, callbacks)
     if cfg.trainer.get("effective_batch"):
         even = cfg.data.get("mixup") is not None
         size, passes = share(cfg.trainer.effective_batch, data.batch_size, trainer.world_size, even)
@@ -91,15 +87,15 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
         checkpoint = _best(trainer)
         if checkpoint:
             module.model.load_state_dict(_model_state(checkpoint))
-        validation = _evaluate(trainer, module, data, "val")
-        tested = _evaluate(trainer, module, data, "test")
+        validation = evaluate_part(trainer, module, data, "val")
+        tested = evaluate_part(trainer, module, data, "test")
         result = Result(
             **{k: getattr(tested, k) for k in ("accuracy", "energy_joules", "firing_rate", "anytime")},
             parameters=parameters,
             seconds=time.perf_counter() - started,
-            convention=_energy(trainer).report.convention,  # type: ignore[union-attr]
+            convention=energy_of(trainer).report.convention,  # type: ignore[union-attr]
             split="test",
-            samples=_energy(trainer).report.samples,  # type: ignore[union-attr]
+            samples=energy_of(trainer).report.samples,  # type: ignore[union-attr]
             validation=validation,
             selected_on="validation" if data.val_fraction else "test",
             epochs=epochs,
@@ -107,7 +103,7 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
             latency_seconds=_latency(cfg, module.model, data),
         )
         if logger is not None:
-            figures = result.to_dict() | {"energy_groups": _energy(trainer).report.groups}  # type: ignore[union-attr]
+            figures = result.to_dict() | {"energy_groups": energy_of(trainer).report.groups}  # type: ignore[union-attr]
             for callback in callbacks:
                 figures |= getattr(callback, "conclude", lambda _: {})(result)
             _conclude(logger, figures, checkpoint)
@@ -127,122 +123,11 @@ def check_data(cfg: DictConfig) -> None:
     build_data(cfg.data, timesteps=cfg.model.timesteps).check()
 
 
-def evaluate(cfg: DictConfig) -> Result:
-    """Evaluate ``cfg.checkpoint`` on the parts it was trained and tested on; reads the run's config from the file.
-
-    ``cfg.overrides`` are merged over that config, such as ``{"data": {"image_size": 288}}``.
-
-    Raises:
-        UserError: an unreadable or foreign checkpoint.
-    """
-    _quiet()
-    content = read_checkpoint(cfg.checkpoint)
-    stored = content.get("hyper_parameters", {}).get("config")
-    if stored is None:
-        raise UserError(f"checkpoint {cfg.checkpoint} was not written by train.py: it holds no configuration")
-    run = OmegaConf.merge(OmegaConf.create(stored), cfg.get("overrides") or {})
-    assert isinstance(run, DictConfig)
-    run.callbacks = {"energy": run.callbacks.energy}
-    run.output_dir, run.logger = cfg.output_dir, {}
-    for key in ("accelerator", "devices"):
-        if cfg.get(key) is not None:
-            run.trainer[key] = cfg[key]
-    started = time.perf_counter()
-    pl.seed_everything(run.seed, workers=True, verbose=False)
-    model = instantiate(run.model)
-    load_checkpoint(model, cfg.checkpoint)
-    data = build_data(run.data, timesteps=run.model.timesteps)
-    data.check()
-    module = SpikingClassifier(model, _loss(run), instantiate(run.optimizer), run.schedule, {})
-    early = EarlyExit.of(cfg.get("confidence"))
-    run.callbacks.energy.per_sample = early is not None
-    trainer = _trainer(run, None, [early] if early else [])
-    validation = _evaluate(trainer, module, data, "val")
-    tested = _evaluate(trainer, module, data, "test")
-    report = _energy(trainer).report
-    assert report is not None
-    result = Result(
-        **{k: getattr(tested, k) for k in ("accuracy", "energy_joules", "firing_rate", "anytime")},
-        parameters=sum(p.numel() for p in model.parameters()),
-        seconds=time.perf_counter() - started,
-        convention=report.convention,
-        split="test",
-        samples=report.samples,
-        validation=validation,
-        checkpoint=str(cfg.checkpoint),
-        early_exit=early.curve(_energy(trainer).counts, instantiate(run.energy)) if early else [],
-    )
-    Path(cfg.output_dir).mkdir(parents=True, exist_ok=True)
-    result.save(cfg.output_dir)
-    return result
-
-
-def summary(result: Result, directory: str) -> str:
-    """The lines a person reads at the end of a run."""
-    lines = [
-        f"{result.split} accuracy {result.accuracy:.4f}   energy {joules(result.energy_joules)} a sample"
-        f" ({result.convention})   firing rate {result.firing_rate:.3f}   {result.seconds:.0f} s"
-    ]
-    if result.latency_seconds is not None:
-        lines.append(f"deployed: {result.latency_seconds * 1e3:.3g} ms a sample")
-    if len(result.anytime) > 1:
-        points = (f"t={p['t']} {p['accuracy']:.4f} {joules(p['energy_joules'])}" for p in result.anytime)
-        lines.append("stopping early: " + ",  ".join(points))
-    for p in result.early_exit:
-        lines.append(
-            f"stopping at confidence {p['confidence']:g}: accuracy {p['accuracy']:.4f} {joules(p['energy_joules'])}"
-            f" after {p['timesteps']:.2f} timesteps on average"
-        )
-    return "\n".join([*lines, f"results in {directory}"])
-
-
-def _evaluate(trainer: pl.Trainer, module: SpikingClassifier, data: pl.LightningDataModule, split: str) -> Evaluation:
-    run = trainer.validate if split == "val" else trainer.test
-    run(module, datamodule=data, verbose=False)
-    report = _energy(trainer).report
-    assert report is not None
-    accuracies, energies = module.anytime_accuracy, report.anytime_joules
-    return Evaluation(
-        accuracy=accuracies[-1],
-        energy_joules=report.total_joules,
-        firing_rate=report.firing_rate,
-        anytime=[
-            {"t": t, "accuracy": a, "energy_joules": e}
-            for t, (a, e) in enumerate(zip(accuracies, energies, strict=True), 1)
-        ],
-    )
-
-
 def _latency(cfg: DictConfig, model: torch.nn.Module, data: pl.LightningDataModule) -> float | None:
     if cfg.get("latency") is None:
         return None
     images = next(iter(data.val_dataloader()))[0]
     return latency(model, images.to(next(model.parameters()).device), cfg.latency)
-
-
-def _trainer(cfg: DictConfig, logger: Logger | None, extra: Sequence[pl.Callback]) -> pl.Trainer:
-    configured = {name: instantiate(c) for name, c in cfg.callbacks.items() if c}
-    if "energy" not in configured:
-        configured["energy"] = EnergyCallback()
-    configured["energy"].cost = instantiate(cfg.energy)
-    fast = bool(cfg.trainer.fast_dev_run)
-    callbacks = [c for c in configured.values() if not (fast and isinstance(c, ModelCheckpoint))]
-    return instantiate(
-        {key: value for key, value in cfg.trainer.items() if key != "effective_batch"},
-        logger=logger or False,
-        callbacks=[*callbacks, Continuation(), *extra],
-        default_root_dir=cfg.output_dir,
-        enable_progress_bar="progress" in configured,
-        enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
-    )
-
-
-def _loss(cfg: DictConfig) -> torch.nn.Module:
-    return instantiate({key: value for key, value in cfg.loss.items() if key not in PENALTY_KEYS})
-
-
-def _energy(trainer: pl.Trainer) -> EnergyCallback:
-    return next(c for c in trainer.callbacks if isinstance(c, EnergyCallback))  # type: ignore[attr-defined]
 
 
 def _resume(cfg: DictConfig) -> str | None:
@@ -297,10 +182,3 @@ def _best(trainer: pl.Trainer) -> str | None:
 def _model_state(checkpoint: str) -> dict[str, torch.Tensor]:
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     return {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
-
-
-def _quiet() -> None:
-    """Silence what Lightning says to its developers: the user's own lines are what should be read."""
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric|torch\.utils\.data).*")

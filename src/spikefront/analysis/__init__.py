@@ -1,0 +1,1 @@
+"""What is computed from studies' plain records: fronts, hypervolumes, importance."""

@@ -1,0 +1,16 @@
+"""Evaluate a trained network: python src/evaluate.py checkpoint=outputs/train/…/checkpoints/best.ckpt"""
+
+from omegaconf import DictConfig
+
+from spikefront.commands.cli import entry
+
+
+@entry("evaluate")
+def main(cfg: DictConfig) -> None:
+    """Print what ``spikefront.training.evaluate`` finds."""
+    from spikefront.tracking.wandb.project import checkpoint_path
+    from spikefront.training.evaluation import evaluate
+    from spikefront.training.result import summary
+
+    cfg.checkpoint = checkpoint_path(cfg.checkpoint)
+    print(summary(evaluate(cfg), cfg.output_dir))

@@ -1,0 +1,194 @@
+"""Search for the best accuracy-energy trade-offs: python src/sweep.py -m hparams_search=timesteps"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from optuna.study import Study
+from rich.console import Console
+
+from spikefront.commands.cli import entry
+from spikefront.commands.study import importance_lines
+from spikefront.errors import UserError
+from spikefront.sweeping.study import ledger, request, warm
+from spikefront.sweeping.study import storage as storages
+from spikefront.sweeping.study import study as studies
+from spikefront.sweeping.study.records import records
+from spikefront.sweeping.study.request import Options, Request
+from spikefront.sweeping.worker.budgets import Limits
+from spikefront.sweeping.worker.processes import default_workers, gpus_of
+from spikefront.tracking.pages.front_table import front_table, write_front_html
+from spikefront.tracking.pages.terminal import SweepView
+from spikefront.tracking.wandb.study_run import StudyRun
+
+PAGE = "front.html"
+WORKERS_ELSEWHERE = 8  # by default on a cluster
+Launch = Callable[[list[list[str]]], Any]
+
+
+@entry("sweep")
+def main(cfg: DictConfig) -> None:
+    """Be one worker of a study; a sweep itself comes from Hydra's ``-m``, through ``sweep``."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not cfg.search.worker:
+        raise UserError("a sweep needs -m: python src/sweep.py -m hparams_search=timesteps")
+    from spikefront.sweeping.worker.worker import Worker
+
+    Worker(cfg, HydraConfig.get().overrides.task).run()
+
+
+def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: Launch, elsewhere: bool = False) -> None:
+    """Run the search that ``cfg.search`` and the sweeping ``arguments`` describe, or continue it.
+
+    Args:
+        cfg: ``conf/sweep.yaml`` composed without the sweeping arguments, with Hydra's own node.
+        arguments: the command line's overrides.
+        options: the options of a config group.
+        launch: starts one worker for each list of overrides and waits for all.
+        elsewhere: workers run on other machines, so the default storage is a journal file.
+
+    Raises:
+        UserError: a contradictory search, a study that was made with another, workers that failed.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    asked = request.read(cfg, arguments, options, elsewhere, _predict)
+    limits = Limits(asked.search)
+    wanted = asked.search["workers"] or (WORKERS_ELSEWHERE if elsewhere else default_workers(gpus_of(cfg.trainer)))
+    if cfg.get("dry_run"):
+        return _show_plan(asked, min(wanted, asked.budget), launch, console)
+    study, new = studies.create(asked)
+    known = _warm_start(study, asked, options)
+    workers = int(min(wanted, max(1, asked.budget - len(ledger.finished(study)))))
+    _announce(study, asked, new, workers, known, console)
+    tracked = _tracked(cfg, study, asked)
+    try:
+        _work(study, asked, workers, launch, limits, console, tracked)
+    finally:
+        found = records(study, importance=True)
+        _say(found, console)
+        if tracked is not None:
+            tracked.close(found)  # last: W&B may take its time
+    return None
+
+
+def _show_plan(asked: Request, workers: int, launch: Launch, console: Console) -> None:
+    console.print(
+        f"study {asked.search['study']} in {storages.shown(storages.url(asked.search))}:"
+        f" {asked.budget} trials, {workers} workers"
+    )
+    launch([asked.worker] * workers)
+
+
+def _warm_start(study: Study, asked: Request, options: Options) -> str:
+    with storages.storage_errors(storages.url(asked.search)):
+        return warm.start(study, asked.sources, asked.space, partial(asked.option_of, options), asked.search["dir"])
+
+
+def _announce(study: Study, asked: Request, new: bool, workers: int, known: str, console: Console) -> None:
+    finished = len(ledger.finished(study))
+    console.print(
+        f"study {study.study_name}: {', '.join(f'{n} ({d})' for n, d in asked.objectives.items())} over"
+        f" {', '.join(f'{p.key}={p.text}' for p in asked.space)}"
+    )
+    console.print(
+        f"{'new' if new else 'continued'} in {storages.shown(storages.url(asked.search))}:"
+        f" {finished} of {asked.budget} trials finished"
+        + (f", {workers} worker{'s' if workers > 1 else ''}" if finished < asked.budget else "")
+    )
+    if known:
+        console.print(known)
+
+
+def _tracked(cfg: DictConfig, study: Study, asked: Request) -> StudyRun | None:
+    logger = OmegaConf.to_container(cfg, resolve=True).get("logger")  # type: ignore[union-attr]
+    return StudyRun.of(logger, study.study_name, studies.wandb_id(study, ""), storages.directory(asked.search))
+
+
+def _work(
+    study: Study,
+    asked: Request,
+    workers: int,
+    launch: Launch,
+    limits: Limits,
+    console: Console,
+    tracked: StudyRun | None,
+) -> None:
+    """Have workers run until the study is whole, a limit is reached or somebody interrupts."""
+    if len(ledger.finished(study)) >= asked.budget:
+        return
+    try:
+        with _progress(study, asked.budget, console, tracked):
+            launch([asked.worker] * workers)
+    except KeyboardInterrupt:
+        finished = len(ledger.finished(study))
+        console.print(f"stopped with {finished} of {asked.budget} trials finished; the same command continues")
+        raise
+    if (finished := len(ledger.finished(study))) < asked.budget and (limit := limits.reached(study)):
+        console.print(f"{limit}: {finished} of {asked.budget} trials finished; with a higher limit the command goes on")
+
+
+def _predict(cfg: DictConfig, **how: Any) -> Any:
+    import spikefront  # loads PyTorch, which a sweep does only for constraints on what is predicted
+
+    return spikefront.predict_cost(cfg, **how)
+
+
+@contextmanager
+def _progress(study: Study, budget: int, console: Console, tracked: StudyRun | None) -> Iterator[None]:
+    """Show the study while it grows, in the terminal and in W&B, as long as the context lasts."""
+    end = threading.Event()
+
+    def look() -> float:
+        """Draw what is there now; the seconds that took."""
+        begun = time.monotonic()
+        now = records(study, volumes=False)
+        shown.show(now)
+        if tracked is not None and tracked.due(now):
+            tracked.update(records(study))
+        return time.monotonic() - begun
+
+    def watch() -> None:
+        pause = 1.0
+        while not end.wait(pause):
+            with contextlib.suppress(Exception):  # the storage is busy: the next look tells
+                pause = max(1.0, 10 * look())
+
+    with SweepView(console, budget, records(study, volumes=False)) as shown:
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            end.set()
+            thread.join()
+            look()
+
+
+def _say(found: Mapping[str, Any], console: Console) -> None:
+    if not found["front"]:
+        console.print("no trial has finished yet")
+        return
+    page = write_front_html(found, Path(found["path"]) / PAGE)
+    console.print(front_table(found))
+    for line in importance_lines(found):
+        console.print(line)
+    counts: dict[str, int] = {}
+    for trial in found["trials"]:
+        counts[trial["state"]] = counts.get(trial["state"], 0) + 1
+    console.print(
+        ", ".join(f"{n} {state}" for state, n in counts.items())
+        + f"; hypervolume {found['hypervolume']:.4g}"
+        + (f"; energies: {found['convention']}" if found["convention"] else "")
+    )
+    console.print(f"plot:  {page}")
+    console.print(f"study: {found['storage']}  ({shlex.quote(found['study'])})")

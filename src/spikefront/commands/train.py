@@ -1,0 +1,21 @@
+"""Train one spiking transformer: python src/train.py model=sdt_2_256 data=digits trainer=cpu"""
+
+from omegaconf import DictConfig
+
+from spikefront.commands.cli import entry
+
+
+@entry("train")
+def main(cfg: DictConfig) -> None:
+    """Train ``cfg``, or say under ``dry_run=true`` what that would cost."""
+    if cfg.dry_run:
+        from spikefront.planning import predict_cost
+
+        print(predict_cost(cfg))
+        return
+    from spikefront.training.preemption import preemptible
+    from spikefront.training.result import summary
+    from spikefront.training.run import say, train
+
+    with preemptible(cfg) as callbacks:
+        say(summary(train(cfg, callbacks), cfg.output_dir))

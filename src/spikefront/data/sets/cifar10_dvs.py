@@ -1,0 +1,91 @@
+"""CIFAR10-DVS: 10,000 recordings of CIFAR-10 images that circle on a monitor."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import tonic.datasets
+from scipy.io import loadmat
+from tonic.io import make_structured_array, read_aedat4
+
+from spikefront.data.cache import BadRecording, Recording
+from spikefront.data.events import EventFiles
+from spikefront.data.formats.aedat import read_aedat2
+from spikefront.errors import UserError, near_matches
+
+SPLITS = Path(__file__).with_name("splits")
+
+
+class CIFAR10DVS(EventFiles):
+    """CIFAR10-DVS (Li et al. 2017, doi 10.3389/fnins.2017.00309), 128x128, 1,000 recordings in each of 10 classes.
+
+    Reads ``<class>/cifar10_<class>_<number>`` as ``.aedat4`` (tonic's copy, which it can download), ``.aedat`` (AEDAT
+    2.0, the original) or ``.mat`` (``dat2mat.m``'s ``out1``), in ``root`` or ``root/CIFAR10DVS``.
+
+    Args:
+        split: which recordings are the test part, 100 of each class: ``seed0`` (drawn once, stored), ``published`` (the
+            last tenth of the file names in alphabetical order, as the Spike-driven Transformer's code splits), or a
+            JSON file of numbers by class.
+    """
+
+    title = "CIFAR10-DVS"
+    expected = "airplane/cifar10_airplane_0.aedat4 (or .aedat, .mat) … truck/cifar10_truck_999.aedat4"
+
+    def __init__(self, *, split: str = "seed0", **common: object) -> None:
+        super().__init__(**common)  # type: ignore[arg-type]
+        self.split = split
+        stored = [p.stem.removeprefix("cifar10_dvs_") for p in SPLITS.glob("cifar10_dvs_*.json")]
+        path = SPLITS / f"cifar10_dvs_{split}.json" if split in stored else Path(split).expanduser()
+        try:
+            self.tested = {name: set(numbers) for name, numbers in json.loads(path.read_text()).items()}
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise UserError(
+                f"data.split is {split!r}, neither stored nor a JSON file of numbers by class; "
+                f"{near_matches(split, stored)}"
+            ) from error
+
+    def fetch(self) -> None:
+        tonic.datasets.CIFAR10DVS(str(self.root))
+
+    def folder(self) -> Path | None:
+        return self.holding(tonic.datasets.CIFAR10DVS.classes, "CIFAR10DVS")
+
+    def recordings(self) -> Sequence[Recording]:
+        classes = tonic.datasets.CIFAR10DVS.classes
+        found = []
+        for file, name in self.files(self.located(), classes, tuple(READERS)):
+            number = re.search(r"(\d+)$", file.stem)
+            part = "test" if number and int(number[1]) in self.tested.get(name, ()) else "train"
+            read = (
+                partial(READERS[file.suffix], file)
+                if number
+                else partial(self.refuse, "its name doesn't end in a number")
+            )
+            found.append(self.recording(file, classes[name], part, read))
+        return found
+
+
+def _aedat4(file: Path) -> np.ndarray:
+    events = read_aedat4(str(file))
+    events.dtype.names = ["t", "x", "y", "p"]  # as tonic's CIFAR10DVS names them
+    return events
+
+
+def _mat(file: Path) -> np.ndarray:
+    """``out1`` of dat2mat.m: rows of t, x, y, p, or of t, 0, 0, x, y, p with p of -1 and 1."""
+    content = loadmat(file)
+    if "out1" not in content:
+        raise BadRecording("the file holds no variable 'out1'")
+    rows = np.asarray(content["out1"]).astype(np.int64)
+    if rows.ndim != 2 or rows.shape[1] not in (4, 6):
+        raise BadRecording(f"'out1' is of shape {rows.shape}, not (events, 4) or (events, 6)")
+    t, x, y, p = (rows[:, i] for i in ((0, 1, 2, 3) if rows.shape[1] == 4 else (0, 3, 4, 5)))
+    return make_structured_array(x, y, t, p == 1, dtype=np.dtype([("x", "i8"), ("y", "i8"), ("t", "i8"), ("p", "?")]))
+
+
+READERS = {".aedat4": _aedat4, ".aedat": read_aedat2, ".mat": _mat}

@@ -1,0 +1,122 @@
+"""DVS128 Gesture: 11 hand and arm gestures of 29 people."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import tonic.datasets
+
+from spikefront.data.cache import BadRecording, Recording
+from spikefront.data.events import EventFiles
+from spikefront.data.formats.aedat import read_aedat31
+from spikefront.errors import UserError
+
+TRIALS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
+CUT = {"train": "ibmGestureTrain", "test": "ibmGestureTest"}
+
+
+class DVS128Gesture(EventFiles):
+    """DVS128 Gesture (Amir et al., CVPR 2017), 128x128, with its split by user: 23 people to train on, 6 to test.
+
+    Reads either the original ``DvsGesture/`` (AEDAT 3.1 recordings, a CSV of classes and times beside each; 1,176
+    training and 288 test gestures), or tonic's copy ``DVSGesture/ibmGesture{Train,Test}/`` (cut into ``.npy``, times in
+    ms; 1,077 and 264), which it can download.
+    """
+
+    title = "DVS128 Gesture"
+    expected = (
+        "DvsGesture/trials_to_train.txt, trials_to_test.txt, user01_fluorescent.aedat, user01_fluorescent_labels.csv …"
+        " (unpacked from DvsGesture.tar.gz), or DVSGesture/ibmGestureTrain and ibmGestureTest (tonic's copy)"
+    )
+
+    def fetch(self) -> None:
+        for train in (True, False):
+            tonic.datasets.DVSGesture(str(self.root), train=train)
+
+    def folder(self) -> Path | None:
+        for names in (TRIALS, CUT):
+            for folder in (self.root / "DvsGesture", self.root / "DVSGesture", self.root):
+                if all((folder / name).exists() for name in names.values()):
+                    return folder
+        return None
+
+    def recordings(self) -> Sequence[Recording]:
+        folder = self.located()
+        original = (folder / TRIALS["train"]).exists()
+        found, users = [], {}
+        for part in ("train", "test"):
+            listed = self._trials(folder, part) if original else self._cut(folder, part)
+            found += listed
+            users[part] = {match[0] for r in listed if (match := re.search(r"user\d+", r.name))}
+        if both := sorted(users["train"] & users["test"]):
+            raise UserError(f"{folder}: {both[0]} is in both parts; the split is by user, so take it out of one list")
+        return found
+
+    def _trials(self, folder: Path, part: str) -> list[Recording]:
+        found = []
+        for line in filter(None, map(str.strip, (folder / TRIALS[part]).read_text().splitlines())):
+            file = folder / line
+            try:
+                rows = _gestures(file)
+            except BadRecording as error:
+                found.append(self.recording(file, 0, part, partial(self.refuse, str(error))))
+                continue
+            for label, start, end in rows:
+                read = partial(_between, file, start, end)
+                found.append(self.recording(file, label, part, read, f" {start}-{end} µs"))
+        return found
+
+    def _cut(self, folder: Path, part: str) -> list[Recording]:
+        found = []
+        for file in sorted((folder / CUT[part]).glob("*/*.npy")):
+            valid = file.stem.isdigit() and int(file.stem) < self.num_classes
+            read = partial(_npy, file) if valid else partial(self.refuse, "its name isn't a class, 0 to 10")
+            found.append(self.recording(file, int(file.stem) if valid else 0, part, read))
+        return found
+
+
+def _gestures(file: Path) -> list[tuple[int, int, int]]:
+    """Class (from 0), begin and end in µs of each gesture of a recording."""
+    if not file.is_file():
+        raise BadRecording("the recording is listed but missing")
+    labels = file.with_name(f"{file.stem}_labels.csv")
+    if not labels.is_file():
+        raise BadRecording(f"its {labels.name} is missing")
+    rows = []
+    with open(labels, newline="") as lines:
+        for number, row in enumerate(csv.DictReader(lines), 2):
+            try:
+                label, start, end = (int(row[key]) for key in ("class", "startTime_usec", "endTime_usec"))
+            except (KeyError, TypeError, ValueError) as error:
+                raise BadRecording(f"{labels.name}, line {number}: not class,startTime_usec,endTime_usec") from error
+            if not 1 <= label <= len(tonic.datasets.DVSGesture.classes) or end <= start:
+                raise BadRecording(f"{labels.name}, line {number}: class {label} from {start} to {end} µs can't be")
+            rows.append((label - 1, start, end))
+    if not rows:
+        raise BadRecording(f"{labels.name} lists no gesture")
+    return rows
+
+
+def _between(file: Path, start: int, end: int) -> np.ndarray:
+    events = _parsed(file)
+    return events[(events["t"] >= start) & (events["t"] < end)]
+
+
+@lru_cache(maxsize=1)  # a recording's gestures are read one after the other
+def _parsed(file: Path) -> np.ndarray:
+    return read_aedat31(file)
+
+
+def _npy(file: Path) -> np.ndarray:
+    rows = np.load(file)
+    if rows.ndim != 2 or rows.shape[1] != 4:
+        raise BadRecording(f"an array of shape {rows.shape}, not (events, 4)")
+    x, y, p, t = rows.astype(np.int64).T
+    events = np.empty(len(rows), [("x", "i8"), ("y", "i8"), ("t", "i8"), ("p", "i8")])
+    events["x"], events["y"], events["t"], events["p"] = x, y, t * 1000, p
+    return events

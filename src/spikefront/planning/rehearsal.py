@@ -1,0 +1,288 @@
+"""A training step rehearsed on tensors without data: what it keeps in memory and what it computes, in milliseconds."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from spikefront.energy.survey import POOLS, SYNAPSES
+from spikefront.nn import kernels
+from spikefront.planning.work import Work, is_last, kernel, operation, tensors
+
+META = torch.device("meta")
+LAST = torch.channels_last
+# Operations on spikes that give spikes again, and those on whole numbers that give whole numbers.
+SPIKES = frozenset(("mul", "rsub", "stack", "cat", "clone", "amax", "_to_copy", "max_pool2d_with_indices"))
+WHOLE = SPIKES | {"add", "sub", "neg", "sum", "clamp", "clamp_min", "clamp_max", "mm", "bmm"}
+COMPARISONS = frozenset(("ge", "gt", "le", "lt", "eq"))
+ROUNDS = frozenset(("floor", "ceil", "round", "sign"))
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What one training step of a batch does.
+
+    Attributes:
+        forward_peak, peak: bytes alive at once in the forward pass and in the step, gradients included, beyond
+            parameters and optimizer state.
+        states: values that the optimizer keeps for a parameter.
+        work: what its time grows with.
+        real: names of the layers whose input is not made of whole numbers.
+    """
+
+    forward_peak: float
+    peak: float
+    states: float
+    work: Work
+    real: set[str]
+
+
+class _Stage(TorchDispatchMode):
+    """Follows every storage from birth to death, and which hold whole numbers."""
+
+    def __init__(self, with_kernels: bool) -> None:
+        super().__init__()
+        self.with_kernels = with_kernels
+        self.live = self.peak = 0
+        self.work = Work()
+        self.known: set[int] = set()
+        self.whole: dict[int, bool] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = dict(kwargs or {})
+        read = tensors((*args, *kwargs.values()))
+        if not read:  # makes a tensor from nothing
+            kwargs["device"] = META
+        out = _run(func, args, kwargs)
+        name = func._overloadpacket.__name__
+        made = tensors((out,))
+        fresh = [t for t in made if self.follow(t)]
+        if name in COMPARISONS:
+            self.mark(made[0])
+        elif name in ROUNDS or (name in WHOLE and fresh and all(self.is_whole(t) for t in read)):
+            spikes = name in SPIKES and all(self.is_spikes(t) for t in read)
+            self.mark(made[0], spikes or (name in ("clamp", "clamp_max") and args[-1] == 1))
+        if name.startswith("convolution"):
+            self._reordered(name, args, made)
+        self.work.add(*operation(name, args, made, read))
+        return out
+
+    def follow(self, t: Tensor) -> bool:
+        """Whether this tensor's storage is new; counts it until it dies."""
+        storage = t.untyped_storage()
+        key = storage._cdata
+        if key in self.known:
+            return False
+        size = storage.nbytes()
+        self.known.add(key)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._free, key, size).atexit = False
+        return True
+
+    def _free(self, key: int, size: int) -> None:
+        self.known.discard(key)
+        self.whole.pop(key, None)
+        self.live -= size
+
+    def own(self, tensors: Iterable[Tensor]) -> None:
+        """Tensors that exist anyway and are counted elsewhere."""
+        self.known.update(t.untyped_storage()._cdata for t in tensors)
+
+    def is_whole(self, t: Tensor) -> bool:
+        return t.untyped_storage()._cdata in self.whole
+
+    def is_spikes(self, t: Tensor) -> bool:
+        """Whether it holds only zeros and ones, which are kept as bits."""
+        return self.whole.get(t.untyped_storage()._cdata, False)
+
+    def mark(self, t: Tensor, spikes: bool = True) -> None:
+        self.whole[t.untyped_storage()._cdata] = spikes
+
+    def _reordered(self, name: str, args: tuple, made: list[Tensor]) -> None:
+        """On a CPU a convolution works on reordered copies of what isn't channels-last."""
+        forward = name == "convolution"
+        x, y = (args[0], made[0]) if forward else (args[1], args[0])
+        if self.with_kernels and not is_last(x):
+            elements = max(x.numel(), y.numel()) if forward else x.numel() + y.numel()
+            self.peak = max(self.peak, self.live + elements * x.element_size())
+
+    def kernel(self, name: str, arguments: tuple[Any, ...], _: Any) -> Any:
+        """Stands in for a compiled kernel: computes nothing, remembers how much it would have."""
+        if name == "pack" and not self.is_spikes(arguments[0]):
+            return 0
+        if name in ("pool_forward", "pool_planes_forward") and self.is_whole(arguments[0]):
+            self.mark(arguments[1], self.is_spikes(arguments[0]))
+        self.work.add(*kernel(name, arguments))
+        return 1
+
+    def fire(self, x: Tensor, norm: nn.Module | None, timesteps: int | None) -> Tensor:
+        """Stands in for ``kernels.fire``."""
+        return _Fire.apply(self, x, getattr(norm, "weight", None), timesteps)
+
+
+_outputs: dict[Any, Any] = {}
+_VIEW = object()
+
+
+def _run(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """``func`` on the meta device; the shapes of what it makes are remembered, for working them out takes the time."""
+    if any(a.alias_info for a in func._schema.arguments):
+        return func(*args, **kwargs)
+    try:
+        key = (func, *map(_look, args), *((k, _look(v)) for k, v in kwargs.items()))
+        known = _outputs.get(key)
+    except TypeError:
+        return func(*args, **kwargs)
+    if known is not None and known is not _VIEW:
+        return _made(known)
+    out = func(*args, **kwargs)
+    if func._overloadpacket.__name__.startswith("convolution") and is_last(args[0]):
+        out = _channels_last(out)  # as real ones are, and meta's are not
+    if known is None:
+        storages = {t.untyped_storage()._cdata for t in tensors((*args, *kwargs.values()))}
+        own = all(t.untyped_storage()._cdata not in storages for t in tensors((out,)))
+        _outputs[key] = _look(out) if own else _VIEW
+    return out
+
+
+def _channels_last(out: Any) -> Any:
+    if isinstance(out, Tensor):
+        return out.contiguous(memory_format=LAST) if out.dim() == 4 else out
+    return tuple(map(_channels_last, out)) if isinstance(out, tuple) else out
+
+
+def _look(value: Any) -> Any:
+    """Something hashable that two values share if they are alike: a tensor's shape, strides and dtype."""
+    if isinstance(value, Tensor):
+        return Tensor, tuple(value.shape), value.stride(), value.dtype
+    if type(value) in (list, tuple):
+        return tuple, *map(_look, value)
+    return None, value, type(value)
+
+
+def _made(look: tuple) -> Any:
+    kind, *rest = look
+    if kind is Tensor:
+        shape, stride, dtype = rest
+        return torch.empty_strided(shape, stride, dtype=dtype, device=META)
+    return tuple(map(_made, rest)) if kind is tuple else rest[0]
+
+
+# How many operations on single channels go with a batch norm in ``kernels.fire``, and go back.
+FORWARD_CALLS, BACKWARD_CALLS = 24, 20
+
+
+class _Fire(torch.autograd.Function):
+    """Takes the memory of ``kernels.fire``, which keeps what entered it and recomputes the rest."""
+
+    @staticmethod
+    def forward(ctx: Any, stage: _Stage, x: Tensor, weight: Tensor | None, timesteps: int | None) -> Tensor:
+        ctx.stage, ctx.weight = stage, weight
+        ctx.save_for_backward(x)
+        frame = x.numel() // x.shape[0]
+        spikes = x.new_empty_strided((timesteps or x.shape[0], *x.shape[1:]), (frame, *x.stride()[1:]))
+        stage.mark(spikes)
+        stage.work.add("neuron_forward", (1, x.numel() + spikes.numel()))
+        if weight is not None:
+            stage.work.add("norm_sums", (1, x.numel()))
+            stage.work.add("plain", (FORWARD_CALLS, 0))
+        return spikes
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, Tensor | None, None]:
+        (x,) = ctx.saved_tensors
+        work, (grad,) = ctx.stage.work, grads
+        if grad.stride()[1:] != x.stride()[1:]:
+            grad = torch.empty_like(grad)
+            work.add("plain", (1, 8 * grad.numel()))
+        work.add("neuron_backward", (1, 2 * x.numel() + grad.numel()))
+        if ctx.weight is not None:
+            work.add("norm_combine", (1, 3 * x.numel()))
+            work.add("plain", (BACKWARD_CALLS, 0))
+        return None, torch.empty_like(x), None if ctx.weight is None else torch.empty_like(ctx.weight), None
+
+
+@contextmanager
+def rehearsing(with_kernels: bool) -> Iterator[_Stage]:
+    """Follow what runs on the meta device in this context; with the kernels a CPU has, which then compute nothing."""
+    stage = _Stage(with_kernels)
+    kernels_stand = kernels.standing_in(kernels.StandIn(stage.kernel, stage.fire)) if with_kernels else nullcontext()
+    with kernels_stand, stage:
+        yield stage
+
+
+def rehearse(
+    model: nn.Module,
+    images: Tensor,
+    loss: Callable[[Tensor], Tensor],
+    optimizer: Callable[[list[Tensor]], torch.optim.Optimizer],
+    *,
+    with_kernels: bool,
+) -> Rehearsal:
+    """Run one training step of a model on the meta device.
+
+    Args:
+        images: a batch on the meta device.
+        loss: from per-timestep logits ``(T, B, classes)``.
+        optimizer: of a list of parameters.
+        with_kernels: whether it will run with the compiled CPU kernels.
+    """
+    real: set[str] = set()
+
+    def watch(name: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            if not stage.is_whole(args[0]):
+                real.add(name)
+
+        return hook
+
+    watched = {n: m for n, m in model.named_modules() if isinstance(m, (*SYNAPSES, *POOLS))}
+    handles = [m.register_forward_pre_hook(watch(name)) for name, m in watched.items()]
+    try:
+        with rehearsing(with_kernels) as stage:
+            stage.own([*model.parameters(), *model.buffers(), images])
+            value = loss(model.train()(images, per_step=True))
+            forward_peak = stage.peak
+            value.backward()
+        # a neuron's learnable decay, one value, gets no gradient from the kernel's stand-in
+        trained = [p for p in model.parameters() if p.grad is not None or p.numel() == 1]
+    finally:
+        for handle in handles:
+            handle.remove()
+        model.zero_grad(set_to_none=True)
+    calls, moved, states = one_step(optimizer)
+    stage.work.add("optimizer", (calls * len(trained), moved * sum(p.numel() for p in trained)))
+    return Rehearsal(forward_peak, stage.peak, states, stage.work, real)
+
+
+def one_step(optimizer: Callable[[list[Tensor]], torch.optim.Optimizer]) -> tuple[int, float, float]:
+    """Operations a parameter tensor, bytes moved and values kept a parameter: of a step on a small one."""
+    p = nn.Parameter(torch.zeros(64))
+    chosen = optimizer([p])
+    p.grad = torch.ones(64)
+    chosen.step()
+    with _Count() as counted:
+        chosen.step()
+    kept = [v for v in chosen.state[p].values() if isinstance(v, Tensor) and v.shape == p.shape]
+    return counted.calls, counted.bytes / p.numel(), float(len(kept))
+
+
+class _Count(TorchDispatchMode):
+    """Counts operations and the bytes that they move."""
+
+    calls, bytes = 0, 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        calls, moved = operation(func._overloadpacket.__name__, args, tensors((out,)), tensors(args))[1]
+        self.calls += int(calls)
+        self.bytes += moved
+        return out

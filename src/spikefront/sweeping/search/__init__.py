@@ -1,0 +1,1 @@
+"""What may be tried and how it is judged: space, constraints, objectives, samplers, pruners. Knows no storage."""

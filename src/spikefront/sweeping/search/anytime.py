@@ -1,0 +1,150 @@
+"""The sampler's view of a study: each finished trial by the best of its anytime points."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Container, Mapping
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from spikefront.analysis import pareto
+from spikefront.analysis.front import front_of, minimised, points
+
+
+def plain(t: FrozenTrial, objectives: Mapping[str, str]) -> dict[str, Any]:
+    """What ``points`` and ``front_of`` read of a finished trial, without the rest of its record."""
+    assert t.values is not None
+    values = dict(zip(objectives, t.values, strict=True))
+    return {
+        "number": t.number,
+        "params": t.params,
+        "values": values,
+        "test": {},
+        "anytime": t.user_attrs.get("anytime"),
+    }
+
+
+class Front:
+    """The finished trials whose points are a growing study's front; each is looked at once.
+
+    Attributes:
+        trials: these, as of the last ``look``.
+    """
+
+    def __init__(self, objectives: Mapping[str, str]) -> None:
+        self.trials: list[FrozenTrial] = []
+        self._objectives = objectives
+        self._seen: set[int] = set()
+
+    def look(self, study: Study) -> bool:
+        """Take in what has finished since the last time; whether something has."""
+        new = [t for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if t.number not in self._seen]
+        self._seen.update(t.number for t in new)
+        known = [*self.trials, *new]
+        if new:
+            best = self._best([plain(t, self._objectives) for t in known])
+            self.trials = [t for t in known if t.number in best]
+        return bool(new)
+
+    def takes(self, attributes: Mapping[str, Any]) -> bool:
+        """Whether none of the trials dominates all points of one with these attributes."""
+        own = {"number": -1, "params": {}, "values": dict(attributes["metrics"]), **attributes}
+        return -1 in self._best([*(plain(t, self._objectives) for t in self.trials), own])
+
+    def _best(self, trials: list[dict[str, Any]]) -> set[int]:
+        return {p["number"] for p in front_of(trials, self._objectives)}
+
+
+class BestPoints(BaseSampler):
+    """Any sampler, shown the front as it is: a trial that reaches it with its first timesteps is one to learn from.
+
+    A finished trial is shown with the values of that of its points (after t = 1 … T timesteps) which adds most to
+    the front's hypervolume, or with its own if none is on the front.
+    """
+
+    def __init__(self, sampler: BaseSampler, objectives: Mapping[str, str]) -> None:
+        self.sampler, self.objectives = sampler, objectives
+        self._shown: dict[int, FrozenTrial] = {}
+        self._front = Front(objectives)
+
+    def __str__(self) -> str:
+        return str(self.sampler)
+
+    def reseed_rng(self) -> None:
+        self.sampler.reseed_rng()
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self.sampler.infer_relative_search_space(self._view(study), trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self.sampler.sample_relative(self._view(study), trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self.sampler.sample_independent(self._view(study), trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._look(study)
+        self.sampler.before_trial(self._view(study), trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
+        self.sampler.after_trial(self._view(study), trial, state, values)
+
+    def _view(self, study: Study) -> Any:
+        return _View(study, self._shown) if self._shown else study
+
+    def _look(self, study: Study) -> None:
+        """Choose each trial's point anew when another trial has finished."""
+        if self._front.look(study):
+            front = self._front.trials
+            shown = zip(front, best(front, self.objectives), strict=True)
+            self._shown = {t.number: instead for t, instead in shown if instead}
+
+
+class _View:
+    """A study whose finished trials have the values to be shown."""
+
+    def __init__(self, study: Study, shown: Mapping[int, FrozenTrial]) -> None:
+        self._study, self._shown = study, shown
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        return self._get_trials(deepcopy, states)
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        found = self._study._get_trials(deepcopy, states, use_cache)
+        return [self._shown.get(t.number, t) for t in found]
+
+
+def best(front: list[FrozenTrial], objectives: Mapping[str, str]) -> list[FrozenTrial | None]:
+    """For each trial of a front a copy with the values of its best early point; ``None`` where its own are the best."""
+    every = [points(plain(t, objectives), objectives) for t in front]
+    if not any(len(own) > 1 for own in every):
+        return [None] * len(front)
+    owner = np.repeat(np.arange(len(every)), [len(own) for own in every])
+    values = np.array([minimised(p["values"], objectives) for own in every for p in own])
+    keep = np.flatnonzero(pareto.non_dominated(values))
+    gains = dict(zip(keep.tolist(), pareto.contributions(values[keep]), strict=True))
+    chosen: list[FrozenTrial | None] = [None] * len(front)
+    for i, trial in enumerate(front):
+        mine = np.flatnonzero(owner == i).tolist()
+        top = max((j for j in mine if j in gains), key=lambda j: gains[j])
+        if top == mine[-1]:  # the trial's own
+            continue
+        copied = copy.copy(trial)
+        signs = [-1.0 if d == "maximize" else 1.0 for d in objectives.values()]
+        copied.values = [s * v for s, v in zip(signs, values[top].tolist(), strict=True)]
+        chosen[i] = copied
+    return chosen

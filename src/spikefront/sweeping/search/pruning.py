@@ -1,0 +1,157 @@
+"""Stopping trials early: against the whole front with several objectives, or by Optuna's pruners on one of them.
+
+Optuna's own pruners know one objective only (``Trial.report`` refuses more). Here a trial's points, its anytime
+points among them, are moved to where a training that goes well would bring them, and the trial stops when the
+front would gain next to nothing by all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from optuna.pruners import BasePruner
+from optuna.storages import BaseStorage
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from spikefront.analysis.pareto import hypervolume, non_dominated
+from spikefront.errors import UserError
+from spikefront.sweeping.search.forecast import Curve, encode, features, forecast, scale, unscale
+
+KEYS = {"accuracy": "accuracy", "energy": "energy_joules"}
+LATEST = 500  # ended trials that a forecast looks at
+OUTLOOK = "outlook"  # a stopped trial's attribute: its points as forecast when it stopped
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A trial that has ended: parameters, points by epoch, and the final ``(accuracy, energy)`` after t = 1 … T.
+
+    Of a ``stopped`` one the final points are the forecast's.
+    """
+
+    params: Mapping[str, Any]
+    curve: Curve
+    final: Sequence[tuple[float, float]]
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why to stop a trial, and its final points as they are forecast."""
+
+    reason: str
+    outlook: list[tuple[float, float]]
+
+
+class FrontPruner:
+    """Stops a trial whose optimistic outcome, anytime points included, adds too little to the finished ones' front.
+
+    A Gaussian process forecasts the final accuracy and energy of each anytime point from the trial's parameters and
+    its points so far; it learns from the trials that were trained to the end and, by their forecasts, from those that
+    were stopped. The hopeful outcome lies so many standard deviations
+    above in accuracy and below in energy that a normal variable stays within them with probability ``confidence``.
+
+    Args:
+        confidence: of not stopping what would reach the front, for each point and objective, 0-1.
+        tolerance: share of the front's hypervolume (accuracy from 0, energy up to the largest) that a trial must hope
+            to add.
+        warmup_epochs: epochs that every trial gets.
+        startup_trials: trials trained to the end before the first is stopped.
+    """
+
+    def __init__(
+        self, confidence: float = 0.95, tolerance: float = 0.002, warmup_epochs: int = 1, startup_trials: int = 6
+    ) -> None:
+        if not 0 < confidence < 1:
+            raise UserError(f"search.pruner.confidence is {confidence}: use a number between 0 and 1")
+        if not 0 <= tolerance < 1:
+            raise UserError(f"search.pruner.tolerance is {tolerance}: use a share of the hypervolume, such as 0.002")
+        self.confidence, self.tolerance = confidence, tolerance
+        self.warmup, self.startup = warmup_epochs, startup_trials
+
+    def judge(self, params: Mapping[str, Any], curve: Curve, ended: Sequence[Seen]) -> Stop | None:
+        """Whether to stop a trial after its curve's last epoch."""
+        epoch = max(curve)
+        finished = [s for s in ended if not s.stopped]
+        known = [s for s in ended if epoch in s.curve and len(s.final) == len(s.curve[epoch]["anytime"])][-LATEST:]
+        if epoch < self.warmup or sum(not s.stopped for s in known) < max(1, self.startup):
+            return None
+        encoded = encode([*(s.params for s in known), params])
+        gained = np.vstack([scale(s.final) - scale(s.curve[epoch]["anytime"]) for s in known])
+        rows = np.vstack([features(e, s.curve, epoch) for e, s in zip(encoded, known, strict=False)])
+        mean, error = forecast(rows, gained, features(encoded[-1], curve, epoch))
+        expected = scale(curve[epoch]["anytime"]) + mean
+        hoped = unscale(expected + NormalDist().inv_cdf(self.confidence) * error * [1.0, -1.0])
+        reached = np.array([(-a, e) for s in finished for a, e in s.final])
+        reference = (0.0, 1.001 * float(reached[:, 1].max()))
+        front = reached[non_dominated(reached)]
+        before = hypervolume(front, reference)
+        after = hypervolume(np.vstack([front, [(-a, e) for a, e in hoped]]), reference)
+        if after - before >= self.tolerance * before and after > before:
+            return None
+        a, e = hoped[-1]
+        return Stop(
+            f"after epoch {epoch} even the hopeful forecast, accuracy {a:.3f} at {e:.3g} J, would add"
+            f" {(after - before) / before:.1%} to the front's hypervolume",
+            unscale(expected),
+        )
+
+
+def decide(
+    pruner: Any, study: Study, storage: BaseStorage, trial_id: int, objective: str, objectives: Mapping[str, str]
+) -> Stop | None:
+    """Whether ``pruner`` stops the trial now. Optuna's see ``objective`` alone."""
+    trial = storage.get_trial(trial_id)
+    curve = curve_of(trial)
+    if isinstance(pruner, FrontPruner):
+        ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        return pruner.judge(trial.params, curve, [s for t in ended if (s := _seen(t, objectives))])
+    epoch = max(curve)
+    storage.set_trial_intermediate_value(trial_id, epoch, curve[epoch][KEYS[objective]])
+    assert isinstance(pruner, BasePruner)
+    view: Any = _OneObjective(study, objectives[objective])
+    if pruner.prune(view, storage.get_trial(trial_id)):
+        return Stop(f"{type(pruner).__name__} on {objective} after epoch {epoch}", [])
+    return None
+
+
+def _seen(trial: FrozenTrial, objectives: Mapping[str, str]) -> Seen | None:
+    attributes = trial.user_attrs
+    if trial.state == TrialState.PRUNED:
+        final, stopped = attributes.get(OUTLOOK), True
+    else:
+        final, stopped = [(p["accuracy"], p["energy_joules"]) for p in attributes.get("anytime", ())], False
+        if not final:  # a known point has its values alone
+            values = dict(zip(objectives, trial.values, strict=True))
+            final = [(values["accuracy"], values["energy"])]
+    return Seen(trial.params, curve_of(trial), [(a, e) for a, e in final], stopped) if final else None
+
+
+def check(pruner: Any, objective: str, objectives: Mapping[str, str]) -> None:
+    """Raise UserError if the pruner can't judge these objectives."""
+    if isinstance(pruner, FrontPruner) and set(objectives) != set(KEYS):
+        raise UserError(f"search/pruner=front needs the objectives accuracy and energy, not {', '.join(objectives)}")
+    if isinstance(pruner, BasePruner) and (objective not in objectives or objective not in KEYS):
+        raise UserError(f"search.prune_on is '{objective}': use accuracy or energy, one of the objectives")
+
+
+def curve_of(trial: FrozenTrial) -> dict[int, dict[str, Any]]:
+    """A trial's points by epoch."""
+    attributes = trial.user_attrs
+    return {int(k.removeprefix("epoch:")): v for k, v in attributes.items() if k.startswith("epoch:")}
+
+
+class _OneObjective:
+    """A study as Optuna's pruners want it: with one direction."""
+
+    def __init__(self, study: Study, direction: str) -> None:
+        self._study = study
+        self.direction = StudyDirection.MAXIMIZE if direction == "maximize" else StudyDirection.MINIMIZE
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)

@@ -1,0 +1,237 @@
+"""Who runs which trial: exact counts and recovery from any crash, over any Optuna storage.
+
+A trial is *running* under a lease, a system attribute that its worker renews. Whoever is free looks for leases nobody
+renews, and puts those trials back to *waiting*: same number, same parameters, and the next to ask gets it, by the
+storage's own atomic waiting-to-running step. Nothing counts that isn't in the storage, so a crash loses nothing.
+
+Staleness is told by a counter that stopped changing over the observer's own monotonic clock, so no clock of any
+machine, jumping or skewed, can end a trial; on the same machine a process that is gone is seen at once.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from optuna import Trial
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+LEASE = "spikefront:lease"
+SETTLE = 1.0  # seconds until a returned trial is its new worker's: no storage lets one compare and set in one step
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+INFEASIBLE = "infeasible"  # attribute of a proposal that broke a constraint and wasn't trained: why
+SPENT = "spent"  # attribute: seconds, gpu_hours and joules that went into a trial so far, whoever ran it
+KNOWN = "known"  # attribute of a point that another study, a file or W&B brought: from where
+
+
+class LeaseLost(Exception):
+    """The trial was put back because this worker seemed dead, and belongs to another now."""
+
+
+class Ledger:
+    """One worker's view of the study.
+
+    Args:
+        interval: seconds between renewals of a lease; ``grace`` intervals without one make a worker dead.
+        job: the cluster's job that this worker is, for those who look.
+    """
+
+    def __init__(
+        self, study: Study, storage: BaseStorage, interval: float = 10.0, grace: int = 3, job: str | None = None
+    ) -> None:
+        self.study, self.storage, self.interval = study, storage, interval
+        self._patience = grace * interval
+        self._me = {"id": uuid.uuid4().hex, **_identity(os.getpid())}
+        if job:
+            self._me["job"] = job
+        self._seen: dict[int, tuple[Any, float]] = {}
+        self._looked_at: set[int] = set()
+        self._counted: set[int] = set()
+
+    def finished(self) -> int:
+        """Trials that count towards the budget."""
+        return len(self._finished())
+
+    def take(self, budget: float) -> Trial | None:
+        """A trial to run, a returned one first; ``None`` when finished and running ones exhaust ``budget``."""
+        self.put_back_the_dead()
+        if self.finished() + len(self._trials(TrialState.RUNNING)) >= budget:
+            return None
+        try:
+            trial = self.study.ask()
+        except UpdateFinishedTrialError:  # a returned one, whose worker was not dead after all
+            return None
+        # in this order, so that none is missed that finishes meanwhile
+        numbers = {t.number for t in self._trials(TrialState.RUNNING, TrialState.WAITING) if counts(t)}
+        if (
+            sum(n < trial.number for n in numbers | self._finished()) >= budget
+        ):  # another worker asked at the same moment: the lower number goes on
+            self._set_waiting(trial._trial_id)
+            return None
+        returned = LEASE in self.storage.get_trial(trial._trial_id).system_attrs
+        try:
+            self._renew(trial._trial_id, 0)
+        except UpdateFinishedTrialError:
+            return None
+        if returned:  # who saw its worker dead at the same moment may return it once more
+            time.sleep(SETTLE)
+        return trial if self.is_mine(trial._trial_id) else None
+
+    def hold(self, trial: Trial) -> Lease:
+        """Renews the trial's lease while its context lasts."""
+        return Lease(self, trial._trial_id)
+
+    def put_back(self, trial: Trial) -> None:
+        """Return a trial of ours unfinished: whoever asks next continues it."""
+        if self.is_mine(trial._trial_id):
+            self._set_waiting(trial._trial_id)
+
+    def is_mine(self, trial_id: int) -> bool:
+        """Whether the trial still runs under this worker's lease."""
+        trial = self.storage.get_trial(trial_id)
+        lease = trial.system_attrs.get(LEASE) or {}
+        return trial.state == TrialState.RUNNING and lease.get("id") == self._me["id"]
+
+    def put_back_the_dead(self) -> list[int]:
+        """Return the running trials whose workers are gone; their numbers."""
+        back, now = [], time.monotonic()
+        running = self._trials(TrialState.RUNNING)
+        for trial in running:
+            lease = trial.system_attrs.get(LEASE)
+            if lease and lease.get("id") == self._me["id"]:
+                continue
+            seen, since = self._seen.get(trial._trial_id, (object(), now))
+            if seen != lease:
+                self._seen[trial._trial_id] = (lease, now)
+                since = now
+            if _gone(lease) or now - since > self._patience:
+                again = self.storage.get_trial(trial._trial_id)
+                if again.state == TrialState.RUNNING and again.system_attrs.get(LEASE) == lease:
+                    self._set_waiting(trial._trial_id)
+                    back.append(trial.number)
+        return back
+
+    def _set_waiting(self, trial_id: int) -> None:
+        """Return a trial, and end its lease: the next to run it must not be taken for the one that held it."""
+        try:
+            self.storage.set_trial_system_attr(trial_id, LEASE, {"id": uuid.uuid4().hex, "returned_by": self._me["id"]})
+            self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
+        except UpdateFinishedTrialError:
+            return  # it finished after all
+
+    def _renew(self, trial_id: int, beat: int) -> None:
+        self.storage.set_trial_system_attr(trial_id, LEASE, {**self._me, "beat": beat})
+
+    def _finished(self) -> set[int]:
+        """Numbers of the finished trials that count; each is looked at once, as it doesn't change any more."""
+        for trial in self._trials(*FINISHED):
+            if trial.number not in self._looked_at:
+                self._looked_at.add(trial.number)
+                if counts(trial):
+                    self._counted.add(trial.number)
+        return self._counted
+
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=states)
+
+
+def finished(study: Study) -> list[FrozenTrial]:
+    """The trials that count towards the budget: trained here, to the end or until the pruner stopped them."""
+    return [t for t in study.get_trials(deepcopy=False, states=FINISHED) if counts(t)]
+
+
+def failed(study: Study) -> list[FrozenTrial]:
+    """The trials that ended with an error."""
+    return study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+
+
+def infeasible(study: Study) -> list[FrozenTrial]:
+    """The proposals that broke a constraint."""
+    return [t for t in study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)) if INFEASIBLE in t.user_attrs]
+
+
+def counts(trial: FrozenTrial) -> bool:
+    """Whether a trial is one of the study's own trainings."""
+    return INFEASIBLE not in trial.user_attrs and KNOWN not in trial.user_attrs
+
+
+class Lease:
+    """Context that renews one trial's lease from a thread and notices when it is lost."""
+
+    def __init__(self, ledger: Ledger, trial_id: int) -> None:
+        self._ledger, self._id = ledger, trial_id
+        self._end, self.lost = threading.Event(), False
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> Lease:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def check(self) -> None:
+        """Raise LeaseLost if the trial belongs to another worker by now."""
+        if self.lost:
+            raise LeaseLost
+
+    def _beat(self) -> None:
+        beat = 0
+        while not self._end.wait(self._ledger.interval):
+            beat += 1
+            try:
+                if not self._ledger.is_mine(self._id):
+                    self.lost = True
+                    return
+                self._ledger._renew(self._id, beat)
+            except UpdateFinishedTrialError:
+                self.lost = True
+                return
+            except Exception:  # the storage is away for a moment; the next beat tries again
+                continue
+
+
+def _identity(pid: int) -> dict[str, Any]:
+    return {"host": _host(), "pid": pid, "started": _started(pid)}
+
+
+def _host() -> str:
+    """The machine, its boot and its process namespace: where a process number means something."""
+    parts = [platform.node()]
+    for read in (
+        lambda: Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        lambda: os.readlink("/proc/self/ns/pid"),
+    ):
+        parts.append(_try(read))
+    return "|".join(parts)
+
+
+def _try(read: Callable[[], str]) -> str:
+    try:
+        return read()
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str:
+    """When a process started, in the kernel's ticks; empty if there is none (or no /proc)."""
+    stat = _try(lambda: Path(f"/proc/{pid}/stat").read_text())
+    fields = stat.rpartition(")")[2].split()
+    return fields[19] if len(fields) > 19 and fields[0] != "Z" else ""
+
+
+def _gone(lease: dict[str, Any] | None) -> bool:
+    """Whether the lease's process is known to be gone: only its own machine can tell."""
+    if not lease or not lease.get("started") or lease.get("host") != _host():
+        return False
+    return _started(lease["pid"]) != lease["started"]

@@ -1,0 +1,267 @@
+"""What one sweep command asks for: read from configuration and command line, checked, and nothing made of it yet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+from optuna.samplers import CmaEsSampler
+
+from spikefront.config import compose, is_group, merge
+from spikefront.errors import UserError, near_matches
+from spikefront.sweeping.search import objectives as objectives_
+from spikefront.sweeping.search import pruning
+from spikefront.sweeping.search.constraints import Constraints
+from spikefront.sweeping.search.space import Space, parse
+from spikefront.sweeping.study.storage import directory, journal_url, url
+
+EXHAUSTIVE = ("optuna.samplers.BruteForceSampler", "spikefront.sweeping.search.samplers.Exhaustive")
+FREE = ("data.root", "data.num_workers", "data.cache", "trainer.accelerator", "trainer.devices", "trainer.num_nodes")
+FREE_GROUPS = ("logger", "callbacks", "debug", "dry_run", "output_dir", "resume", "search")
+Options = Callable[[str], list[str]]  # of a config group
+Predict = Callable[..., Any]  # (configuration, time=…) to its predicted cost
+
+
+@dataclass(frozen=True)
+class Request:
+    """A search as it was asked for.
+
+    Attributes:
+        search: ``cfg.search`` as plain data, the study named.
+        budget: how many finished trials the study shall have.
+        exhaustive: the sampler visits every point once.
+        fixed: the command line's overrides that nothing sweeps.
+        base: the configuration without the searched parameters, resolved: a study's trials must agree in it.
+        default: the searched parameters' default values, which become trial 0.
+        command: what all trials share, as train.py takes it.
+    """
+
+    search: dict[str, Any]
+    space: Space
+    objectives: dict[str, str]
+    budget: int
+    exhaustive: bool
+    fixed: list[str]
+    base: dict[str, Any]
+    default: dict[str, Any]
+    command: list[str]
+
+    @property
+    def worker(self) -> list[str]:
+        """A worker's overrides."""
+        return [*self.fixed, f"search.study={self.search['study']}", "search.worker=true"]
+
+    @property
+    def shared(self) -> list[str]:
+        """Overrides that every trial has."""
+        return shared(self.fixed)
+
+    @property
+    def sources(self) -> list[str]:
+        """Where a warm start comes from."""
+        given = self.search.get("warm_start") or []
+        return [given] if isinstance(given, str) else list(map(str, given))
+
+    def option_of(self, options: Options, group: str, node: Mapping[str, Any]) -> str | None:
+        """Which option of a config group builds what a configuration builds."""
+        for option in options(group):
+            here = OmegaConf.select(compose(merge(self.shared, [f"{group}={option}"])), group)
+            if here is not None and here.get("_target_") == node.get("_target_"):
+                return option
+        return None
+
+
+def read(cfg: DictConfig, arguments: Sequence[str], options: Options, elsewhere: bool, predict: Predict) -> Request:
+    """The request in ``cfg``, ``conf/sweep.yaml`` composed without the sweeping ``arguments``, and in these.
+
+    Names the study in ``cfg``, and its storage where workers run ``elsewhere``.
+
+    Raises:
+        UserError: a contradictory search.
+    """
+    fixed, space = _space(cfg, arguments, options)
+    _check_validated(cfg)
+    search = _plain(cfg.search)
+    objectives = objectives_.parse(search["objectives"])
+    budget = _budget(search, space)
+    with open_dict(cfg.search):
+        cfg.search.study = search["study"] = search["study"] or _name(cfg, space)
+        if elsewhere and not search["storage"] and url(search).startswith("sqlite:") and _is_new(search):
+            cfg.search.storage = search["storage"] = journal_url(search)
+    default = {p.key: _choice(cfg, p.key) if is_group(p.key) else OmegaConf.select(cfg, p.key) for p in space}
+    base = {k: v for k, v in _base(cfg).items() if not any(k == p.key or k.startswith(f"{p.key}.") for p in space)}
+    _check(cfg, search, objectives, predict)
+    return Request(
+        search,
+        space,
+        objectives,
+        budget,
+        _exhaustive(search),
+        fixed,
+        base,
+        space.nearest(default),
+        _train_arguments(cfg, shared(fixed)),
+    )
+
+
+def shared(fixed: Sequence[str]) -> list[str]:
+    """Those of a command's overrides that are a trial's, not the search's."""
+    return [o for o in fixed if not o.startswith(("search.", "search/", "hydra."))]
+
+
+def _space(cfg: DictConfig, arguments: Sequence[str], options: Callable[[str], list[str]]) -> tuple[list[str], Space]:
+    """The command line's fixed overrides, and the space of YAML and command line together.
+
+    What the command line sweeps goes before the YAML's values for the same key; what it fixes leaves the space.
+    """
+    entries: dict[str, Any] = dict(OmegaConf.to_container(cfg.search.space, resolve=True) or {})  # type: ignore[arg-type]
+    fixed = []
+    for argument in arguments:
+        override = parse(argument)
+        key = override.key_or_group
+        entries.pop(key, None)
+        if override.is_sweep_override():
+            entries[key] = override.get_value_string()
+        else:
+            fixed.append(argument)
+    if not entries:
+        raise UserError(
+            "the search space is empty: choose hparams_search=…, or sweep on the command line, such as"
+            " model.timesteps=choice(1,2,4)"
+        )
+    space = Space.parse(entries, options)
+    for p in space:
+        _exists(cfg, p.key, p.when is not None)
+        if is_group(p.key):
+            for value in space.parameters[p.key].spelled or ():
+                compose(merge(fixed, [p.override(value)]), root="sweep")  # Hydra's own message names what's wrong
+    return fixed, space
+
+
+def _check_validated(cfg: DictConfig) -> None:
+    if not cfg.data.get("val_fraction"):
+        raise UserError(
+            "data.val_fraction is 0: a sweep selects on a validation part, never on the test part;"
+            " set data.val_fraction=0.1"
+        )
+
+
+def _exists(cfg: DictConfig, key: str, conditional: bool) -> None:
+    if is_group(key) or conditional:
+        return
+    node: Any = cfg
+    for part in key.split("."):
+        if not OmegaConf.is_dict(node) or part not in node:
+            options = list(node) if OmegaConf.is_dict(node) else []
+            raise UserError(f"search.space.{key}: no such configuration key; {near_matches(part, map(str, options))}")
+        node = node._get_node(part)
+        node = node._maybe_dereference_node() if node is not None and node._is_interpolation() else node
+
+
+def _budget(search: Mapping[str, Any], space: Space) -> int:
+    exhaustive = _exhaustive(search)
+    size = space.size() if exhaustive else math.inf
+    if exhaustive and size == math.inf:
+        endless = " and ".join(p.key for p in space if p.size == math.inf)
+        raise UserError(
+            f"search/sampler=grid tries every point, and {endless} has no end of them: give it steps, such as"
+            " range(0.5,1.5,0.25), or take search/sampler=tpe"
+        )
+    wanted = search["n_trials"]
+    if wanted is None:
+        if not exhaustive:
+            raise UserError("search.n_trials is null: only an exhaustive search (search/sampler=grid) ends by itself")
+        return int(size)
+    if not isinstance(wanted, int) or wanted < 1:
+        raise UserError(f"search.n_trials is {wanted}: it must be a whole number of at least 1")
+    return int(min(wanted, size))
+
+
+def _is_new(search: Mapping[str, Any]) -> bool:
+    return not (directory(search) / "study.db").exists()
+
+
+def _exhaustive(search: Mapping[str, Any]) -> bool:
+    return search["sampler"]["_target_"] in EXHAUSTIVE
+
+
+def _name(cfg: DictConfig, space: Space) -> str:
+    """A study's name from what it searches and on what: ``timesteps-digits-sdt_tiny``."""
+    parts = [_choice(cfg, "hparams_search") or "-".join(p.key.split(".")[-1] for p in space)]
+    parts += [str(_choice(cfg, group)) for group in ("data", "model") if group not in space.parameters]
+    return "-".join(parts).replace("/", "_")
+
+
+def _choice(cfg: DictConfig, group: str) -> Any:
+    return cfg.hydra.runtime.choices.get(group)
+
+
+def _base(cfg: DictConfig) -> dict[str, Any]:
+    plain = {k: v for k, v in cfg.items_ex(resolve=False) if k != "hydra"}
+    masked = OmegaConf.create(plain, flags={"allow_objects": True})
+    masked.output_dir = "."
+    return comparable(_plain(masked))
+
+
+def comparable(base: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved configuration as flat keys, without what may differ between workers and between sessions."""
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, node: Any) -> None:
+        if isinstance(node, Mapping) and node:
+            for key, value in node.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), value)
+        elif prefix not in FREE:
+            flat[prefix] = node
+
+    for group, node in base.items():
+        if group not in FREE_GROUPS:
+            walk(group, node)
+    return flat
+
+
+def _plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=resolve))
+
+
+def _train_arguments(cfg: DictConfig, shared: Sequence[str]) -> list[str]:
+    """Arguments of train.py that give what all trials share, the search file's own settings spelled out."""
+    own = [o for o in shared if not o.startswith("hparams_search=")]
+    plain = compose(own)
+    with_search = OmegaConf.create({k: v for k, v in cfg.items_ex(resolve=False) if k != "hydra"})
+    now, then = (comparable(_plain(c, resolve=False)) for c in (with_search, plain))
+    return own + [f"{k}={v}" for k, v in now.items() if k in then and then[k] != v]
+
+
+def _check(cfg: DictConfig, search: Mapping[str, Any], objectives: Mapping[str, str], predict: Predict) -> None:
+    """Say what is wrong with constraints, seeds, sampler and pruner before anything is made of them."""
+    if not isinstance(search["seeds"], int) or search["seeds"] < 1:
+        raise UserError(f"search.seeds is {search['seeds']}: it must be a whole number of at least 1")
+    Constraints(search["constraints"], predict).check(cfg)  # of the default configuration, whatever the verdict
+    if isinstance(_built(cfg, "sampler"), CmaEsSampler) and len(objectives) > 1:
+        raise UserError(
+            f"search/sampler=cmaes searches one objective, not {', '.join(objectives)}: choose tpe, gp or nsga2, or"
+            " search.objectives=[accuracy]"
+        )
+    if (pruner := _built(cfg, "pruner")) is not None:
+        pruning.check(pruner, search["prune_on"], objectives)
+
+
+def _built(cfg: DictConfig, part: str) -> Any:
+    """The sampler or the pruner, as every worker builds it; None if there is none.
+
+    Raises:
+        UserError: it has no such settings.
+    """
+    try:
+        return instantiate(cfg.search[part]) if cfg.search[part] else None
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, UserError):
+            raise cause from error
+        raise UserError(f"search.{part}: {str(cause).splitlines()[0]}") from error

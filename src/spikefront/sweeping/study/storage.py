@@ -1,0 +1,164 @@
+"""Where a study is kept: addresses of storages, how they are opened, and what is wrong with one in a line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import optuna
+from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
+
+from spikefront.errors import UserError
+from spikefront.sweeping.study import filesystems
+
+LOCK_PATIENCE = 60.0  # seconds that SQLite waits for another process's transaction
+BROKEN = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
+
+
+def directory(search: Mapping[str, Any]) -> Path:
+    """Where a study keeps its trials, logs and, by default, its storage."""
+    return Path(search["dir"]).absolute() / search["study"]
+
+
+def file_of(address: str) -> Path | None:
+    """The file behind a ``journal://`` or ``sqlite:///`` URL, SQLite's own ``file:…?…`` form too."""
+    kind, _, rest = address.partition("://")
+    if kind == "journal":
+        return Path(rest)
+    if kind != "sqlite" or not rest:
+        return None
+    return Path(rest.removeprefix("/").removeprefix("file:").partition("?")[0])
+
+
+def shown(address: str) -> str:
+    """A storage's URL to be printed or kept: without its password."""
+    masked = re.sub(r"(://[^/@:]*:)[^/]*@", r"\1***@", address)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", masked)
+
+
+def url(search: Mapping[str, Any]) -> str:
+    """The storage's URL: ``search.storage``, by default SQLite in the study's directory, or, where other machines may
+    see it, a journal file."""
+    if search.get("storage"):
+        return search["storage"]
+    database, journal = directory(search) / "study.db", directory(search) / "study.log"
+    if not database.exists() and (journal.exists() or filesystems.shared(database)):
+        return journal_url(search)
+    return f"sqlite:///{database}"
+
+
+def journal_url(search: Mapping[str, Any]) -> str:
+    """The journal file in the study's directory."""
+    return f"journal://{directory(search) / 'study.log'}"
+
+
+def open_storage(address: str) -> BaseStorage:
+    """``sqlite:///file.db``, ``postgresql://…``, ``mysql://…``, ``journal:///file.log`` or ``grpc://host:port``.
+
+    Raises:
+        UserError: it can't be opened.
+    """
+    kind, _, rest = address.partition("://")
+    with storage_errors(address):
+        if kind == "journal":
+            path = Path(rest)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return JournalStorage(JournalFileBackend(str(path), filesystems.JournalLock(path)))
+        if kind == "grpc":
+            host, _, port = rest.partition(":")
+            return GrpcStorageProxy(host=host, port=int(port or 13000))
+        if not rest:
+            raise UserError(f"search.storage is {shown(address)!r}: give a URL such as sqlite:////path/study.db")
+        if kind == "sqlite":
+            file = cast(Path, file_of(address))
+            _refuse_shared(file)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            options: dict[str, Any] = {"connect_args": {"timeout": LOCK_PATIENCE}}
+        else:
+            options = {"pool_pre_ping": True}
+        storage = RDBStorage(address, engine_kwargs=options)
+        if kind == "sqlite":
+            _write_ahead(storage)
+        return optuna.storages.get_storage(storage)  # type: ignore[attr-defined]
+
+
+def _refuse_shared(file: Path) -> None:
+    kind = filesystems.shared(file)
+    if kind is not None:
+        raise UserError(
+            f"SQLite's locks don't hold on {kind}, where {file} lies: use search.storage=journal://{file.with_suffix('.log')}"
+            " (or postgresql://…, grpc://…); slurm/README.md says how to take a study along"
+        )
+
+
+def _write_ahead(storage: RDBStorage) -> None:
+    """SQLite's write-ahead log: readers never wait for a writer, and a commit waits for the disk only now and then.
+
+    No kill loses a commit; a power cut can lose the last ones, whose trials run again.
+    """
+
+    def prepare(connection: Any, _: Any) -> None:
+        with contextlib.suppress(sqlite3.OperationalError):  # locked or read-only: it stays as it is
+            connection.execute("pragma busy_timeout = 0")
+            connection.execute("pragma journal_mode = wal")
+        connection.execute(f"pragma busy_timeout = {int(1000 * LOCK_PATIENCE)}")
+        connection.execute("pragma synchronous = normal")
+
+    event.listen(storage.engine, "connect", prepare)
+    storage.engine.dispose()
+
+
+@contextlib.contextmanager
+def storage_errors(address: str) -> Iterator[None]:
+    """Say in one line what is wrong with a storage."""
+    place = shown(address)
+    try:
+        yield
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"the study's storage {place} can't be used: it is no journal, or damaged: move it away or restore a copy"
+            f" ({error})"
+        ) from error
+    except (*BROKEN, OSError) as error:
+        cause = getattr(error, "orig", None) or error.__cause__ or error
+        raise UserError(f"the study's storage {place} can't be used: {_hint(str(cause))}") from error
+    except ImportError as error:
+        raise UserError(
+            f"search.storage {place} needs a package that is missing: pip install 'spikefront[storage]' ({error})"
+        ) from error
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"search.storage {place}: {str(error).splitlines()[0]}") from error
+    except Exception as error:
+        if not type(error).__module__.startswith("grpc"):
+            raise
+        details = str(error.details())  # type: ignore[attr-defined]
+        raise UserError(f"the study's storage {place} can't be reached: {_hint(details)}") from error
+
+
+def _hint(reason: str) -> str:
+    reason = reason.strip().splitlines()[0] if reason.strip() else "unknown error"
+    for sign, hint in {
+        "locked": "; another program holds it: close that, or use search.storage=journal:///… or PostgreSQL",
+        "readonly": "; give yourself the right to write it, or another search.storage",
+        "read-only": "; give yourself the right to write it, or another search.storage",
+        "not a database": "; the file is damaged or something else: move it away or restore a copy",
+        "malformed": "; the file is damaged: restore a copy",
+        "is full": "; free some space or raise your quota, then the same command continues",
+        "quota": "; free some space or raise your quota, then the same command continues",
+        "No space left": "; free some space or raise your quota, then the same command continues",
+        "refused": "; is the server up, and is this its name as seen from the workers' machines?",
+        "could not translate": "; is this the server's name as seen from the workers' machines?",
+        "failed to resolve": "; is this the server's name as seen from the workers' machines?",
+        "timeout expired": "; may the workers' machines reach the server through the firewall?",
+    }.items():
+        if sign in reason:
+            return reason + hint
+    return reason

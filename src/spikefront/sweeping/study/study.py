@@ -1,0 +1,167 @@
+"""The study: the only state a sweep's workers share. Opened, made, checked against what it was made with."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+import time
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import optuna
+from omegaconf import DictConfig, OmegaConf
+from optuna.storages import BaseStorage
+from optuna.study import Study
+
+from spikefront.errors import UserError
+from spikefront.sweeping.study import ledger
+from spikefront.sweeping.study.request import Request
+from spikefront.sweeping.study.storage import directory, file_of, open_storage, shown, storage_errors, url
+
+RECORD = "spikefront"  # the study's user attribute that holds what it was made with
+SAMPLER = "spikefront:sampler"  # what the last command searched with: tpe, random …
+SETTINGS = "spikefront:search"  # the last command's search settings, which every worker follows
+TOKEN = "spikefront:token"  # tells this study from an earlier one of its name
+BUDGET = "spikefront:budget"  # how many finished trials the last command asked for
+BEGAN = "spikefront:began"  # when the last command began, by its machine's clock
+PLACES = ("space", "study", "dir", "storage", "worker")
+
+logging.getLogger("optuna").setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+warnings.filterwarnings("ignore", module=r"optuna\..*", message=r".*(Fixed parameter|is not used|inferred).*")
+
+
+def load(search: Mapping[str, Any]) -> tuple[Study, BaseStorage]:
+    """Attach to a study that exists.
+
+    Raises:
+        UserError: there is none of that name, or its storage can't be used.
+    """
+    address = url(search)
+    file = file_of(address)
+    missing = UserError(f"no study '{search['study']}' in {shown(address)}; start it with python src/sweep.py -m …")
+    if file is not None and not file.exists():
+        raise missing
+    storage = open_storage(address)
+    with storage_errors(address):
+        try:
+            return optuna.load_study(study_name=search["study"], storage=storage), storage
+        except KeyError as error:
+            raise missing from error
+
+
+def settings(study: Study, search: DictConfig, overrides: Iterable[str]) -> DictConfig:
+    """How a worker shall search: as the sweep's last command says, but for the worker's own ``search.*`` overrides."""
+    stored = study.user_attrs.get(SETTINGS)
+    if stored is None:
+        return search
+    merged = OmegaConf.create({**OmegaConf.to_container(search), **stored})  # type: ignore[dict-item]
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~").replace("/", ".")
+        if key.startswith("search."):
+            key = key.removeprefix("search.")
+            OmegaConf.update(merged, key, OmegaConf.select(search, key), merge=False)
+    return merged
+
+
+def record(study: Study) -> dict[str, Any]:
+    """What the study was made with: ``space``, ``objectives``, ``base``, ``overrides``, ``seeds``, ``path`` …
+
+    Raises:
+        UserError: the study is another program's.
+    """
+    found = study.user_attrs.get(RECORD)
+    if found is None:
+        raise UserError(
+            f"the study '{study.study_name}' was not made by a sweep of spikefront; choose another search.study"
+        )
+    return {"seeds": 1, **found}
+
+
+def budget(study: Study) -> int:
+    """How many finished trials the study shall have; an exhaustive search doesn't replace what failed or can't be."""
+    wanted = study.user_attrs.get(BUDGET, 0)
+    gone = len(ledger.failed(study)) + len(ledger.infeasible(study)) if record(study)["exhaustive"] else 0
+    return wanted - gone
+
+
+def whole(study: Study) -> bool:
+    """Whether the study has as many finished trials as the last command asked for."""
+    return len(ledger.finished(study)) >= budget(study)
+
+
+def create(asked: Request) -> tuple[Study, bool]:
+    """Make the study, or attach to it if it is the same search; the last value says whether it is new.
+
+    Raises:
+        UserError: the study exists and its space, objectives or base differ, or its storage can't be used.
+    """
+    search = asked.search
+    address = url(search)
+    directions: list[Any] = list(asked.objectives.values())
+    made = {
+        "space": asked.space.to_plain(),
+        "objectives": asked.objectives,
+        "base": asked.base,
+        "overrides": asked.shared,
+        "command": asked.command,
+        "exhaustive": asked.exhaustive,
+        "seeds": search.get("seeds", 1),
+        "storage": shown(address),
+        "path": str(directory(search)),
+    }
+    storage = open_storage(address)
+    with storage_errors(address):
+        try:
+            study = optuna.create_study(study_name=search["study"], storage=storage, directions=directions)
+            new = True
+        except optuna.exceptions.DuplicatedStudyError:
+            study, new = optuna.load_study(study_name=search["study"], storage=storage), False
+        if new:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names(list(asked.objectives))
+            study.set_user_attr(TOKEN, secrets.token_hex(2))
+            study.set_user_attr(RECORD, made)
+    if not new:
+        with storage_errors(address):
+            found = record(study)
+        _same(search["study"], found, json.loads(json.dumps(made)))
+    with storage_errors(address):
+        study.set_user_attr(BUDGET, asked.budget)
+        study.set_user_attr(BEGAN, time.time())
+        study.set_user_attr(SAMPLER, _sampler(search))
+        study.set_user_attr(SETTINGS, {k: v for k, v in search.items() if k not in PLACES})
+        if not study.get_trials(deepcopy=False) and search.get("default_first", True):
+            study.enqueue_trial(asked.default, user_attrs={"origin": "default configuration"})
+    return study, new
+
+
+def wandb_id(study: Study, number: int | str) -> str:
+    """The id of a trial's W&B run: whoever continues the trial continues the run."""
+    return re.sub(r"[^\w.-]", "_", f"{study.study_name[:80]}-{study.user_attrs.get(TOKEN, '')}-{number}")
+
+
+def _sampler(search: Mapping[str, Any]) -> str:
+    return str(search["sampler"]["_target_"]).rpartition(".")[2].removesuffix("Sampler").lower()
+
+
+def _same(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    cure = f"choose another name with search.study=… or go on with the old settings (study '{name}' is untouched)"
+    if then["seeds"] != now["seeds"]:
+        raise UserError(f"the study's seeds a configuration were {then['seeds']}, now {now['seeds']}: {cure}")
+    for part, what in (("objectives", "objectives"), ("space", "search space"), ("base", "configuration")):
+        if then[part] == now[part] and (part != "objectives" or list(then[part]) == list(now[part])):
+            continue
+        keys = [k for k in {**then[part], **now[part]} if then[part].get(k, "nothing") != now[part].get(k, "nothing")]
+        if not keys:  # the order of the objectives
+            raise UserError(f"the study's {what} were {list(then[part])}, now {list(now[part])}: {cure}")
+        first = keys[0]
+        more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
+        raise UserError(
+            f"the study's {what} changed: {first} was {then[part].get(first, 'not there')}, now"
+            f" {now[part].get(first, 'not there')}{more}: {cure}"
+        )

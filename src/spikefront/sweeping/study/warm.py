@@ -1,0 +1,194 @@
+"""Warm start: what another study, a CSV file or W&B already knows about this space."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optuna.distributions import CategoricalDistribution
+from optuna.study import Study
+from optuna.trial import TrialState, create_trial
+
+from spikefront.errors import UserError
+from spikefront.sweeping.search.space import Space
+from spikefront.sweeping.study.ledger import KNOWN
+from spikefront.sweeping.study.study import record
+
+SOURCES = "spikefront:warm"  # the study's attribute that lists what it has taken
+LOGGED = {"accuracy": "val/accuracy", "energy": "val/energy_joules", "firing_rate": "val/firing_rate"}
+WANDB = "wandb://"
+
+
+@dataclass(frozen=True)
+class Point:
+    """Parameters, and the objectives' values if they hold for this study as they stand."""
+
+    params: dict[str, Any]
+    values: list[float] | None
+    origin: str
+    attributes: Mapping[str, Any]
+
+
+def start(study: Study, sources: Sequence[str], space: Space, option_of: Callable[[str, Any], Any], dir: str) -> str:
+    """Give the study what the sources know, each source once; what that was, in words.
+
+    Points with values become finished trials that the sampler learns from and the front shows; they don't count
+    towards ``search.n_trials``. Of the others the parameters are queued, to be trained first.
+
+    Args:
+        option_of: which option of a config group has a given configuration.
+
+    Raises:
+        UserError: a source that isn't there or has nothing about this space.
+    """
+    taken: list[str] = study.user_attrs.get(SOURCES, [])
+    known = queued = 0
+    for source in sources:
+        if source in taken:
+            continue
+        points = list(_points(source, study, space, option_of, dir))
+        if not points:
+            raise UserError(f"search.warm_start={source}: it holds no finished point of this search space")
+        for point in points:
+            if point.values is None:
+                study.enqueue_trial(point.params, user_attrs={"origin": point.origin}, skip_if_exists=True)
+                queued += 1
+            else:
+                study.add_trial(_finished(point, space))
+                known += 1
+        taken = [*taken, source]
+        study.set_user_attr(SOURCES, taken)
+    return f"warm start: {known} known points, {queued} to be trained first" if known or queued else ""
+
+
+def _finished(point: Point, space: Space) -> Any:
+    return create_trial(
+        state=TrialState.COMPLETE,
+        values=point.values,
+        params=point.params,
+        distributions={k: space.parameters[k].distribution for k in point.params},
+        user_attrs={**point.attributes, KNOWN: point.origin, "origin": point.origin},
+    )
+
+
+def _points(source: str, study: Study, space: Space, option_of: Callable[[str, Any], Any], dir: str) -> Iterator[Point]:
+    objectives = record(study)["objectives"]
+    if source.startswith(WANDB):
+        return _from_wandb(source, space, objectives, option_of)
+    if source.endswith(".csv"):
+        return _from_csv(Path(source), space, objectives)
+    return _from_study(source, study, space, dir)
+
+
+def _from_study(source: str, study: Study, space: Space, dir: str) -> Iterator[Point]:
+    """Trials of the same configuration but for the space as known points; of another, its front to be trained."""
+    from spikefront.sweeping.study.records import records
+    from spikefront.sweeping.study.sources import open_study
+
+    other = open_study(source, dir)
+    here, there = record(study), record(other)
+    found = records(other)
+    same = here["objectives"] == there["objectives"] and here["seeds"] == there["seeds"]
+    front = {p["number"] for p in found["front"]}
+    for trial in found["trials"]:
+        if trial["state"] != "complete":
+            continue
+        whole = {**there["base"], **trial["params"]}
+        origin = f"trial {trial['number']} of {source}"
+        params = {k: whole[k] for k in space.parameters if k in whole}
+        if same and _covers(whole, here["base"]) and _complete(params, space):
+            kept = {k: v for k, v in other.trials[trial["number"]].user_attrs.items() if k not in ("spent", "origin")}
+            yield Point(params, list(trial["values"].values()), origin, kept)
+        elif trial["number"] in front and (near := space.nearest(params)):
+            yield Point(near, None, origin, {})
+
+
+def _covers(whole: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
+    """Whether a trial's whole configuration agrees with a study's in all that isn't searched there."""
+    missing = object()
+    return all(whole.get(k, missing) == v for k, v in base.items())
+
+
+def _complete(params: Mapping[str, Any], space: Space) -> bool:
+    """Whether these are exactly the parameters that a trial of the space has, each within its values."""
+    return set(params) == set(space.active(params)) and all(space.holds(k, v) for k, v in params.items())
+
+
+def _from_csv(path: Path, space: Space, objectives: Mapping[str, str]) -> Iterator[Point]:
+    """A row a point: a column for each parameter, and known ones have one for each objective too."""
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"search.warm_start={path}: {error}") from error
+    columns = set(rows[0]) if rows else set()
+    if not columns & set(space.parameters):
+        raise UserError(
+            f"search.warm_start={path}: no column is a parameter of this search; name them"
+            f" {', '.join(space.parameters)}, and the objectives {', '.join(objectives)} if they are known"
+        )
+    for line, row in enumerate(rows, 2):
+        if row.get("state") not in (None, "", "complete"):
+            continue
+        params = {}
+        for key, p in space.parameters.items():
+            if text := (row.get(key) or "").strip():
+                params[key] = value = _read(text, p.distribution)
+                if not space.holds(key, value):
+                    raise UserError(f"search.warm_start={path}, line {line}: {key}={text} is not in {p.text}")
+        texts = [(row.get(name) or "").strip() for name in objectives]
+        origin = f"line {line} of {path.name}"
+        try:
+            values = [float(t) for t in texts] if all(texts) and _complete(params, space) else None
+        except ValueError as error:
+            raise UserError(f"search.warm_start={path}, line {line}: {error}") from error
+        if params:
+            yield Point(params, values, origin, {})
+
+
+def _read(text: str, distribution: Any) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return next((c for c in distribution.choices if str(c) == text), text)
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def _from_wandb(
+    source: str, space: Space, objectives: Mapping[str, str], option_of: Callable[[str, Any], Any]
+) -> Iterator[Point]:
+    """Finished runs of ``wandb://entity/project`` or, with one more part, of a group there: a study of this engine."""
+    import wandb
+
+    entity, project, *group = source.removeprefix(WANDB).strip("/").split("/") + [""] * 2
+    if not entity or not project:
+        raise UserError(f"search.warm_start={source}: write wandb://entity/project or wandb://entity/project/group")
+    filters = {"state": "finished", **({"group": group[0]} if group[0] else {})}
+    try:
+        runs = list(wandb.Api(timeout=60).runs(f"{entity}/{project}", filters=filters))
+    except (wandb.errors.Error, ValueError, OSError) as error:
+        raise UserError(f"search.warm_start={source}: {str(error).splitlines()[0]}") from error
+    for run in runs:
+        params = {k: v for k in space.parameters if (v := _configured(run.config, k, option_of)) is not None}
+        params = {k: params[k] for k in space.active(params) if k in params}
+        if not _complete(params, space):
+            continue
+        values = [run.summary.get(LOGGED.get(name, name)) for name in objectives]
+        known = all(isinstance(v, int | float) for v in values)
+        origin = f"W&B run {run.name} of {entity}/{project}"
+        yield Point(params, [float(v) for v in values] if known else None, origin, {})
+
+
+def _configured(config: Mapping[str, Any], key: str, option_of: Callable[[str, Any], Any]) -> Any:
+    """A key's value in a run's configuration; of a config group the option that was chosen."""
+    node: Any = config
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return None
+        node = node[part]
+    return option_of(key, node) if isinstance(node, Mapping) else node

@@ -1,0 +1,1 @@
+"""Doing: a worker takes trials from the study, trains them and tells what came out."""

@@ -1,0 +1,180 @@
+"""N local worker processes: started, replaced when killed, stopped together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spikefront.errors import UserError
+from spikefront.sweeping.worker.budgets import BEGAN
+
+RESTARTS = 100  # of one worker slot: far beyond any accident
+
+
+@dataclass
+class _Slot:
+    command: list[str]
+    environment: dict[str, str]
+    cores: list[int]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    starts: int = 0
+    failed: bool = False
+    finished: bool = field(default=False)
+
+
+class Processes:
+    """Runs one process a command until all have ended by themselves; a killed one is started again.
+
+    Each gets its share of the cores (affinity, thread pools) and of the GPUs. The first interrupt is handed to the
+    processes; the second ends them.
+
+    Args:
+        gpus: how many each process uses.
+    """
+
+    def __init__(self, commands: Sequence[Sequence[str]], logs: Path, gpus: int = 1) -> None:
+        logs.mkdir(parents=True, exist_ok=True)
+        total = len(commands)
+        self._slots = [
+            _Slot(list(command), _environment(i, total, gpus), _share(i, total), logs / f"worker_{i}.log")
+            for i, command in enumerate(commands)
+        ]
+        self.interrupts = 0
+
+    def run(self) -> None:
+        """Wait for all processes.
+
+        Raises:
+            KeyboardInterrupt: interrupted, and all have ended.
+            UserError: all ended with an error; the last line of the log.
+        """
+        before = {s: signal.signal(s, self._interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            for slot in self._slots:
+                self._start(slot)
+            while any(not s.finished for s in self._slots):
+                time.sleep(0.05)
+                for slot in self._slots:
+                    self._look(slot)
+        finally:
+            self._signal(signal.SIGKILL)
+            for s, handler in before.items():
+                signal.signal(s, handler)
+        if self.interrupts:
+            raise KeyboardInterrupt
+        broken = [s for s in self._slots if s.failed]
+        if broken:
+            raise UserError(_last_line(broken[0].log))
+
+    def _start(self, slot: _Slot) -> None:
+        slot.starts += 1
+        with slot.log.open("ab") as log:
+            slot.process = subprocess.Popen(
+                slot.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **slot.environment},
+                start_new_session=True,  # the terminal's Ctrl-C reaches the sweep alone, which passes it on
+            )
+        if hasattr(os, "sched_setaffinity"):
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(slot.process.pid, slot.cores)
+
+    def _look(self, slot: _Slot) -> None:
+        if slot.finished or slot.process is None or (code := slot.process.poll()) is None:
+            return
+        stopping = self.interrupts or any(s.failed for s in self._slots)
+        if code < 0 and not stopping and slot.starts < RESTARTS:
+            print(f"a worker was killed ({signal.Signals(-code).name}); starting another", file=sys.stderr, flush=True)
+            self._start(slot)
+            return
+        slot.finished = True
+        if code not in (0, 130) and not stopping:
+            slot.failed = True
+            for other in self._slots:  # what stops one worker for good stops all
+                if other is not slot and other.process is not None and other.process.poll() is None:
+                    other.process.send_signal(signal.SIGINT)
+
+    def _interrupt(self, *_: Any) -> None:
+        self.interrupts += 1
+        if self.interrupts == 1:
+            print(
+                "\nstopping: running trials write their checkpoints (Ctrl-C again stops at once)",
+                file=sys.stderr,
+                flush=True,
+            )
+            self._signal(signal.SIGINT)
+        else:
+            self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        for slot in self._slots:
+            if slot.process is not None and slot.process.poll() is None:
+                slot.process.send_signal(number)
+
+
+def default_workers(gpus: int = 1) -> int:
+    """One worker for so many GPUs, or one a core up to eight."""
+    return max(1, len(found) // gpus) if (found := _gpus()) else min(8, len(_cores()))
+
+
+def gpus_of(trainer: Mapping[str, Any]) -> int:
+    """How many GPUs one training takes, as ``conf/trainer`` says."""
+    devices = trainer.get("devices")
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
+        return len(devices)
+    if devices in (-1, "-1"):
+        return max(1, len(_gpus()))
+    return devices if isinstance(devices, int) else 1
+
+
+def _environment(index: int, total: int, gpus: int) -> dict[str, str]:
+    threads = str(len(_share(index, total)))
+    pools = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    environment = {name: os.environ.get(name) or threads for name in pools}
+    environment[BEGAN] = str(time.monotonic())
+    if found := _gpus():
+        mine = [found[(index * gpus + i) % len(found)] for i in range(min(gpus, len(found)))]
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+    return environment
+
+
+def _share(index: int, total: int) -> list[int]:
+    """The cores of one of ``total`` processes: neighbours, and one each in turn where there are more processes."""
+    cores = _cores()
+    if total >= len(cores):
+        return [cores[index % len(cores)]]
+    return cores[index * len(cores) // total : (index + 1) * len(cores) // total]
+
+
+def _cores() -> list[int]:
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def _gpus() -> list[str]:
+    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them; without importing torch."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [g for g in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if g]
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return listed.stdout.split() if listed.returncode == 0 else []
+
+
+def _last_line(log: Path) -> str:
+    lines = [x for x in log.read_text(errors="replace").splitlines() if x.strip()]
+    last = next((x for x in reversed(lines) if x.startswith("spikefront: ")), lines[-1] if lines else "no output")
+    return f"{last.removeprefix('spikefront: ')} (log: {log})"

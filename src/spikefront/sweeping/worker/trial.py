@@ -1,0 +1,145 @@
+"""One trial's training: every seed of its configuration, each to its end once, however often it is interrupted."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from omegaconf import DictConfig, open_dict
+
+from spikefront.files import write_atomically
+from spikefront.sweeping.worker.callback import TrialCallback
+from spikefront.training import Result
+from spikefront.training.preemption import LAST
+
+DONE = "trial.json"
+
+
+def run(
+    train: Callable[..., Result],
+    cfg: DictConfig,
+    output: Path,
+    seeds: int,
+    label: Callable[[DictConfig, str], None],
+    report: Callable[[TrialCallback, dict[str, Any]], None],
+    check: Callable[[], None],
+    judge: Callable[[dict[str, Any]], dict[str, Any]],
+    stop: Callable[[Path], pl.Callback],
+) -> dict[str, Any]:
+    """Train a configuration once a seed; what is to be known of the trial, means over the seeds.
+
+    Continues from the checkpoints in ``output``, or only reads what a worker wrote that died before it told.
+
+    Args:
+        label: names a run for its logger; gets its configuration and ``-<seed's place>`` if there are several.
+        report: gets each epoch's point of the first seed.
+        check: called after each batch; raises to end the run, nothing saved.
+        judge: what the sweep says about a whole trial's attributes, to be logged beside them.
+        stop: from a checkpoint's path the callback that interrupts a run, checkpointed.
+    """
+    outcomes = []
+    for i in range(seeds):
+        seeded, directory = (cfg, output) if seeds == 1 else (cfg.copy(), output / f"seed_{i}")
+        with open_dict(seeded):
+            seeded.seed = cfg.seed + i
+            seeded.output_dir = str(directory)
+            if (directory / LAST).is_file():
+                seeded.resume = str(directory / LAST)
+            label(seeded, f"-{i}" if seeds > 1 else "")
+        if not (directory / DONE).is_file():
+            outcome = _once(
+                train,
+                seeded,
+                directory,
+                report if i == 0 else _nothing,
+                check,
+                judge if seeds == 1 else _unjudged,
+                stop,
+            )
+            write_atomically(directory / DONE, json.dumps(outcome))
+        outcomes.append(json.loads((directory / DONE).read_text()))
+    return outcomes[0] if seeds == 1 else _together(outcomes)
+
+
+def _once(
+    train: Callable[..., Result],
+    cfg: DictConfig,
+    output: Path,
+    report: Callable[[TrialCallback, dict[str, Any]], None],
+    check: Callable[[], None],
+    judge: Callable[[dict[str, Any]], dict[str, Any]],
+    stop: Callable[[Path], pl.Callback],
+) -> dict[str, Any]:
+    callback = TrialCallback(report, check, lambda result: judge(_attributes(result, callback, cfg.seed)))
+    result = train(cfg, [callback, stop(output / LAST)])
+    return _attributes(result, callback, cfg.seed) | {"front_then": callback.said.get("on_front")}
+
+
+def _nothing(*_: Any) -> None: ...
+
+
+def _unjudged(_: Any) -> dict[str, Any]:
+    return {}
+
+
+def _attributes(result: Result, callback: TrialCallback, seed: int) -> dict[str, Any]:
+    validation = result.validation
+    assert validation is not None
+    metrics = {
+        **callback.metrics,
+        "accuracy": validation.accuracy,
+        "energy": validation.energy_joules,
+        "firing_rate": validation.firing_rate,
+        "parameters": result.parameters,
+        "seconds": result.seconds,
+    }
+    if result.latency_seconds is not None:  # of the deployed network, in place of the last evaluation's
+        metrics["latency"] = result.latency_seconds
+    return {
+        "metrics": {k: v for k, v in metrics.items() if math.isfinite(v)},
+        "anytime": validation.anytime,
+        "test": {k: getattr(result, k) for k in ("accuracy", "energy_joules", "anytime")},
+        "firing_rate": validation.firing_rate,
+        "parameters": result.parameters,
+        "seconds": result.seconds,
+        "epochs": result.epochs,
+        "convention": result.convention,
+        "energy_groups": callback.groups,
+        "energy_layers": callback.layers,
+        "seed": seed,
+    }
+
+
+def _together(outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means over the seeds; ``seeds`` keeps each one's metrics and ``spread`` their standard deviations."""
+    metrics = [o["metrics"] for o in outcomes]
+    return {
+        **_mean(outcomes),
+        "seconds": sum(o["seconds"] for o in outcomes),
+        "epochs": sum(o["epochs"] for o in outcomes),
+        "seed": outcomes[0]["seed"],
+        "seeds": [{"seed": o["seed"], **o["metrics"]} for o in outcomes],
+        "spread": {k: float(np.std([m[k] for m in metrics], ddof=1)) for k in _common(metrics)},
+    }
+
+
+def _mean(values: Sequence[Any]) -> Any:
+    """Of numbers, and of lists and mappings of them; the first of anything else."""
+    first = values[0]
+    if isinstance(first, Mapping):
+        return {k: _mean([v[k] for v in values]) for k in _common(values)}
+    if isinstance(first, list):
+        return [_mean(v) for v in zip(*values, strict=True)]
+    if isinstance(first, int | float) and not isinstance(first, bool):
+        mean = sum(values) / len(values)
+        return int(mean) if all(isinstance(v, int) for v in values) and mean == int(mean) else mean
+    return first
+
+
+def _common(mappings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    return (k for k in mappings[0] if all(k in m for m in mappings))

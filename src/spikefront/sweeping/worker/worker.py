@@ -1,0 +1,298 @@
+"""A worker: ask, compose, train, tell, until the study is whole. Workers share the study and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from optuna import Trial, TrialPruned
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+
+from spikefront.cluster.jobs import job_of
+from spikefront.config import merge
+from spikefront.errors import UserError
+from spikefront.planning import predict_cost
+from spikefront.sweeping.search import objectives as objectives_
+from spikefront.sweeping.search import pruning
+from spikefront.sweeping.search.anytime import BestPoints, Front
+from spikefront.sweeping.search.constraints import Constraints
+from spikefront.sweeping.search.objectives import NeverLogged
+from spikefront.sweeping.search.samplers import seeded
+from spikefront.sweeping.search.space import Space
+from spikefront.sweeping.study import storage as storages
+from spikefront.sweeping.study import study as studies
+from spikefront.sweeping.study.filesystems import full
+from spikefront.sweeping.study.ledger import Lease, LeaseLost, Ledger, failed
+from spikefront.sweeping.worker import trial as trials
+from spikefront.sweeping.worker.budgets import Account, Limits
+from spikefront.sweeping.worker.callback import TrialCallback
+from spikefront.sweeping.worker.configuration import Composer
+from spikefront.sweeping.worker.feasibility import Feasibility, Infeasible
+from spikefront.sweeping.worker.team import Team
+from spikefront.training import Result, check_data, train
+from spikefront.training.preemption import LAST, Interrupted, Signals, StopBetweenBatches
+
+IDLE = 0.5  # seconds between looks when all that is left runs elsewhere
+
+
+class NoProposal(UserError):
+    """The sampler fails: no trial's fault, and the next one would have it too."""
+
+
+class Worker:
+    """Runs trials of ``cfg.search.study`` in this process.
+
+    Args:
+        cfg: ``conf/sweep.yaml`` composed.
+        overrides: this worker's own Hydra overrides, over the study's.
+        train: what trains a configuration, with these Lightning callbacks.
+
+    Raises:
+        UserError: no such study, or its storage can't be used.
+    """
+
+    def __init__(self, cfg: DictConfig, overrides: Sequence[str] = (), train: Callable[..., Result] = train) -> None:
+        self.train = train
+        self.study, self.storage = studies.load(cfg.search)
+        self.made = studies.record(self.study)
+        self.search = studies.settings(self.study, cfg.search, overrides)
+        self.space = Space.parse(self.made["space"])
+        self.objectives: dict[str, str] = self.made["objectives"]
+        sampler = seeded(instantiate(self.search.sampler), self.search.sampler.get("seed"))
+        self.study.sampler = BestPoints(sampler, self.objectives) if self.search.anytime else sampler
+        self.pruner = instantiate(self.search.pruner) if self.search.pruner else None
+        if self.pruner is not None:
+            pruning.check(self.pruner, self.search.prune_on, self.objectives)
+        self.limits = Limits(self.search, self.study.user_attrs.get(studies.BEGAN))
+        self.limits.check_counters()
+        self.seeds: int = self.made["seeds"]
+        own = [o for o in overrides if not o.startswith(("search.", "hydra."))]
+        self.compose = Composer(merge(self.made["overrides"], own))
+        self.ledger = Ledger(self.study, self.storage, self.search.heartbeat, job=job_of(os.environ))
+        self.feasibility = Feasibility(
+            Constraints(self.search.constraints, predict_cost),
+            self.study,
+            self.space,
+            self.compose,
+            self.ledger.is_mine,
+            self._say,
+            self.made["exhaustive"],
+        )
+        self.signals = Signals(signal.SIGINT)
+        if "data" not in self.space.parameters:  # missing data is not a trial's failure
+            check_data(self.compose([]))
+        self.devices = 1
+        self.front = Front(self.objectives)
+        self.team = Team()
+
+    def run(self) -> None:
+        """Run trials until the study has as many finished ones as it shall, or a signal says to stop.
+
+        A signal lets the running trial write its checkpoint and go back to the queue; then whoever had the signal
+        before gets it (submitit requeues its job).
+
+        Raises:
+            UserError: more than ``search.max_failures`` failed trials, an objective never logged, the storage gone.
+        """
+        with self.signals, storages.storage_errors(self.made["storage"]):
+            self._lead() if self.team.rank == 0 else self._follow()
+        self.signals.hand_over()
+
+    def _lead(self) -> None:
+        try:
+            while self.signals.received is None and not self.limits.reached(self.study):
+                budget = studies.budget(self.study)
+                trial = self.ledger.take(budget)
+                if trial is not None:
+                    self._run(trial)
+                elif self.ledger.finished() >= budget:
+                    return
+                else:
+                    time.sleep(IDLE)  # someone else's trial may yet come back
+                self._check_failures()
+        finally:
+            self.team.dismiss()
+
+    def _follow(self) -> None:
+        """Train what the team's first process announces; it alone reports and tells."""
+        while (announced := self.team.next()) is not None:
+            trial, cfg = announced
+            try:
+                callback = TrialCallback(lambda *_: None, lambda: None)
+                self.train(cfg, [callback, StopBetweenBatches(Path(cfg.output_dir) / LAST, self.signals)])
+            except (Interrupted, TrialPruned):
+                continue
+            except Exception as error:
+                traceback.print_exc()
+                if self.signals.received is None:
+                    with contextlib.suppress(UpdateFinishedTrialError):  # the first process had it too
+                        self.storage.set_trial_user_attr(trial, "reason", _reason(error))
+                        self.storage.set_trial_state_values(trial, TrialState.FAIL)
+                    self.team.break_up()
+
+    def _run(self, trial: Trial) -> None:
+        account = Account(trial)
+        with self.ledger.hold(trial) as lease:
+            try:
+                values = self._propose(trial)
+                overrides = self.space.overrides(values)
+                self._say(f"trial {trial.number}: " + " ".join(overrides))
+                cfg = self.compose(overrides)
+                self.feasibility.check(trial, cfg)
+                metrics = self._train(trial, cfg, lease, account)
+                told = objectives_.values(self.objectives, metrics)
+                if not all(map(math.isfinite, told)):
+                    raise FloatingPointError(f"not finite: {dict(zip(self.objectives, told, strict=True))}")
+            except (Interrupted, LeaseLost, UpdateFinishedTrialError) as stop:
+                self._spend(trial, account)
+                self.ledger.put_back(trial)
+                self._say(f"trial {trial.number} put back")
+                if not isinstance(stop, Interrupted):
+                    self.team.break_up()
+                return
+            except Infeasible as reason:
+                self._tell(trial, TrialState.PRUNED, reason=str(reason))
+                self.feasibility.after_rejection()
+                return
+            except TrialPruned as reason:
+                self._spend(trial, account)
+                self._tell(trial, TrialState.PRUNED, reason=str(reason))
+            except (NeverLogged, NoProposal):
+                self.ledger.put_back(trial)
+                raise
+            except storages.BROKEN:  # the storage failed, not the trial: its lease runs out, another worker goes on
+                raise
+            except Exception as error:
+                if not isinstance(error, UserError):
+                    traceback.print_exc()
+                self._spend(trial, account)
+                if self.signals.received is not None:  # sent to W&B's service as well, for instance, whose end this is
+                    self.ledger.put_back(trial)
+                    self._say(f"trial {trial.number} put back")
+                    return
+                if full(error):
+                    self.ledger.put_back(trial)
+                    raise UserError(
+                        f"no space is left for {self.made['path']} (or your quota is used up): free some, then the same"
+                        f" command continues; trial {trial.number} is back in the queue"
+                    ) from error
+                self._tell(trial, TrialState.FAIL, reason=_reason(error))
+                self.team.break_up()
+                gc.collect()
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+            else:
+                self._spend(trial, account)
+                self._tell(trial, TrialState.COMPLETE, told)
+        self.feasibility.accepted()
+
+    def _propose(self, trial: Trial) -> dict[str, Any]:
+        try:
+            return self.space.suggest(trial)
+        except (UserError, *storages.BROKEN):
+            raise
+        except Exception as error:
+            name = str(self.search.sampler["_target_"]).rpartition(".")[2]
+            raise NoProposal(f"search.sampler: {name} can't propose a point: {_reason(error)}") from error
+
+    def _train(self, trial: Trial, cfg: DictConfig, lease: Lease, account: Account) -> dict[str, float]:
+        """Train the trial's configuration, from its checkpoint if it has one; its metrics."""
+
+        def report(callback: TrialCallback, point: dict[str, Any]) -> None:
+            self.devices = callback.devices
+            self._report(trial, point, last=point["epoch"] >= cfg.trainer.max_epochs)
+            if self.limits.on_trials:
+                account.enter(self.devices)
+            if point["epoch"] > 1:  # by now all that is logged at an epoch's end has been
+                objectives_.check_logged(self.objectives, callback.metrics)
+
+        output = Path(self.made["path"]) / "trials" / f"{trial.number:05d}"
+
+        def judge(attributes: dict[str, Any]) -> dict[str, Any]:
+            self.front.look(self.study)
+            return {"on_front": self.front.takes(attributes)}
+
+        def label(run: DictConfig, part: str) -> None:
+            if run.logger and "project" in run.logger:
+                own = {"number": trial.number, "params": dict(trial.params), "objectives": dict(self.objectives)}
+                number = f"{trial.number:05d}{part}"
+                run.logger.update(
+                    group=self.study.study_name,
+                    name=f"{self.study.study_name}-{number}",
+                    id=studies.wandb_id(self.study, f"{trial.number}{part}"),
+                    job_type="trial",
+                    extra={"trial": own, "overrides": [*self.made["command"], *self.space.overrides(trial.params)]},
+                )
+
+        stop = partial(StopBetweenBatches, signals=self.signals, wanted=self.limits.out_of_time)
+
+        def train(run: DictConfig, callbacks: Sequence[Any]) -> Result:
+            self.team.announce(trial._trial_id, run)
+            return self.train(run, callbacks)
+
+        attributes = trials.run(train, cfg, output, self.seeds, label, report, lease.check, judge, stop)
+        lease.check()
+        for key, value in attributes.items():
+            trial.set_user_attr(key, value)
+        return attributes["metrics"]
+
+    def _spend(self, trial: Trial, account: Account) -> None:
+        if self.ledger.is_mine(trial._trial_id):
+            with contextlib.suppress(UpdateFinishedTrialError):
+                account.enter(self.devices)
+
+    def _report(self, trial: Trial, point: dict[str, Any], last: bool) -> None:
+        trial.set_user_attr(f"epoch:{point['epoch']}", {k: v for k, v in point.items() if k != "epoch"})
+        if self.pruner is None or last:  # what is trained to its end may as well be told
+            return
+        on = self.search.prune_on
+        stop = pruning.decide(self.pruner, self.study, self.storage, trial._trial_id, on, self.objectives)
+        if stop is not None:
+            if stop.outlook:
+                trial.set_user_attr(pruning.OUTLOOK, stop.outlook)
+            raise TrialPruned(stop.reason)
+
+    def _tell(
+        self, trial: Trial, state: TrialState, values: list[float] | None = None, reason: str | None = None
+    ) -> None:
+        if not self.ledger.is_mine(trial._trial_id):
+            self._say(f"trial {trial.number} went to another worker meanwhile")
+            return
+        with contextlib.suppress(ValueError, UpdateFinishedTrialError):  # told by another between the look and now
+            if reason:
+                trial.set_user_attr("reason", reason)
+            self.study.tell(trial, values, state=state)
+        self._say(f"trial {trial.number} {state.name.lower()}{': ' + reason if reason else ''}")
+
+    def _check_failures(self) -> None:
+        failures = failed(self.study)
+        if len(failures) > self.search.max_failures:
+            raise UserError(
+                f"{len(failures)} trials failed, more than search.max_failures={self.search.max_failures}; the last:"
+                f" {failures[-1].user_attrs.get('reason', 'unknown')}"
+            )
+
+    def _say(self, line: str) -> None:
+        print(f"[{time.strftime('%H:%M:%S')}] {line}", flush=True)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in str(error):
+        return "out of memory"
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

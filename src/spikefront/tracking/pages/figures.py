@@ -1,0 +1,162 @@
+"""A study's records as Plotly figures: front, anytime curves, importance, parallel coordinates, hypervolume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from spikefront.units import si
+
+Records = Mapping[str, Any]
+BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#8c8c8c"  # of Okabe and Ito's colour-blind safe palette
+PALETTE = (BLUE, ORANGE, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", GREY)
+LOGARITHMIC = ("energy", "latency", "parameters", "memory")
+UNITS = {"energy": " (J a sample)", "latency": " (s a sample)"}
+
+
+def axes(records: Records) -> tuple[str, str]:
+    """The first objective to maximise and the first to minimise; the first and the last if all go one way."""
+    objectives = records["objectives"]
+    gain = next((o["name"] for o in objectives if o["direction"] == "maximize"), objectives[0]["name"])
+    return gain, next((o["name"] for o in objectives if o["direction"] == "minimize"), objectives[-1]["name"])
+
+
+def front_figure(records: Records) -> go.Figure:
+    """Accuracy against energy on a log axis: the front as a staircase; a menu colours the trials by any parameter."""
+    gain, cost = axes(records)
+    trials = _complete(records)
+    keys = sorted({k for t in trials for k in t["params"]})
+    front = sorted(((p["values"][cost], p["values"][gain]) for p in records["front"]), key=lambda p: p[0])
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=[t["values"][cost] for t in trials],
+                y=[t["values"][gain] for t in trials],
+                mode="markers",
+                name="trials",
+                marker={"size": 9, "color": _colours([t["on_front"] for t in trials])},
+                text=[_words(t) for t in trials],
+                hovertemplate="%{text}<extra></extra>",
+            ),
+            go.Scatter(
+                x=[p[0] for p in front],
+                y=[p[1] for p in front],
+                mode="lines",
+                name="front, with networks stopped early",
+                line={"shape": "hv", "color": BLUE, "width": 2},
+            ),
+        ]
+    )
+    choices = [("on the front", [t["on_front"] for t in trials])]
+    choices += [(key, [t["params"].get(key) for t in trials]) for key in keys]
+    buttons = [
+        {"label": label, "method": "restyle", "args": [{"marker.color": [_colours(values)]}, [0]]}
+        for label, values in choices
+    ]
+    figure.update_layout(updatemenus=[{"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.15, "yanchor": "top"}])
+    return _dressed(figure, cost, gain)
+
+
+def anytime_figure(records: Records) -> go.Figure:
+    """Accuracy and energy of stopping each network of the front after t = 1 … T timesteps."""
+    figure = go.Figure()
+    on_front = [t for t in _complete(records) if t["on_front"] and len(t["anytime"]) > 1]
+    for i, t in enumerate(sorted(on_front, key=lambda t: t["anytime"][-1]["energy_joules"])):
+        steps = t["anytime"]
+        figure.add_scatter(
+            x=[p["energy_joules"] for p in steps],
+            y=[p["accuracy"] for p in steps],
+            mode="lines+markers",
+            name=f"trial {t['number']}",
+            line={"color": PALETTE[i % len(PALETTE)]},
+            text=[f"t = {p['t']}" for p in steps],
+        )
+    return _dressed(figure, "energy", "accuracy")
+
+
+def importance_figure(records: Records) -> go.Figure:
+    """Share of each objective's variance that a parameter explains."""
+    shares = {o: s for o, s in records["importance"].items() if s}
+    names = sorted({k for s in shares.values() for k in s}, key=lambda k: max(s.get(k, 0.0) for s in shares.values()))
+    figure = go.Figure(
+        [
+            go.Bar(
+                y=names,
+                x=[s.get(k) for k in names],
+                orientation="h",
+                name=o,
+                marker={"color": PALETTE[i % len(PALETTE)]},
+            )
+            for i, (o, s) in enumerate(shares.items())
+        ]
+    )
+    return figure.update_layout(template="plotly_white", xaxis={"title": "share of the variance", "tickformat": ".0%"})
+
+
+def parallel_figure(records: Records) -> go.Figure:
+    """Parallel coordinates of the searched parameters and the objectives, coloured by the first."""
+    gain, _ = axes(records)
+    trials = _complete(records)
+    dimensions = [_dimension(key, [t["params"].get(key) for t in trials]) for key in _keys(trials)]
+    for name in (o["name"] for o in records["objectives"]):
+        dimensions.append({"label": name, "values": [t["values"][name] for t in trials]})
+    colour = {"color": [t["values"][gain] for t in trials], "colorscale": "Cividis", "showscale": True}
+    return go.Figure([go.Parcoords(line=colour, dimensions=dimensions)])
+
+
+def hypervolume_figure(records: Records) -> go.Figure:
+    """What the front so far dominates, after each finished trial, all against the same reference point."""
+    volumes = records["hypervolume_over_trials"]
+    figure = go.Figure([go.Scatter(y=volumes, x=list(range(1, len(volumes) + 1)), line={"shape": "hv", "color": BLUE})])
+    return figure.update_layout(
+        template="plotly_white", xaxis={"title": "trials finished"}, yaxis={"title": "hypervolume"}
+    )
+
+
+def _complete(records: Records) -> list[Mapping[str, Any]]:
+    return [t for t in records["trials"] if t["state"] == "complete"]
+
+
+def _keys(trials: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(k for t in trials for k in t["params"]))
+
+
+def _dimension(key: str, values: Sequence[Any]) -> dict[str, Any]:
+    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+        return {"label": key, "values": list(values)}
+    named = sorted({str(v) for v in values})
+    ticks = {"tickvals": list(range(len(named))), "ticktext": named}
+    return {"label": key, "values": [named.index(str(v)) for v in values], **ticks}
+
+
+def _colours(values: Sequence[Any]) -> list[Any]:
+    """A colour for each value: by size where they are numbers of many kinds, else one of the palette's."""
+    distinct = sorted({v for v in values if v is not None}, key=lambda v: (isinstance(v, str), v))
+    if len(distinct) > len(PALETTE) and all(isinstance(v, int | float) for v in distinct):
+        from plotly.colors import sample_colorscale
+
+        low, high = distinct[0], distinct[-1]
+        return sample_colorscale("Cividis", [(v - low) / (high - low) if v is not None else 0.0 for v in values])
+    if set(distinct) <= {True, False}:
+        return [BLUE if v else "#c8ccd2" for v in values]
+    return [PALETTE[distinct.index(v) % len(PALETTE)] if v is not None else "#c8ccd2" for v in values]
+
+
+def _words(trial: Mapping[str, Any]) -> str:
+    lines = [f"<b>trial {trial['number']}</b>"]
+    lines += [f"{k} {si(v, 'J') if k == 'energy' else format(v, '.4g')}" for k, v in trial["values"].items()]
+    return "<br>".join(
+        [*lines, *(f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}" for k, v in trial["params"].items())]
+    )
+
+
+def _dressed(figure: go.Figure, cost: str, gain: str) -> go.Figure:
+    kind = "log" if cost in LOGARITHMIC else "linear"
+    return figure.update_layout(
+        template="plotly_white",
+        xaxis={"title": cost + UNITS.get(cost, ""), "type": kind, "exponentformat": "SI"},
+        yaxis={"title": f"{gain} (validation)" if gain == "accuracy" else gain},
+        legend={"orientation": "h", "y": -0.2},
+    )

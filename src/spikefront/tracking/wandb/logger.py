@@ -1,0 +1,186 @@
+"""Lightning's logger for Weights & Biases, and what of a run it keeps."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import wandb
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from spikefront.errors import UserError
+from spikefront.tracking.wandb.client import PATIENCE, Client, is_online, safe_id
+
+COMPONENTS = ("neuron", "attention", "embedding", "residual")  # their own groups, and inside the model once more
+ASIDE = ("logger", "callbacks", "debug", "output_dir", "resume", "surrogate", "config")  # not what tells runs apart
+CHECKPOINTS = ("none", "front", "all")
+
+
+class RunLogger(WandbLogger):
+    """Lightning's logger behind a ``Client``. ``experiment`` is None until W&B has begun the run.
+
+    The configuration is logged nested, as W&B filters it (``model.timesteps``, ``neuron.name``, ``data.name``), without
+    what doesn't tell runs apart; the tags are the data, the model and its components.
+    """
+
+    def __init__(
+        self, init: Mapping[str, Any], online: bool, checkpoints: str, extra: Mapping[str, Any], patience: float
+    ) -> None:
+        super().__init__(**init)
+        self._online, self._checkpoints, self._extra, self._patience = online, checkpoints, dict(extra), patience
+        self._client: Client | None = None
+
+    @property
+    def client(self) -> Client:
+        if self._client is None:
+            self._client = Client(self._wandb_init, self._online, self._patience)
+            self._client.do(_axes)
+        return self._client
+
+    @property
+    def experiment(self) -> Any:
+        return self.client.run if getattr(rank_zero_only, "rank", 0) == 0 else None
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
+        config = {**told_apart(params), **self._extra}
+        self.client.do(lambda run: run.config.update(config, allow_val_change=True))
+        self.client.do(_add_tags, tags_of(config))
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        row = dict(metrics) if step is None else {**metrics, "trainer/global_step": step}
+        self.client.do(lambda run: run.log(row))
+
+    @rank_zero_only
+    def conclude(self, result: Mapping[str, Any], checkpoint: str | None) -> None:
+        """Put what the run came to into its summary, and the checkpoint beside it as an artifact.
+
+        Args:
+            result: ``spikefront.training.Result`` as a dictionary, with what a sweep adds: ``latency``, ``on_front``.
+        """
+        summary = summary_of(result)
+        self.client.do(lambda run: run.summary.update(summary))
+        self.client.do(lambda run: run.log({"anytime curve": _anytime(summary["anytime"])}))
+        on_front = result.get("on_front")
+        if checkpoint and (self._checkpoints == "all" or (self._checkpoints == "front" and on_front is not False)):
+            aliases = ["best", "front"] if on_front else ["best"]
+            metadata = {k: summary[k] for k in ("accuracy", "energy", "parameters")}
+            name = safe_id(self._name or f"model-{self._id}")
+            self.client.try_or_later(
+                lambda run: run.log_artifact(_artifact(name, checkpoint, metadata), aliases=aliases)
+            )
+
+    @rank_zero_only
+    def close(self, status: str) -> None:
+        """``success``, ``pruned``, ``interrupted`` (goes on later) or ``failed``."""
+        if self._client is not None:
+            if status == "pruned":
+                self._client.do(lambda run: run.summary.update({"pruned": True}))
+            self._client.close(0 if status in ("success", "pruned") else 1, preempted=status == "interrupted")
+
+    def finalize(self, status: str) -> None: ...
+
+
+def wandb_logger(
+    save_dir: str,
+    project: str = "spikefront",
+    entity: str | None = None,
+    group: str | None = None,
+    name: str | None = None,
+    tags: Sequence[str] = (),
+    mode: str = "auto",
+    id: str | None = None,
+    job_type: str = "train",
+    checkpoints: str = "front",
+    extra: Mapping[str, Any] | None = None,
+    patience: float = PATIENCE,
+) -> RunLogger:
+    """A Lightning logger; ``mode="auto"`` is online with an account and offline without, ``WANDB_MODE`` goes first.
+
+    Args:
+        checkpoints: which runs upload their best checkpoint: ``none``, ``front`` (a sweep's trials that are on its
+            front as they end, and every run of its own) or ``all``.
+        extra: more to log with the configuration.
+        patience: seconds for the server to begin a run, and to take what is left at its end.
+
+    Raises:
+        UserError: another mode, or other checkpoints.
+    """
+    if checkpoints not in CHECKPOINTS:
+        raise UserError(f"logger.checkpoints is {checkpoints!r}: use {', '.join(CHECKPOINTS)}")
+    online = is_online(mode)
+    Path(save_dir).mkdir(parents=True, exist_ok=True)
+    init: dict[str, Any] = {"name": name, "project": project, "entity": entity, "group": group, "job_type": job_type}
+    init |= {"tags": list(tags), "save_dir": save_dir, "id": id or secrets.token_hex(4)}
+    return RunLogger(init, online, checkpoints, extra or {}, patience)
+
+
+def told_apart(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved configuration as W&B's filters and charts want it.
+
+    Nested (W&B joins with dots itself), a component's class as its ``name``, nothing twice, nothing of this machine's
+    directories.
+    """
+    plain = {k: _named(v) for k, v in config.items() if k not in ASIDE}
+    model = plain.get("model")
+    if isinstance(model, dict):
+        plain["model"] = {k: v for k, v in model.items() if k not in COMPONENTS}
+        if {"depth", "dim"} <= set(model):
+            plain["model"]["name"] = f"sdt_{model['depth']}_{model['dim']}"
+    return plain
+
+
+def tags_of(config: Mapping[str, Any]) -> list[str]:
+    """Data, model and components of a ``told_apart`` configuration."""
+    named = (config.get(group) for group in ("data", "model", *COMPONENTS))
+    return [str(node["name"])[:64] for node in named if isinstance(node, Mapping) and node.get("name")]
+
+
+def summary_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result as summary values: validation figures, which searches select on, by the objectives' names; the test
+    part's under ``test/``."""
+    validation = result.get("validation") or result
+    summary = {
+        "accuracy": validation["accuracy"],
+        "energy": validation["energy_joules"],
+        "firing_rate": validation["firing_rate"],
+        "anytime": validation["anytime"],
+        **{f"test/{k}": result[k] for k in ("accuracy", "energy_joules", "anytime")},
+    }
+    rest = ("parameters", "seconds", "epochs", "convention", "latency", "memory", "on_front", "seed", "energy_groups")
+    return summary | {k: result[k] for k in rest if result.get(k) is not None}
+
+
+def _named(node: Any) -> Any:
+    if isinstance(node, Mapping):
+        plain = {str(k): _named(v) for k, v in node.items() if k not in ("_target_", "_partial_")}
+        if "_target_" in node:
+            plain.setdefault("name", str(node["_target_"]).rpartition(".")[2])
+        return plain
+    return [_named(v) for v in node] if isinstance(node, list | tuple) else node
+
+
+def _anytime(points: Sequence[Mapping[str, float]]) -> Any:
+    """Accuracy and energy of stopping after t timesteps, as a table and the curve drawn from it."""
+    columns: list[str | int] = ["t", "accuracy", "energy_joules"]
+    table = wandb.Table(columns=columns, data=[[p[str(c)] for c in columns] for p in points])
+    return wandb.plot.line(table, "energy_joules", "accuracy", title="Accuracy and energy of stopping early")
+
+
+def _axes(run: Any) -> None:
+    run.define_metric("trainer/global_step")
+    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+
+
+def _add_tags(run: Any, tags: Sequence[str]) -> None:
+    run.tags = tuple(dict.fromkeys((*(run.tags or ()), *tags)))
+
+
+def _artifact(name: str, checkpoint: str, metadata: Mapping[str, Any]) -> wandb.Artifact:
+    artifact = wandb.Artifact(name, "model", metadata=dict(metadata))
+    artifact.add_file(checkpoint, name="model.ckpt")
+    return artifact

@@ -1,0 +1,167 @@
+"""A study's own W&B run: the live front, hypervolume, importance, parallel coordinates and anytime curves."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import wandb
+
+from spikefront.tracking.wandb.client import PATIENCE, Client, continued, is_online
+
+HERE = Path(__file__).parent
+CHART = "spikefront-front"  # the custom chart's name in the entity's account
+EVERY = 15.0  # seconds between two drawings while trials come in
+Records = Mapping[str, Any]
+
+
+class StudyRun:
+    """The W&B run of a whole study, group and name those of the study, job type ``study``.
+
+    It also keeps the trials' runs right: one that others dominate by now loses ``on_front`` and its artifact's alias
+    ``front``.
+    """
+
+    def __init__(self, init: Mapping[str, Any], online: bool, run_id: str, patience: float = PATIENCE) -> None:
+        self._id, self._project = run_id, init["project"]
+        self._client = Client({**init, "id": f"{run_id}study"}, online, patience)
+        self._client.do(lambda run: run.define_metric("*", step_metric="trials"))
+        self._logged, self._front, self._said = 0, "", -EVERY
+        self._marked: dict[int, bool] = {}
+        self._client.do(self._register)
+
+    @classmethod
+    def of(cls, logger: Any, study: str, run_id: str, directory: Path) -> StudyRun | None:
+        """The study's run where ``logger`` is ``conf/logger/wandb.yaml``; None for other loggers.
+
+        Args:
+            run_id: what the ids of the study's runs begin with.
+        """
+        if not isinstance(logger, Mapping) or not str(logger.get("_target_", "")).endswith("wandb_logger"):
+            return None
+        directory.mkdir(parents=True, exist_ok=True)
+        init = {"project": logger["project"], "entity": logger.get("entity"), "dir": str(directory)}
+        init |= {"name": study, "group": study, "job_type": "study", "tags": list(logger.get("tags") or [])}
+        init |= {"resume": "allow"}
+        return cls(init, is_online(logger.get("mode", "auto")), run_id, float(logger.get("patience", PATIENCE)))
+
+    def due(self, records: Records) -> bool:
+        """Whether something has ended since the last time, some seconds ago."""
+        return self._ended(records) != self._logged and time.monotonic() - self._said > EVERY
+
+    def update(self, records: Records) -> None:
+        """Log the study as it is now."""
+        self._logged, self._said = self._ended(records), time.monotonic()
+        self._log(records)
+
+    @staticmethod
+    def _ended(records: Records) -> int:
+        return sum(t["state"] in ("complete", "pruned", "failed", "infeasible") for t in records["trials"])
+
+    def close(self, records: Records) -> None:
+        """Log the study as it is now, whole or not, set the trials' runs right, and end the run."""
+        self._log(records, last=True)
+        self._client.do(self._mark, records)
+        self._client.close()
+
+    def _register(self, run: Any) -> None:
+        """Give the account the custom chart, if it hasn't got it; offline its place is taken by W&B's own scatter."""
+        self._chart = "wandb/scatter/v0"
+        if self._client.online:
+            api, spec = wandb.Api(), chart_spec()
+            with contextlib.suppress(Exception):  # it is there, or charts can't be made with this key
+                api.create_custom_chart(run.entity, CHART, "Accuracy-energy front", "vega2", "private", spec)
+            self._chart = f"{run.entity}/{CHART}"
+
+    def _log(self, records: Records, last: bool = False) -> None:
+        row = summary(records)
+        front = json.dumps([(p["number"], p["t"]) for p in records["front"]])
+        drawn = last or front != self._front
+        self._front = front
+        self._client.do(self._write, row, records if drawn and records["front"] else None, last)
+
+    def _write(self, run: Any, row: dict[str, Any], records: Records | None, last: bool) -> None:
+        from spikefront.tracking.pages import figures  # plotly takes its time to import
+
+        if records is not None:
+            gain, cost = figures.axes(records)
+            columns, rows = front_rows(records)
+            table = wandb.Table(columns=columns, data=rows, allow_mixed_types=True)
+            colour = next((c for c in columns if c in records["front"][0]["params"]), "trial")
+            fields = {"x": cost, "y": gain, "colour": colour}
+            row["front"] = wandb.plot_table(self._chart, table, fields, {"title": f"Front of {records['study']}"})
+            row["front/chart"] = wandb.Plotly(figures.front_figure(records))
+            if (gain, cost) == ("accuracy", "energy"):
+                row["anytime"] = wandb.Plotly(figures.anytime_figure(records))
+        if records is not None and last:
+            row["parallel coordinates"] = wandb.Plotly(figures.parallel_figure(records))
+            row["hypervolume/trials"] = wandb.Plotly(figures.hypervolume_figure(records))
+            if any(records["importance"].values()):
+                row["importance"] = wandb.Plotly(figures.importance_figure(records))
+        run.log(row)
+
+    def _mark(self, run: Any, records: Records) -> None:
+        """Have the trials' runs say what the whole study says of them."""
+        complete = [t for t in records["trials"] if t["state"] == "complete"]
+        for t in complete:
+            number, said, now = t["number"], self._marked.get(t["number"], t["front_then"]), bool(t["on_front"])
+            if said in (None, now):
+                continue
+            if self._client.online:
+                _mark_online(run, f"{self._id}{number}", now)
+            else:
+                with continued(run, f"{self._id}{number}") as trial:
+                    trial.summary["on_front"] = now
+            self._marked[number] = now
+
+
+def summary(records: Records) -> dict[str, Any]:
+    """The study in a row of figures: trials, front, hypervolume, the best of each objective."""
+    states = Counter(t["state"] for t in records["trials"])
+    row: dict[str, Any] = {
+        "trials": states["complete"] + states["pruned"],
+        **{k: states[k] for k in ("complete", "pruned", "failed")},
+    }
+    row["front/points"] = len(records["front"])
+    if records["hypervolume_over_trials"]:
+        row["hypervolume"] = records["hypervolume"]
+    for o in records["objectives"]:
+        values = [p["values"][o["name"]] for p in records["front"]]
+        if values:
+            row[f"best/{o['name']}"] = max(values) if o["direction"] == "maximize" else min(values)
+    return row
+
+
+def front_rows(records: Records) -> tuple[list[str | int], list[list[Any]]]:
+    """The front's table: columns and rows, the searched parameters last."""
+    names = [o["name"] for o in records["objectives"]]
+    params = list(dict.fromkeys(k for p in records["front"] for k in p["params"]))
+    by_number = {t["number"]: t for t in records["trials"]}
+    rows = []
+    for p in records["front"]:
+        t = by_number[p["number"]]
+        tested = (p["test"] or {}).get("accuracy")
+        figures_ = [p["values"][n] for n in names] + [tested, t["firing_rate"], t["parameters"]]
+        rows.append([p["number"], p["t"], *figures_, *(p["params"].get(k) for k in params), t["command"]])
+    return ["trial", "t", *names, "test accuracy", "firing rate", "parameters", *params, "command"], rows
+
+
+def chart_spec() -> dict[str, Any]:
+    """The custom chart: cost on a log axis, coloured by any column of the table."""
+    return json.loads((HERE / "front_chart.json").read_text(encoding="utf-8"))
+
+
+def _mark_online(run: Any, trial: str, on_front: bool) -> None:
+    """Set a finished run's flag, and give or take its checkpoint's alias."""
+    found = wandb.Api().run(f"{run.entity}/{run.project}/{trial}")
+    found.summary["on_front"] = on_front
+    found.summary.update()
+    for artifact in found.logged_artifacts():
+        if artifact.type == "model" and ("front" in artifact.aliases) != on_front:
+            artifact.aliases = [a for a in artifact.aliases if a != "front"] + (["front"] if on_front else [])
+            artifact.save()

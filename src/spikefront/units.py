@@ -1,0 +1,38 @@
+"""Numbers as people read them: three digits, an SI prefix, a unit."""
+
+from __future__ import annotations
+
+SMALL = (("", 1.0), ("m", 1e-3), ("µ", 1e-6), ("n", 1e-9), ("p", 1e-12))
+LARGE = ((" G", 1e9), (" M", 1e6), (" k", 1e3))
+
+
+def si(value: float, unit: str) -> str:
+    """A quantity with its SI prefix, ``3.9 mJ``; zero has none, ``0 J``."""
+    if not value:
+        return f"0 {unit}"
+    prefix, scale = next((s for s in SMALL if abs(value) >= s[1]), SMALL[-1])
+    return f"{value / scale:.3g} {prefix}{unit}"
+
+
+def joules(value: float) -> str:
+    """An energy, ``1.24 µJ``."""
+    return si(value, "J")
+
+
+def amount(value: float) -> str:
+    """How many, ``1.85 G``."""
+    for prefix, scale in LARGE:
+        if value >= scale:
+            return f"{value / scale:.3g}{prefix}"
+    return f"{value:.3g}"
+
+
+def figure(name: str, value: float) -> str:
+    """A metric by its name: ``0.9639``, ``1.24 µJ``, ``163,650``."""
+    if name == "energy":
+        return joules(value)
+    if name in ("latency", "seconds"):
+        return si(value, "s")
+    if name in ("parameters", "memory"):
+        return f"{value:,.0f}"
+    return f"{value:.4f}"

@@ -1,0 +1,49 @@
+"""Pareto arithmetic against brute force and Optuna's own."""
+
+import numpy as np
+import optuna
+import pytest
+from optuna._hypervolume import compute_hypervolume
+
+from spikefront.analysis.front import front_of
+from spikefront.analysis.pareto import hypervolume, non_dominated
+from spikefront.sweeping.search.anytime import Front, plain
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3, 4])
+def test_non_dominated_is_the_definition(dimensions):
+    points = np.random.default_rng(dimensions).integers(0, 6, (80, dimensions))
+    dominated = [any((q <= p).all() and (q < p).any() for q in points) for p in points]
+    assert non_dominated(points).tolist() == [not d for d in dominated]
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3, 4])
+def test_hypervolume_is_optunas(dimensions):
+    points = np.random.default_rng(dimensions).random((25, dimensions))
+    reference = [0.9] * dimensions
+    inside = points[(points < 0.9).all(1)]
+    assert hypervolume(points, reference) == pytest.approx(compute_hypervolume(inside, np.array(reference)), rel=1e-9)
+
+
+def test_hypervolume_by_hand():
+    assert hypervolume([[0, 2], [1, 1], [2, 0], [2, 2]], [3, 3]) == 6
+    assert hypervolume([], [1, 1]) == 0
+    assert hypervolume([[2, 0]], [1, 1]) == 0
+
+
+def test_a_front_kept_as_the_study_grows_is_that_of_all_trials():
+    draw, objectives = np.random.default_rng(0), {"accuracy": "maximize", "energy": "minimize"}
+    study = optuna.create_study(directions=list(objectives.values()))
+    front, answers = Front(objectives), []
+    for _ in range(60):
+        accuracy, energy = draw.random(2).round(1) + 0.1
+        anytime = [{"t": t, "accuracy": accuracy * t / 2, "energy_joules": energy * t / 2} for t in (1, 2)]
+        own = {"metrics": {"accuracy": accuracy, "energy": energy}, "anytime": anytime}
+        everyone = [plain(t, objectives) for t in study.trials]
+        ours = {"number": -1, "params": {}, "values": own["metrics"], "test": {}, "anytime": anytime}
+        expected = any(p["number"] == -1 for p in front_of([*everyone, ours], objectives))
+        front.look(study)
+        answers.append(front.takes({**own, "test": {}}))
+        assert answers[-1] == expected
+        study.add_trial(optuna.create_trial(values=[accuracy, energy], user_attrs=own))
+    assert 5 < sum(answers) < 40

@@ -1,0 +1,81 @@
+"""``python src/energy.py``: the table from the command line, and from its function."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from spikefront.api import create_model
+from spikefront.commands.energy import measure
+from spikefront.config import ROOT, compose
+from spikefront.energy import measure_energy
+from spikefront.energy.tables import table
+from spikefront.errors import UserError
+
+TINY = ["logger=none", "model.depth=1", "model.dim=16", "samples=8"]
+
+
+def config(*overrides):
+    return compose([*TINY, *overrides], root="measure")
+
+
+def test_command_line(tmp_path):
+    command = [sys.executable, str(ROOT / "src/energy.py"), *TINY, "format=json", f"hydra.run.dir={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["samples"] == 8 and record["total_joules"] > 0
+    assert record["rows"][0]["kind"] == "analog" and record["baseline"]["quantised"]["bits"] == 3
+    assert "random weights" in record["notes"][0] and "random weights" in done.stderr
+    bad = subprocess.run([*command, "energy=papr"], capture_output=True, text=True, cwd=tmp_path)
+    assert bad.returncode == 1 and "did you mean 'paper'" in bad.stderr and "Traceback" not in bad.stderr
+
+
+def test_assumed_rate_needs_no_data():
+    report = measure(config("data=imagenet", "data.image_size=32", "energy.rate=0.25", "data.root=/nowhere"))
+    assert report.firing_rate == pytest.approx(0.25)
+    assert any("assumed" in note for note in report.notes)
+
+
+def test_missing_data_is_noise_without_a_checkpoint_and_an_error_with_one(tmp_path):
+    there = ["data=imagenet", "data.image_size=32", "data.root=/nowhere"]
+    assert any("noise" in note for note in measure(config(*there)).notes)
+    path = Path(tmp_path) / "weights.pth.tar"
+    cfg = config(*there, f"checkpoint={path}")
+    model = create_model("sdt_1_16", overrides=["data.image_size=32"])
+    torch.save({"state_dict": model.state_dict()}, path)
+    with pytest.raises(UserError, match=r"/nowhere.*input=noise"):
+        measure(cfg)
+    assert measure(config(*there, f"checkpoint={path}", "input=noise")).samples == 8
+
+
+def test_published_first_layer_conventions_differ_by_its_repeats():
+    every = measure(config("energy.rate=0.1"))
+    once = measure(config("energy.rate=0.1", "energy.first_layer=once"))
+    first = next(x for x in every.layers if x.kind == "analog")
+    assert every.total_joules - once.total_joules == pytest.approx(3 * 4.6e-12 * first.potential)
+
+
+def test_no_samples():
+    with pytest.raises(UserError, match="at least 1"):
+        measure(config("samples=0"))
+
+
+@pytest.mark.parametrize("convention", ["paper", "neuromorphic", "chip_8bit"])
+def test_every_convention_measures(convention):
+    report = measure(config(f"energy={convention}"))
+    assert report.total_joules > 0 and convention in report.convention
+
+
+@pytest.mark.parametrize("width", [80, 100, 150])
+def test_the_table_fits_the_terminal(width):
+    model = create_model("sdt_2_64", data="digits")
+    lines = table(measure_energy(model, torch.rand(2, 1, 8, 8)).to_dict(), width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert "…" not in "".join(lines)
+    assert all(any(line.startswith(f"block.{i}.attn.q_conv") for line in lines) for i in (0, 1))

@@ -1,0 +1,71 @@
+"""What study.py says about a study, and takes from it."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+from optuna.trial import TrialState
+
+from spikefront.commands.study import inspect
+from spikefront.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory):
+    from pretended import Sweep
+
+    search = Sweep(tmp_path_factory.mktemp("s"), "search.n_trials=4", "search.workers=1", "search/sampler=random")
+    search.run_here()
+    study = search.study()
+    study.tell(study.ask(), state=TrialState.FAIL)
+    return search
+
+
+def run(search, **options):
+    base = {"study": "s", "dir": search.cfg().search.dir, "storage": None, "output": None, "trial": None, "seeds": 2}
+    inspect({**base, **options})
+
+
+def test_status_counts_and_weighs(search, capsys):
+    run(search, action="status")
+    said = capsys.readouterr().out
+    assert "4 of 4 trials finished" in said and "1 failed" in said
+    assert "what energy depends on: " in said and "hypervolume" in said
+
+
+def test_export_has_every_trial(search, tmp_path):
+    run(search, action="export", output=tmp_path / "x.json")
+    run(search, action="export", output=tmp_path / "x.csv")
+    trials = json.loads((tmp_path / "x.json").read_text())["trials"]
+    rows = list(csv.DictReader((tmp_path / "x.csv").open()))
+    assert len(trials) == len(rows) == 5
+    assert [float(r["accuracy"]) for r in rows if r["accuracy"]] == [
+        t["values"]["accuracy"] for t in trials if t["values"]
+    ]
+    with pytest.raises(UserError, match="csv"):
+        run(search, action="export", output=tmp_path / "x.xml")
+
+
+def test_best_prints_commands_that_retrain(search, capsys):
+    run(search, action="best", trial=0)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and lines[1].endswith("seed=1")
+    assert "model.timesteps=4" in lines[0] and lines[0].startswith("python src/train.py")
+    with pytest.raises(UserError, match="not on the front"):
+        run(search, action="best", trial=99)
+
+
+def test_unknown_studies_and_actions_are_said(search):
+    with pytest.raises(UserError, match="no study 'nope'"):
+        run(search, action="status", study="nope")
+    with pytest.raises(UserError, match="did you mean 'status'"):
+        run(search, action="statos")
+
+
+def test_retry_queues_each_failed_trial_once(search, capsys):
+    run(search, action="retry")
+    run(search, action="retry")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("1 failed") and said[1].startswith("0 failed")

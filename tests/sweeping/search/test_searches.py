@@ -1,0 +1,100 @@
+"""Every search in sweeps/hparams_search can run: every value of its space builds a network on each data set."""
+
+from __future__ import annotations
+
+import itertools
+
+import optuna
+import pytest
+import torch
+from hydra.utils import instantiate
+from optuna.distributions import CategoricalDistribution
+
+from spikefront.config import CONF, ROOT, compose
+from spikefront.sweeping.search import objectives
+from spikefront.sweeping.search.samplers import seeded
+from spikefront.sweeping.search.space import Space
+from spikefront.sweeping.worker.configuration import Composer
+
+SEARCHES = sorted(p.stem for p in (ROOT / "sweeps" / "hparams_search").glob("*.yaml"))
+DATA = [
+    d for d in sorted(p.stem for p in (CONF / "data").glob("*.yaml")) if d in ("digits", "digits_dvs", "cifar10_dvs")
+]
+
+
+def ends(parameter):
+    d = parameter.distribution
+    return d.choices if isinstance(d, CategoricalDistribution) else (d.low, d.high)
+
+
+@pytest.mark.parametrize(("search", "data"), itertools.product(SEARCHES, DATA))
+def test_every_value_of_a_searchs_space_builds_a_network(search, data):
+    shared = [f"hparams_search={search}", f"data={data}"]
+    cfg = compose(shared, root="sweep")
+    space = Space.parse(dict(cfg.search.space))
+    assert len(space) and objectives.parse(cfg.search.objectives)
+    made = Composer(shared)
+    longest = max(len(ends(p)) for p in space)
+    for i in range(longest):  # every value of every parameter at least once
+        values = {p.key: ends(p)[i % len(ends(p))] for p in space}
+        with torch.device("meta"):
+            model = instantiate(made(space.overrides(values)).model)
+        for key, value in values.items():
+            if key.startswith("model.") and key.count(".") == 1:
+                assert getattr(model, key.removeprefix("model."), value) == value
+
+
+SAMPLERS = sorted(p.stem for p in (ROOT / "sweeps" / "search" / "sampler").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_proposes(name):
+    """Also with the anytime points shown, and with conditional and categorical parameters where it can."""
+    from spikefront.sweeping.search.anytime import BestPoints
+
+    wanted = {"accuracy": "maximize"} if name == "cmaes" else {"accuracy": "maximize", "energy": "minimize"}
+    sampler = instantiate(compose([f"search/sampler={name}"], root="sweep").search.sampler)
+    space = Space.parse({"a": "choice(1,2)"} if name == "grid" else {"a": "interval(0.0,1.0)", "b": "range(1,5)"})
+    study = optuna.create_study(directions=list(wanted.values()), sampler=BestPoints(sampler, wanted))
+    for _ in range(2 if name == "grid" else 14):
+        trial = study.ask()
+        values = space.suggest(trial)
+        accuracy, energy = values["a"] / 2, values["a"]
+        trial.set_user_attr(
+            "anytime", [{"t": t, "accuracy": accuracy / (3 - t), "energy_joules": energy * t / 2} for t in (1, 2)]
+        )
+        study.tell(trial, [accuracy, energy][: len(wanted)])
+    if name == "grid":
+        assert {t.params["a"] for t in study.trials} == {1, 2}
+
+
+@pytest.mark.parametrize("name", sorted(set(SAMPLERS) - {"grid"}))
+def test_workers_with_one_seed_propose_different_points_and_the_same_ones_again(name):
+    wanted = ["maximize"] if name == "cmaes" else ["maximize", "minimize"]
+    space = Space.parse({"a": "interval(0.0,1.0)", "b": "interval(0.0,1.0)"})
+
+    def proposals(workers: int) -> list[float]:
+        """Of fourteen trials, asked for in turn by workers that begin anew after every second trial."""
+        study, found = optuna.create_study(directions=wanted), []
+        for i in range(14):
+            if i % 2 == 0:
+                made = [
+                    seeded(
+                        instantiate(
+                            compose([f"search/sampler={name}", "search.sampler.seed=3"], root="sweep").search.sampler
+                        ),
+                        3,
+                    )
+                    for _ in range(workers)
+                ]
+            study.sampler = made[i % workers]
+            trial = study.ask()
+            values = space.suggest(trial)
+            found.append(values["a"])
+            study.tell(trial, [values["a"], values["b"]][: len(wanted)])
+        return found
+
+    alone, together = proposals(1), proposals(2)
+    assert len(set(alone[:8])) == 8  # later ones may well meet at a corner of the space
+    random = 10 if name == "gp" else 14  # it begins each fit where its last one ended
+    assert alone[:random] == together[:random]

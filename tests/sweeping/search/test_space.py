@@ -1,0 +1,89 @@
+"""The search space: Hydra's grammar as Optuna distributions."""
+
+import math
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from spikefront.errors import UserError
+from spikefront.sweeping.search import expressions
+from spikefront.sweeping.search.space import Space, parameter
+
+
+@pytest.mark.parametrize(
+    ("text", "distribution"),
+    [
+        ("choice(1,2,4)", CategoricalDistribution((1, 2, 4))),
+        ("lif,plif", CategoricalDistribution(("lif", "plif"))),
+        ("range(1,9)", IntDistribution(1, 8)),
+        ("range(0,1,0.25)", FloatDistribution(0, 0.75, step=0.25)),
+        ("interval(0,1)", FloatDistribution(0, 1)),
+        ("int(interval(1,8))", IntDistribution(1, 8)),
+        ("tag(log,interval(1e-4,1e-2))", FloatDistribution(1e-4, 1e-2, log=True)),
+        ("tag(log,int(interval(1,64)))", IntDistribution(1, 64, log=True)),
+        ("glob(*)", CategoricalDistribution(("a", "b"))),
+    ],
+)
+def test_grammar(text, distribution):
+    assert parameter("k", text, lambda group: ["a", "b"]).distribution == distribution
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("3", "one value"),
+        ("choice()", "empty"),
+        ("range(5,1)", "empty"),
+        ("interval(2,1)", "low"),
+        ("tag(lag,interval(0,1))", "lag"),
+        ("choice(1,", "can't read"),
+        ("glob(x*)", "no option"),
+    ],
+)
+def test_what_is_not_a_set_to_search_is_said(text, says):
+    with pytest.raises(UserError, match=says):
+        parameter("k", text, lambda group: ["a", "b"])
+
+
+def test_choices_are_written_back_as_hydra_reads_them():
+    space = Space.parse({"data.pooling": "choice('0010','12')", "model.neurons": "choice({mlp:1},{mlp:2})"})
+    pooling, neurons = space
+    assert space.overrides({"data.pooling": "12"}) == ["data.pooling='12'"]
+    assert pooling.distribution.choices == ("0010", "12")
+    assert space.overrides({"model.neurons": neurons.distribution.choices[1]}) == ["model.neurons={mlp:2}"]
+
+
+def test_a_condition_decides_what_is_asked_for():
+    space = Space.parse({"neuron.w": {"values": "range(0,5)", "when": "neuron == 'plif'"}, "neuron": "lif,plif"})
+    assert space.size() == 1 + 5
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    asked = [space.suggest(study.ask()) for _ in range(30)]
+    assert {tuple(a) for a in asked} == {("neuron",), ("neuron", "neuron.w")}
+    assert all(("neuron.w" in a) == (a["neuron"] == "plif") for a in asked)
+
+
+@pytest.mark.parametrize("when", ["b == 1", "unknown > 2"])
+def test_conditions_in_a_circle_or_on_nothing_are_refused(when):
+    with pytest.raises(UserError, match=r"search\.space\.a"):
+        Space.parse({"a": {"values": "1,2", "when": when}, "b": {"values": "1,2", "when": "a == 1"}})
+
+
+def test_size_of_continuous_spaces_is_infinite():
+    assert Space.parse({"a": "interval(0,1)"}).size() == math.inf
+    assert Space.parse({"a": "range(0,4)", "b": "choice(1,2)"}).size() == 8
+
+
+def test_default_is_the_nearest_point():
+    space = Space.parse({"a": "interval(0,1)", "b": "range(2,9,3)", "c": "x,y", "d": "choice(1,2)"})
+    assert space.nearest({"a": 3.0, "b": 6, "c": "z", "d": 2}) == {"a": 1.0, "b": 5, "d": 2}
+
+
+def test_expressions():
+    names = {"model.dim": 64, "model.num_heads": 8, "neuron": "lif"}
+    assert expressions.evaluate("model.dim % model.num_heads == 0 and 1 < model.dim / 4 <= 16", names.get)
+    assert expressions.evaluate("neuron not in ['plif', 'if'] and not neuron == 'x'", names.get)
+    assert expressions.names("model.dim > 3 or neuron == 'a'") == {"model.dim", "neuron"}
+    for bad in ("__import__('os')", "model.dim[0]", "(lambda: 1)()", "1 +", "neuron + 1", "1 / 0"):
+        with pytest.raises(UserError):
+            expressions.evaluate(bad, names.get)

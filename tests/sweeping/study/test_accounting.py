@@ -1,0 +1,127 @@
+"""Exact counts whatever is killed: no trial lost, none counted twice, each continued from where it was."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from optuna.trial import TrialState
+
+from spikefront.sweeping.study import ledger
+from spikefront.sweeping.study.ledger import LEASE, Ledger
+from spikefront.sweeping.study.records import records
+
+STORAGES = {"sqlite": "search.storage=null", "journal": "search.storage=journal:///{}/study.log"}
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_killed_workers_lose_nothing(make_sweep, tmp_path, storage):
+    search = make_sweep("search.n_trials=60", "search.workers=4", STORAGES[storage].format(tmp_path))
+    search.run(kills=12)
+    check_exact(search, tmp_path)
+
+
+def check_exact(search, tmp_path):
+    """Exactly 60 trials of four steps finished, none twice, none lost, no step but the last of a life repeated."""
+    assert search.kills == 12
+    trials = search.study().get_trials()
+    assert not [t.user_attrs["reason"] for t in trials if t.state == TrialState.FAIL]
+    states = Counter(t.state for t in trials)
+    assert states.pop(TrialState.COMPLETE) == 60
+    assert set(states) <= {TrialState.WAITING}, states  # a number asked for at the very end and returned
+    assert [t.number for t in trials] == list(range(len(trials)))
+    complete = [t for t in trials if t.state == TrialState.COMPLETE]
+    assert all(len(t.values) == 2 and set(t.params) == {"model.timesteps", "neuron.threshold"} for t in complete)
+    assert len({tuple(t.params.values()) for t in complete}) == 60  # continuous: a repeat would be a trial run twice
+    for t in complete:
+        directory = tmp_path / "s" / "trials" / f"{t.number:05d}"
+        lines = [line.split() for line in (directory / "steps").read_text().splitlines()]
+        steps = [int(step) for step, _ in lines]
+        assert set(steps) == {1, 2, 3, 4}
+        assert len(steps) < 4 + len({pid for _, pid in lines})  # each further process redid at most one step
+
+
+def test_the_same_command_continues_and_more_can_be_asked_for(make_sweep):
+    for budget in (5, 5, 9):
+        search = make_sweep(f"search.n_trials={budget}", "search.workers=2")
+        search.run()
+        assert Counter(t.state for t in search.study().trials)[TrialState.COMPLETE] == budget
+
+
+def test_a_stuck_worker_is_seen_by_its_silence(make_sweep):
+    """Another machine's lease that nobody renews ends after its grace, by the observer's own clock."""
+    search = make_sweep("search.n_trials=3", "search.workers=1", "search.heartbeat=0.2")
+    search.run()
+    study = search.study()
+    trial = study.ask()
+    lease = {"id": "x", "host": "elsewhere", "pid": 1, "started": "1", "beat": 7}
+    study._storage.set_trial_system_attr(trial._trial_id, "spikefront:lease", lease)
+    more = make_sweep("search.n_trials=4", "search.workers=1", "search.heartbeat=0.2")
+    more.run()
+    trials = more.study().trials
+    assert [t.state for t in trials] == [TrialState.COMPLETE] * 4
+    assert trials[3].number == trial.number
+
+
+def bereft(make_sweep):
+    """A study, a trial of it that runs under a dead worker's lease, and the ledgers of two that live."""
+    search = make_sweep("search.n_trials=1", "search.workers=1")
+    search.run()
+    study = search.study()
+    trial = study.ask()
+    one, other = (Ledger(study, study._storage) for _ in range(2))
+    study._storage.set_trial_system_attr(trial._trial_id, LEASE, {**one._me, "id": "x", "started": "1", "beat": 7})
+    return study, trial, one, other
+
+
+def test_a_dead_workers_trial_is_put_back_once(make_sweep, monkeypatch):
+    """Between a worker's taking of a returned trial and its first renewal, the dead one's lease does not count."""
+    study, trial, one, other = bereft(make_sweep)
+    assert one.put_back_the_dead() == [trial.number]
+    ask = study.ask
+
+    def ask_and_be_looked_at():
+        taken = ask()
+        assert taken.number == trial.number
+        assert other.put_back_the_dead() == []
+        return taken
+
+    monkeypatch.setattr(study, "ask", ask_and_be_looked_at)
+    assert one.take(2).number == trial.number
+    assert one.is_mine(trial._trial_id) and other.put_back_the_dead() == []
+
+
+def test_a_trial_returned_twice_is_trained_once(make_sweep, monkeypatch):
+    """Two workers see a dead one; the slower returns the trial when the faster has taken it already."""
+    _, trial, faster, slower = bereft(make_sweep)
+    assert faster.put_back_the_dead() == [trial.number]
+    taken = []
+
+    def meanwhile(seconds):
+        assert seconds == ledger.SETTLE
+        if not taken:
+            taken.append(None)
+            slower._set_waiting(trial._trial_id)
+            taken[0] = slower.take(2)
+
+    monkeypatch.setattr(ledger.time, "sleep", meanwhile)
+    assert faster.take(2) is None
+    assert taken[0].number == trial.number and slower.is_mine(trial._trial_id)
+
+
+def test_workers_that_ask_at_the_same_moment_do_not_exceed_the_budget(make_sweep):
+    search = make_sweep("search.n_trials=7", "search.workers=6")
+    search.run()
+    states = Counter(t.state for t in search.study().trials)
+    assert states[TrialState.COMPLETE] == 7
+    assert not states[TrialState.RUNNING] and not states[TrialState.FAIL]
+
+
+def test_trial_zero_is_the_default_configuration(make_sweep):
+    search = make_sweep("search.n_trials=2", "search.workers=1")
+    search.run()
+    first = search.study().trials[0]
+    assert first.params == {"model.timesteps": 4, "neuron.threshold": 1.0}
+    found = records(search.study())
+    assert found["trials"][0]["origin"] == "default configuration"
+    assert "model.timesteps=4" in found["trials"][0]["command"]

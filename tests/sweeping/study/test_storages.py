@@ -1,0 +1,150 @@
+"""Every storage that a sweep can use, and what else reads it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from spikefront.sweeping.study.filesystems import JournalLock
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory):
+    """Debian's PostgreSQL server, installed if it isn't there, on a data directory of our own; its URL."""
+    if not _binaries():
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            pytest.skip("needs PostgreSQL's server: apt-get install postgresql (as root the test installs it)")
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(["apt-get", "update", "-qq"], env=environment, capture_output=True)
+        done = subprocess.run(["apt-get", "install", "-y", "-qq", "postgresql"], env=environment, capture_output=True)
+        if done.returncode or not _binaries():
+            pytest.skip(f"PostgreSQL's server can't be installed here: {done.stderr.decode()[-200:]}")
+    directory, port = tmp_path_factory.mktemp("postgres"), _free_port()
+    root = os.geteuid() == 0
+    if root:  # the server refuses to run as root
+        for path in (directory, *directory.parents[:3]):
+            path.chmod(0o755)
+        shutil.chown(directory, "postgres", "postgres")
+
+    def run(*command):
+        as_user = ["runuser", "-u", "postgres", "--"] if root else []
+        subprocess.run([*as_user, *map(str, command)], check=True, stdout=subprocess.DEVNULL, cwd=directory)
+
+    data, binaries = directory / "data", _binaries()
+    run(binaries / "initdb", "-D", data, "-U", "sweep", "-A", "trust")
+    options = f"-p {port} -k {directory} -c fsync=off -c listen_addresses=127.0.0.1"
+    run(binaries / "pg_ctl", "-D", data, "-l", directory / "log", "-w", "-o", options, "start")
+    yield f"postgresql://sweep@127.0.0.1:{port}/postgres"
+    run(binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop")
+
+
+def _binaries():
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    return found[-1].parent if found else None
+
+
+def _free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def test_a_killed_workers_lock_is_seen_at_once(tmp_path):
+    hold = "import sys, time; from spikefront.sweeping.study.filesystems import JournalLock; from pathlib import Path\n"
+    hold += f"lock = JournalLock(Path({str(tmp_path / 'log')!r})); lock.acquire(); print('held', flush=True)\n"
+    hold += "time.sleep(1000)"
+    holder = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    other = JournalLock(tmp_path / "log", patience=1e6)  # so that only its being gone can free the lock
+    waiter = threading.Thread(target=other.acquire, daemon=True)
+    waiter.start()
+    waiter.join(0.5)
+    assert waiter.is_alive()
+    holder.kill()
+    holder.wait()
+    waiter.join(60)
+    assert not waiter.is_alive()
+
+
+def test_another_machines_lock_is_broken_after_its_patience(tmp_path):
+    (tmp_path / "log.lock").write_text("1\nelsewhere\n5\n")
+    lock = JournalLock(tmp_path / "log", patience=0.2)
+    assert lock.acquire()
+    lock.release()
+    assert not (tmp_path / "log.lock").exists()
+
+
+@pytest.mark.slow
+def test_killed_workers_lose_nothing_on_postgresql(make_sweep, tmp_path, postgres):
+    from test_accounting import check_exact
+
+    options = ("search.n_trials=60", "search.workers=4", "search.heartbeat=1", f"search.storage={postgres}")
+    search = make_sweep(*options)
+    search.run(kills=12)
+    check_exact(search, tmp_path)
+
+
+@pytest.mark.slow
+def test_workers_share_a_study_through_grpc(make_sweep, tmp_path):
+    port = _free_port()
+    serve = (
+        "from optuna.storages import JournalStorage, run_grpc_proxy_server\n"
+        "from optuna.storages.journal import JournalFileBackend\n"
+        f"run_grpc_proxy_server(JournalStorage(JournalFileBackend({str(tmp_path / 'log')!r})), port={port})"
+    )
+    server = subprocess.Popen([sys.executable, "-c", serve], stderr=subprocess.DEVNULL)
+    try:
+        _wait_for(port)
+        search = make_sweep("search.n_trials=6", "search.workers=2", f"search.storage=grpc://localhost:{port}")
+        search.run()
+        assert Counter(t.state for t in search.study().trials)[TrialState.COMPLETE] == 6
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("storage", ["sqlite", "journal"])
+def test_optuna_dashboard_serves_the_study(make_sweep, tmp_path, storage):
+    places = {"sqlite": tmp_path / "s" / "study.db", "journal": tmp_path / "study.log"}
+    address = {"sqlite": f"sqlite:///{places['sqlite']}", "journal": f"journal://{places['journal']}"}[storage]
+    make_sweep("search.n_trials=2", "search.workers=1", f"search.storage={address}").run_here()
+    argument = address if storage == "sqlite" else str(places["journal"])
+    port = _free_port()
+    command = [Path(sys.executable).with_name("optuna-dashboard"), argument, "--port", str(port), "--host", "127.0.0.1"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for(port)
+
+        def get(path):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as reply:
+                return reply.read().decode()
+
+        (study,) = json.loads(get("/api/studies"))["study_summaries"]
+        assert study["study_name"] == "s" and study["directions"] == ["maximize", "minimize"]
+        shown = json.loads(get(f"/api/studies/{study['study_id']}"))
+        assert [t["state"] for t in shown["trials"]] == ["Complete", "Complete"]
+        assert "accuracy,energy" in get(f"/csv/{study['study_id']}").splitlines()[0]
+        assert {p["name"] for p in shown["trials"][0]["params"]} == {"model.timesteps", "neuron.threshold"}
+    finally:
+        server.kill()
+
+
+def _wait_for(port):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with socket.socket() as s:
+            if s.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(f"nothing listens on port {port}")

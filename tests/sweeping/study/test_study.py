@@ -1,0 +1,103 @@
+"""A study is only continued as it was begun, and a storage that can't be used is said in one line."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from spikefront.errors import UserError
+from spikefront.sweeping.search import objectives
+from spikefront.sweeping.study import storage as storages
+from spikefront.sweeping.study.storage import open_storage, url
+
+
+def untouched(search):
+    return [(t.number, t.state, t.params) for t in search.study().trials], search.study().user_attrs
+
+
+@pytest.mark.parametrize(
+    ("overrides", "space", "says"),
+    [
+        ([], ("model.timesteps=choice(1,2)", "neuron.threshold=interval(0.5,2)"), "search space changed"),
+        ([], ("model.timesteps=choice(1,2,4)",), "neuron.threshold"),
+        (["trainer.max_epochs=3"], None, "trainer.max_epochs was .*, now 3"),
+        (["neuron=plif"], None, "neuron"),
+        (["search.objectives=[energy,accuracy]"], None, "objectives"),
+        (["search.objectives=[acuracy]"], None, "did you mean 'accuracy'"),
+        (["search.objectives=[]"], None, "objectives is empty"),
+        (["search.n_trials=0"], None, "n_trials"),
+        (["search.n_trials=null"], None, "exhaustive"),
+        (["search/sampler=grid"], None, "neuron.threshold has no end of them"),
+        ([], (), "search space is empty"),
+        ([], ("model.dept=choice(1,2)",), "did you mean 'depth'"),
+        ([], ("model.depth=choice(1,2)", "model.depth=3"), "search space is empty"),
+    ],
+)
+def test_a_changed_or_contradictory_search_is_refused_and_the_study_untouched(make_sweep, overrides, space, says):
+    begun = make_sweep("search.n_trials=1", "search.workers=1")
+    begun.run_here()
+    before = untouched(begun)
+    options = {} if space is None else {"space": space}
+    with pytest.raises(UserError, match=says):
+        make_sweep("search.n_trials=1", "search.workers=1", *overrides, **options).run_here()
+    assert untouched(begun) == before
+
+
+def test_storages_that_cannot_be_used(tmp_path):
+    broken = tmp_path / "broken.db"
+    broken.write_text("this is no database, however long the file may be " * 40)
+    with pytest.raises(UserError, match="damaged"):
+        open_storage(f"sqlite:///{broken}")
+    with pytest.raises(UserError, match="can't be used"):
+        open_storage("sqlite:////proc/nowhere/study.db")
+    with pytest.raises(UserError, match=r"search\.storage"):
+        open_storage("nonsense")
+    with pytest.raises(UserError, match="martian"):
+        open_storage("martian://x/y")
+
+
+def test_a_read_only_database_is_said(make_sweep, tmp_path):
+    make_sweep("search.n_trials=1", "search.workers=1").run_here()
+    file = tmp_path / "s" / "study.db"
+    with sqlite3.connect(file) as held:
+        held.execute("pragma user_version")
+    address = f"sqlite:///file:{file}?mode=ro&uri=true"
+    with pytest.raises(UserError, match="readonly"):
+        make_sweep("search.n_trials=2", "search.workers=1", f"search.storage='{address}'").run_here()
+
+
+def test_a_uris_file_is_where_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert storages.file_of("sqlite:///file:/a/b.db?mode=ro&uri=true") == Path("/a/b.db")
+    assert storages.file_of("sqlite:////a/b.db") == storages.file_of("journal:///a/b.db") == Path("/a/b.db")
+    assert storages.file_of("postgresql://host/db") is None
+    open_storage(f"sqlite:///file:{tmp_path}/x.db?uri=true")
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == []
+
+
+def test_passwords_are_not_shown(make_sweep, capsys):
+    for address in ("postgresql://me:s3cret@host:5432/db", "mysql://me@host/db?password=s3cret&x=1"):
+        assert "s3cret" not in storages.shown(address) and "host" in storages.shown(address)
+    with pytest.raises(UserError) as error:
+        make_sweep("search.n_trials=1", "search.storage=martian://me:s3cret@host/db").run_here()
+    assert "s3cret" not in str(error.value) + capsys.readouterr().out
+
+
+def test_default_storage_lies_in_the_studys_directory(tmp_path):
+    assert url({"dir": tmp_path, "study": "a"}) == f"sqlite:///{tmp_path}/a/study.db"
+
+
+def test_objectives_and_directions():
+    assert objectives.parse(["accuracy", "energy", "val/loss"]) == {
+        "accuracy": "maximize",
+        "energy": "minimize",
+        "val/loss": "minimize",
+    }
+    assert objectives.parse({"train/foo": "maximize"}) == {"train/foo": "maximize"}
+    for bad in (["train/foo"], {"accuracy": "up"}, ["nothing"]):
+        with pytest.raises(UserError):
+            objectives.parse(bad)
+    with pytest.raises(UserError, match="never logged"):
+        objectives.values(["val/los"], {"val/loss": 1.0})

@@ -1,0 +1,151 @@
+"""What a worker tells of a real training, and how it follows the study."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+
+import pytest
+from pretended import Sweep, lock
+
+from spikefront.config import compose
+from spikefront.errors import UserError
+from spikefront.sweeping.study import storage, study
+from spikefront.sweeping.study.ledger import LEASE, Ledger
+from spikefront.sweeping.study.records import records
+from spikefront.sweeping.worker import processes
+from spikefront.sweeping.worker.worker import Worker
+from spikefront.training import train
+
+TINY = ("model=sdt_1_16", "model.timesteps=2", "trainer=cpu", "trainer.max_epochs=2", "trainer.limit_train_batches=4")
+
+
+def real(tmp_path, *overrides, space=("neuron.threshold=interval(0.5,2)",)):
+    """A sweep of real trainings, its one worker in this process."""
+    search = Sweep(tmp_path, *TINY, "callbacks=quiet", "search/sampler=random", *overrides, space=space, train=train)
+    search.run_here()
+    return search
+
+
+def test_latency_memory_and_several_seeds(tmp_path):
+    options = ("search.objectives=[accuracy,energy,latency,memory]", "search.seeds=2", "search.n_trials=1")
+    search = real(tmp_path, *options)
+    trial = records(search.study())["trials"][0]
+    assert 1e-6 < trial["values"]["latency"] < 1 and 1e5 < trial["values"]["memory"] < 1e10
+    first, second = trial["seeds"]
+    assert (first["seed"], second["seed"]) == (0, 1) and first["val/loss"] != second["val/loss"]
+    for name in ("accuracy", "energy", "val/loss"):
+        assert trial["metrics"][name] == pytest.approx((first[name] + second[name]) / 2)
+        assert trial["spread"][name] == pytest.approx(statistics.stdev([first[name], second[name]]))
+    assert trial["anytime"][-1]["accuracy"] == pytest.approx(trial["values"]["accuracy"])
+    assert len(trial["curve"]) == 2 and trial["epochs"] == 4 and trial["spent"]["seconds"] > 0
+    with pytest.raises(UserError, match="seeds a configuration were 2, now 1"):
+        real(tmp_path, *options[::2], "search.seeds=1")
+
+
+def test_an_objective_that_is_never_logged_ends_the_sweep_before_the_training_does(tmp_path):
+    options = (
+        "search.objectives={accuracy: maximize, val/los: minimize}",
+        "trainer.max_epochs=50",
+        "search.n_trials=3",
+    )
+    with pytest.raises(UserError, match=r"'val/los' was never logged; did you mean 'val/loss'"):
+        real(tmp_path, *options)
+    (trial,) = records(Sweep(tmp_path, *options).study())["trials"]
+    assert trial["state"] == "waiting" and trial["epochs"] == 2
+
+
+def test_missing_data_is_said_before_any_trial(tmp_path):
+    with pytest.raises(UserError, match="nowhere"):
+        real(tmp_path, "data=imagenet", "data.root=/nowhere", "search.n_trials=3")
+    assert [t["state"] for t in records(Sweep(tmp_path).study())["trials"]] == ["waiting"]
+
+
+def test_a_worker_started_by_hand_searches_as_the_sweep_does(make_sweep):
+    search = make_sweep("search.n_trials=1", "search.workers=1", "search/pruner=median", "search.max_failures=3")
+    search.run_here()
+    own = [f"search.dir={search.cfg().search.dir}", "search.study=s", "search.worker=true", "search.heartbeat=7"]
+    worker = Worker(compose(own, root="sweep"), own)
+    assert type(worker.study.sampler.sampler).__name__ == "RandomSampler"
+    assert type(worker.pruner).__name__ == "MedianPruner"
+    assert worker.search.max_failures == 3 and worker.search.heartbeat == 7
+
+
+def test_a_clock_that_jumps_ends_no_trial(make_sweep, monkeypatch):
+    search = make_sweep("search.n_trials=1", "search.workers=1")
+    search.run_here()
+    opened = search.study()
+    ledger = Ledger(opened, opened._storage, interval=5)
+    trial = opened.ask()
+    elsewhere = {"id": "x", "host": "elsewhere", "pid": 1, "started": "1", "beat": 7}
+    opened._storage.set_trial_system_attr(trial._trial_id, LEASE, elsewhere)
+    assert ledger.put_back_the_dead() == []
+    for jump in (1e9, -1e9):
+        monkeypatch.setattr(time, "time", lambda jump=jump: jump)
+        assert ledger.put_back_the_dead() == []
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 16)  # silence for three intervals
+    assert ledger.put_back_the_dead() == [trial.number]
+
+
+def test_a_locked_database_is_said_and_the_study_untouched(make_sweep, tmp_path, monkeypatch):
+    search = make_sweep("search.n_trials=1", "search.workers=1")
+    search.run_here()
+    monkeypatch.setattr(storage, "LOCK_PATIENCE", 0.2)
+    with lock(tmp_path / "s" / "study.db"), pytest.raises(UserError, match="database is locked; another program"):
+        make_sweep("search.n_trials=2", "search.workers=1").run_here()
+    assert len(search.study().trials) == 1 and search.study().user_attrs[study.BUDGET] == 1
+
+
+def test_each_worker_has_its_share_of_cores_and_gpus(monkeypatch, tmp_path):
+    monkeypatch.setattr(processes, "_cores", lambda: [0, 1, 2, 3, 8, 9])
+    assert [processes._share(i, 3) for i in range(3)] == [[0, 1], [2, 3], [8, 9]]
+    assert [processes._share(i, 4) for i in range(4)] == [[0], [1, 2], [3], [8, 9]]
+    assert [processes._share(i, 8)[0] for i in range(8)] == [0, 1, 2, 3, 8, 9, 0, 1]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    assert processes.default_workers(2) == 2
+    assert [processes._environment(i, 2, 2)["CUDA_VISIBLE_DEVICES"] for i in range(2)] == ["4,5", "6,7"]
+    assert [processes._environment(i, 6, 1)["CUDA_VISIBLE_DEVICES"] for i in range(6)] == list("456745")
+    monkeypatch.undo()
+    core = processes._cores()[-1]
+    monkeypatch.setattr(processes, "_share", lambda *_: [core])
+    said = "import os; print(os.environ['OMP_NUM_THREADS'], os.sched_getaffinity(0))"
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    processes.Processes([[os.sys.executable, "-c", f"import time; time.sleep(0.2); {said}"]], tmp_path).run()
+    assert (tmp_path / "worker_0.log").read_text().split(maxsplit=1) == ["1", f"{{{core}}}\n"]
+
+
+def test_what_ends_one_worker_for_good_ends_all_and_starts_none_again(tmp_path, capfd):
+    """Also those that are still starting, which a SIGINT kills."""
+    starting = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); time.sleep(60)"
+    failing = "import sys, time; time.sleep(0.5); print('spikefront: no such thing'); sys.exit(1)"
+    commands = [[os.sys.executable, "-c", program] for program in (starting, failing, starting)]
+    with pytest.raises(UserError, match=r"^no such thing \(log: .*worker_1.log\)$"):
+        processes.Processes(commands, tmp_path).run()
+    assert "starting another" not in capfd.readouterr().err
+
+
+def test_a_sampler_that_fails_ends_the_sweep_and_no_trial(make_sweep):
+    search = make_sweep(
+        "search.n_trials=4", "search.workers=1", "search/sampler=tpe", "search.sampler.n_startup_trials=x"
+    )
+    with pytest.raises(UserError, match=r"search\.sampler: TPESampler can't propose a point: TypeError"):
+        search.run_here()
+    assert {t.state.name for t in search.study().trials} == {"COMPLETE", "WAITING"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["search/sampler=cmaes"], "one objective"),
+        (["+search.sampler.bogus=3"], "bogus"),
+        (["search/pruner=front", "search.pruner.tolerance=2"], "tolerance is 2"),
+        (["search/pruner=front", "search.objectives=[accuracy,latency]"], "needs the objectives"),
+        (["search/pruner=asha", "search.prune_on=latency"], "prune_on"),
+    ],
+)
+def test_a_sampler_or_pruner_that_cannot_be_is_said_before_a_study_is_made(make_sweep, tmp_path, overrides, says):
+    with pytest.raises(UserError, match=says):
+        make_sweep("search.n_trials=4", *overrides).run_here()
+    assert not (tmp_path / "s").exists()

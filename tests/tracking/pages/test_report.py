@@ -1,0 +1,276 @@
+"""The report, clicked in a real browser."""
+
+from __future__ import annotations
+
+import csv
+import re
+import time
+
+import made
+import pytest
+
+from spikefront.errors import UserError
+from spikefront.tracking.pages.page import hypervolumes, page, payload, references, seed_groups, write_report
+
+
+def wait(condition, seconds=10.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("nothing happened")
+
+
+def silent(browser):
+    """No message in the browser's console since the last call."""
+    assert [e for e in browser.get_log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    path = write_report(
+        [made.study("architecture", 60, repeats=3), made.study("random", 40, seed=5)], tmp_path / "r.html"
+    )
+    browser.get(path.as_uri())
+    wait(lambda: browser.execute_script("return document.documentElement.dataset.ready"))
+    return browser
+
+
+def css(browser, selector):
+    return browser.find_elements("css selector", selector)
+
+
+def test_page_opens_without_a_console_message_and_asks_the_network_for_nothing(opened):
+    silent(opened)
+    assert opened.execute_script("return performance.getEntriesByType('resource').map(r => r.name)") == []
+    assert "architecture" in opened.find_element("id", "subtitle").text
+    assert opened.find_element("id", "count").text == "111 trials"
+    assert len(css(opened, "#front .scatterlayer .trace")) >= 6
+
+
+def test_hover_shows_the_configuration_and_a_click_the_command(opened):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    drawn = opened.execute_script(
+        "return document.getElementById('front').data.findIndex(t => t.name === 'on the front' && t.customdata)"
+    )
+
+    def hover():  # again while the page is still settling
+        point = css(opened, "#front .scatterlayer .trace")[drawn].find_elements("css selector", "path.point")[1]
+        ActionChains(opened).move_to_element(point).perform()
+        time.sleep(0.1)
+        return "".join(e.text for e in css(opened, "#front .hovertext"))
+
+    text = wait(hover)
+    assert "trial" in text and "neuron" in text and "accuracy" in text
+    number = int(re.search(r"trial (\d+)", text)[1])
+    ActionChains(opened).click().perform()
+    wait(lambda: f"Trial {number} " in opened.find_element("id", "selected").text)
+    expected = next(t for t in made.study("architecture", 60, repeats=3)["trials"] if t["number"] == number)
+    assert opened.find_element("id", "command").text == expected["command"]
+    opened.find_element("id", "copy").click()
+    wait(lambda: opened.find_element("id", "copy").text == "copied")
+    silent(opened)
+
+
+def test_selected_model_shows_its_energy_layer_by_layer(opened):
+    bars = css(opened, "#layers .bar")
+    assert len(bars) == 6 and not bars[0].is_displayed()
+    opened.find_element("css selector", "#layers summary").click()
+    wait(lambda: bars[0].is_displayed())
+    assert "block.0.attn.q_conv" in bars[0].text and "analog" in bars[0].text
+    assert "block.2.mlp.fc1_conv" in bars[5].text and "0.200" in bars[5].text and "J" in bars[5].text
+    css(opened, "#trials tbody tr")[1].click()  # another of the front: stays open
+    wait(lambda: css(opened, "#layers .bar")[0].is_displayed())
+    silent(opened)
+
+
+def test_layers_are_kept_for_the_front_alone():
+    (study,) = payload([made.study("big", 200)])["studies"]
+    with_layers = [t for t in study["trials"] if t.get("energy_layers")]
+    assert with_layers and all(t["on_front"] for t in with_layers)
+
+
+def test_two_thousand_trials_open_filter_and_sort(browser, tmp_path):
+    path = write_report([made.study("big", 2000)], tmp_path / "r.html")
+    browser.get(path.as_uri())
+    wait(lambda: browser.execute_script("return document.documentElement.dataset.ready"), 60)
+    assert browser.find_element("id", "count").text == "2004 trials"
+    assert len(css(browser, "#trials tbody tr")) == 100  # the rest on request
+    browser.find_element("id", "filter").send_keys("neuron=plif front")
+    wait(lambda: " of 2004" in browser.find_element("id", "count").text, 30)
+    silent(browser)
+
+
+def test_filter_narrows_table_and_plot(opened):
+    def rows():
+        return [[c.text for c in r.find_elements("css selector", "td")] for r in css(opened, "#trials tbody tr")]
+
+    def drawn():
+        return opened.execute_script(
+            "return document.getElementById('front').data.filter(t => t.customdata && t.name.includes('dominated'))"
+            ".map(t => t.x.length).reduce((a, b) => a + b, 0)"
+        )
+
+    before, field = drawn(), opened.find_element("id", "filter")
+    field.send_keys("neuron=plif accuracy>90% energy<0.2uJ random")
+    wait(lambda: " of " in opened.find_element("id", "count").text)
+    heads = [h.text.strip(" ▴▾") for h in css(opened, "#trials th")]
+    wanted = [
+        t
+        for t in made.study("random", 40, seed=5)["trials"]
+        if t["values"]
+        and t["params"]["neuron"] == "plif"
+        and t["values"]["accuracy"] > 0.9
+        and t["values"]["energy"] < 2e-7
+    ]
+    assert wanted and {int(r[heads.index("trial")]) for r in rows()} == {t["number"] for t in wanted}
+    assert drawn() < before
+    field.clear()
+    field.send_keys("nonsense>3")
+    wait(lambda: "wrong" in field.get_attribute("class"))
+    silent(opened)
+
+
+def test_table_sorts_both_ways(opened):
+    def column():
+        heads = [h.text.strip(" ▴▾") for h in css(opened, "#trials th")]
+        cells = css(opened, f"#trials tbody td:nth-child({heads.index('optimizer.lr') + 1})")
+        return [float(c.text) for c in cells]
+
+    def press():
+        next(b for b in css(opened, "#trials th button") if b.text.startswith("optimizer.lr")).click()
+
+    press()
+    assert column() == sorted(column(), reverse=True)
+    press()
+    assert column() == sorted(column())
+
+
+def test_downloads(opened):
+    for button, suffix in (("csv", ".csv"), ("latex", ".tex"), ("svg", ".svg"), ("png", ".png")):
+        opened.find_element("id", button).click()
+        path = wait(lambda s=suffix: next((p for p in opened.downloads.iterdir() if p.suffix == s), None))
+        assert path.stat().st_size > 500
+    files = {p.suffix: p for p in opened.downloads.iterdir()}
+    table = list(csv.DictReader(files[".csv"].open()))
+    assert len(table) == 111 and sum(r["state"] == "complete" for r in table) == 103
+    first = next(r for r in table if r["study"] == "architecture" and r["trial"] == "7")
+    trial = made.study("architecture", 60, repeats=3)["trials"][7]
+    assert float(first["accuracy"]) == trial["values"]["accuracy"] and first["command"] == trial["command"]
+    assert r"\toprule" in files[".tex"].read_text() and r"\%" in files[".tex"].read_text()
+    assert files[".png"].read_bytes()[:4] == b"\x89PNG" and "<svg" in files[".svg"].read_text()
+    for path in files.values():
+        path.unlink()
+    silent(opened)
+
+
+@pytest.mark.parametrize("width", [360, 1400])
+def test_nothing_overflows_the_window_and_the_theme_turns(opened, width):
+    opened.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
+    )
+    try:
+        opened.refresh()
+        wait(lambda: opened.execute_script("return document.documentElement.dataset.ready"))
+        wait(lambda: opened.execute_script("return document.documentElement.scrollWidth <= innerWidth"))
+        right = "return document.querySelector('#front svg').getBoundingClientRect().right <= innerWidth"
+        wait(lambda: opened.execute_script(right))
+        before = opened.execute_script("return getComputedStyle(document.body).backgroundColor")
+        opened.find_element("id", "theme").click()
+        assert opened.execute_script("return getComputedStyle(document.body).backgroundColor") != before
+        silent(opened)
+    finally:
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_hostile_names_stay_text(browser, tmp_path):
+    study = made.study("</script><img src=x onerror=alert(1)>", 6)
+    study["trials"][0]["params"]["neuron"] = "<b onmouseover=alert(2)>x</b>"
+    browser.get(write_report([study], tmp_path / "r.html").as_uri())
+    wait(lambda: browser.execute_script("return document.documentElement.dataset.ready"))
+    assert css(browser, "img") == [] and css(browser, "#trials b") == []
+    assert "</script><img" in browser.find_element("id", "subtitle").text
+    silent(browser)
+
+
+@pytest.mark.parametrize("trials", [0, 1])
+def test_studies_with_nothing_in_them_yet(browser, tmp_path, trials):
+    study = made.study("young", trials)
+    study["importance"] = {}
+    browser.get(write_report([study], tmp_path / "r.html").as_uri())
+    wait(lambda: browser.execute_script("return document.documentElement.dataset.ready"))
+    assert browser.find_element("id", "count").text == f"{trials + 4} trials"
+    silent(browser)
+
+
+def test_published_marks_carry_their_source(browser, tmp_path):
+    browser.get(write_report([made.study("large", 12, data="imagenet")], tmp_path / "r.html").as_uri())
+    wait(lambda: browser.execute_script("return document.documentElement.dataset.ready"))
+    names = browser.execute_script(
+        "return document.getElementById('front').data.find(t => t.name === 'published').text"
+    )
+    assert "SDT 8-768" in names and 2 < sum(map(bool, names)) < len(names) == 8  # where there is room; all on hover
+    assert "arXiv 2307.01694" in browser.find_element("id", "footer").text
+    browser.find_element("id", "show-published").click()
+    assert not browser.execute_script("return document.getElementById('front').data.some(t => t.name === 'published')")
+    silent(browser)
+
+
+def test_published_results_come_from_the_studies_data_set_or_an_own_file(tmp_path):
+    assert {r["name"] for r in references("auto", ["cifar10"], ("accuracy", "energy"))} == {"SDT 2-512"}
+    assert references("auto", ["digits"], ("accuracy", "energy")) == []
+    assert len(references("imagenet", ["digits"], ("accuracy", "energy"))) == 11
+    own = tmp_path / "mine.yaml"
+    own.write_text("digits: [{name: ours, accuracy: 0.9, energy: 1.0e-6, source: here}]")
+    assert references(str(own), ["digits"], ("accuracy", "energy"))[0]["energy"] == 1e-6
+    own.write_text("digits: [{name: ours, accuracy: 0.9}]")
+    with pytest.raises(UserError, match="lacks name, accuracy or source"):
+        references(str(own), [], ("accuracy", "energy"))
+    with pytest.raises(UserError, match="did you mean 'imagenet'"):
+        references("imagnet", [], ("accuracy", "energy"))
+
+
+def test_published_energies_are_those_of_the_paper():
+    found = {r["name"]: (r.get("energy"), r["accuracy"]) for r in references("imagenet", [], ("accuracy", "energy"))}
+    assert found["SDT 8-384"] == (3.90e-3, 0.7228) and found["SDT 8-768"] == (6.09e-3, 0.7707)
+
+
+def test_hypervolume_is_the_dominated_area():
+    # cost 2, gain 0.5 dominates (10 - 2) * 0.5; then cost 4, gain 1 adds (10 - 4) * 0.5; a dominated point adds nothing
+    assert hypervolumes([[(2, 0.5)], [(4, 1.0)], [(5, 0.9)], [(11, 2.0)]], 10) == pytest.approx([4, 7, 7, 7])
+    assert hypervolumes([], 1.0) == []
+
+
+def test_seeds_of_one_configuration_give_an_interval():
+    trials = [
+        {"number": n, "params": {"a": 1}, "seed": n, "values": {"accuracy": a, "energy": 1.0}}
+        for n, a in enumerate((0.90, 0.92, 0.94))
+    ]
+    lone = {"number": 3, "params": {"a": 2}, "seed": 0, "values": {"accuracy": 0.5, "energy": 1.0}}
+    (group,) = seed_groups([*trials, lone], "accuracy", "energy")
+    assert group["trials"] == [0, 1, 2] and group["gain"]["mean"] == pytest.approx(0.92)
+    assert group["gain"]["half"] == pytest.approx(
+        4.302653 * 0.02 / 3**0.5, rel=1e-5
+    )  # Student's t, 2 degrees of freedom
+
+
+def test_several_studies_share_one_reference_and_need_the_same_objectives():
+    a, b = made.study("a", 10), made.study("b", 10, seed=1)
+    worst = max(t["values"]["energy"] for s in (a, b) for t in s["trials"] if t["values"])
+    assert payload([a, b])["reference"] == worst
+    b["objectives"] = [{"name": "accuracy", "direction": "maximize"}, {"name": "latency", "direction": "minimize"}]
+    with pytest.raises(UserError, match="a and b can't share a plot"):
+        payload([a, b])
+    with pytest.raises(UserError, match="study="):
+        payload([])
+
+
+def test_figures_that_are_not_finite_do_not_break_the_page():
+    study = made.study("nan", 5)
+    study["trials"][0]["firing_rate"] = float("nan")
+    study["trials"][1]["seconds"] = float("inf")
+    text = page(payload([study]))
+    assert '"firing_rate":null' in text and "@@" not in re.sub(r"<script>.*?</script>", "", text, flags=re.S)

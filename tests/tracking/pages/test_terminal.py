@@ -1,0 +1,75 @@
+"""The sweep in the terminal: what the view says, and plain lines where there is none."""
+
+from __future__ import annotations
+
+import io
+from datetime import datetime
+
+import made
+import pytest
+from rich.console import Console
+
+from spikefront.tracking.pages.terminal import SweepView, eta, scatter, view
+
+
+def text(renderable, width=120) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+@pytest.fixture
+def study():
+    found = made.study("architecture", 20)
+    running = next(t for t in found["trials"] if t["state"] == "running")
+    running["curve"] = [{"epoch": 3, "accuracy": 0.875, "energy_joules": 2e-7}]
+    return found
+
+
+@pytest.mark.parametrize("width", [60, 120])
+def test_view_says_how_far_what_runs_and_the_front(study, width):
+    shown = text(view(study, 40, width), width)
+    assert "architecture" in shown and "21 of 40 trials" in shown and "1 pruned" in shown and "1 running" in shown
+    assert "0.8750" in shown and "200 nJ" in shown  # the running trial's last epoch
+    assert shown.count("●") >= 3 and "·" in shown
+    assert max(len(line) for line in shown.splitlines()) <= width
+    assert ("front" in shown) == (width == 120)  # the front's table where there is room beside the plot
+
+
+def test_front_is_a_staircase_up_and_to_the_right(study):
+    rows = [line for line in scatter(study, 52, 11).plain.splitlines() if "│" in line]
+    marks = [(line.index("●"), i) for i, line in enumerate(rows) if "●" in line]
+    assert marks == sorted(marks, reverse=True) and len(rows) == 11
+    assert "%" not in rows[0] and "energy" in scatter(study, 52, 11).plain
+
+
+def test_eta_is_what_is_missing_over_those_that_run():
+    def trial(state, start, end=None):
+        stamp = [datetime.fromtimestamp(s).isoformat() if s is not None else None for s in (start, end)]
+        return {"state": state, "started": stamp[0], "finished": stamp[1]}
+
+    trials = [trial("complete", 0, 10), trial("pruned", 0, 20), trial("complete", 0, 10)]
+    trials += [trial("running", 95), trial("running", 100)]
+    assert eta(trials, 3, 7, now=100) == pytest.approx((4 * 10 - 5) / 2)
+    assert eta(trials, 7, 7, now=100) is None and eta(trials[3:], 0, 7, now=100) is None
+
+
+def test_without_a_terminal_each_ended_trial_is_a_line_once(study):
+    console = Console(file=io.StringIO(), width=200, force_terminal=False)
+    began = {**study, "trials": study["trials"][:2]}
+    with SweepView(console, 40, began) as shown:
+        shown.show(study)
+        shown.show(study)
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 18 + 3 and lines[0].startswith("3/40  trial 2: accuracy 0.")
+    assert any("failed: loss is <NaN>" in line for line in lines)
+
+
+def test_in_a_terminal_the_view_stays_in_place_and_leaves_nothing(study):
+    out = io.StringIO()
+    console = Console(file=out, width=100, force_terminal=True)
+    with SweepView(console, 40, study) as shown:
+        shown.show(study)
+        console.print("a worker was killed; starting another")
+        shown.show(study)
+    assert "\x1b[2K" in out.getvalue() and "a worker was killed" in out.getvalue()

@@ -1,0 +1,319 @@
+"""W&B's real client against a stand-in of its server that also refuses, limits, stalls and drops."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import made
+import pytest
+import wandb
+from click.testing import CliRunner
+from standin import ENTITY, StandIn
+from wandb.cli.cli import cli
+
+from spikefront.errors import UserError
+from spikefront.tracking.wandb.client import Client, has_account
+from spikefront.tracking.wandb.logger import told_apart, wandb_logger
+from spikefront.tracking.wandb.project import checkpoint_path, differing, project_records
+from spikefront.tracking.wandb.study_run import StudyRun
+
+KEY = "k" * 40
+MISBEHAVIOUR = ("refuse", "limit", "forbid", "stall", "drop")
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    """The stand-in, which the client takes for its server, with an account there."""
+    with StandIn() as standin:
+        monkeypatch.setenv("WANDB_BASE_URL", standin.url)
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
+        monkeypatch.delenv("WANDB_MODE")
+        wandb.teardown()
+        yield standin
+        standin.ended.set()
+        wandb.teardown()
+
+
+def client(directory: Path, name: str, patience: float = 2.0, **init) -> Client:
+    return Client({"project": "p", "id": name, "dir": str(directory), "resume": "allow", **init}, True, patience)
+
+
+def sync(directory: Path) -> None:
+    """What the line that W&B's absence leaves says to do."""
+    paths = [str(p) for p in sorted(directory.glob("wandb/*run-*"))]
+    done = CliRunner().invoke(cli, ["sync", "--include-online", *paths])
+    assert done.exit_code == 0, done.output
+
+
+def test_a_run_says_all_that_people_filter_by_and_leaks_no_key(server, script, quick, tmp_path):
+    overrides = [*quick[:-2], "logger.group=g", "trainer.limit_train_batches=2", "trainer.max_epochs=1", quick[-1]]
+    code, out, err = script("train", *overrides)
+    assert code == 0, out + err
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    (run,) = server.runs.values()
+    assert (run["group"], run["job_type"], run["state"]) == ("g", "train", "finished")
+    assert run["tags"] == ["digits", "sdt_1_16", "LIF", "SDSA1", "SPS", "MembraneResidual"]
+    config = {k: v["value"] for k, v in run["config"].items()}
+    assert config["model"]["name"] == "sdt_1_16" and config["model"]["timesteps"] == 4
+    assert config["neuron"] == {**config["neuron"], "name": "LIF", "threshold": 0.1}
+    assert config["data"]["name"] == "digits" and config["optimizer"]["name"] == "AdamW"
+    assert not {"logger", "callbacks", "output_dir", "config"} & set(config) and "neuron" not in config["model"]
+    validation = result["validation"]
+    assert run["summary"]["accuracy"] == validation["accuracy"]
+    assert run["summary"]["energy"] == validation["energy_joules"]
+    assert run["summary"]["firing_rate"] == validation["firing_rate"]
+    assert run["summary"]["parameters"] == result["parameters"]
+    assert run["summary"]["test/accuracy"] == result["accuracy"]
+    assert [p["t"] for p in run["summary"]["anytime"]] == [1, 2, 3, 4]
+    assert any("val/energy_joules" in row for row in run["history"])
+    (model,) = (a for a in server.artifacts.values() if a["type"] == "model")
+    assert set(model["aliases"]) == {"best", "latest"} and model["state"] == "COMMITTED"
+
+    # the artifact is a checkpoint like any other
+    code, out, err = script(
+        "evaluate",
+        f"checkpoint=wandb:{ENTITY}/spikefront/{model['collection']}",
+        "accelerator=cpu",
+        f"hydra.run.dir={tmp_path}/again",
+    )
+    assert code == 0, out + err
+    assert json.loads((tmp_path / "again" / "result.json").read_text())["accuracy"] == result["accuracy"]
+    code, _, err = script("evaluate", f"checkpoint=wandb:{ENTITY}/spikefront/nothing:best")
+    assert code == 1 and err.count("\n") == 1 and "nothing:best" in err
+
+    assert KEY not in out + err
+    files = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert len(files) > 10 and not [p for p in files if KEY.encode() in p.read_bytes()]
+
+
+@pytest.mark.parametrize("mode", MISBEHAVIOUR)
+def test_a_server_that_fails_from_the_start_costs_one_line_and_sync_makes_up_for_it(server, tmp_path, capfd, mode):
+    server.mode = mode
+    run = client(tmp_path, "r")
+    for step in range(3):  # returns while the server has answered nothing
+        run.do(lambda r, step=step: r.log({"loss": 1 / (step + 1)}))
+    run.close()
+    assert server.runs == {} and server.asked
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("spikefront: W&B")]
+    assert len(said) == 1 and "the run goes on" in said[0] and "wandb sync" in said[0]
+    assert KEY not in said[0]
+    server.mode = "well"
+    sync(tmp_path)
+    assert [row["loss"] for row in server.runs["r"]["history"]] == [1, 1 / 2, 1 / 3]
+
+
+@pytest.mark.parametrize("mode", ["refuse", "limit", "stall", "drop"])
+def test_a_server_that_fails_in_mid_run_costs_one_line_and_sync_makes_up_for_it(server, tmp_path, capfd, mode):
+    run = client(tmp_path, "r")
+    begun = threading.Event()
+    run.do(lambda _: begun.set())
+    assert begun.wait(30)
+    server.mode = mode
+    for step in range(3):
+        run.do(lambda r, step=step: r.log({"loss": 1 / (step + 1)}))
+    run.close()
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("spikefront: W&B")]
+    assert len(said) == 1 and "wandb sync" in said[0]
+    server.mode = "well"
+    sync(tmp_path)
+    assert [row["loss"] for row in server.runs["r"]["history"]] == [1, 1 / 2, 1 / 3]
+
+
+def test_a_full_disk_in_mid_run_costs_one_line(tmp_path, capfd):
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], capture_output=True).returncode:
+        pytest.skip("no right to mount a small disk here")
+    try:
+        run = Client({"project": "p", "id": "r", "dir": str(small)}, False, 2.0)
+        begun = threading.Event()
+        run.do(lambda _: begun.set())
+        assert begun.wait(30)
+        with (small / "filler").open("wb") as filler, pytest.raises(OSError, match="No space"):
+            while filler.write(os.urandom(1 << 16)):
+                filler.flush()
+        for step in range(200):
+            run.do(lambda r, step=step: r.log({"loss": step, "text": "x" * 1000}))
+        run.close()
+        said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("spikefront: W&B")]
+        assert len(said) == 1 and "the run goes on" in said[0]
+    finally:
+        wandb.teardown()
+        subprocess.run(["umount", "-l", str(small)], check=False)
+
+
+def test_wandbs_own_process_may_be_killed(tmp_path):
+    """As by SLURM, which signals every process of a job; the next run has another, the exit is quiet."""
+    script = """
+import os, signal, subprocess, sys, time
+from spikefront.tracking.wandb.client import Client
+
+def client(name):
+    return Client({"project": "p", "id": name, "dir": sys.argv[1]}, False, 20)
+
+def children():
+    return subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout.split()
+
+run = client("first")
+run.do(lambda r: [os.kill(int(pid), signal.SIGKILL) for pid in children()])
+run.do(lambda r: time.sleep(0.5))
+for i in range(3):
+    run.do(lambda r: r.log({"x": i}))
+run.close()
+run = client("second")
+run.do(lambda r: r.log({"x": 1}))
+run.close()
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "the run goes on" in done.stderr, done.stderr
+    assert len(list(tmp_path.glob("wandb/offline-run-*-second/run-second.wandb"))) == 1
+
+
+def test_a_continued_run_is_one_run(server, tmp_path):
+    for part in range(2):
+        logger = wandb_logger(str(tmp_path), id="trial-7", name="t")
+        logger.log_metrics({"loss": 1.0 - part / 2}, step=part)
+        logger.close("interrupted" if part == 0 else "success")
+    assert list(server.runs) == ["trial-7"]
+    assert [row["loss"] for row in server.runs["trial-7"]["history"]] == [1.0, 0.5]
+    assert server.runs["trial-7"]["state"] == "finished"
+
+
+def test_a_continued_run_is_one_run_offline_too(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for part in range(2):
+        logger = wandb_logger(str(tmp_path), id="trial-7", name="t")
+        logger.log_metrics({"loss": 1.0 - part / 2}, step=part)
+        logger.close("interrupted" if part == 0 else "success")
+    assert server.asked == []
+    sync(tmp_path)
+    assert [row["loss"] for row in server.runs["trial-7"]["history"]] == [1.0, 0.5]
+
+
+def test_a_study_shows_its_front_and_sets_the_trials_right(server, tmp_path):
+    study = made.study("s", 30)
+    study.update(hypervolume=0.5, hypervolume_over_trials=[0.1, 0.5])
+    fallen = next(t for t in study["trials"] if t["state"] == "complete" and not t["on_front"])
+    fallen["front_then"] = True
+    checkpoint = tmp_path / "best.ckpt"
+    checkpoint.write_bytes(b"weights")
+    logger = wandb_logger(str(tmp_path), id=f"s-ab-{fallen['number']}", name="t", group="s", project="p")
+    result = {**fallen, "energy_joules": 1.0, "accuracy": 0.5, "on_front": True}
+    logger.conclude({**result, "validation": None}, str(checkpoint))
+    logger.close("success")
+    trial = server.runs[f"s-ab-{fallen['number']}"]
+    (model,) = (a for a in server.artifacts.values() if a["type"] == "model")
+    assert trial["summary"]["on_front"] is True and set(model["aliases"]) == {"best", "front", "latest"}
+
+    settings = {
+        "_target_": "spikefront.tracking.wandb.logger.wandb_logger",
+        "project": "p",
+        "entity": None,
+        "mode": "auto",
+    }
+    run = StudyRun.of(settings, "s", "s-ab-", tmp_path / "study")
+    assert run.due(study)
+    run.update(study)
+    assert not run.due(study)
+    run.close(study)
+    whole = server.runs["s-ab-study"]
+    assert (whole["group"], whole["job_type"], whole["state"]) == ("s", "study", "finished")
+    assert whole["history"][0]["hypervolume"] == 0.5 and whole["summary"]["front/points"] == len(study["front"])
+    assert {"front_table", "front/chart", "anytime", "importance", "parallel coordinates"} <= set(whole["summary"])
+    chart = whole["config"]["_wandb"]["value"]["visualize"]["front"]["panel_config"]
+    assert chart["panelDefId"] == f"{ENTITY}/spikefront-front" and chart["fieldSettings"]["x"] == "energy"
+    assert server.charts["spikefront-front"]["layer"][0]["encoding"]["x"]["scale"]["type"] == "log"
+    table = next(json.loads(v) for k, v in whole["files"].items() if "front_table" in k)
+    assert len(table["data"]) == len(study["front"]) and table["columns"][:4] == ["trial", "t", "accuracy", "energy"]
+    assert trial["summary"]["on_front"] is False and "front" not in model["aliases"] and "best" in model["aliases"]
+
+
+def test_a_project_comes_back_as_studies(server, tmp_path):
+    study = made.study("s", 8)
+    for t in study["trials"][:8]:
+        extra = {"trial": {"number": t["number"], "params": t["params"]}, "overrides": ["data=digits"]}
+        logger = wandb_logger(str(tmp_path), id=f"s-{t['number']}", group="s", project="p", extra=extra)
+        logger.log_hyperparams({"data": {"name": "digits"}, "seed": 0})
+        shown = {"accuracy": t["values"]["accuracy"], "energy_joules": t["values"]["energy"]}
+        logger.conclude({**t, **shown}, None)
+        logger.close("success")
+    (found,) = project_records(f"{ENTITY}/p/s")
+    assert found["study"] == "s" and found["data"] == "digits"
+    assert {t["number"]: (t["params"], t["values"]) for t in found["trials"]} == {
+        t["number"]: (t["params"], t["values"]) for t in study["trials"][:8]
+    }
+    assert {(p["number"], p["t"]) for p in found["front"]} == {(p["number"], p["t"]) for p in study["front"]}
+    assert found["trials"][0]["command"] == "python src/train.py data=digits"
+    shares = found["importance"]
+    assert set(shares) == {"accuracy", "energy"}
+    assert all(
+        set(s) == set(study["trials"][0]["params"]) and sum(s.values()) == pytest.approx(1) for s in shares.values()
+    )
+    with pytest.raises(UserError, match=r"holds no runs|can't be read"):
+        project_records(f"{ENTITY}/elsewhere")
+    with pytest.raises(UserError, match="<entity>/<project>"):
+        project_records("p")
+
+
+def test_runs_without_a_sweep_differ_in_what_is_their_own():
+    a, b = ({"model": {"dim": d, "depth": 2}, "neuron": {"name": n}} for d, n in ((32, "LIF"), (64, "LIF")))
+    assert differing([a, b]) == [{"model.dim": 32}, {"model.dim": 64}]
+
+
+def test_configurations_are_logged_as_people_filter_them():
+    neuron = {"_target_": "spikefront.nn.PLIF", "_partial_": True, "tau": 2.0, "surrogate": {"_target_": "a.Atan"}}
+    model = {"_target_": "spikefront.nn.X", "depth": 2, "dim": 64, "neuron": neuron}
+    config = told_apart({"model": model, "neuron": neuron, "output_dir": "/home/me", "seed": 1})
+    assert config == {
+        "model": {"name": "sdt_2_64", "depth": 2, "dim": 64},
+        "neuron": {"name": "PLIF", "tau": 2.0, "surrogate": {"name": "Atan"}},
+        "seed": 1,
+    }
+
+
+def test_settings_that_are_wrong_are_one_line(tmp_path):
+    with pytest.raises(UserError, match="use auto, online or offline"):
+        wandb_logger(str(tmp_path), mode="perhaps")
+    with pytest.raises(UserError, match="use none, front, all"):
+        wandb_logger(str(tmp_path), checkpoints="some")
+    assert checkpoint_path("outputs/best.ckpt") == "outputs/best.ckpt"
+
+
+def test_no_account_is_offline_and_asks_nobody(monkeypatch, tmp_path):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    assert not has_account()
+    assert not wandb_logger(str(tmp_path))._online
+
+
+def test_the_workspace_is_saved_with_its_panels(server, tmp_path):
+    pytest.importorskip("wandb_workspaces", reason="wandb-workspaces is not installed: pip install -e '.[workspace]'")
+    from spikefront.commands.workspace import main
+
+    for study in ("a", "b"):
+        params = {"model.dim": 32, "neuron": "lif"}
+        logger = wandb_logger(str(tmp_path), id=study, group=study, project="p", extra={"trial": {"params": params}})
+        logger.log_hyperparams({"data": {"name": "digits"}})
+        logger.close("success")
+    assert f"{ENTITY}/p" in main([f"{ENTITY}/p", "a", "b"])
+    (view,) = server.views
+    panels = {p["viewType"]: p["config"] for s in view["section"]["panelBankConfig"]["sections"] for p in s["panels"]}
+    scatter = panels["Scatter Plot"]
+    assert (scatter["xAxis"], scatter["yAxis"], scatter["xAxisLogScale"]) == (
+        "summary:energy",
+        "summary:accuracy",
+        True,
+    )
+    shown = json.dumps(panels["Parallel Coordinates Plot"])
+    assert "model.value.dim" in shown or "model.dim" in shown
+    assert "neuron" in shown and "Parameter Importance" in panels
+    with pytest.raises(UserError, match="usage:"):
+        main(["p"])
