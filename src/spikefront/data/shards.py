@@ -13,7 +13,6 @@ import os
 import re
 import sys
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from filelock import FileLock
 
 from spikefront.errors import UserError
+from spikefront.files import writing
 
 FORMAT = 1
 IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -36,14 +36,14 @@ class Shards:
     """The images of ``files``: a ``Source`` for ``Images``.
 
     Args:
-        cache: directory of the index; one entry for each list of files with their sizes.
+        cache: directory of the index; one entry for each list of files as they are now.
         num_classes: classes are 0 to below this.
         on_error: what a broken shard or a sample without a class does: ``raise`` or ``skip``.
     """
 
     def __init__(self, files: Sequence[Path], cache: Path, num_classes: int, on_error: str) -> None:
         self.files = sorted(files)
-        sources = [(file.name, file.stat().st_size) for file in self.files]
+        sources = [_identity(file) for file in self.files]
         digest = hashlib.sha256(json.dumps([FORMAT, sources, num_classes, on_error]).encode()).hexdigest()[:16]
         index = cache / f"shards-{digest}.npz"
         try:
@@ -68,6 +68,12 @@ class Shards:
     def read(self, index: int) -> bytes:
         with open(self.files[self._shard[index]], "rb", buffering=0) as file:
             return os.pread(file.fileno(), int(self._size[index]), int(self._offset[index]))
+
+
+def _identity(file: Path) -> tuple[str, int, int]:
+    """A file as it is now; its size alone, a multiple of 10 KiB, would take a reshuffled shard for the old one."""
+    found = file.stat()
+    return str(file.absolute()), found.st_size, found.st_mtime_ns
 
 
 def _index(files: Sequence[Path], num_classes: int, on_error: str) -> dict[str, np.ndarray]:
@@ -155,12 +161,5 @@ def _load(index: Path, quiet: bool = False) -> dict[str, np.ndarray] | None:
 
 
 def _save(index: Path, columns: dict[str, np.ndarray]) -> None:
-    handle, scratch = tempfile.mkstemp(prefix=f".{index.stem}-", suffix=".npz", dir=index.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **columns)  # type: ignore[arg-type]
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, index)
-    except BaseException:
-        os.unlink(scratch)
-        raise
+    with writing(index, "wb") as file:
+        np.savez(file, **columns)  # type: ignore[arg-type]
