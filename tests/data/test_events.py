@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -46,7 +48,43 @@ def test_binning_is_tonics_bit_for_bit(bins, n):
     if n == 1 and "time_window" not in bins:
         expected = expected[: len(ours)]
     np.testing.assert_array_equal(ours, expected)
-    assert ours.dtype == expected.dtype
+
+
+def test_few_events_stand_one_in_a_frame_in_order():
+    events = clean(stream(3), (34, 30))
+    frames = to_frames(events, (34, 30), n_event_bins=7)
+    assert frames.sum((1, 2, 3)).tolist() == [1, 0, 1, 0, 1, 0, 0]
+    for frame, event in zip(frames[[0, 2, 4]], events, strict=True):
+        assert frame[event["p"], event["y"], event["x"]] == 1
+
+
+def test_a_hot_pixels_count_does_not_wrap_around():
+    events = np.zeros(35_000, EVENT)
+    events["t"] = np.arange(len(events))
+    assert to_frames(events, (34, 30), n_event_bins=1).max() == 35_000
+
+
+def test_compiled_code_writes_on_its_frames_alone():
+    """Whatever a cache holds: here events of a larger sensor."""
+    with pytest.raises(ValueError, match="off the sensor of 8x8"):
+        to_frames(clean(stream(), (34, 30)), (8, 8), n_time_bins=4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["+data.binning.window=1", "data.binning.mode=window"], r"mode=window .* leaves out 99\.\d% of the events"),
+        (["data.binning.mode=count"], r"mode=count with 700 timesteps leaves out \d\d\.\d% of the events"),
+        (["data.binning.mode=time"], r"mode=time with 3000 timesteps leaves \d\d% of the frames empty"),
+    ],
+    ids=["window", "count", "time"],
+)
+def test_what_the_binning_leaves_out_is_said(cache, capfd, overrides, says):
+    timesteps = {"count": 700, "time": 3000}.get(overrides[-1].rpartition("=")[2], 4)
+    digits_dvs(cache, *overrides, timesteps=timesteps)
+    assert re.search(says, capfd.readouterr().err)
+    digits_dvs(cache)
+    assert not capfd.readouterr().err
 
 
 def test_a_moving_edge_makes_events_of_both_polarities_within_three_saccades():
@@ -136,6 +174,9 @@ def test_a_clean_recording_starts_at_zero():
     [
         ("data.binning.mode=tme", "data.binning.mode"),
         ("data.binning.mode=window", "data.binning.window"),
+        ("+data.binning.window=-5", "data.binning.window is -5"),
+        ("+data.binning.window=abc", "data.binning.window is 'abc'"),
+        ("+data.binning={representation: voxel_grid, mode: count}", "voxel_grid is made of equal times"),
         ("+data.binning.representation=voxel_grid", "data.channels is 2"),
         ("data.threshold=0", "data.threshold"),
         ("data.on_error=ignore", "data.on_error"),
@@ -160,3 +201,11 @@ def test_a_cache_that_can_not_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"data\.cache"):
         digits_dvs(tmp_path / "file")
+
+
+def test_another_sensor_makes_another_entry(tmp_path):
+    large, small = digits_dvs(tmp_path), digits_dvs(tmp_path, "data.sensor=[8,8]")
+    assert small.test_set[0][0].shape == large.test_set[0][0].shape  # of the network's input
+    for data in (large, small):
+        x = np.concatenate([data.test_set.recordings[i]["x"] for i in range(50)])
+        assert data.sensor[0] / 2 < x.max() < data.sensor[0]

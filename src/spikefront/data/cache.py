@@ -1,9 +1,10 @@
 """Parsed recordings in one memory-mapped file: built once, by one process, all or nothing.
 
 An entry is a directory ``<set>-<fingerprint>/`` with ``events.bin`` (all recordings end to end, ``EVENT`` records) and
-``index.json`` (names, offsets, a CRC-32 a recording, what was skipped). The fingerprint covers the format's version and
-the list of source files with their sizes, so other sources make another entry; another split doesn't. A builder holds a
-lock that the kernel releases when it dies, works in a directory of its own and renames it when all is written.
+``index.json`` (names, offsets, a CRC-32 a recording, what was skipped). The fingerprint covers the format's version,
+all that the reader is told, and the source files by place, size and time: other sources, or the same written anew,
+make another entry; another split doesn't. A builder holds a lock that the kernel releases when it dies, works in a
+directory of its own and renames it when all is written.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from filelock import FileLock
 
 from spikefront.errors import UserError
 
-FORMAT = 2
+FORMAT = 3
 INDEX, EVENTS = "index.json", "events.bin"
 EVENT = np.dtype([("x", "<u2"), ("y", "<u2"), ("t", "<u4"), ("p", "u1")])  # t in µs since the recording's first event
 
@@ -44,6 +45,7 @@ class Recording:
     part: str  # "train" | "test"
     read: Callable[[], np.ndarray]
     size: int = 0  # of the file, in bytes
+    source: str = ""  # which file at which state: its place and the time it was written
 
 
 class Damaged(Exception):
@@ -107,8 +109,12 @@ def open_cache(
     recordings: Sequence[Recording],
     read: Callable[[Recording], np.ndarray],
     on_error: str,
+    settings: Mapping[str, Any],
 ) -> Recordings:
     """The entry of ``recordings`` under ``root``, built if it isn't there, built again if it is damaged.
+
+    Args:
+        settings: all that ``read`` is told besides the recording; JSON-ready.
 
     Raises:
         UserError: a recording can't be used and ``on_error`` is ``raise``; no recording can; the disk is full or the
@@ -117,8 +123,9 @@ def open_cache(
     by_name = {r.name: r for r in recordings}
     if len(by_name) != len(recordings):
         raise UserError(f"two recordings of {name} have the same name")
-    named = [(r.name, r.size) for r in recordings]
-    fingerprint = hashlib.sha256(json.dumps([FORMAT, name, named]).encode()).hexdigest()[:16]
+    named = [(r.name, r.size, r.source) for r in recordings]
+    told = json.dumps([FORMAT, name, named, settings], sort_keys=True)
+    fingerprint = hashlib.sha256(told.encode()).hexdigest()[:16]
     entry = root / f"{name}-{fingerprint}"
 
     try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -15,6 +17,9 @@ from spikefront.data.binning import Binning
 from spikefront.data.cache import EVENT, BadRecording, Recording, Recordings, open_cache
 from spikefront.data.download import fetch
 from spikefront.errors import UserError
+
+LOOKED_AT = 50  # recordings, to tell what the binning leaves out
+GAP = 0.1  # the largest share of events or frames that may be missing without a word
 
 
 def clean(events: np.ndarray, sensor: tuple[int, int]) -> np.ndarray:
@@ -110,7 +115,12 @@ class EventData(ImageData):
 
     def prepare(self) -> Recordings:
         """The cached recordings, built if need be: one process builds, the others wait."""
-        return open_cache(self.cache, str(self.name), self.recordings(), self.read, self.on_error)
+        told = self.reader_settings()
+        return open_cache(self.cache, str(self.name), self.recordings(), self.read, self.on_error, told)
+
+    def reader_settings(self) -> dict[str, Any]:
+        """All that decides which events a recording gives, besides its file."""
+        return {"sensor": self.sensor}
 
     def read(self, recording: Recording) -> np.ndarray:
         try:
@@ -131,12 +141,31 @@ class EventData(ImageData):
         recordings = self.prepare()
         train = [i for i, part in enumerate(recordings.parts) if part == "train"]
         test = [i for i, part in enumerate(recordings.parts) if part == "test"]
+        self._tell_of_gaps(recordings)
         kept, held = self.held_out([recordings.labels[i] for i in train])
         test_set = Frames(recordings, test, self.binning)
         return (
             Frames(recordings, [train[i] for i in kept], self.binning, self.augmentation),
             Frames(recordings, [train[i] for i in held], self.binning) if held else test_set,
             test_set,
+        )
+
+    def _tell_of_gaps(self, recordings: Recordings) -> None:
+        """A line where the binning leaves out a large part of the events, or frames empty."""
+        looked_at = range(0, len(recordings), max(1, len(recordings) // LOOKED_AT))
+        left_out, empty = np.mean([self.binning.gaps(recordings[i]) for i in looked_at], axis=0)
+        if left_out > GAP:
+            what = f"leaves out {left_out:.1%} of the events"
+        elif empty > GAP:
+            what = f"leaves {empty:.0%} of the frames empty"
+        else:
+            return
+        change = "data.binning.window" if self.binning.mode == "window" else "data.binning.mode"
+        print(
+            f"spikefront: data.binning.mode={self.binning.mode} with {self.timesteps} timesteps {what} (of"
+            f" {len(looked_at)} recordings): change model.timesteps or {change}",
+            file=sys.stderr,
+            flush=True,
         )
 
 
@@ -204,8 +233,11 @@ class EventFiles(EventData):
             yield from ((file, name) for file in there)
 
     def recording(self, file: Path, label: int, part: str, read: Callable[[], np.ndarray], more: str = "") -> Recording:
-        size = file.stat().st_size if file.is_file() else 0
-        return Recording(f"{file.relative_to(self.root)}{more}", label, part, read, size)
+        name = f"{file.relative_to(self.root)}{more}"
+        if not file.is_file():
+            return Recording(name, label, part, read)
+        found = file.stat()
+        return Recording(name, label, part, read, found.st_size, f"{file.absolute()} {found.st_mtime_ns}")
 
     @staticmethod
     def refuse(reason: str) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tonic.datasets
@@ -36,7 +37,9 @@ class NMNIST(EventFiles):
     def __init__(self, *, stabilise: bool = False, **common: object) -> None:
         super().__init__(**common)  # type: ignore[arg-type]
         self.stabilise = stabilise
-        self.name = f"{self.name}-stabilised" if stabilise else self.name  # another content, another cache entry
+
+    def reader_settings(self) -> dict[str, Any]:
+        return {**super().reader_settings(), "stabilise": self.stabilise}
 
     def fetch(self) -> None:
         for train in (True, False):
