@@ -14,7 +14,7 @@ from spikefront.api import create_model
 from spikefront.commands.energy import measure
 from spikefront.config import ROOT, compose
 from spikefront.energy import measure_energy
-from spikefront.energy.tables import table
+from spikefront.energy.tables import render, table
 from spikefront.errors import UserError
 
 TINY = ["logger=none", "model.depth=1", "model.dim=16", "samples=8"]
@@ -79,3 +79,19 @@ def test_the_table_fits_the_terminal(width):
     assert max(map(len, lines)) <= width
     assert "…" not in "".join(lines)
     assert all(any(line.startswith(f"block.{i}.attn.q_conv") for line in lines) for i in (0, 1))
+
+
+@pytest.mark.parametrize("attention", ["softmax", "none", "sdsa1"])
+@pytest.mark.parametrize("neuron", ["relu", "gelu"])
+def test_the_network_without_spikes_is_measured_too(neuron, attention):
+    """Which docs recommend as a baseline: where no layer reads spikes, no firing rate breaks even."""
+    chosen = [f"neuron={neuron}", f"attention={attention}", "embedding=conv_stem", "data.timesteps=1"]
+    report = measure(config("model=sdt_1_16", *chosen))
+    figures = report.to_dict()
+    assert figures["total_joules"] > 0
+    for form in ("table", "json", "csv", "markdown", "latex"):
+        assert render(figures, form)
+    if all(row["kind"] != "spikes" for row in figures["rows"]):
+        even = figures["baseline"]["ann"]["break_even_rate"]
+        assert even is None or even > 1
+        assert "ours is cheaper" not in render(figures, "markdown")

@@ -53,15 +53,13 @@ def test_widths():
     [
         ({"first_layer": "twice"}, "per_timestep or once"),
         ({"rate": 1.5}, "between 0 and 1"),
-        ({"e_ac": 0.9}, None),
+        ({"e_ac": 0.9}, r"0\.9e-12 if you mean picojoules"),
+        ({"e_mac": 4.6}, r"4\.6e-12 if you mean picojoules"),
         ({"e_ac": -1e-12}, "e_ac"),
         ({"e_mac": 4.6}, "e_mac"),
     ],
 )
 def test_impossible_conventions(settings, message):
-    if message is None:
-        Paper(**settings)
-        return
     with pytest.raises(UserError, match=message):
         Paper(**settings)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from spikefront.energy.counts import LayerCount
 
 WORD = 32  # bits
+DEAREST = 1e-6  # joules: no operation and no memory access costs as much
 
 
 class CostModel(Protocol):
@@ -195,8 +196,9 @@ def check_rate(value: float | None) -> float | None:
 
 
 def positive(where: str, value: float) -> float:
-    if not 0 <= float(value) < 1:
-        raise UserError(f"{where} is {value}: give joules an operation, such as 0.9e-12")
+    if not 0 <= float(value) < DEAREST:
+        meant = f": {value}e-12 if you mean picojoules" if float(value) >= DEAREST else ", such as 0.9e-12"
+        raise UserError(f"{where} is {value}: give joules an operation{meant}")
     return float(value)
 
 

@@ -139,7 +139,7 @@ class EnergyReport:
         """``ann``: full precision. ``quantised``: activations of ``ceil(log2(T + 1))`` bits (arXiv 2409.08290).
 
         ``break_even_rate``: the firing rate of all layers below which the spiking network costs less than that one;
-        above 1 if it always does, None if it never does.
+        above 1 if it always does, None if it never does or no layer reads spikes.
         """
         ann, quantised = self.baseline(), self.baseline(ceil(log2(self.timesteps + 1)))
         for baseline in (ann, quantised):
@@ -150,8 +150,8 @@ class EnergyReport:
         def total(rate: float) -> float:
             return float(sum(self.cost.joules(x.at_rate(rate)).sum() for x in self.layers))
 
-        silent = total(0.0)
-        return (target - silent) / (total(1.0) - silent) if target > silent else None
+        silent, busy = total(0.0), total(1.0)
+        return (target - silent) / (busy - silent) if target > silent and busy > silent else None
 
     @property
     def attention(self) -> dict[str, Any] | None:

@@ -55,12 +55,14 @@ def summary(figures: Figures) -> list[tuple[str, str]]:
         cheaper = (
             "never" if even is None else "at any firing rate" if even > 1 else f"below a firing rate of {even:.3f}"
         )
+        spiking = any(row["kind"] == "spikes" for row in figures["rows"])
         lines.append(
             (
                 what,
                 f"{joules(baseline['total_joules'])}, {_times(baseline['network_ratio'])} ours;"
                 f" its attention operator {joules(baseline['attention_operator_joules'])},"
-                f" {_times(baseline['attention_operator_ratio'])} ours; ours is cheaper {cheaper}",
+                f" {_times(baseline['attention_operator_ratio'])} ours"
+                + (f"; ours is cheaper {cheaper}" if spiking else ""),
             )
         )
     if attention := figures["attention"]:
