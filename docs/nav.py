@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+from mkdocs.structure.files import File
+
 DOCS = Path(__file__).parent
+ELSEWHERE = {"slurm.md": "slurm/README.md"}  # pages that lie beside what they describe
 START = ("index.md", "tutorial.md")
 GUIDES = ("model.md", "sparse.md", "energy.md", "data.md", "sweeps.md", "scale.md", "slurm.md", "wandb.md")
 EXTEND = ("extend/neuron.md", "extend/attention.md", "extend/data.md", "extend/energy.md")
@@ -10,8 +13,14 @@ LAST = ("comparison.md", "api.md")
 
 
 def on_config(config):
-    pages = {p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md")}
+    pages = {p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md")} | set(ELSEWHERE)
     others = sorted(pages - {*START, *GUIDES, *EXTEND, *LAST})
     guides = [p for p in (*GUIDES, *others) if p in pages]
     config["nav"] = [*START, {"Guides": guides}, {"Add your own": list(EXTEND)}, *LAST]
     return config
+
+
+def on_files(files, config):
+    for page, source in ELSEWHERE.items():
+        files.append(File.generated(config, page, content=(DOCS.parent / source).read_text(encoding="utf-8")))
+    return files
