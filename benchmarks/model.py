@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 import spikefront.nn.families.sdt
 import spikefront.nn.inference
+from spikefront.commands import memory
 from spikefront.nn import SpikeDrivenTransformer, kernels
 from spikefront.nn.attentions import SDSA1Op
 from spikefront.nn.kernels import build
@@ -278,12 +279,12 @@ def first_convolution_often(model: nn.Module) -> Iterator[None]:
 def memory_given_back(model: nn.Module) -> Iterator[None]:
     """As malloc is once it has seen large tensors: what is above 32 MiB is mapped anew each time."""
     libc = ctypes.CDLL(None)
-    for option, value in ((build.M_MMAP_MAX, 65536), (M_MMAP_THRESHOLD, 2**25), (build.M_TRIM_THRESHOLD, 2**26)):
+    for option, value in ((memory.M_MMAP_MAX, 65536), (M_MMAP_THRESHOLD, 2**25), (memory.M_TRIM_THRESHOLD, 2**26)):
         libc.mallopt(option, value)
     try:
         yield
     finally:
-        build.keep_freed_memory()
+        memory.keep_freed_memory()
 
 
 def with_heads(op: SDSA1Op, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
@@ -420,6 +421,7 @@ def main() -> None:
         parser.error(f"no case {', '.join(sorted(unknown))}: choose from {', '.join(CASES)}")
     if arguments.one_thread:
         use_one_thread()
+    memory.keep_freed_memory()
     print("compiled kernels:", "yes" if build.library("neuron") else "no")
     warnings.simplefilter("ignore")
     results = []

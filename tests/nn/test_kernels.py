@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import platform
 import subprocess
 import sys
 import warnings
@@ -216,29 +215,6 @@ def test_without_a_build_says_so_once(broken):
 def test_switched_off_says_nothing():
     codes, errors = processes(1, SPIKEFRONT_KERNELS="off")
     assert codes == [1] and not errors[0]
-
-
-FAULTS = """
-import resource, torch, spikefront.training.run  # as in a run: malloc's small bins are filled by then
-from spikefront.nn.kernels.build import library
-library("neuron")
-faults = [0]
-for _ in range(6):
-    torch.zeros(2**24)
-    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-print(min(b - a for a, b in zip(faults, faults[1:])))
-"""
-
-
-@needs_compiler
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc")
-@pytest.mark.parametrize(("settings", "kept"), [({}, True), ({"MALLOC_TOP_PAD_": "0"}, False)], ids=["ours", "user's"])
-def test_freed_memory_serves_the_next_tensor(settings, kept):
-    """64 MiB, freed and asked for again, are soon the same pages, unless the user has settings of their own."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")} | settings
-    env["PYTHONPATH"] = os.pathsep.join(sys.path)
-    out = subprocess.run([sys.executable, "-c", FAULTS], env=env, capture_output=True, text=True, check=True)
-    assert (int(out.stdout) < 1000) == kept
 
 
 @needs_compiler
