@@ -140,7 +140,7 @@ class SoftmaxOp(nn.Module):
         return torch.full(q.shape[:2], float(done), device=q.device), done
 
 
-class _Attention(nn.Module):
+class SelfAttention(nn.Module):
     """``streams = LIF(BN(conv1x1(s)))``, one a letter; the operator; ``BN(conv1x1(...))``; ``s = LIF(x)`` or ``x``."""
 
     streams = "qkv"
@@ -194,7 +194,7 @@ class _Attention(nn.Module):
         return conv_bn(out.reshape(x.shape), self.proj_conv, self.proj_bn)
 
 
-class SDSA1(_Attention):
+class SDSA1(SelfAttention):
     """Spike-Driven Self-Attention of the published network (arXiv 2307.01694, section 3.3).
 
     ``event_mode`` pools k and v too, as the published code does. ``attn_lif`` and ``talking_heads`` stand in published
@@ -218,7 +218,7 @@ class SDSA1(_Attention):
             self.k_pool, self.v_pool = MaxPool(1), MaxPool(1)
 
 
-class SDSA2(_Attention):
+class SDSA2(SelfAttention):
     """SDSA-2 of Spike-driven Transformer V2 (arXiv 2404.03663, section 3.3): no keys, 1x1 convolutions."""
 
     streams = "qv"
@@ -227,21 +227,21 @@ class SDSA2(_Attention):
         super().__init__(dim, neuron, SDSA2Op(), **settings)
 
 
-class SDSA3(_Attention):
+class SDSA3(SelfAttention):
     """SDSA-3 of Spike-driven Transformer V2 (arXiv 2404.03663, section 3.3), with 1x1 for its RepConv projections."""
 
     def __init__(self, dim: int, num_heads: int, neuron: NeuronFactory, scale: float = 0.125, **settings: Any) -> None:
         super().__init__(dim, neuron, SDSA3Op(num_heads, scale), **settings)
 
 
-class SSA(_Attention):
+class SSA(SelfAttention):
     """Spiking Self-Attention of Spikformer (arXiv 2209.15425, section 3.2): no softmax, square in tokens."""
 
     def __init__(self, dim: int, num_heads: int, neuron: NeuronFactory, scale: float = 0.125, **settings: Any) -> None:
         super().__init__(dim, neuron, SSAOp(num_heads, scale), **settings)
 
 
-class QKTA(_Attention):
+class QKTA(SelfAttention):
     """Q-K token attention of QKFormer (arXiv 2403.16552, section 3): no values, linear in tokens."""
 
     streams = "qk"
@@ -250,7 +250,7 @@ class QKTA(_Attention):
         super().__init__(dim, neuron, QKTAOp(num_heads), **settings)
 
 
-class Softmax(_Attention):
+class Softmax(SelfAttention):
     """The attention of networks without spikes, on real q, k, v (arXiv 1706.03762): the energy baseline.
 
     With ``neuron=relu`` the whole network has no spikes; with a spiking neuron the rest still does.

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from spikefront.errors import UserError
-from spikefront.nn.attentions import SDSA1, _Attention
+from spikefront.nn.attentions import SDSA1, SelfAttention
 from spikefront.nn.embeddings import SPS
 from spikefront.nn.families.sdt import MLP
 from spikefront.nn.kernels.sparse import available
-from spikefront.nn.neurons import IF, LIF, _Neuron
+from spikefront.nn.neurons import IF, LIF, SpikingNeuron
 from spikefront.nn.sparse_conv import SparseConv2d, add_sparsely
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -47,7 +47,7 @@ def for_inference(model: Model, sparse: bool | str = False) -> Model:
     for module in model.modules():
         if isinstance(module, SparseConv2d):  # of a network that trained sparsely
             module.sparse = False
-        if isinstance(module, _Attention):
+        if isinstance(module, SelfAttention):
             _join(module)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if sparse:
@@ -76,15 +76,15 @@ def execute_sparsely(model: nn.Module, choice: bool | None) -> None:
                 _hand(lif, conv, *([] if isinstance(pool, nn.Identity) else [pool]))
             if module.residual.potentials:
                 _hand(module.get_submodule("proj_lif3"), module.rpe_conv)
-        elif isinstance(module, _Attention):
-            if module.qkv_conv is not None and isinstance(module.shortcut_lif, _Neuron):
+        elif isinstance(module, SelfAttention):
+            if module.qkv_conv is not None and isinstance(module.shortcut_lif, SpikingNeuron):
                 _hand(module.shortcut_lif, module.qkv_conv)
             if isinstance(module, SDSA1) and module.joint_lif is not None and module.proj_conv.in_channels % 64 == 0:
                 _hand(module.joint_lif, module.op)  # on whole words of bits
 
 
 def _hand(neuron: nn.Module, *readers: nn.Module) -> None:
-    if isinstance(neuron, _Neuron):
+    if isinstance(neuron, SpikingNeuron):
         neuron.readers = readers
 
 
@@ -104,7 +104,7 @@ def _pairs(module: nn.Module) -> list[tuple[str, str]]:
     return pairs
 
 
-def _join(attention: _Attention) -> None:
+def _join(attention: SelfAttention) -> None:
     convs = [attention.get_submodule(f"{name}_conv") for name in attention.streams]
     weight = torch.cat([_parameter(c.weight) for c in convs])
     joined = nn.Conv2d(weight.shape[1], weight.shape[0], 1, device=weight.device, dtype=weight.dtype)

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikefront.files import write_atomically
 from spikefront.nn import ALIF, SSA, SpikeDrivenTransformer, kernels
-from spikefront.nn.kernels.build import _processor, cache_folder, library
+from spikefront.nn.kernels.build import cache_folder, library, processor
 from spikefront.planning import work
 from spikefront.planning.rehearsal import META, rehearse
 from spikefront.planning.work import Work, kernel, operation, tensors
@@ -65,7 +65,7 @@ def machine(device: str) -> Machine:
 
     Another processor, number of threads, version of PyTorch or of the code here is measured anew.
     """
-    where = torch.cuda.get_device_name() if device == "cuda" else _processor()
+    where = torch.cuda.get_device_name() if device == "cuda" else processor()
     code = [Path(file).read_text() for file in (__file__, work.__file__)]
     what = [where, torch.get_num_threads(), torch.__version__, library("neuron") is not None, *code]
     path = cache_folder() / f"speed-{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}.json"
