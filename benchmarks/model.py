@@ -36,9 +36,9 @@ import spikefront.nn.families.sdt
 import spikefront.nn.inference
 from spikefront.commands import memory
 from spikefront.nn import SpikeDrivenTransformer, kernels
-from spikefront.nn.attentions import SDSA1Op
 from spikefront.nn.kernels import build
 from spikefront.nn.layers import over_frames
+from spikefront.nn.operators import SDSA1Op
 
 CASES: dict[str, dict[str, Any]] = {
     "sdt_8_384": {"depth": 8, "dim": 384, "image_size": 224, "timesteps": 4, "pooling": "1111"},

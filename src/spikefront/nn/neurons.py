@@ -156,6 +156,10 @@ class SpikingNeuron(nn.Module):
         """Of ``h = leak v + gain x``; a leak of None is ``1 - gain``."""
         raise NotImplementedError
 
+    def settings(self) -> tuple[object, ...]:
+        """What neurons have in common that fire alike, element by element, and may be one; () if more is to it."""
+        return (type(self), *self.gain_and_leak(), self.threshold, self.reset) if type(self) in (LIF, IF) else ()
+
     def after(self, h: Tensor, s: Tensor, threshold: Tensor | float) -> Tensor:
         """The membrane potential left after ``s`` spikes at potential ``h``."""
         s = s.detach() if self.detach_reset else s
