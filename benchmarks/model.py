@@ -36,6 +36,7 @@ import spikefront.nn.families.sdt
 import spikefront.nn.inference
 from spikefront.commands import memory
 from spikefront.nn import SpikeDrivenTransformer, kernels
+from spikefront.nn.attentions import SelfAttention
 from spikefront.nn.kernels import build
 from spikefront.nn.layers import over_frames
 from spikefront.nn.operators import SDSA1Op
@@ -218,7 +219,7 @@ def steps(case: str, column: str, lever: str | None = None) -> Callable[[bool], 
         deployed = ours.for_inference() if column == "deployed" else None
 
     def run(train: bool) -> None:
-        with half, off(deployed or model), without(kernels, "usable", lambda x: False, column == "plain"):
+        with half, off(deployed or model), kernels.switched(column != "plain"):
             if train:
                 model.train().zero_grad(set_to_none=True)
                 model(x).square().sum().backward()
@@ -230,11 +231,10 @@ def steps(case: str, column: str, lever: str | None = None) -> Callable[[bool], 
 
 
 @contextmanager
-def without(owner: Any, name: str, replacement: Any, really: bool = True) -> Iterator[None]:
+def without(owner: Any, name: str, replacement: Any) -> Iterator[None]:
     """``owner.name`` replaced for a while."""
     kept = getattr(owner, name)
-    if really:
-        setattr(owner, name, replacement)
+    setattr(owner, name, replacement)
     try:
         yield
     finally:
@@ -308,7 +308,7 @@ LEVERS: dict[str, Callable[[nn.Module], Any]] = {
     "batch norm in a kernel": lambda m: without(kernels, "normalise", over_frames),
     "freed memory kept": memory_given_back,
     "spikes kept as bits": lambda m: without(spikefront.nn.families.sdt, "packed_spikes", nullcontext),
-    "query, key, value joined": lambda m: without(spikefront.nn.inference, "_join", lambda attention: None),
+    "query, key, value joined": lambda m: without(SelfAttention, "join", lambda attention: None),
     "inference mode": lambda m: nullcontext(),
 }
 TRAINING_ONLY = {"spikes kept as bits", "batch norm in a kernel"}
