@@ -28,6 +28,7 @@ from torch.profiler import ProfilerActivity, profile
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
+from spikefront.commands.memory import keep_freed_memory  # noqa: E402
 from spikefront.config import compose  # noqa: E402
 
 
@@ -241,6 +242,7 @@ if __name__ == "__main__":
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--passes", type=int, default=2)
     options = parser.parse_args()
+    keep_freed_memory()
     if options.what == "overhead":
         overhead(options.pairs)
     elif options.what == "penalty":

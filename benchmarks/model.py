@@ -34,10 +34,12 @@ from torch import Tensor, nn
 
 import spikefront.nn.families.sdt
 import spikefront.nn.inference
+from spikefront.commands import memory
 from spikefront.nn import SpikeDrivenTransformer, kernels
-from spikefront.nn.attentions import SDSA1Op
+from spikefront.nn.attentions import SelfAttention
 from spikefront.nn.kernels import build
 from spikefront.nn.layers import over_frames
+from spikefront.nn.operators import SDSA1Op
 
 CASES: dict[str, dict[str, Any]] = {
     "sdt_8_384": {"depth": 8, "dim": 384, "image_size": 224, "timesteps": 4, "pooling": "1111"},
@@ -217,7 +219,7 @@ def steps(case: str, column: str, lever: str | None = None) -> Callable[[bool], 
         deployed = ours.for_inference() if column == "deployed" else None
 
     def run(train: bool) -> None:
-        with half, off(deployed or model), without(kernels, "usable", lambda x: False, column == "plain"):
+        with half, off(deployed or model), kernels.switched(column != "plain"):
             if train:
                 model.train().zero_grad(set_to_none=True)
                 model(x).square().sum().backward()
@@ -229,11 +231,10 @@ def steps(case: str, column: str, lever: str | None = None) -> Callable[[bool], 
 
 
 @contextmanager
-def without(owner: Any, name: str, replacement: Any, really: bool = True) -> Iterator[None]:
+def without(owner: Any, name: str, replacement: Any) -> Iterator[None]:
     """``owner.name`` replaced for a while."""
     kept = getattr(owner, name)
-    if really:
-        setattr(owner, name, replacement)
+    setattr(owner, name, replacement)
     try:
         yield
     finally:
@@ -278,12 +279,12 @@ def first_convolution_often(model: nn.Module) -> Iterator[None]:
 def memory_given_back(model: nn.Module) -> Iterator[None]:
     """As malloc is once it has seen large tensors: what is above 32 MiB is mapped anew each time."""
     libc = ctypes.CDLL(None)
-    for option, value in ((build.M_MMAP_MAX, 65536), (M_MMAP_THRESHOLD, 2**25), (build.M_TRIM_THRESHOLD, 2**26)):
+    for option, value in ((memory.M_MMAP_MAX, 65536), (M_MMAP_THRESHOLD, 2**25), (memory.M_TRIM_THRESHOLD, 2**26)):
         libc.mallopt(option, value)
     try:
         yield
     finally:
-        build.keep_freed_memory()
+        memory.keep_freed_memory()
 
 
 def with_heads(op: SDSA1Op, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
@@ -307,7 +308,7 @@ LEVERS: dict[str, Callable[[nn.Module], Any]] = {
     "batch norm in a kernel": lambda m: without(kernels, "normalise", over_frames),
     "freed memory kept": memory_given_back,
     "spikes kept as bits": lambda m: without(spikefront.nn.families.sdt, "packed_spikes", nullcontext),
-    "query, key, value joined": lambda m: without(spikefront.nn.inference, "_join", lambda attention: None),
+    "query, key, value joined": lambda m: without(SelfAttention, "join", lambda attention: None),
     "inference mode": lambda m: nullcontext(),
 }
 TRAINING_ONLY = {"spikes kept as bits", "batch norm in a kernel"}
@@ -420,6 +421,7 @@ def main() -> None:
         parser.error(f"no case {', '.join(sorted(unknown))}: choose from {', '.join(CASES)}")
     if arguments.one_thread:
         use_one_thread()
+    memory.keep_freed_memory()
     print("compiled kernels:", "yes" if build.library("neuron") else "no")
     warnings.simplefilter("ignore")
     results = []

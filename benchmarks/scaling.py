@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from spikefront.nn import LIF
-from spikefront.nn.attentions import SDSA1, SDSA1Op, SoftmaxOp, SSAOp
+from spikefront.nn.attentions import SDSA1
 from spikefront.nn.families.sdt import MLP, Block
+from spikefront.nn.operators import SDSA1Op, SoftmaxOp, SSAOp
 from spikefront.nn.residuals import MembraneResidual
 
 BASE = {"N": 196, "D": 256, "T": 4, "B": 2}

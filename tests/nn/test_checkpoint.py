@@ -47,6 +47,13 @@ def test_averaged_weights_are_preferred(tmp_path):
     assert equal(source, spikefront.load_checkpoint(target, path, ema=False))
 
 
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod.model."])
+def test_wrappers_around_the_model_do_not_matter(tmp_path, prefix):
+    source, target, path = model(), model(), tmp_path / "x.pth.tar"
+    torch.save({"state_dict": {f"{prefix}{k}": v for k, v in source.state_dict().items()}}, path)
+    assert equal(source, spikefront.load_checkpoint(target, path))
+
+
 @pytest.mark.parametrize(
     ("other", "says"),
     [

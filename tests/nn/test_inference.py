@@ -9,7 +9,9 @@ from torch import nn
 
 import spikefront
 from spikefront.config import compose
-from spikefront.nn import SpikeDrivenTransformer
+from spikefront.nn import LIF, SpikeDrivenTransformer
+from spikefront.nn.kernels import sparse
+from spikefront.nn.layers import conv_bn
 
 
 def build(double: bool = True, event_mode: bool = False, **options) -> SpikeDrivenTransformer:
@@ -49,3 +51,44 @@ def test_energy_is_counted_the_same():
     model, images = build(double=False), torch.rand(4, 2, 8, 8)
     ours, fast = (spikefront.measure_energy(m, images) for m in (model, model.for_inference()))
     assert fast.total_joules == pytest.approx(ours.total_joules, rel=1e-3)
+
+
+class Doubled(nn.Module):
+    """A block that nothing in the package knows: says by itself how it is folded, joined and read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lif, self.conv, self.norm = LIF(), nn.Conv2d(16, 16, 1), nn.BatchNorm2d(16)
+        self.factor = 2.0
+
+    def forward(self, x):
+        return x + self.factor * conv_bn(self.lif(x), self.conv, self.norm)
+
+    def folds(self):
+        return [("conv", "norm")]
+
+    def join(self):
+        self.conv.weight.mul_(2), self.conv.bias.mul_(2)
+        self.factor = 1.0
+
+    def handovers(self):
+        return [(self.lif, [self.conv])]
+
+
+def test_a_new_block_is_deployed_as_it_says():
+    model = build(double=False)
+    model.block.append(Doubled())
+    fast, images = model.eval().for_inference(sparse=True), torch.rand(4, 3, 2, 8, 8)
+    block = fast.block[-1]
+    assert isinstance(block.norm, nn.Identity) and block.factor == 1.0
+    with torch.inference_mode():
+        torch.testing.assert_close(fast(images), model(images), rtol=1e-4, atol=1e-5)
+    if sparse.available():
+        assert block.lif.readers == (block.conv,) and block.conv.sparse
+
+
+def test_streams_share_a_neuron_only_if_theirs_fire_alike():
+    model = build()
+    model.block[0].attn.k_lif.threshold = 0.5
+    first, second = (block.attn.joint_lif for block in model.for_inference().block)
+    assert first is None and isinstance(second, LIF)

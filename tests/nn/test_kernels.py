@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import platform
 import subprocess
 import sys
 import warnings
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from spikefront.nn import IF, LIF, PLIF, ATan, FastSigmoid, Rectangle, Sigmoid, StraightThrough, Triangle, kernels
+from spikefront.nn.kernels import packing
 from spikefront.nn.kernels.build import library
 from spikefront.nn.layers import conv_bn, conv_bn_fire, over_frames
 
@@ -23,10 +23,9 @@ SURROGATES = [Sigmoid(), ATan(), Triangle(1.3, 0.7), FastSigmoid(), Rectangle(),
 SHAPES = [(1, 2, 3, 4, 5), (4, 2, 7, 9, 9), (3, 1, 520, 2, 2), (2, 3, 64, 6, 5), (5, 3, 11)]
 
 
-def both(monkeypatch, run):
+def both(run):
     fused = run()
-    with monkeypatch.context() as patch:
-        patch.setattr(kernels, "usable", lambda x: False)
+    with kernels.switched(False):
         return fused, run()
 
 
@@ -39,7 +38,7 @@ def layouts(x):
 @needs_compiler
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("surrogate", SURROGATES, ids=lambda s: type(s).__name__)
-def test_neuron_equals_pytorch(monkeypatch, surrogate, shape):
+def test_neuron_equals_pytorch(surrogate, shape):
     torch.manual_seed(0)
     for x in layouts(torch.randn(shape) * 2 + 0.5):
         weight = torch.randn(shape)
@@ -54,7 +53,7 @@ def test_neuron_equals_pytorch(monkeypatch, surrogate, shape):
                     (spikes * weight).sum().backward()
                     return spikes.detach(), y.grad, *(p.grad.clone() for p in neuron.parameters())
 
-                fused, plain = both(monkeypatch, run)
+                fused, plain = both(run)
                 assert torch.equal(fused[0], plain[0]) and fused[0].any()
                 for a, b in zip(fused[1:], plain[1:], strict=True):
                     torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-5)
@@ -63,7 +62,7 @@ def test_neuron_equals_pytorch(monkeypatch, surrogate, shape):
 @needs_compiler
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("timesteps", [None, 4], ids=["frames", "static"])
-def test_normalised_neuron_equals_pytorch(monkeypatch, training, timesteps):
+def test_normalised_neuron_equals_pytorch(training, timesteps):
     torch.manual_seed(0)
     for x in layouts(torch.randn(1 if timesteps else 3, 2, 5, 9, 8)):
         conv, weight = nn.Conv2d(5, 24, 3), torch.randn(timesteps or 3, 2, 24, 7, 6)
@@ -80,7 +79,7 @@ def test_normalised_neuron_equals_pytorch(monkeypatch, training, timesteps):
             gradients = [y.grad, conv.weight.grad.clone(), bn.weight.grad, bn.bias.grad]
             return spikes.detach(), *gradients, *(b.clone() for b in bn.buffers())
 
-        fused, plain = both(monkeypatch, run)
+        fused, plain = both(run)
         assert torch.equal(fused[0], plain[0]) and 0.05 < fused[0].mean() < 0.95
         for a, b in zip(fused[1:], plain[1:], strict=True):
             torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-4)
@@ -88,7 +87,7 @@ def test_normalised_neuron_equals_pytorch(monkeypatch, training, timesteps):
 
 @needs_compiler
 @pytest.mark.parametrize(("stride", "size"), itertools.product((1, 2), ((8, 8), (7, 5), (1, 3))))
-def test_pooling_equals_pytorch(monkeypatch, stride, size):
+def test_pooling_equals_pytorch(stride, size):
     torch.manual_seed(0)
     for x in (torch.randn(3, 6, *size), (torch.rand(3, 6, *size) < 0.3).float()):
         x = x.contiguous(memory_format=torch.channels_last)
@@ -101,7 +100,7 @@ def test_pooling_equals_pytorch(monkeypatch, stride, size):
                 assert torch.equal(kernels.MaxPool(stride)(x), out)
             return out.detach(), y.grad
 
-        fused, plain = both(monkeypatch, run)
+        fused, plain = both(run)
         assert all(torch.equal(a, b) for a, b in zip(fused, plain, strict=True))
 
 
@@ -136,7 +135,7 @@ def test_firing_and_pooling_in_one_pass_is_both(shape, stride, dtype):
 
 @needs_compiler
 @pytest.mark.parametrize("size", [(3, 4, 70, 32), (2, 2, 5, 7), (1, 3, 1, 4), (2, 2, 6, 1)], ids=str)
-def test_pooling_of_heads_planes_equals_pytorch(monkeypatch, size):
+def test_pooling_of_heads_planes_equals_pytorch(size):
     torch.manual_seed(0)
     frames, heads, tokens, width = size
     for x in (torch.randn(frames, tokens, heads, width), (torch.rand(frames, tokens, heads, width) < 0.2).float()):
@@ -147,12 +146,12 @@ def test_pooling_of_heads_planes_equals_pytorch(monkeypatch, size):
             (out * torch.arange(out.numel()).view(out.shape)).sum().backward()
             return out.detach(), y.grad
 
-        fused, plain = both(monkeypatch, run)
+        fused, plain = both(run)
         assert all(torch.equal(a, b) for a, b in zip(fused, plain, strict=True))
 
 
 @needs_compiler
-def test_batch_norm_equals_pytorch(monkeypatch):
+def test_batch_norm_equals_pytorch():
     torch.manual_seed(0)
     weight = torch.randn(3, 2, 24, 7, 6)
     for x in layouts(torch.randn(3, 2, 24, 7, 6) + 0.5):
@@ -166,7 +165,7 @@ def test_batch_norm_equals_pytorch(monkeypatch):
             (out * weight).sum().backward()
             return out.detach(), y.grad, bn.weight.grad, bn.bias.grad, *bn.buffers()
 
-        for a, b in zip(*both(monkeypatch, run), strict=True):
+        for a, b in zip(*both(run), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
@@ -178,10 +177,10 @@ def test_spikes_are_kept_as_bits():
         kept: list = []
 
         def pack(t, kept=kept):
-            kept.append(kernels._pack(t))
+            kept.append(packing.keep(t))
             return kept[-1]
 
-        with torch.autograd.graph.saved_tensors_hooks(pack, kernels._unpack):
+        with torch.autograd.graph.saved_tensors_hooks(pack, packing.restore):
             loss = F.conv2d(x, weight).square().sum()
         assert any(isinstance(k, tuple) for k in kept) == (x.max() == 1)
         packed = torch.autograd.grad(loss, weight)[0]
@@ -218,31 +217,8 @@ def test_switched_off_says_nothing():
     assert codes == [1] and not errors[0]
 
 
-FAULTS = """
-import resource, torch, spikefront.training.run  # as in a run: malloc's small bins are filled by then
-from spikefront.nn.kernels.build import library
-library("neuron")
-faults = [0]
-for _ in range(6):
-    torch.zeros(2**24)
-    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-print(min(b - a for a, b in zip(faults, faults[1:])))
-"""
-
-
 @needs_compiler
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc")
-@pytest.mark.parametrize(("settings", "kept"), [({}, True), ({"MALLOC_TOP_PAD_": "0"}, False)], ids=["ours", "user's"])
-def test_freed_memory_serves_the_next_tensor(settings, kept):
-    """64 MiB, freed and asked for again, are soon the same pages, unless the user has settings of their own."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")} | settings
-    env["PYTHONPATH"] = os.pathsep.join(sys.path)
-    out = subprocess.run([sys.executable, "-c", FAULTS], env=env, capture_output=True, text=True, check=True)
-    assert (int(out.stdout) < 1000) == kept
-
-
-@needs_compiler
-def test_compiled_and_plain_networks_agree(monkeypatch):
+def test_compiled_and_plain_networks_agree():
     """Firing rates and gradients of the whole network in float32, fused and plain."""
     import spikefront
 
@@ -262,7 +238,7 @@ def test_compiled_and_plain_networks_agree(monkeypatch):
         F.cross_entropy(model(images), torch.arange(16) % 3).backward()
         return torch.stack(rates), torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None])
 
-    fused, plain = both(monkeypatch, run)
+    fused, plain = both(run)
     assert fused[0].min() > 0
     torch.testing.assert_close(fused[0], plain[0], rtol=0, atol=1e-3)
     torch.testing.assert_close(fused[1], plain[1], rtol=0.02, atol=1e-3)
@@ -288,7 +264,7 @@ def test_bfloat16_neuron_integrates_in_float32(training):
             torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-2)
         pooled = [kernels.MaxPool(2)(currents.flatten(0, 1).to(d)) for d in (torch.float32, torch.bfloat16)]
         assert torch.equal(pooled[0], pooled[1].float())
-        assert torch.equal(kernels._unpack(kernels._pack(spikes.detach())), spikes)
+        assert torch.equal(packing.restore(packing.keep(spikes.detach())), spikes)
 
 
 class Rates(nn.Module):
@@ -325,11 +301,11 @@ def firing() -> Rates:
     ("backend", "training"),
     [("aot_eager", False), *(pytest.param("inductor", t, marks=pytest.mark.slow) for t in (False, True))],
 )
-def test_compiled_by_torch_fires_the_same(monkeypatch, backend, training):
+def test_compiled_by_torch_fires_the_same(backend, training):
     model, images = firing().train(training), torch.rand(16, 1, 8, 8)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fused, plain = both(monkeypatch, lambda: model(images))
+        fused, plain = both(lambda: model(images))
         compiled = torch.compile(model, backend=backend)(images)
     assert fused.min() > 0
     torch.testing.assert_close(fused, plain, rtol=0, atol=1e-3)

@@ -14,9 +14,9 @@ from torch import nn
 import spikefront
 from spikefront.errors import UserError
 from spikefront.nn import IF, LIF, PLIF
-from spikefront.nn.attentions import SDSA1Op
 from spikefront.nn.kernels import MaxPool, sparse
 from spikefront.nn.kernels.sparse import Spikes
+from spikefront.nn.operators import SDSA1Op
 from spikefront.nn.sparse_conv import SparseConv2d
 
 pytestmark = pytest.mark.skipif(not sparse.available(), reason="no compiled kernels here")

@@ -20,12 +20,10 @@ MODES = {
 
 
 @pytest.mark.slow
-def test_every_mode_is_as_accurate(tmp_path, monkeypatch):
+def test_every_mode_is_as_accurate(tmp_path):
     accuracies: dict[str, list[float]] = {}
     for mode, overrides in MODES.items():
-        with monkeypatch.context() as patch:
-            if mode == "plain PyTorch":
-                patch.setattr(kernels, "usable", lambda x: False)
+        with kernels.switched(mode != "plain PyTorch"):
             accuracies[mode] = []
             for seed in SEEDS:
                 settings = ["model=sdt_1_32", "data=digits", "trainer=cpu", "trainer.max_epochs=6", "logger=none"]

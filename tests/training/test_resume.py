@@ -13,10 +13,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from layouts import image_folders
+from timm.utils import ModelEmaV3
+from torch.optim.swa_utils import AveragedModel
 
 from spikefront.config import ROOT, compose
+from spikefront.errors import UserError
 from spikefront.nn.checkpoints import load_checkpoint
-from spikefront.training import run
+from spikefront.training import EMA, run
 from spikefront.training.preemption import preemptible
 
 STATE = (
@@ -148,13 +151,14 @@ class Follow(pl.Callback):
     """Averages by hand, and looks at what validation sees."""
 
     def __init__(self) -> None:
-        self.average: dict[str, torch.Tensor] = {}
+        self.steps, self.average = 0, {}
         self.seen: list[bool] = []
 
     def on_train_batch_end(self, trainer, module, *_) -> None:
+        decay = min(0.8, 1 - (1 + self.steps) ** -0.75)
         for key, value in module.model.named_parameters():
-            before = self.average.get(key, value.detach())
-            self.average[key] = before * 0.8 + value.detach() * (1 - 0.8)
+            self.average[key] = self.average.get(key, 0) * decay + value.detach() * (1 - decay)
+        self.steps += 1
 
     def on_validation_batch_start(self, trainer, module, *_) -> None:
         if trainer.state.fn == "fit":
@@ -179,3 +183,27 @@ def test_the_average_is_validated_saved_and_loaded(tmp_path):
     for ema, key in ((True, "state_dict"), (False, "current_model_state")):
         load_checkpoint(model, path, ema=ema)
         assert_equal(model.state_dict(), {k.removeprefix("model."): v for k, v in last[key].items()})
+
+
+@pytest.mark.parametrize("steps", [1, 3, 1000, 100_000])
+def test_the_decay_warms_up_as_timms(steps):
+    timms = ModelEmaV3(torch.nn.Linear(1, 1), decay=0.9998, use_warmup=True, warmup_power=0.75)
+    assert EMA(0.9998, warmup=0.75).decay_after(steps) == pytest.approx(timms.get_decay(steps + 1))
+    assert EMA(0.9998, warmup=0).decay_after(steps) == 0.9998
+
+
+def test_a_short_run_averages_its_last_weights():
+    """As it is configured by default: without the warm-up 60 steps would move the average by a hundredth."""
+    cfg = compose(["callbacks=ema"]).callbacks.ema
+    ema, layer = run.instantiate(cfg), torch.nn.Linear(1, 1, bias=False)
+    average = AveragedModel(layer, multi_avg_fn=ema._kwargs["multi_avg_fn"])
+    for step in range(60):
+        torch.nn.init.constant_(layer.weight, step)
+        average.update_parameters(layer)
+    assert 40 < average.module.weight.item() < 59
+
+
+@pytest.mark.parametrize("wrong", [{"decay": 1.2}, {"warmup": -1.0}])
+def test_a_decay_that_makes_no_average_is_one_line(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        EMA(**wrong)

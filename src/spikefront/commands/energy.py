@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from spikefront.commands.cli import entry
+from spikefront.commands.memory import keep_freed_memory
 from spikefront.data import build_data
 from spikefront.energy import EnergyMeter, EnergyReport, check_finite, render
 from spikefront.energy.firing import activity
@@ -22,6 +23,7 @@ from spikefront.nn.checkpoints import load_checkpoint, read_checkpoint
 @entry("measure")
 def main(cfg: DictConfig) -> None:
     """Print the table of ``measure``, and with ``figures=true`` write what fires."""
+    keep_freed_memory()
     report = measure(cfg)
     print(render(report.to_dict(), cfg.format))
     if cfg.format != "table":

@@ -3,6 +3,7 @@
 from omegaconf import DictConfig
 
 from spikefront.commands.cli import entry
+from spikefront.commands.memory import keep_freed_memory
 
 
 @entry("evaluate")
@@ -12,5 +13,6 @@ def main(cfg: DictConfig) -> None:
     from spikefront.training.evaluation import evaluate
     from spikefront.training.result import summary
 
+    keep_freed_memory()
     cfg.checkpoint = checkpoint_path(cfg.checkpoint)
     print(summary(evaluate(cfg), cfg.output_dir))

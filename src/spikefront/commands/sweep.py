@@ -17,6 +17,7 @@ from optuna.study import Study
 from rich.console import Console
 
 from spikefront.commands.cli import entry
+from spikefront.commands.memory import keep_freed_memory
 from spikefront.commands.study import importance_lines
 from spikefront.errors import UserError
 from spikefront.sweeping.study import ledger, request, warm
@@ -44,6 +45,7 @@ def main(cfg: DictConfig) -> None:
         raise UserError("a sweep needs -m: python src/sweep.py -m hparams_search=timesteps")
     from spikefront.sweeping.worker.worker import Worker
 
+    keep_freed_memory()
     Worker(cfg, HydraConfig.get().overrides.task).run()
 
 
@@ -140,6 +142,7 @@ def _work(
 def _predict(cfg: DictConfig, **how: Any) -> Any:
     import spikefront  # loads PyTorch, which a sweep does only for constraints on what is predicted
 
+    keep_freed_memory()  # as the workers do, of whom this is to be true
     return spikefront.predict_cost(cfg, **how)
 
 

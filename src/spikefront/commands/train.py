@@ -3,11 +3,13 @@
 from omegaconf import DictConfig
 
 from spikefront.commands.cli import entry
+from spikefront.commands.memory import keep_freed_memory
 
 
 @entry("train")
 def main(cfg: DictConfig) -> None:
     """Train ``cfg``, or say under ``dry_run=true`` what that would cost."""
+    keep_freed_memory()
     if cfg.dry_run:
         from spikefront.planning import predict_cost
 

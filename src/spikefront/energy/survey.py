@@ -250,9 +250,9 @@ def _time(name: str, x: Tensor, timesteps: int, batch: int, linear: bool) -> tup
 
 def _fires(module: nn.Module, x: Tensor, out: Tensor, whole: Callable[[Tensor], bool]) -> bool:
     """Whether a module behaves as a spiking neuron: same shape out as in, whole numbers, and not what came in."""
-    from spikefront.nn.neurons import _Neuron
+    from spikefront.nn.neurons import SpikingNeuron
 
-    if isinstance(module, _Neuron):  # shows a single frame T times, so its shapes may differ
+    if isinstance(module, SpikingNeuron):  # shows a single frame T times, so its shapes may differ
         return True
     if x.shape != out.shape or any(isinstance(m, (*SYNAPSES, *POOLS)) for m in module.modules()):
         return False

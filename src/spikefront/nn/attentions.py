@@ -1,8 +1,6 @@
 """Spiking self-attentions: the block's stream ``(T, B, D, H, W)`` -> what the shortcut adds to it, same shape.
 
-Each has an operator of its own as a parameterless submodule ``op`` whose ``operations(...)``, called with the arguments
-of its ``forward``, says what it costs: additions done ``(T, B)`` and how many they can be at most, a sample and step.
-``op.analog`` marks the one that multiplies real values. So the energy meter needs no list of attentions.
+Each has an operator of its own (see ``operators``) as a parameterless submodule ``op``.
 
 Settings of all: ``potentials``, whether the stream carries membrane potentials (see ``residuals``), ``gate_threshold``
 of the operator's own neuron (published: 0.5), and ``event_mode``, which is SDSA1's and the others have no use for.
@@ -10,6 +8,7 @@ of the operator's own neuron (published: 0.5), and ``event_mode``, which is SDSA
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -17,130 +16,11 @@ from torch import Tensor, nn
 
 from spikefront.nn.kernels import MaxPool
 from spikefront.nn.kernels.sparse import Spikes, sdsa, watched
-from spikefront.nn.layers import NeuronFactory, conv_bn, conv_bn_fire, over_frames, reads
+from spikefront.nn.layers import NeuronFactory, beside, conv_bn, conv_bn_fire, over_frames, reads
+from spikefront.nn.operators import QKTAOp, SDSA1Op, SDSA2Op, SDSA3Op, SoftmaxOp, SSAOp
 
 
-class SDSA1Op(nn.Module):
-    """``q * LIF(sum over tokens of k * v)``: masks and additions only (arXiv 2307.01694, eq. 20-21).
-
-    With ``event_mode``, ``k * v`` and ``q * m`` are max-pooled 3x3 over the plane (tokens, channels of a head), as the
-    published code does for event cameras.
-    """
-
-    reads_bits = True
-
-    def __init__(self, num_heads: int, event_mode: bool) -> None:
-        super().__init__()
-        self.num_heads, self.event_mode = num_heads, event_mode
-        if event_mode:
-            self.kv_pool, self.mask_pool = MaxPool(1), MaxPool(1)
-
-    def _pool(self, x: Tensor, pool: nn.Module) -> Tensor:
-        T, B, D, H, W = x.shape
-        # (tokens, channels), not its transpose: with ties between spikes the first of a window gets the gradient
-        planes = x.reshape(T * B, self.num_heads, D // self.num_heads, H * W).transpose(2, 3)
-        return pool(planes).transpose(2, 3).reshape(x.shape)
-
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
-        kv = k * v
-        if self.event_mode:
-            kv = self._pool(kv, self.kv_pool)
-        masked = q * gate(kv.sum(dim=(3, 4), keepdim=True))
-        return self._pool(masked, self.mask_pool) if self.event_mode else masked
-
-    def operations(self, q: Tensor, k: Tensor, v: Tensor, *_: object) -> tuple[Tensor, int]:
-        """R N D, R the summed rate of q, k, v (paper, table 1)."""
-        return _spikes(q, k, v).sum((0, 3)), 3 * q[0, 0].numel()
-
-
-class SDSA2Op(nn.Module):
-    """``LIF(sum over tokens of q) * v`` (SDSA-2 of arXiv 2404.03663, section 3.3)."""
-
-    def forward(self, q: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
-        return gate(q.sum(dim=(3, 4), keepdim=True)) * v
-
-    def operations(self, q: Tensor, v: Tensor, *_: object) -> tuple[Tensor, int]:
-        """R N D, R the summed rate of q and v."""
-        return _spikes(q, v).sum((0, 3)), 2 * q[0, 0].numel()
-
-
-class SDSA3Op(nn.Module):
-    """``LIF(scale q (kᵀ v))`` a head, linear in tokens (SDSA-3 of arXiv 2404.03663, section 3.3; scale 1/8)."""
-
-    def __init__(self, num_heads: int, scale: float) -> None:
-        super().__init__()
-        self.num_heads, self.scale = num_heads, scale
-
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
-        heads = [_heads(s, self.num_heads) for s in (q, k, v)]
-        out = heads[2] @ heads[1].transpose(-1, -2) @ heads[0]  # (channels, tokens): the transpose of the formula
-        return gate(out.reshape(q.shape) * self.scale)
-
-    def operations(self, q: Tensor, k: Tensor, v: Tensor, *_: object) -> tuple[Tensor, int]:
-        """Pairs of k and v spikes at a token in a head, then a row of the product for every q spike."""
-        width = q.shape[2] // self.num_heads
-        at_token = [_heads(s, self.num_heads).sum(-2, dtype=torch.float64) for s in (k, v)]
-        done = (at_token[0] * at_token[1]).sum((-1, -2)) + width * _spikes(q)[0].sum(-1)
-        return done, 2 * width * q[0, 0].numel()
-
-
-class SSAOp(nn.Module):
-    """``LIF(scale (q kᵀ) v)`` a head, square in tokens (Spikformer, arXiv 2209.15425; scale 1/8)."""
-
-    def __init__(self, num_heads: int, scale: float) -> None:
-        super().__init__()
-        self.num_heads, self.scale = num_heads, scale
-
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
-        heads = [_heads(s, self.num_heads) for s in (q, k, v)]
-        out = heads[2] @ (heads[1].transpose(-1, -2) @ heads[0])
-        return gate(out.reshape(q.shape) * self.scale)
-
-    def operations(self, q: Tensor, k: Tensor, v: Tensor, *_: object) -> tuple[Tensor, int]:
-        """Pairs of q and k spikes in a channel, then a column of the attention map for every v spike."""
-        per_channel, tokens = _spikes(q, k, v), q.shape[3] * q.shape[4]
-        done = (per_channel[0] * per_channel[1]).sum(-1) + tokens * per_channel[2].sum(-1)
-        return done, 2 * tokens * q[0, 0].numel()
-
-
-class QKTAOp(nn.Module):
-    """``LIF(sum over a head's channels of q) * k``: masks tokens (Q-K token attention, arXiv 2403.16552, section 3)."""
-
-    def __init__(self, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-
-    def forward(self, q: Tensor, k: Tensor, gate: nn.Module) -> Tensor:
-        T, B, D, H, W = q.shape
-        heads = (T, B, self.num_heads, D // self.num_heads, H, W)
-        return (gate(q.reshape(heads).sum(3)).unsqueeze(3) * k.reshape(heads)).reshape(q.shape)
-
-    def operations(self, q: Tensor, k: Tensor, *_: object) -> tuple[Tensor, int]:
-        """R N D, R the summed rate of q and k."""
-        return _spikes(q, k).sum((0, 3)), 2 * q[0, 0].numel()
-
-
-class SoftmaxOp(nn.Module):
-    """``softmax(q kᵀ / sqrt(d)) v`` a head (Vaswani et al. 2017, arXiv 1706.03762, eq. 1)."""
-
-    analog = True
-
-    def __init__(self, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, *_: object) -> Tensor:
-        q, k, v = (_heads(s, self.num_heads).transpose(-1, -2) for s in (q, k, v))
-        attention = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
-        return (attention @ v).transpose(-1, -2)
-
-    def operations(self, q: Tensor, *_: object) -> tuple[Tensor, int]:
-        """Multiply-accumulates, all of them: 2 N² D."""
-        done = 2 * q.shape[3] * q.shape[4] * q[0, 0].numel()
-        return torch.full(q.shape[:2], float(done), device=q.device), done
-
-
-class _Attention(nn.Module):
+class SelfAttention(nn.Module):
     """``streams = LIF(BN(conv1x1(s)))``, one a letter; the operator; ``BN(conv1x1(...))``; ``s = LIF(x)`` or ``x``."""
 
     streams = "qkv"
@@ -156,7 +36,7 @@ class _Attention(nn.Module):
         gate_threshold: float = 0.5,
     ) -> None:
         super().__init__()
-        # set by for_inference: one convolution and, where nobody looks at their neurons, one neuron for all streams
+        # set by join: one convolution and, where nobody looks at their neurons, one neuron for all streams
         self.qkv_conv: nn.Module | None = None
         self.joint_lif: nn.Module | None = None
         self.shortcut_lif = reads(neuron, potentials)
@@ -193,8 +73,25 @@ class _Attention(nn.Module):
         out = self.op(*streams, self.talking_heads_lif)
         return conv_bn(out.reshape(x.shape), self.proj_conv, self.proj_bn)
 
+    def folds(self) -> list[tuple[str, str]]:
+        return [*((f"{name}_conv", f"{name}_bn") for name in self.streams), ("proj_conv", "proj_bn")]
 
-class SDSA1(_Attention):
+    def join(self) -> None:
+        """One real convolution for all streams, named ``qkv_conv``, so that whoever hooks convolutions counts it."""
+        convs = [self.get_submodule(f"{name}_conv") for name in self.streams]
+        neurons: list[Any] = [self.get_submodule(f"{name}_lif") for name in self.streams]
+        self.qkv_conv = beside(*convs)
+        settings: list[tuple[object, ...]] = [getattr(neuron, "settings", tuple)() for neuron in neurons]
+        if settings[0] and all(other == settings[0] for other in settings):
+            self.joint_lif = copy.deepcopy(neurons[0])
+        for name in self.streams:
+            self.add_module(f"{name}_conv", nn.Identity())
+
+    def handovers(self) -> list[tuple[nn.Module, list[nn.Module]]]:
+        return [(self.shortcut_lif, [self.qkv_conv])] if self.qkv_conv is not None else []
+
+
+class SDSA1(SelfAttention):
     """Spike-Driven Self-Attention of the published network (arXiv 2307.01694, section 3.3).
 
     ``event_mode`` pools k and v too, as the published code does. ``attn_lif`` and ``talking_heads`` stand in published
@@ -217,8 +114,12 @@ class SDSA1(_Attention):
         if event_mode:
             self.k_pool, self.v_pool = MaxPool(1), MaxPool(1)
 
+    def handovers(self) -> list[tuple[nn.Module, list[nn.Module]]]:
+        whole_words = self.joint_lif is not None and self.proj_conv.in_channels % 64 == 0
+        return [*super().handovers(), *([(self.joint_lif, [self.op])] if whole_words else [])]  # type: ignore[list-item]
 
-class SDSA2(_Attention):
+
+class SDSA2(SelfAttention):
     """SDSA-2 of Spike-driven Transformer V2 (arXiv 2404.03663, section 3.3): no keys, 1x1 convolutions."""
 
     streams = "qv"
@@ -227,21 +128,21 @@ class SDSA2(_Attention):
         super().__init__(dim, neuron, SDSA2Op(), **settings)
 
 
-class SDSA3(_Attention):
+class SDSA3(SelfAttention):
     """SDSA-3 of Spike-driven Transformer V2 (arXiv 2404.03663, section 3.3), with 1x1 for its RepConv projections."""
 
     def __init__(self, dim: int, num_heads: int, neuron: NeuronFactory, scale: float = 0.125, **settings: Any) -> None:
         super().__init__(dim, neuron, SDSA3Op(num_heads, scale), **settings)
 
 
-class SSA(_Attention):
+class SSA(SelfAttention):
     """Spiking Self-Attention of Spikformer (arXiv 2209.15425, section 3.2): no softmax, square in tokens."""
 
     def __init__(self, dim: int, num_heads: int, neuron: NeuronFactory, scale: float = 0.125, **settings: Any) -> None:
         super().__init__(dim, neuron, SSAOp(num_heads, scale), **settings)
 
 
-class QKTA(_Attention):
+class QKTA(SelfAttention):
     """Q-K token attention of QKFormer (arXiv 2403.16552, section 3): no values, linear in tokens."""
 
     streams = "qk"
@@ -250,7 +151,7 @@ class QKTA(_Attention):
         super().__init__(dim, neuron, QKTAOp(num_heads), **settings)
 
 
-class Softmax(_Attention):
+class Softmax(SelfAttention):
     """The attention of networks without spikes, on real q, k, v (arXiv 1706.03762): the energy baseline.
 
     With ``neuron=relu`` the whole network has no spikes; with a spiking neuron the rest still does.
@@ -270,13 +171,3 @@ class NoAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x)
-
-
-def _heads(x: Tensor, num_heads: int) -> Tensor:
-    """``(T, B, D, H, W)`` -> ``(T, B, heads, D / heads, H W)``."""
-    return x.reshape(*x.shape[:2], num_heads, x.shape[2] // num_heads, -1)
-
-
-def _spikes(*streams: Tensor) -> Tensor:
-    """Spikes of each stream in every channel ``(streams, T, B, D)``."""
-    return torch.stack([s.flatten(3).sum(-1, dtype=torch.float64) for s in streams])

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikefront.nn.external import SnnTorch, SpikingJelly
-from spikefront.nn.neurons import _Neuron
+from spikefront.nn.neurons import SpikingNeuron
 
 SYNAPSES = (nn.Conv1d, nn.Conv2d, nn.Linear)
 # What may multiply: a neuron's leak, and BN, which folds into the convolution before it.
-EXEMPT = (_Neuron, SpikingJelly, SnnTorch, nn.BatchNorm2d, *SYNAPSES)
+EXEMPT = (SpikingNeuron, SpikingJelly, SnnTorch, nn.BatchNorm2d, *SYNAPSES)
 PRODUCTS = {"mul", "mm", "bmm", "baddbmm", "addmm", "div", "convolution", "exp", "pow", "_softmax"}
 PRODUCTS |= {"_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_attention_math_for_mps"}
 BINARY, INTEGER, REAL, SILENT, IMAGE = "binary", "integer", "real", "silent", "input"

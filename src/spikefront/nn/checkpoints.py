@@ -11,19 +11,27 @@ from torch import Tensor, nn
 
 from spikefront.errors import UserError
 
+WRAPPERS = (
+    "module.",
+    "model.",
+    "_orig_mod.",
+)  # before the names inside DDP, Lightning's module, torch.compile
+
 
 def load_checkpoint(model: nn.Module, path: str | Path, *, ema: bool = True) -> nn.Module:
     """Load weights into ``model``, strictly, from a published ``.pth.tar``, a Lightning ``.ckpt`` or ``.safetensors``.
 
     Reads with ``weights_only=True``. Takes ``state_dict`` and ``state_dict_ema`` (preferred if ``ema``) wrappers and
-    strips ``module.`` and ``model.`` prefixes.
+    strips the prefixes of wrappers (DDP's, Lightning's, ``torch.compile``'s), in any order. timm's ``load_state_dict``
+    and ``clean_state_dict`` know neither Lightning's prefix nor the weights that training goes on with, and to import
+    them takes seconds.
 
     Raises:
         UserError: the file can't be read, or its tensors differ from the model's; the message names which.
     """
     state = _weights(read_checkpoint(path), ema)
     own = model.state_dict()
-    state = {_bare(key): value for key, value in state.items() if isinstance(value, Tensor)}
+    state = _bare({key: value for key, value in state.items() if isinstance(value, Tensor)})
     different = [
         f"{key} {tuple(state[key].shape)} here {tuple(own[key].shape)}"
         for key in own
@@ -74,7 +82,8 @@ def _weights(content: dict[str, Any], ema: bool) -> dict[str, Any]:
     return content
 
 
-def _bare(key: str) -> str:
-    for prefix in ("module.", "model.", "_orig_mod."):
-        key = key.removeprefix(prefix)
-    return key
+def _bare(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the wrappers that were around the model: prefixes that all names share."""
+    while prefix := next((p for p in WRAPPERS if state and all(key.startswith(p) for key in state)), None):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state

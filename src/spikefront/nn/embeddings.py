@@ -66,6 +66,17 @@ class SPS(nn.Module):
         stream = feature if self.residual.potentials else spikes
         return self.residual(stream, conv_bn(spikes, self.rpe_conv, self.rpe_bn))
 
+    def folds(self) -> list[tuple[str, str]]:
+        return [*((f"proj_conv{i}", f"proj_bn{i}") for i in ("", "1", "2", "3")), ("rpe_conv", "rpe_bn")]
+
+    def handovers(self) -> list[tuple[nn.Module, list[nn.Module]]]:
+        pairs = []
+        for here, after in (("", "1"), ("1", "2"), ("2", "3")):
+            lif, pool, conv = map(self.get_submodule, (f"proj_lif{here}", f"maxpool{here}", f"proj_conv{after}"))
+            pairs.append((lif, [conv, *([] if isinstance(pool, nn.Identity) else [pool])]))
+        last = self.get_submodule("proj_lif3")
+        return [*pairs, (last, [self.rpe_conv])] if self.residual.potentials else pairs
+
 
 class SepConv(nn.Module):
     """``BN(1x1(7x7 depthwise(LIF(BN(1x1(LIF(x)))))))``, twice as wide inside (arXiv 2404.03663, section 3.2).
@@ -86,6 +97,9 @@ class SepConv(nn.Module):
         hidden = conv_bn_fire(self.lif1(x), self.pwconv1, self.bn1, self.lif2)
         return over_frames(hidden, lambda frames: self.bn2(self.pwconv2(self.dwconv(frames))))
 
+    def folds(self) -> list[tuple[str, str]]:
+        return [("pwconv1", "bn1"), ("pwconv2", "bn2")]
+
 
 class ConvBlock(nn.Module):
     """``x += SepConv(x)``; ``x += BN(3x3(LIF(BN(3x3(LIF(x))))))``, four times as wide inside (arXiv 2404.03663)."""
@@ -103,6 +117,9 @@ class ConvBlock(nn.Module):
         x = x + self.Conv(x)
         hidden = conv_bn_fire(self.lif1(x), self.conv1, self.bn1, self.lif2)
         return x + conv_bn(hidden, self.conv2, self.bn2)
+
+    def folds(self) -> list[tuple[str, str]]:
+        return [("conv1", "bn1"), ("conv2", "bn2")]
 
 
 class ConvStem(nn.Module):
@@ -134,6 +151,9 @@ class ConvStem(nn.Module):
                 x = x.expand(timesteps, *x.shape[1:])
             x = blocks(x)
         return self.out_lif(x)
+
+    def folds(self) -> list[tuple[str, str]]:
+        return [(f"downsample.{i}", f"bn.{i}") for i in range(len(self.bn))]
 
 
 def _widths(dim: int) -> tuple[int, int, int, int]:

@@ -1,4 +1,14 @@
-"""The network as it is deployed: batch norms folded, q, k and v one convolution, channels-last weights."""
+"""The network as it is deployed: batch norms folded, projections joined, channels-last weights, spikes as bits.
+
+Every module says by itself what it has for that, in methods of which it may leave out any; so a new block, embedding,
+attention or whole family needs no edit here:
+
+- ``folds()``: pairs of names ``(convolution, batch norm)``, in each of which the second works on what the first gives
+  and nothing else does. An ``nn.Identity`` takes the batch norm's place.
+- ``join()``: rearrange yourself, in place, once the batch norms are folded; outputs must stay equal.
+- ``handovers()``: pairs ``(neuron, readers)``: which modules read the spikes of a neuron, all of them. It may then hand
+  bits to those that have ``reads_bits`` (see ``sparse_conv``); neurons without ``readers`` of their own never do.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +16,11 @@ import copy
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from spikefront.errors import UserError
-from spikefront.nn.attentions import SDSA1, _Attention
-from spikefront.nn.embeddings import SPS
-from spikefront.nn.families.sdt import MLP
 from spikefront.nn.kernels.sparse import available
-from spikefront.nn.neurons import IF, LIF, _Neuron
 from spikefront.nn.sparse_conv import SparseConv2d, add_sparsely
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -39,16 +45,12 @@ def for_inference(model: Model, sparse: bool | str = False) -> Model:
         raise UserError(f"for_inference(sparse={sparse!r}): use True, False or 'auto'")
     model = copy.deepcopy(model).eval().requires_grad_(False)
     for module in model.modules():
-        for conv_name, bn_name in _pairs(module):
-            conv, bn = module.get_submodule(conv_name), module.get_submodule(bn_name)
-            assert isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d)
-            _replace(module, conv_name, fuse_conv_bn_eval(conv, bn))
-            _replace(module, bn_name, nn.Identity())
-    for module in model.modules():
+        for names in getattr(module, "folds", tuple)():
+            _fold(module, *names)
+    for module in list(model.modules()):
         if isinstance(module, SparseConv2d):  # of a network that trained sparsely
             module.sparse = False
-        if isinstance(module, _Attention):
-            _join(module)
+        getattr(module, "join", lambda: None)()
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if sparse:
         execute_sparsely(model, True if sparse is True else None)
@@ -65,66 +67,16 @@ def execute_sparsely(model: nn.Module, choice: bool | None) -> None:
         return
     add_sparsely(model, choice)
     for module in model.modules():
-        if isinstance(module, MLP):
-            _hand(module.fc1_lif, module.fc1_conv)
-            _hand(module.fc2_lif, module.fc2_conv)
-        elif isinstance(module, SPS):
-            for here, after in (("", "1"), ("1", "2"), ("2", "3")):
-                lif, pool, conv = (
-                    module.get_submodule(n) for n in (f"proj_lif{here}", f"maxpool{here}", f"proj_conv{after}")
-                )
-                _hand(lif, conv, *([] if isinstance(pool, nn.Identity) else [pool]))
-            if module.residual.potentials:
-                _hand(module.get_submodule("proj_lif3"), module.rpe_conv)
-        elif isinstance(module, _Attention):
-            if module.qkv_conv is not None and isinstance(module.shortcut_lif, _Neuron):
-                _hand(module.shortcut_lif, module.qkv_conv)
-            if isinstance(module, SDSA1) and module.joint_lif is not None and module.proj_conv.in_channels % 64 == 0:
-                _hand(module.joint_lif, module.op)  # on whole words of bits
+        for neuron, readers in getattr(module, "handovers", tuple)():
+            if hasattr(neuron, "readers"):
+                neuron.readers = tuple(readers)
 
 
-def _hand(neuron: nn.Module, *readers: nn.Module) -> None:
-    if isinstance(neuron, _Neuron):
-        neuron.readers = readers
-
-
-def _pairs(module: nn.Module) -> list[tuple[str, str]]:
-    """Convolutions and the batch norms that follow them, by the names that ``conv_bn`` joins."""
-    names = dict(module.named_children())
-    pairs = []
-    for name, child in names.items():
-        if not isinstance(child, nn.BatchNorm2d):
-            continue
-        for conv in (name.replace("bn", "conv"), name.replace("bn", "pwconv")):
-            if isinstance(names.get(conv), nn.Conv2d):
-                pairs.append((conv, name))
-                break
-    if isinstance(names.get("downsample"), nn.ModuleList) and isinstance(names.get("bn"), nn.ModuleList):
-        pairs += [(f"downsample.{i}", f"bn.{i}") for i in range(len(names["bn"]))]  # type: ignore[arg-type]
-    return pairs
-
-
-def _join(attention: _Attention) -> None:
-    convs = [attention.get_submodule(f"{name}_conv") for name in attention.streams]
-    weight = torch.cat([_parameter(c.weight) for c in convs])
-    joined = nn.Conv2d(weight.shape[1], weight.shape[0], 1, device=weight.device, dtype=weight.dtype)
-    joined.weight = nn.Parameter(weight, requires_grad=False)
-    joined.bias = nn.Parameter(torch.cat([_parameter(c.bias) for c in convs]), requires_grad=False)
-    attention.qkv_conv = joined
-    first, *others = (attention.get_submodule(f"{name}_lif") for name in attention.streams)
-    if type(first) in (LIF, IF) and all(type(n) is type(first) and _settings(n) == _settings(first) for n in others):
-        attention.joint_lif = copy.deepcopy(first)
-    for name in attention.streams:
-        _replace(attention, f"{name}_conv", nn.Identity())
-
-
-def _settings(neuron: nn.Module) -> tuple[object, ...]:
-    return tuple(getattr(neuron, name, None) for name in ("tau", "threshold", "reset"))
-
-
-def _parameter(tensor: object) -> Tensor:
-    assert isinstance(tensor, Tensor)
-    return tensor.detach()
+def _fold(module: nn.Module, conv_name: str, norm_name: str) -> None:
+    conv, norm = module.get_submodule(conv_name), module.get_submodule(norm_name)
+    if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+        _replace(module, conv_name, fuse_conv_bn_eval(conv, norm))
+        _replace(module, norm_name, nn.Identity())
 
 
 def _replace(module: nn.Module, path: str, child: nn.Module) -> None:

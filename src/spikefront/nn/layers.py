@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from spikefront.nn import kernels
@@ -53,3 +54,12 @@ def conv_bn_fire_pool(
 def reads(neuron: NeuronFactory, potentials: bool) -> nn.Module:
     """What a branch reads its stream through: a neuron if that carries potentials, nothing if spikes."""
     return neuron() if potentials else nn.Identity()
+
+
+def beside(*convs: Any) -> nn.Conv2d:
+    """One 1x1 convolution that gives the channels of all of ``convs``, which read the same input, one after another."""
+    weight = torch.cat([conv.weight.detach() for conv in convs])
+    joined = nn.Conv2d(weight.shape[1], weight.shape[0], 1, device=weight.device, dtype=weight.dtype)
+    joined.weight = nn.Parameter(weight, requires_grad=False)
+    joined.bias = nn.Parameter(torch.cat([conv.bias.detach() for conv in convs]), requires_grad=False)
+    return joined

@@ -108,7 +108,7 @@ class Step(torch.autograd.Function):
         return grads[0] * sum(surrogate.derivative(u - n) for n in range(levels)), None, None
 
 
-class _Neuron(nn.Module):
+class SpikingNeuron(nn.Module):
     """Threshold, reset and surrogate, shared by every neuron that integrates and fires."""
 
     def __init__(
@@ -156,13 +156,17 @@ class _Neuron(nn.Module):
         """Of ``h = leak v + gain x``; a leak of None is ``1 - gain``."""
         raise NotImplementedError
 
+    def settings(self) -> tuple[object, ...]:
+        """What neurons have in common that fire alike, element by element, and may be one; () if more is to it."""
+        return (type(self), *self.gain_and_leak(), self.threshold, self.reset) if type(self) in (LIF, IF) else ()
+
     def after(self, h: Tensor, s: Tensor, threshold: Tensor | float) -> Tensor:
         """The membrane potential left after ``s`` spikes at potential ``h``."""
         s = s.detach() if self.detach_reset else s
         return h - threshold * s if self.reset == "soft" else h * (1 - s.clamp_max(1))
 
 
-class LIF(_Neuron):
+class LIF(SpikingNeuron):
     """Leaky integrate-and-fire: ``v += (x - v) / tau`` (arXiv 2307.01694, section 3.1; published tau 2, threshold 1).
 
     ``forward``: currents ``(T, ...)`` -> spikes 0/1 of the same shape and dtype; with ``norm``, of ``norm(x)``, which
@@ -182,7 +186,7 @@ class LIF(_Neuron):
         return 1 / self.tau, 1 - 1 / self.tau
 
 
-class IF(_Neuron):
+class IF(SpikingNeuron):
     """Integrate-and-fire: LIF without the leak, ``v += x`` (Lapicque's neuron; as in arXiv 2102.04159)."""
 
     fuses = True
@@ -194,7 +198,7 @@ class IF(_Neuron):
         return 1.0, 1.0
 
 
-class PLIF(_Neuron):
+class PLIF(SpikingNeuron):
     """LIF whose decay ``sigmoid(w)`` is learned, one scalar a layer (arXiv 2007.05785, eq. 8); ``tau`` is its start."""
 
     fuses = True
@@ -212,7 +216,7 @@ class PLIF(_Neuron):
         return self.w.sigmoid(), None
 
 
-class ALIF(_Neuron):
+class ALIF(SpikingNeuron):
     """LIF whose threshold rises with its own spikes (LSNN, Bellec et al., NeurIPS 2018, arXiv 1803.09574).
 
     ``threshold + beta a``, where ``a`` decays by ``exp(-1 / tau_adaptation)`` a step and moves towards 1 at each spike.
@@ -234,7 +238,7 @@ class ALIF(_Neuron):
         return torch.stack(spikes)
 
 
-class ILIF(_Neuron):
+class ILIF(SpikingNeuron):
     """Integer LIF: up to ``levels`` spikes at once, binary over as many virtual steps (arXiv 2407.20708).
 
     ``h = leak v + x``, ``s = clip(round(h), 0, levels)``, ``v = h - s``; the published gradient is 1 between the first

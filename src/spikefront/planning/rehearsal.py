@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikefront.energy.survey import POOLS, SYNAPSES
 from spikefront.nn import kernels
-from spikefront.planning.work import Work, is_last, kernel, operation, tensors
+from spikefront.planning.work import Work, is_last, operation, tensors
 
 META = torch.device("meta")
 LAST = torch.channels_last
 # Operations on spikes that give spikes again, and those on whole numbers that give whole numbers.
-SPIKES = frozenset(("mul", "rsub", "stack", "cat", "clone", "amax", "_to_copy", "max_pool2d_with_indices"))
+SPIKES = frozenset(("mul", "rsub", "stack", "cat", "clone", "amax", "_to_copy", "max_pool2d_with_indices", "max_pool"))
 WHOLE = SPIKES | {"add", "sub", "neg", "sum", "clamp", "clamp_min", "clamp_max", "mm", "bmm"}
+NEURONS = frozenset(("neuron", "neuron_pooled", "unpack"))  # of our own kernels
 COMPARISONS = frozenset(("ge", "gt", "le", "lt", "eq"))
 ROUNDS = frozenset(("floor", "ceil", "round", "sign"))
 
@@ -62,16 +63,18 @@ class _Stage(TorchDispatchMode):
             kwargs["device"] = META
         out = _run(func, args, kwargs)
         name = func._overloadpacket.__name__
+        if name == "pack" and not self.is_spikes(args[0]):
+            return torch.empty(0, dtype=torch.uint8, device=META)  # what isn't spikes isn't packed
         made = tensors((out,))
         fresh = [t for t in made if self.follow(t)]
-        if name in COMPARISONS:
+        if name in COMPARISONS or name in NEURONS:
             self.mark(made[0])
         elif name in ROUNDS or (name in WHOLE and fresh and all(self.is_whole(t) for t in read)):
             spikes = name in SPIKES and all(self.is_spikes(t) for t in read)
             self.mark(made[0], spikes or (name in ("clamp", "clamp_max") and args[-1] == 1))
         if name.startswith("convolution"):
             self._reordered(name, args, made)
-        self.work.add(*operation(name, args, made, read))
+        self.work.add(*operation(func, args, made, read))
         return out
 
     def follow(self, t: Tensor) -> bool:
@@ -113,19 +116,6 @@ class _Stage(TorchDispatchMode):
         if self.with_kernels and not is_last(x):
             elements = max(x.numel(), y.numel()) if forward else x.numel() + y.numel()
             self.peak = max(self.peak, self.live + elements * x.element_size())
-
-    def kernel(self, name: str, arguments: tuple[Any, ...], _: Any) -> Any:
-        """Stands in for a compiled kernel: computes nothing, remembers how much it would have."""
-        if name == "pack" and not self.is_spikes(arguments[0]):
-            return 0
-        if name in ("pool_forward", "pool_planes_forward") and self.is_whole(arguments[0]):
-            self.mark(arguments[1], self.is_spikes(arguments[0]))
-        self.work.add(*kernel(name, arguments))
-        return 1
-
-    def fire(self, x: Tensor, norm: nn.Module | None, timesteps: int | None) -> Tensor:
-        """Stands in for ``kernels.fire``."""
-        return _Fire.apply(self, x, getattr(norm, "weight", None), timesteps)
 
 
 _outputs: dict[Any, Any] = {}
@@ -176,46 +166,11 @@ def _made(look: tuple) -> Any:
     return tuple(map(_made, rest)) if kind is tuple else rest[0]
 
 
-# How many operations on single channels go with a batch norm in ``kernels.fire``, and go back.
-FORWARD_CALLS, BACKWARD_CALLS = 24, 20
-
-
-class _Fire(torch.autograd.Function):
-    """Takes the memory of ``kernels.fire``, which keeps what entered it and recomputes the rest."""
-
-    @staticmethod
-    def forward(ctx: Any, stage: _Stage, x: Tensor, weight: Tensor | None, timesteps: int | None) -> Tensor:
-        ctx.stage, ctx.weight = stage, weight
-        ctx.save_for_backward(x)
-        frame = x.numel() // x.shape[0]
-        spikes = x.new_empty_strided((timesteps or x.shape[0], *x.shape[1:]), (frame, *x.stride()[1:]))
-        stage.mark(spikes)
-        stage.work.add("neuron_forward", (1, x.numel() + spikes.numel()))
-        if weight is not None:
-            stage.work.add("norm_sums", (1, x.numel()))
-            stage.work.add("plain", (FORWARD_CALLS, 0))
-        return spikes
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, Tensor | None, None]:
-        (x,) = ctx.saved_tensors
-        work, (grad,) = ctx.stage.work, grads
-        if grad.stride()[1:] != x.stride()[1:]:
-            grad = torch.empty_like(grad)
-            work.add("plain", (1, 8 * grad.numel()))
-        work.add("neuron_backward", (1, 2 * x.numel() + grad.numel()))
-        if ctx.weight is not None:
-            work.add("norm_combine", (1, 3 * x.numel()))
-            work.add("plain", (BACKWARD_CALLS, 0))
-        return None, torch.empty_like(x), None if ctx.weight is None else torch.empty_like(ctx.weight), None
-
-
 @contextmanager
 def rehearsing(with_kernels: bool) -> Iterator[_Stage]:
     """Follow what runs on the meta device in this context; with the kernels a CPU has, which then compute nothing."""
     stage = _Stage(with_kernels)
-    kernels_stand = kernels.standing_in(kernels.StandIn(stage.kernel, stage.fire)) if with_kernels else nullcontext()
-    with kernels_stand, stage:
+    with kernels.switched(with_kernels), stage:
         yield stage
 
 
@@ -252,8 +207,7 @@ def rehearse(
             value = loss(model.train()(images, per_step=True))
             forward_peak = stage.peak
             value.backward()
-        # a neuron's learnable decay, one value, gets no gradient from the kernel's stand-in
-        trained = [p for p in model.parameters() if p.grad is not None or p.numel() == 1]
+        trained = [p for p in model.parameters() if p.grad is not None]
     finally:
         for handle in handles:
             handle.remove()
@@ -282,7 +236,7 @@ class _Count(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        calls, moved = operation(func._overloadpacket.__name__, args, tensors((out,)), tensors(args))[1]
+        calls, moved = operation(func, args, tensors((out,)), tensors(args))[1]
         self.calls += int(calls)
         self.bytes += moved
         return out

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor, channels_last
 
 CONVOLUTION = ("calls", "multiply-accumulates", "values", "weights", "values reordered")
 PRODUCT = ("calls", "multiply-accumulates", "values")
+NEURON = ("neuron", "neuron_backward")  # with a batch norm, whose statistics are float64, or without
 SIMPLE = ("calls", "size")
 NARROW = 8  # channels that a vector register holds: fewer cost as many
 SLOW = frozenset("exp log pow sqrt rsqrt sigmoid tanh gelu _softmax _log_softmax".split())  # noqa: SIM905
@@ -27,8 +29,12 @@ class Work:
         known[:] = [a + times * b for a, b in zip(known or [0.0] * len(amounts), amounts, strict=True)]
 
 
-def operation(name: str, args: tuple, made: Sequence[Tensor], read: Sequence[Tensor]) -> tuple[str, Sequence[float]]:
-    """Kind and amounts of one ATen operation."""
+def operation(func: Any, args: tuple, made: Sequence[Tensor], read: Sequence[Tensor]) -> tuple[str, Sequence[float]]:
+    """Kind and amounts of one operation: PyTorch's, or a compiled kernel of ours."""
+    name = func._overloadpacket.__name__
+    if func.namespace == "spikefront":
+        kind = f"{name} normalised" if name in NEURON and any(t.dtype == torch.float64 for t in read) else name
+        return kind, (1, sum(t.numel() for t in (*made, *read)))
     if name == "convolution":
         return convolution("forward", args[0], args[1], made[0], 1)
     if name == "convolution_backward":
@@ -51,11 +57,6 @@ def convolution(direction: str, x: Tensor, weight: Tensor, y: Tensor, passes: in
     macs = passes * y.numel() * max(c_in, NARROW) * prod(kernel) * max(1.0, NARROW / c_out)
     values = x.numel() + y.numel()
     return f"{kind} {direction}", (1, macs, values, weight.numel(), 0 if is_last(x) else values)
-
-
-def kernel(name: str, arguments: Sequence[Any]) -> tuple[str, Sequence[float]]:
-    """The same of a compiled kernel."""
-    return name, (1, sum(a.numel() for a in arguments if isinstance(a, Tensor)))
 
 
 def tensors(values: Sequence[Any]) -> list[Tensor]:

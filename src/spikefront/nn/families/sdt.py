@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from spikefront.errors import UserError
 from spikefront.nn.attentions import SDSA1
 from spikefront.nn.embeddings import SPS, pooling_stages
+from spikefront.nn.inference import for_inference
 from spikefront.nn.kernels import packed_spikes
 from spikefront.nn.layers import NeuronFactory, conv_bn, conv_bn_fire, over_frames, reads
 from spikefront.nn.neurons import LIF
@@ -51,6 +52,12 @@ class MLP(nn.Module):
         else:
             hidden = conv_bn_fire(spikes, self.fc1_conv, self.fc1_bn, self.fc2_lif)
         return self.residual(x, drop(conv_bn(hidden, self.fc2_conv, self.fc2_bn)))
+
+    def folds(self) -> list[tuple[str, str]]:
+        return [("fc1_conv", "fc1_bn"), ("fc2_conv", "fc2_bn")]
+
+    def handovers(self) -> list[tuple[nn.Module, list[nn.Module]]]:
+        return [(self.fc1_lif, [self.fc1_conv]), (self.fc2_lif, [self.fc2_conv])]
 
 
 class Block(nn.Module):
@@ -153,8 +160,6 @@ class SpikeDrivenTransformer(nn.Module):
 
         ``sparse``: ``True`` adds only where a spike is, ``"auto"`` in those layers where that is faster (CPU).
         """
-        from spikefront.nn.inference import for_inference
-
         return for_inference(self, sparse)
 
     def forward(self, images: Tensor, per_step: bool = False) -> Tensor:

@@ -16,7 +16,6 @@ from pathlib import Path
 HERE = Path(__file__).parent
 FLAGS = ["-O3", "-march=native", "-std=c++17", "-fopenmp", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 FLAGS += ["-shared", "-fPIC"]
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
 
 
 @cache
@@ -30,25 +29,11 @@ def library(name: str) -> ctypes.CDLL | None:
     if os.environ.get("SPIKEFRONT_KERNELS", "").lower() in ("off", "0", "false"):
         return None
     try:
-        code = ctypes.CDLL(str(_compiled(HERE / f"{name}.cpp")))
-        keep_freed_memory()
-        return code
+        return ctypes.CDLL(str(_compiled(HERE / f"{name}.cpp")))
     except (OSError, subprocess.SubprocessError) as error:
         detail = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         _say(detail[0] if detail else type(error).__name__)
         return None
-
-
-def keep_freed_memory() -> None:
-    """Have glibc's malloc keep what is freed for the next tensor, as CUDA's allocator does.
-
-    By default tensors above 32 MiB are mapped anew each time, and of a large network's step the first touch of every
-    page then takes up to a fifth. ``MALLOC_`` settings in the environment, which malloc reads itself, are left alone.
-    """
-    if platform.libc_ver()[0] == "glibc" and not any(name.startswith("MALLOC_") for name in os.environ):
-        libc = ctypes.CDLL(None)
-        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1)):
-            libc.mallopt(option, value)
 
 
 @cache
@@ -67,7 +52,7 @@ def _compiled(source: Path) -> Path:
     if compiler is None:
         raise OSError("no C++ compiler found")
     version = subprocess.run([compiler, "-dumpfullversion"], capture_output=True, text=True, check=True).stdout
-    key = "\0".join([source.read_text(), *FLAGS, compiler, version, _processor()])
+    key = "\0".join([source.read_text(), *FLAGS, compiler, version, processor()])
     path = cache_folder() / f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +73,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SPIKEFRONT_CACHE", default))
 
 
-def _processor() -> str:
+def processor() -> str:
     """What ``-march=native`` depends on: a home directory may be shared by machines of several kinds."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

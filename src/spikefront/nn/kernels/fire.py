@@ -1,0 +1,220 @@
+"""Batch norm and the T steps of a neuron in one pass over memory, each way; at inference its max-pooling too."""
+
+from __future__ import annotations
+
+import ctypes
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spikefront.nn.kernels.launch import Constants, Operator, call, usable
+from spikefront.nn.kernels.layout import dense, distance, empty_frames, inner, like
+from spikefront.nn.kernels.norm import normalises, statistics, through_norm
+from spikefront.nn.kernels.pool import MaxPool
+from spikefront.nn.kernels.sparse import watched
+
+
+def fire(
+    x: Tensor,
+    gain: Tensor | float,
+    leak: float | None,
+    threshold: float,
+    soft: bool,
+    detach: bool,
+    surrogate: Any,
+    norm: nn.Module | None = None,
+    timesteps: int | None = None,
+) -> Tensor:
+    """``neuron(norm(x))`` in one pass, ``(T, ...)`` or, shown ``timesteps`` times, ``(1, ...)`` -> ``(T, ...)`` spikes.
+
+    ``norm`` acts on the third dimension. Backward recomputes the potentials from ``x``, all that is saved.
+    """
+    x = dense(x)
+    learned, fixed = (gain, 0.0) if isinstance(gain, Tensor) else (None, gain)
+    affine: tuple[Any, ...] = (None,) * 6 + (0,)
+    if isinstance(norm, nn.BatchNorm2d):
+        affine = norm.weight, norm.bias, *statistics(x, norm)
+    constants = timesteps or x.shape[0], fixed, leak, threshold, soft, detach, *surrogate.kernel
+    return _neuron(x, learned, *affine, *constants)
+
+
+def fire_pooled(x: Tensor, neuron: Any, norm: nn.Module, pool: MaxPool, timesteps: int | None = None) -> Tensor | None:
+    """``pool(neuron(norm(x)))`` in one pass, for inference; None where that can't be.
+
+    It can't where gradients, single spikes or bits are wanted, and but in channels-last memory.
+    """
+    if (
+        torch.is_grad_enabled()
+        or neuron.readers
+        or any(map(watched, (neuron, norm, pool)))
+        or not (usable(x) and normalises(norm) and x.dim() == 5 and inner(x) == 1)
+    ):
+        return None
+    scale = shift = None
+    if isinstance(norm, nn.BatchNorm2d):
+        scale, shift, *_ = statistics(x, norm)
+    gain, leak = neuron.gain_and_leak()
+    learned, fixed = (gain.to(x.dtype), 0.0) if isinstance(gain, Tensor) else (None, gain)
+    steps, soft = timesteps or x.shape[0], neuron.reset == "soft"
+    return _neuron_pooled(x, learned, scale, shift, steps, pool.stride, fixed, leak, neuron.threshold, soft)
+
+
+def neuron(
+    x: Tensor,
+    gain: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    mean: Tensor | None,
+    inverse_std: Tensor | None,
+    count: int,
+    steps: int,
+    fixed_gain: float,
+    leak: float | None,
+    threshold: float,
+    soft: bool,
+    detach: bool,
+    kind: int,
+    a: float,
+    b: float,
+) -> Tensor:
+    """Spikes of ``scale x + shift``; what else is given is for the gradient."""
+    spikes = _spikes(x, steps)
+    constants = _constants(gain, fixed_gain, leak, threshold, soft)
+    call("neuron_forward", x, spikes, *_shape(x, steps, scale), scale, shift, constants)
+    return spikes
+
+
+def neuron_backward(
+    x: Tensor,
+    grad: Tensor,
+    gain: Tensor | None,
+    weight: Tensor | None,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    mean: Tensor | None,
+    inverse_std: Tensor | None,
+    count: int,
+    steps: int,
+    fixed_gain: float,
+    leak: float | None,
+    threshold: float,
+    soft: bool,
+    detach: bool,
+    kind: int,
+    a: float,
+    b: float,
+) -> list[Tensor]:
+    """Gradients of ``x``, of a learned gain if there is one, of a norm's weight and bias if there are.
+
+    ``grad`` is that of the spikes and lies in memory as ``x`` does.
+    """
+    shape = _shape(x, steps, scale)
+    grad_x = torch.empty_strided(x.shape, x.stride())
+    learns = gain is not None and leak is None
+    grad_gain = torch.zeros((), dtype=torch.float64) if learns else None
+    sums = torch.zeros(2, x.shape[2], dtype=torch.float64) if scale is not None else None
+    constants = _constants(gain, fixed_gain, leak, threshold, soft, detach, a, b)
+    call("neuron_backward", x, grad, grad_x, grad_gain, sums, *shape, scale, shift, constants, kind)
+    of_norm: tuple[Tensor, ...] = ()
+    if sums is not None:
+        assert weight is not None and mean is not None and inverse_std is not None
+        of_norm = through_norm(grad_x, x, grad_x, sums, weight, mean, inverse_std, count)
+    return [grad_x.to(x.dtype), *([grad_gain.to(x.dtype)] if grad_gain is not None else []), *of_norm]
+
+
+def neuron_pooled(
+    x: Tensor,
+    gain: Tensor | None,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    steps: int,
+    stride: int,
+    fixed_gain: float,
+    leak: float | None,
+    threshold: float,
+    soft: bool,
+) -> Tensor:
+    """Spikes of ``scale x + shift``, max-pooled."""
+    b, c, h, w = x.shape[1:]
+    out = _pooled(x, steps, stride)
+    step = x[0].numel() if x.shape[0] > 1 else 0
+    constants = _constants(gain, fixed_gain, leak, threshold, soft)
+    call("fire_pool", x, out, steps, step, b, c, h, w, stride, scale, shift, constants)
+    return out
+
+
+def _spikes(x: Tensor, steps: int, *_: Any) -> Tensor:
+    return x.new_empty_strided((steps, *x.shape[1:]), (prod(x.shape[1:]), *x.stride()[1:]))
+
+
+def _pooled(x: Tensor, steps: int, stride: int) -> Tensor:
+    b, c, h, w = x.shape[1:]
+    out = empty_frames(x, (steps * b, c, (h - 1) // stride + 1, (w - 1) // stride + 1), x.dtype)
+    return out.unflatten(0, (steps, b))
+
+
+def _shape(x: Tensor, steps: int, scale: Tensor | None) -> tuple[int, ...]:
+    """What the kernels are told: steps, how far apart they lie, elements of one, channels, how far apart those lie."""
+    frame = x.numel() // x.shape[0]
+    return steps, frame if x.shape[0] > 1 else 0, frame, x.shape[2] if scale is not None else 0, distance(x)
+
+
+def _constants(
+    gain: Tensor | None,
+    fixed: float,
+    leak: float | None,
+    threshold: float,
+    soft: bool,
+    detach: bool = True,
+    a: float = 0,
+    b: float = 0,
+) -> Any:
+    """What a kernel must know of a neuron; how resets pass gradients and the surrogate only for the backward pass."""
+    g = fixed if gain is None else float(gain)
+    return ctypes.byref(Constants(g, 1 - g if leak is None else leak, threshold, soft, detach, a, b))
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, gain, weight, _, scale, shift, mean, inverse_std, *ctx.constants = inputs
+    ctx.learns = gain is not None and ctx.constants[3] is None
+    ctx.save_for_backward(x, gain, weight, scale, shift, mean, inverse_std)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, gain, weight, *affine = ctx.saved_tensors
+    grad = like(grad, (prod(x.shape[1:]), *x.stride()[1:]))
+    grad_x, *others = _neuron_backward(x, grad, gain, weight, *affine, *ctx.constants)
+    grad_gain = others.pop(0) if ctx.learns else None
+    return grad_x, grad_gain, *(others or (None, None)), *[None] * 14
+
+
+def _fake_backward(x: Tensor, grad: Tensor, gain: Tensor | None, weight: Tensor | None, *more: Any) -> list[Tensor]:
+    *_, leak, _threshold, _soft, _detach, _kind, _a, _b = more
+    learned = [x.new_empty(())] if gain is not None and leak is None else []
+    return [torch.empty_like(x), *learned, *([torch.empty_like(weight) for _ in "wb"] if weight is not None else [])]
+
+
+_CONSTANTS = "SymInt steps, float fixed_gain, float? leak, float threshold, bool soft"
+_BACK = "SymInt count, " + _CONSTANTS + ", bool detach, int kind, float a, float b"
+_AFFINE = "Tensor? scale, Tensor? shift, Tensor? mean, Tensor? inverse_std, "
+_neuron = Operator(
+    neuron,
+    f"(Tensor x, Tensor? gain, Tensor? weight, Tensor? bias, {_AFFINE}{_BACK}) -> Tensor",
+    lambda x, *more: _spikes(x, more[8]),
+)
+_neuron_backward = Operator(
+    neuron_backward,
+    f"(Tensor x, Tensor grad, Tensor? gain, Tensor? weight, {_AFFINE}{_BACK}) -> Tensor[]",
+    _fake_backward,
+)
+_neuron_pooled = Operator(
+    neuron_pooled,
+    "(Tensor x, Tensor? gain, Tensor? scale, Tensor? shift, SymInt steps, int stride, float fixed_gain, float? leak,"
+    " float threshold, bool soft) -> Tensor",
+    lambda x, gain, scale, shift, steps, stride, *_: _pooled(x, steps, stride),
+)
+_neuron.differentiate(_backward, _keep)

@@ -1,0 +1,43 @@
+"""How tensors that kernels take lie in memory: dense, time first, channels last or planes of channels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def inner(x: Tensor) -> int | None:
+    """How far apart channels are in memory, those of ``(T, B, C, ...)`` or of frames; None: not dense, time first."""
+    if x.is_contiguous():
+        return x[0, 0, 0].numel() if x.dim() > 2 else 1
+    together = x.dim() == 5 and (x.shape[1] == 1 or x.stride(0) == x.shape[1] * x.stride(1))
+    frames = x.flatten(0, 1) if together else x
+    return 1 if frames.dim() == 4 and frames.is_contiguous(memory_format=torch.channels_last) else None
+
+
+def dense(x: Tensor) -> Tensor:
+    """``x``, copied if need be into memory that kernels walk through."""
+    return x.contiguous() if inner(x) is None else x
+
+
+def distance(x: Tensor) -> int:
+    """``inner`` of a dense tensor."""
+    found = inner(x)
+    assert found is not None
+    return found
+
+
+def like(x: Tensor, strides: tuple[int, ...]) -> Tensor:
+    """``x`` with these strides."""
+    return x if x.stride() == strides else x.new_empty_strided(x.shape, strides).copy_(x)
+
+
+def empty_frames(x: Tensor, size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Frames ``(N, C, H, W)`` in channels-last memory, where ``x`` is."""
+    return torch.empty(size, dtype=dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def empty_planes(x: Tensor, size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Planes ``(frames, heads, tokens, width)`` of frames in channels-last memory, where ``x`` is."""
+    frames, heads, tokens, width = size
+    return torch.empty(frames, tokens, heads, width, dtype=dtype, device=x.device).transpose(1, 2)

@@ -1,0 +1,146 @@
+"""Batch norm over the third dimension of ``(T, B, C, ...)``: statistics, result and gradient in one pass each."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from spikefront.nn.kernels.launch import Operator, call
+from spikefront.nn.kernels.layout import dense, distance, like
+
+
+class Statistics(NamedTuple):
+    """What a batch norm does to a channel: ``scale x + shift``, and what its gradient needs.
+
+    Attributes:
+        scale, shift: float32.
+        mean, inverse_std: float64.
+        values: how many they were taken of; 0 for running estimates, through which no gradient flows.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    mean: Tensor
+    inverse_std: Tensor
+    values: int
+
+
+def normalises(bn: nn.Module) -> bool:
+    """Whether ``bn`` is a batch norm that the fused neuron can do in its own pass, or nothing at all."""
+    if type(bn) is nn.Identity:
+        return True
+    hooks = bn._forward_hooks or bn._forward_pre_hooks or bn._backward_hooks
+    return type(bn) is nn.BatchNorm2d and bn.affine and bn.track_running_stats and bn.momentum is not None and not hooks
+
+
+def normalise(x: Tensor, norm: nn.Module) -> Tensor:
+    """``norm`` over the third dimension of ``(T, B, C, ...)``."""
+    if not isinstance(norm, nn.BatchNorm2d):
+        return x
+    x = dense(x)
+    return _norm(x, norm.weight, norm.bias, *statistics(x, norm))
+
+
+def statistics(x: Tensor, norm: nn.BatchNorm2d) -> Statistics:
+    """Of the batch in training, whose running estimates are updated as ``norm`` does; else these, of 0 values."""
+    mean, inverse_std, count = _moments(x.detach(), norm)
+    scale = norm.weight.detach().double() * inverse_std
+    return Statistics(scale.float(), (norm.bias.detach().double() - mean * scale).float(), mean, inverse_std, count)
+
+
+def _moments(x: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, int]:
+    assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+    if not norm.training:
+        return norm.running_mean.double(), (norm.running_var.double() + norm.eps).rsqrt(), 0
+    count = x.numel() // x.shape[2]
+    if count < 2:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
+    sums = _channel_sums(x)
+    mean = sums[0] / count
+    variance = (sums[1] / count - mean * mean).clamp_min(0)
+    with torch.no_grad():
+        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
+        norm.running_var.lerp_((variance * count / (count - 1)).to(norm.running_var.dtype), norm.momentum)
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.add_(1)
+    return mean, (variance + norm.eps).rsqrt(), count
+
+
+def through_norm(
+    grad: Tensor, x: Tensor, out: Tensor, sums: Tensor, weight: Tensor, mean: Tensor, inverse_std: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
+    """Gradients of a norm's weight and bias, and in ``out`` of ``x``, from its output's and that one's channel sums."""
+    grad_bias, grad_weight = sums[0], inverse_std * (sums[1] - mean * sums[0])
+    a = weight.double() * inverse_std
+    if count:  # the batch's own statistics
+        b = -a * inverse_std * grad_weight / count
+        d = a * (mean * inverse_std * grad_weight - grad_bias) / count
+    else:
+        b = d = torch.zeros_like(a)
+    factors = [f.float() for f in (a, b, d)]
+    call("norm_combine", grad, x, out, *factors, len(x), x[0].numel(), x.shape[2], distance(x), like=x)
+    return grad_weight.to(weight.dtype), grad_bias.to(weight.dtype)
+
+
+def channel_sums(x: Tensor) -> Tensor:
+    """Of ``x`` and of its square, ``(2, C)`` in float64."""
+    sums = torch.zeros(2, x.shape[2], dtype=torch.float64)
+    call("norm_sums", x, None, sums, len(x), x[0].numel(), x.shape[2], distance(x))
+    return sums
+
+
+def norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    mean: Tensor,
+    inverse_std: Tensor,
+    count: int,
+) -> Tensor:
+    """``scale x + shift``; what else is given is for the gradient."""
+    y = torch.empty_like(x)
+    call("norm_apply", x, y, scale, shift, len(x), x[0].numel(), x.shape[2], distance(x))
+    return y
+
+
+def norm_backward(
+    x: Tensor, grad: Tensor, weight: Tensor, mean: Tensor, inverse_std: Tensor, count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of ``x``, weight and bias, from that of the output, which lies in memory as ``x`` does."""
+    wide = grad.float()
+    sums, out = torch.zeros(2, x.shape[2], dtype=torch.float64), torch.empty_strided(x.shape, x.stride())
+    call("norm_sums", x, wide, sums, len(x), x[0].numel(), x.shape[2], distance(x))
+    grad_weight, grad_bias = through_norm(wide, x, out, sums, weight, mean, inverse_std, count)
+    return out.to(x.dtype), grad_weight, grad_bias
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, _, _, _, mean, inverse_std, ctx.count = inputs
+    ctx.save_for_backward(x, weight, mean, inverse_std)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, mean, inverse_std = ctx.saved_tensors
+    grads = _norm_backward(x, like(grad, x.stride()), weight, mean, inverse_std, ctx.count)
+    return *grads, *[None] * 5
+
+
+_channel_sums = Operator(
+    channel_sums, "(Tensor x) -> Tensor", lambda x: x.new_empty((2, x.shape[2]), dtype=torch.float64)
+)
+_norm = Operator(
+    norm,
+    "(Tensor x, Tensor weight, Tensor bias, Tensor scale, Tensor shift, Tensor mean, Tensor inverse_std, SymInt count)"
+    " -> Tensor",
+    lambda x, *_: torch.empty_like(x),
+)
+_norm_backward = Operator(
+    norm_backward,
+    "(Tensor x, Tensor grad, Tensor weight, Tensor mean, Tensor inverse_std, SymInt count) -> (Tensor, Tensor, Tensor)",
+    lambda x, grad, weight, *_: (torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)),
+)
+_norm.differentiate(_backward, _keep)

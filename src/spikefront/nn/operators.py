@@ -1,0 +1,143 @@
+"""What spiking self-attentions do with their streams of spikes ``(T, B, D, H, W)``, and what that costs.
+
+``operations(...)``, called with the arguments of ``forward``, gives the additions done ``(T, B)`` and how many they can
+be at most, a sample and step. ``analog`` marks the one that multiplies real values: its operations are
+multiply-accumulates. So the energy meter needs no list of attentions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from spikefront.nn.kernels import MaxPool
+
+
+class SDSA1Op(nn.Module):
+    """``q * LIF(sum over tokens of k * v)``: masks and additions only (arXiv 2307.01694, eq. 20-21).
+
+    With ``event_mode``, ``k * v`` and ``q * m`` are max-pooled 3x3 over the plane (tokens, channels of a head), as the
+    published code does for event cameras.
+    """
+
+    reads_bits = True
+
+    def __init__(self, num_heads: int, event_mode: bool) -> None:
+        super().__init__()
+        self.num_heads, self.event_mode = num_heads, event_mode
+        if event_mode:
+            self.kv_pool, self.mask_pool = MaxPool(1), MaxPool(1)
+
+    def _pool(self, x: Tensor, pool: nn.Module) -> Tensor:
+        T, B, D, H, W = x.shape
+        # (tokens, channels), not its transpose: with ties between spikes the first of a window gets the gradient
+        planes = x.reshape(T * B, self.num_heads, D // self.num_heads, H * W).transpose(2, 3)
+        return pool(planes).transpose(2, 3).reshape(x.shape)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
+        kv = k * v
+        if self.event_mode:
+            kv = self._pool(kv, self.kv_pool)
+        masked = q * gate(kv.sum(dim=(3, 4), keepdim=True))
+        return self._pool(masked, self.mask_pool) if self.event_mode else masked
+
+    def operations(self, q: Tensor, k: Tensor, v: Tensor, *_: object) -> tuple[Tensor, int]:
+        """R N D, R the summed rate of q, k, v (paper, table 1)."""
+        return _spikes(q, k, v).sum((0, 3)), 3 * q[0, 0].numel()
+
+
+class SDSA2Op(nn.Module):
+    """``LIF(sum over tokens of q) * v`` (SDSA-2 of arXiv 2404.03663, section 3.3)."""
+
+    def forward(self, q: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
+        return gate(q.sum(dim=(3, 4), keepdim=True)) * v
+
+    def operations(self, q: Tensor, v: Tensor, *_: object) -> tuple[Tensor, int]:
+        """R N D, R the summed rate of q and v."""
+        return _spikes(q, v).sum((0, 3)), 2 * q[0, 0].numel()
+
+
+class SDSA3Op(nn.Module):
+    """``LIF(scale q (kᵀ v))`` a head, linear in tokens (SDSA-3 of arXiv 2404.03663, section 3.3; scale 1/8)."""
+
+    def __init__(self, num_heads: int, scale: float) -> None:
+        super().__init__()
+        self.num_heads, self.scale = num_heads, scale
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
+        heads = [_heads(s, self.num_heads) for s in (q, k, v)]
+        out = heads[2] @ heads[1].transpose(-1, -2) @ heads[0]  # (channels, tokens): the transpose of the formula
+        return gate(out.reshape(q.shape) * self.scale)
+
+    def operations(self, q: Tensor, k: Tensor, v: Tensor, *_: object) -> tuple[Tensor, int]:
+        """Pairs of k and v spikes at a token in a head, then a row of the product for every q spike."""
+        width = q.shape[2] // self.num_heads
+        at_token = [_heads(s, self.num_heads).sum(-2, dtype=torch.float64) for s in (k, v)]
+        done = (at_token[0] * at_token[1]).sum((-1, -2)) + width * _spikes(q)[0].sum(-1)
+        return done, 2 * width * q[0, 0].numel()
+
+
+class SSAOp(nn.Module):
+    """``LIF(scale (q kᵀ) v)`` a head, square in tokens (Spikformer, arXiv 2209.15425; scale 1/8)."""
+
+    def __init__(self, num_heads: int, scale: float) -> None:
+        super().__init__()
+        self.num_heads, self.scale = num_heads, scale
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
+        heads = [_heads(s, self.num_heads) for s in (q, k, v)]
+        out = heads[2] @ (heads[1].transpose(-1, -2) @ heads[0])
+        return gate(out.reshape(q.shape) * self.scale)
+
+    def operations(self, q: Tensor, k: Tensor, v: Tensor, *_: object) -> tuple[Tensor, int]:
+        """Pairs of q and k spikes in a channel, then a column of the attention map for every v spike."""
+        per_channel, tokens = _spikes(q, k, v), q.shape[3] * q.shape[4]
+        done = (per_channel[0] * per_channel[1]).sum(-1) + tokens * per_channel[2].sum(-1)
+        return done, 2 * tokens * q[0, 0].numel()
+
+
+class QKTAOp(nn.Module):
+    """``LIF(sum over a head's channels of q) * k``: masks tokens (Q-K token attention, arXiv 2403.16552, section 3)."""
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+
+    def forward(self, q: Tensor, k: Tensor, gate: nn.Module) -> Tensor:
+        T, B, D, H, W = q.shape
+        heads = (T, B, self.num_heads, D // self.num_heads, H, W)
+        return (gate(q.reshape(heads).sum(3)).unsqueeze(3) * k.reshape(heads)).reshape(q.shape)
+
+    def operations(self, q: Tensor, k: Tensor, *_: object) -> tuple[Tensor, int]:
+        """R N D, R the summed rate of q and k."""
+        return _spikes(q, k).sum((0, 3)), 2 * q[0, 0].numel()
+
+
+class SoftmaxOp(nn.Module):
+    """``softmax(q kᵀ / sqrt(d)) v`` a head (Vaswani et al. 2017, arXiv 1706.03762, eq. 1)."""
+
+    analog = True
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, *_: object) -> Tensor:
+        q, k, v = (_heads(s, self.num_heads).transpose(-1, -2) for s in (q, k, v))
+        attention = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
+        return (attention @ v).transpose(-1, -2)
+
+    def operations(self, q: Tensor, *_: object) -> tuple[Tensor, int]:
+        """Multiply-accumulates, all of them: 2 N² D."""
+        done = 2 * q.shape[3] * q.shape[4] * q[0, 0].numel()
+        return torch.full(q.shape[:2], float(done), device=q.device), done
+
+
+def _heads(x: Tensor, num_heads: int) -> Tensor:
+    """``(T, B, D, H, W)`` -> ``(T, B, heads, D / heads, H W)``."""
+    return x.reshape(*x.shape[:2], num_heads, x.shape[2] // num_heads, -1)
+
+
+def _spikes(*streams: Tensor) -> Tensor:
+    """Spikes of each stream in every channel ``(streams, T, B, D)``."""
+    return torch.stack([s.flatten(3).sum(-1, dtype=torch.float64) for s in streams])
