@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hydra.utils import get_object, instantiate
 from pretended import Sweep
+from rich.console import Console
 
 from spikefront.commands.study import inspect
 from spikefront.nn.checkpoints import configuration, read_checkpoint
@@ -23,6 +24,7 @@ from spikefront.sweeping.search.samplers import Exhaustive
 from spikefront.sweeping.study import ledger
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.sources import read_study
+from spikefront.tracking.pages.front_table import front_table
 from spikefront.tracking.pages.page import payload
 from spikefront.training import train
 
@@ -67,6 +69,10 @@ def test_its_records_say_what_its_own_version_said(before):
     assert "even the hopeful forecast" in pruned["reason"] and pruned["epochs"] == 2
     assert "parameters <= 9000 does not hold" in found["trials"][2]["reason"]
     assert back["epochs"] == 1
+    console = Console(width=120)
+    with console.capture() as said:
+        console.print(front_table(found))
+    assert "None" not in said.get()
     assert payload([found])["studies"][0]["volumes"] == found["hypervolume_over_trials"]
 
 

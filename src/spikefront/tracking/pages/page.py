@@ -161,7 +161,7 @@ def _study(record: StudyRecord, gain: str, cost: str, reference: float | None) -
         "trials": [_shown(t) for t in trials],
         "front": [
             {"number": p["number"], "t": p["t"], "final": p["final"], "x": x, "y": y}
-            for p, x, y in reversed(placed_front(record))
+            for p, x, y in placed_front(record)
         ],
         "volumes": volumes_over(drawn, both, [0.0, reference]) if reference is not None else [],
         "importance": record["importance"],
