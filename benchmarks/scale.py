@@ -35,7 +35,8 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState, create_trial
 
-from spikefront.sweeping.study.ledger import LEASE, Ledger
+from spikefront.sweeping.study import attributes
+from spikefront.sweeping.study.ledger import Ledger
 from spikefront.sweeping.study.storage import open_storage
 
 WORKERS, PROCESSES = 1000, 20
@@ -61,8 +62,10 @@ def patient(study: optuna.Study, storage: BaseStorage) -> Ledger:
 def prepare(address: str) -> None:
     """A study with so many running trials that nobody gives up during the measurement."""
     study = optuna.create_study(study_name="scale", storage=open_storage(address), directions=["maximize", "minimize"])
-    lease = {LEASE: {"id": "0", "host": "elsewhere", "pid": 1, "started": "1", "beat": 0}}
-    study.add_trials([create_trial(state=TrialState.RUNNING, system_attrs=lease) for _ in range(WORKERS)])
+    study.add_trials([create_trial(state=TrialState.RUNNING) for _ in range(WORKERS)])
+    for trial in study.get_trials(deepcopy=False):
+        lease: attributes.Holder = {"id": "0", "host": "elsewhere", "pid": 1, "started": "1", "beat": 0}
+        attributes.set_lease(study._storage, trial._trial_id, lease)
 
 
 def renew(ledger: Ledger, trial: int, count: int) -> None:

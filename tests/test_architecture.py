@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -17,7 +18,7 @@ LONGEST = 300  # lines of a file
 
 
 # Which rooms each may know, beside itself and the ground that everything stands on.
-GROUND = {"errors", "config", "units", "files"}
+GROUND = {"errors", "config", "units", "files", "renamed"}
 ALLOWED: dict[str, set[str]] = {
     **{name: set() for name in GROUND},
     "analysis": set(),
@@ -161,3 +162,9 @@ def test_only_commands_print():
 def test_what_only_starts_and_reads_studies_waits_for_no_pytorch(module):
     program = f"import sys, spikefront.{module}; print(*{{'torch', 'pytorch_lightning', 'sklearn'}} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", program], cwd=SRC, text=True).split() == []
+
+
+def test_optunas_attributes_are_named_and_read_in_one_place():
+    for path in MODULES:
+        if name_of(path) != "spikefront.sweeping.study.attributes":
+            assert not re.search(r"(user|system)_attr", path.read_text(encoding="utf-8")), path

@@ -97,6 +97,7 @@ class SlurmArray(SlurmLauncher):
         from spikefront.cluster import queue as slurm
         from spikefront.errors import UserError
         from spikefront.sweeping.study import study as studies
+        from spikefront.sweeping.study.attributes import BEGAN
         from spikefront.sweeping.worker.budgets import Limits
 
         assert self.config is not None
@@ -114,7 +115,7 @@ class SlurmArray(SlurmLauncher):
         except KeyboardInterrupt:
             print(f"\nthe workers go on; stop them with scancel {' '.join(ids)}", flush=True)
             return
-        limits = Limits(self.config.search, study.user_attrs.get(studies.BEGAN))
+        limits = Limits(self.config.search, BEGAN.get(study))
         if not studies.whole(study) and not limits.reached(study):  # the sweep says which limit
             logs = Path(comment) / "workers"
             said = filter(None, (_error(logs / f"{job}_0_log.out") for job in jobs))

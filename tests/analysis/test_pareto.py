@@ -1,13 +1,16 @@
 """Pareto arithmetic against brute force and Optuna's own."""
 
+import math
+
 import numpy as np
 import optuna
 import pytest
 from optuna._hypervolume import compute_hypervolume
 
 from spikefront.analysis.front import front_of
-from spikefront.analysis.pareto import hypervolume, non_dominated
-from spikefront.sweeping.search.anytime import Front, plain
+from spikefront.analysis.pareto import contributions, hypervolume, non_dominated
+from spikefront.sweeping.search.anytime import Front
+from spikefront.sweeping.study import attributes
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3, 4])
@@ -34,16 +37,32 @@ def test_hypervolume_by_hand():
 def test_a_front_kept_as_the_study_grows_is_that_of_all_trials():
     draw, objectives = np.random.default_rng(0), {"accuracy": "maximize", "energy": "minimize"}
     study = optuna.create_study(directions=list(objectives.values()))
-    front, answers = Front(objectives), []
+    front, answers = Front(objectives, attributes.candidate), []
     for _ in range(60):
         accuracy, energy = draw.random(2).round(1) + 0.1
         anytime = [{"t": t, "accuracy": accuracy * t / 2, "energy_joules": energy * t / 2} for t in (1, 2)]
         own = {"metrics": {"accuracy": accuracy, "energy": energy}, "anytime": anytime}
-        everyone = [plain(t, objectives) for t in study.trials]
+        everyone = [attributes.candidate(t, objectives) for t in study.trials]
         ours = {"number": -1, "params": {}, "values": own["metrics"], "test": {}, "anytime": anytime}
         expected = any(p["number"] == -1 for p in front_of([*everyone, ours], objectives))
         front.look(study)
-        answers.append(front.takes({**own, "test": {}}))
+        answers.append(front.takes(attributes.would_be(len(study.trials), {**own, "test": {}})))
         assert answers[-1] == expected
         study.add_trial(optuna.create_trial(values=[accuracy, energy], user_attrs=own))
     assert 5 < sum(answers) < 40
+
+
+def test_equal_points_all_stay_and_what_is_no_number_is_on_no_front():
+    assert non_dominated([[1, 2], [1, 2], [2, 1], [2, 2]]).tolist() == [True, True, True, False]
+    assert non_dominated([[math.nan, 0], [1, 2], [0, math.nan]]).tolist() == [False, True, False]
+    assert non_dominated([]).tolist() == [] and hypervolume([[math.nan, 0], [1, 1]], [2, 3]) == 2
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
+def test_contributions_are_what_the_front_loses_without_a_point(dimensions):
+    points = np.random.default_rng(dimensions).integers(0, 9, (40, dimensions)) / 8
+    front = points[non_dominated(points)]
+    scaled = (front - front.min(0)) / np.where(np.ptp(front, 0) > 0, np.ptp(front, 0), 1)
+    reference = [1.1] * dimensions
+    lost = [hypervolume(scaled, reference) - hypervolume(np.delete(scaled, i, 0), reference) for i in range(len(front))]
+    assert contributions(front) == pytest.approx(lost)

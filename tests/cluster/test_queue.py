@@ -10,9 +10,8 @@ import pytest
 from spikefront.cluster import queue as slurm
 from spikefront.cluster.submission import refusal
 from spikefront.errors import UserError
-from spikefront.sweeping.study import filesystems
+from spikefront.sweeping.study import attributes, filesystems
 from spikefront.sweeping.study import storage as storages
-from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.filesystems import full, shared
 
 MOUNTS = """\
@@ -100,11 +99,11 @@ def test_workers_that_a_budget_ended_are_no_failure(make_sweep, tmp_path, monkey
     options = ("search.n_trials=1", "search.workers=1", "search.max_hours=1")
     make_sweep(*options).run_here()
     study = make_sweep(*options).study()
-    study.set_user_attr(studies.BUDGET, 5)
+    attributes.BUDGET.set(study, 5)
     monkeypatch.setattr(slurm, "workers", lambda *_: {})
     array = object.__new__(SlurmArray)
     array.config = make_sweep(*options).cfg()
     with pytest.raises(UserError, match="all workers have ended"):
         array._watch(["1_0"], "s", str(tmp_path / "s"))
-    study.set_user_attr(studies.BEGAN, time.time() - 3601)
+    attributes.BEGAN.set(study, time.time() - 3601)
     array._watch(["1_0"], "s", str(tmp_path / "s"))  # the sweep says which limit

@@ -56,4 +56,4 @@ def _distribution(values: list[Any]) -> BaseDistribution:
 
 def _value(objective: int, t: FrozenTrial) -> float:
     assert t.values is not None
-    return t.values[objective]
+    return float(t.values[objective])

@@ -17,7 +17,7 @@ from spikefront.data import build_data
 from spikefront.energy import EnergyMeter, EnergyReport, check_finite, render
 from spikefront.energy.firing import activity
 from spikefront.errors import UserError
-from spikefront.nn.checkpoints import load_checkpoint, read_checkpoint
+from spikefront.nn.checkpoints import configuration, load_checkpoint, read_checkpoint
 
 
 @entry("measure")
@@ -76,7 +76,7 @@ def network(cfg: DictConfig) -> tuple[nn.Module, DictConfig, list[str]]:
         torch.manual_seed(cfg.seed)
         note = "random weights, normalised on these samples: give checkpoint=… for a trained network's firing rates"
         return instantiate(cfg.model), cfg, [note]
-    stored = read_checkpoint(cfg.checkpoint).get("hyper_parameters", {}).get("config")
+    stored = configuration(read_checkpoint(cfg.checkpoint))
     run = cfg
     if stored is not None:
         run = OmegaConf.merge(cfg, {k: stored[k] for k in ("model", "data") if k in stored})  # type: ignore[assignment]

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
 
 from omegaconf import DictConfig
 
+from spikefront.analysis.schema import StudyRecord
 from spikefront.commands.cli import entry
-
-Records = Mapping[str, Any]
 
 
 @entry("report")
@@ -26,8 +23,8 @@ def main(cfg: DictConfig) -> None:
 
     sources = [cfg["study"]] if isinstance(cfg["study"], str) else list(cfg["study"])
 
-    def read() -> list[Records]:
-        found: list[Records] = []
+    def read() -> list[StudyRecord]:
+        found: list[StudyRecord] = []
         for source in map(str, sources):
             if source.startswith("wandb:"):
                 from spikefront.tracking.wandb.project import project_records
@@ -55,7 +52,7 @@ def main(cfg: DictConfig) -> None:
         print(f"front in {write_picture(path, cfg['image'])}")
 
 
-def _line(records: Records) -> str:
+def _line(records: StudyRecord) -> str:
     states = Counter(t["state"] for t in records["trials"])
     counts = ", ".join(f"{n} {state}" for state, n in states.items())
     return f"{records['study']}: {counts}; {len(records['front'])} points on the front"

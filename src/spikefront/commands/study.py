@@ -15,12 +15,13 @@ from optuna.study import Study
 from optuna.trial import TrialState
 from rich.console import Console
 
+from spikefront.analysis.schema import StudyRecord, TrialRecord
 from spikefront.cluster import queue as slurm
 from spikefront.commands.cli import entry
 from spikefront.errors import UserError, near_matches
+from spikefront.sweeping.study import attributes
 from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
-from spikefront.sweeping.study.ledger import LEASE
 from spikefront.sweeping.study.records import records
 from spikefront.tracking.pages.front_table import front_table, write_front_html
 from spikefront.units import si
@@ -59,7 +60,8 @@ def status(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
         if t["state"] == "running":
             params = " ".join(f"{k}={v}" for k, v in t["params"].items())
             where = jobs.get(t["number"], "")
-            console.print(f"  trial {t['number']} runs since {t['started'][:19]}, epoch {t['epochs']}: {params}{where}")
+            since = (t["started"] or "")[:19]
+            console.print(f"  trial {t['number']} runs since {since}, epoch {t['epochs']}: {params}{where}")
         elif t["state"] == "failed":
             console.print(f"  trial {t['number']} failed: {t['reason']}")
     left = _left(trials, found["budget"], counts["running"])
@@ -72,7 +74,7 @@ def status(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
         console.print(line)
 
 
-def importance_lines(found: Mapping[str, Any]) -> Iterator[str]:
+def importance_lines(found: StudyRecord) -> Iterator[str]:
     """A line for each objective: the share of its variance that each parameter explains."""
     for objective, shares in found["importance"].items():
         if shares:
@@ -114,11 +116,11 @@ def export(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
 
 def retry(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
     """Queue failed trials' parameters again, each once."""
-    again = {t.user_attrs.get("origin") for t in study.get_trials(deepcopy=False)}
+    again = {attributes.ORIGIN.get(t) for t in study.get_trials(deepcopy=False)}
     failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
     failed = [t for t in failed if f"retry of trial {t.number}" not in again]
     for t in failed:
-        study.enqueue_trial(t.params, user_attrs={"origin": f"retry of trial {t.number}"})
+        attributes.enqueue(study, t.params, f"retry of trial {t.number}")
     console.print(f"{len(failed)} failed trials are back in the queue; the sweep's command runs them")
 
 
@@ -141,7 +143,7 @@ def best(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
 def _jobs(study: Study) -> dict[int, str]:
     """What SLURM says of each running trial's job."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    ids = {t.number: job for t in running if (job := (t.system_attrs.get(LEASE) or {}).get("job"))}
+    ids = {t.number: job for t in running if (job := (attributes.lease(t) or {}).get("job"))}
     queue = slurm.queue(f"--jobs={','.join(ids.values())}") if ids else {}
     said = {}
     for number, job in ids.items():
@@ -152,7 +154,7 @@ def _jobs(study: Study) -> dict[int, str]:
     return said
 
 
-def _left(trials: list[dict[str, Any]], budget: int | None, running: int) -> float | None:
+def _left(trials: list[TrialRecord], budget: int | None, running: int) -> float | None:
     """Seconds left at the pace so far: mean time of a trial, times those to go, over the workers busy now."""
     done = [t for t in trials if t["state"] in ("complete", "pruned") and not t["known"]]
     if not done or not budget or not running or len(done) >= budget:
@@ -161,5 +163,7 @@ def _left(trials: list[dict[str, Any]], budget: int | None, running: int) -> flo
     return sum(times) / len(times) * (budget - len(done)) / running
 
 
-def _seconds(start: str, end: str) -> float:
+def _seconds(start: str | None, end: str | None) -> float:
+    if not start or not end:
+        return 0.0
     return max(0.0, (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())

@@ -6,7 +6,7 @@ import contextlib
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.study import Study
 from rich.console import Console
 
+from spikefront.analysis.schema import StudyRecord
 from spikefront.commands.cli import entry
 from spikefront.commands.memory import keep_freed_memory
 from spikefront.commands.study import importance_lines
@@ -177,7 +178,7 @@ def _progress(study: Study, budget: int, console: Console, tracked: StudyRun | N
             look()
 
 
-def _say(found: Mapping[str, Any], console: Console) -> None:
+def _say(found: StudyRecord, console: Console) -> None:
     if not found["front"]:
         console.print("no trial has finished yet")
         return

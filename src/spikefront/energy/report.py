@@ -52,7 +52,7 @@ class EnergyReport:
     @property
     def anytime_joules(self) -> list[float]:
         """Energy of stopping after t = 1 … T timesteps."""
-        return np.sum(self._joules, axis=0).cumsum().tolist()
+        return [float(j) for j in np.sum(self._joules, axis=0).cumsum()]
 
     @property
     def groups(self) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, cast
@@ -89,12 +89,14 @@ class _Watch(TorchDispatchMode):
     """Multiply-accumulates and other arithmetic of every module, by the innermost one running."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # PyTorch's
         self.stack = [""]
         self.macs: dict[str, float] = defaultdict(float)
         self.arithmetic: dict[str, set[str]] = defaultdict(set)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         out = func(*args, **(kwargs or {}))
         packet, where = func._overloadpacket, self.stack[-1]
         if packet in flop_registry:
@@ -170,7 +172,7 @@ def survey(model: nn.Module, example: Tensor, timesteps: int, whole: Callable[[T
 
 
 @contextmanager
-def _paused(watch: _Watch) -> Iterator[None]:
+def _paused(watch: AbstractContextManager[Any]) -> Iterator[None]:
     """Look at tensors without the look being counted."""
     watch.__exit__(None, None, None)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from spikefront.errors import UserError
+from spikefront.renamed import current
 
 WRAPPERS = (
     "module.",
@@ -72,6 +74,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"checkpoint {path} holds a {type(content).__name__}, not a state dict")
     return content
+
+
+def configuration(content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The run's configuration in the contents of a checkpoint that train.py wrote, of whatever version; else None."""
+    stored = content.get("hyper_parameters", {}).get("config")
+    return None if stored is None else current(stored)
 
 
 def _weights(content: dict[str, Any], ema: bool) -> dict[str, Any]:

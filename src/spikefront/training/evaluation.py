@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from spikefront.data import build_data
 from spikefront.errors import UserError
-from spikefront.nn.checkpoints import load_checkpoint, read_checkpoint
+from spikefront.nn.checkpoints import configuration, load_checkpoint, read_checkpoint
 from spikefront.training.early_exit import EarlyExit
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.result import Result
@@ -28,7 +28,7 @@ def evaluate(cfg: DictConfig) -> Result:
     """
     quiet()
     content = read_checkpoint(cfg.checkpoint)
-    stored = content.get("hyper_parameters", {}).get("config")
+    stored = configuration(content)
     if stored is None:
         raise UserError(f"checkpoint {cfg.checkpoint} was not written by train.py: it holds no configuration")
     run = OmegaConf.merge(OmegaConf.create(stored), cfg.get("overrides") or {})

@@ -11,6 +11,7 @@ from spikefront.errors import UserError
 from spikefront.sweeping.search import pruning
 from spikefront.sweeping.search.forecast import encode, forecast
 from spikefront.sweeping.search.pruning import FrontPruner, Seen
+from spikefront.sweeping.study import attributes
 
 
 def curve(final, energy, epochs=10):
@@ -27,11 +28,17 @@ def seen(final, energy, width, stopped=False):
     return Seen({"width": width}, own, [(final / 2, energy / 3), (final, energy)], stopped)
 
 
+OBJECTIVES = {"accuracy": "maximize", "energy": "minimize"}
 ENDED = [seen(0.9 - 0.02 * i, 1e-6 * (1 - 0.05 * i), 64 - i) for i in range(10)]
 
 
 def judge(pruner, epoch, final, energy, ended=ENDED):
     return pruner.judge({"width": 60}, {e: p for e, p in curve(final, energy).items() if e <= epoch}, ended)
+
+
+def decide(pruner, study, trial):
+    where, read = (study, study._storage, trial._trial_id), (attributes.curve, attributes.seen)
+    return pruning.decide(pruner, *where, *read, "accuracy", OBJECTIVES)
 
 
 def test_the_dominated_stops_and_the_promising_goes_on():
@@ -95,25 +102,25 @@ def test_forecasts_are_as_wide_as_their_errors():
 
 def test_a_study_is_judged_by_all_that_has_ended_in_it():
     """Complete trials by their final points, stopped ones by their forecasts, known ones by their values alone."""
-    objectives = {"accuracy": "maximize", "energy": "minimize"}
-    study = optuna.create_study(directions=list(objectives.values()))
+    study = optuna.create_study(directions=list(OBJECTIVES.values()))
 
     def run(final, energy, epochs, width):
         trial = study.ask()
         trial.suggest_int("width", width, width)
         for epoch, point in curve(final, energy).items():
             if epoch <= epochs:
-                trial.set_user_attr(f"epoch:{epoch}", point)
-        return trial, pruning.decide(FrontPruner(), study, study._storage, trial._trial_id, "accuracy", objectives)
+                attributes.set_point(trial, epoch, point)
+        return trial, decide(FrontPruner(), study, trial)
 
     for i in range(10):
         trial, _ = run(0.9 - 0.02 * i, 1e-6 * (1 - 0.05 * i), 10, 64 - i)
         points = [(0.45 - 0.01 * i, 3e-7 * (1 - 0.05 * i)), (0.9 - 0.02 * i, 1e-6 * (1 - 0.05 * i))]
-        trial.set_user_attr("anytime", [{"accuracy": a, "energy_joules": e} for a, e in points])
+        steps = [{"t": t, "accuracy": a, "energy_joules": e} for t, (a, e) in enumerate(points, 1)]
+        attributes.set_outcome(trial, {"anytime": steps})
         study.tell(trial, points[-1])
     stopped, stop = run(0.4, 3e-6, 5, 60)
     assert stop is not None
-    stopped.set_user_attr(pruning.OUTLOOK, stop.outlook)
+    attributes.OUTLOOK.set(stopped, stop.outlook)
     study.tell(stopped, state=TrialState.PRUNED)
     assert run(0.95, 1e-6, 5, 60)[1] is None
     study.add_trial(optuna.create_trial(values=[0.99, 1e-9], params={}, distributions={}))
@@ -121,16 +128,15 @@ def test_a_study_is_judged_by_all_that_has_ended_in_it():
 
 
 def test_optunas_pruners_judge_one_of_several_objectives():
-    objectives = {"accuracy": "maximize", "energy": "minimize"}
-    study = optuna.create_study(directions=list(objectives.values()))
+    study = optuna.create_study(directions=list(OBJECTIVES.values()))
     pruner = optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=0)
     verdicts = []
     for final in (0.9, 0.8, 0.85, 0.3, 0.95):
         trial = study.ask()
         reason = None
         for epoch, point in curve(final, 1e-6).items():
-            trial.set_user_attr(f"epoch:{epoch}", point)
-            reason = pruning.decide(pruner, study, study._storage, trial._trial_id, "accuracy", objectives)
+            attributes.set_point(trial, epoch, point)
+            reason = decide(pruner, study, trial)
             if reason:
                 break
         study.tell(trial, None if reason else [final, 1e-6], state=TrialState.PRUNED if reason else TrialState.COMPLETE)

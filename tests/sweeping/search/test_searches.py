@@ -14,6 +14,7 @@ from spikefront.config import CONF, ROOT, compose
 from spikefront.sweeping.search import objectives
 from spikefront.sweeping.search.samplers import seeded
 from spikefront.sweeping.search.space import Space
+from spikefront.sweeping.study import attributes
 from spikefront.sweeping.worker.configuration import Composer
 
 SEARCHES = sorted(p.stem for p in (ROOT / "sweeps" / "hparams_search").glob("*.yaml"))
@@ -55,14 +56,14 @@ def test_every_sampler_proposes(name):
     wanted = {"accuracy": "maximize"} if name == "cmaes" else {"accuracy": "maximize", "energy": "minimize"}
     sampler = instantiate(compose([f"search/sampler={name}"], root="sweep").search.sampler)
     space = Space.parse({"a": "choice(1,2)"} if name == "grid" else {"a": "interval(0.0,1.0)", "b": "range(1,5)"})
-    study = optuna.create_study(directions=list(wanted.values()), sampler=BestPoints(sampler, wanted))
+    shown = BestPoints(sampler, wanted, attributes.candidate)
+    study = optuna.create_study(directions=list(wanted.values()), sampler=shown)
     for _ in range(2 if name == "grid" else 14):
         trial = study.ask()
         values = space.suggest(trial)
         accuracy, energy = values["a"] / 2, values["a"]
-        trial.set_user_attr(
-            "anytime", [{"t": t, "accuracy": accuracy / (3 - t), "energy_joules": energy * t / 2} for t in (1, 2)]
-        )
+        anytime = [{"t": t, "accuracy": accuracy / (3 - t), "energy_joules": energy * t / 2} for t in (1, 2)]
+        attributes.set_outcome(trial, {"anytime": anytime})
         study.tell(trial, [accuracy, energy][: len(wanted)])
     if name == "grid":
         assert {t.params["a"] for t in study.trials} == {1, 2}

@@ -8,7 +8,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from spikefront.errors import UserError
 from spikefront.sweeping.search import expressions
-from spikefront.sweeping.search.space import Space, parameter
+from spikefront.sweeping.search.space import Space, parameter, parse
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,15 @@ def test_choices_are_written_back_as_hydra_reads_them():
     assert space.overrides({"data.pooling": "12"}) == ["data.pooling='12'"]
     assert pooling.distribution.choices == ("0010", "12")
     assert space.overrides({"model.neurons": neurons.distribution.choices[1]}) == ["model.neurons={mlp:2}"]
+
+
+@pytest.mark.parametrize("name", ["<b x='1'>(y)</b>", "a=b?", "[x]/{y}", "two words", "中文", "$x", "it's"])
+def test_choices_may_hold_any_character(name):
+    quoted = name.replace("'", "\\'")
+    space = Space.parse({"data.name": f"choice('{quoted}','plain')"})
+    assert space.parameters["data.name"].distribution.choices == (name, "plain")
+    (override,) = space.overrides({"data.name": name})
+    assert parse(override).value() == name
 
 
 def test_a_condition_decides_what_is_asked_for():

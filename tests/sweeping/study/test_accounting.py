@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 from optuna.trial import TrialState
 
-from spikefront.sweeping.study import ledger
-from spikefront.sweeping.study.ledger import LEASE, Ledger
+from spikefront.sweeping.study import attributes, ledger
+from spikefront.sweeping.study.ledger import Ledger
 from spikefront.sweeping.study.records import records
 
 STORAGES = {"sqlite": "search.storage=null", "journal": "search.storage=journal:///{}/study.log"}
@@ -25,7 +25,7 @@ def check_exact(search, tmp_path):
     """Exactly 60 trials of four steps finished, none twice, none lost, no step but the last of a life repeated."""
     assert search.kills == 12
     trials = search.study().get_trials()
-    assert not [t.user_attrs["reason"] for t in trials if t.state == TrialState.FAIL]
+    assert not [attributes.REASON.get(t) for t in trials if t.state == TrialState.FAIL]
     states = Counter(t.state for t in trials)
     assert states.pop(TrialState.COMPLETE) == 60
     assert set(states) <= {TrialState.WAITING}, states  # a number asked for at the very end and returned
@@ -70,7 +70,7 @@ def bereft(make_sweep):
     study = search.study()
     trial = study.ask()
     one, other = (Ledger(study, study._storage) for _ in range(2))
-    study._storage.set_trial_system_attr(trial._trial_id, LEASE, {**one._me, "id": "x", "started": "1", "beat": 7})
+    attributes.set_lease(study._storage, trial._trial_id, {**one._me, "id": "x", "started": "1", "beat": 7})
     return study, trial, one, other
 
 

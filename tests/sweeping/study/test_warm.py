@@ -13,6 +13,7 @@ from pretended import Sweep
 from spikefront.commands.study import inspect
 from spikefront.errors import UserError
 from spikefront.sweeping.study import ledger
+from spikefront.sweeping.study.attributes import KNOWN, ORIGIN
 from spikefront.sweeping.study.records import records
 
 
@@ -32,9 +33,9 @@ def test_another_study_of_the_same_configuration_is_known(make_sweep, earlier):
     search.run_here()
     search.run_here()  # takes each source once
     trials = search.study().trials
-    known = [t for t in trials if "known" in t.user_attrs]
+    known = [t for t in trials if KNOWN.on(t)]
     assert len(ledger.finished(search.study())) == 2 and len(known) == 5 and len(trials) == 7
-    assert trials[0].user_attrs["origin"] == "default configuration" and "known" not in trials[0].user_attrs
+    assert ORIGIN.get(trials[0]) == "default configuration" and not KNOWN.on(trials[0])
     before = earlier.study().trials
     assert [(t.params, t.values) for t in known] == [(t.params, t.values) for t in before]
     front = records(search.study())["front"]
@@ -49,7 +50,7 @@ def test_another_configurations_front_is_trained_first(make_sweep, earlier):
     trials = search.study().trials
     wanted = [earlier.study().trials[n].params for n in sorted(numbers - {0})]  # trial 0 is the same default
     assert [t.params for t in trials[1 : 1 + len(wanted)]] == wanted
-    assert not any("known" in t.user_attrs for t in trials)
+    assert not any(KNOWN.on(t) for t in trials)
 
 
 def test_a_table_that_an_export_wrote_is_known(make_sweep, earlier, tmp_path):
@@ -63,9 +64,9 @@ def test_a_table_that_an_export_wrote_is_known(make_sweep, earlier, tmp_path):
     search = make_sweep("search.n_trials=2", "search.workers=1", f"search.warm_start='{path}'")
     search.run_here()
     trials = search.study().trials
-    assert sum("known" in t.user_attrs for t in trials) == 5
+    assert sum(KNOWN.on(t) for t in trials) == 5
     queued = next(t for t in trials if t.params["neuron.threshold"] == 0.75)
-    assert queued.state == TrialState.COMPLETE and queued.user_attrs["origin"] == "line 7 of points.csv"
+    assert queued.state == TrialState.COMPLETE and ORIGIN.get(queued) == "line 7 of points.csv"
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_weights_and_biases_runs_are_known(make_sweep, monkeypatch):
     assert asked == {"path": "team/project", "state": "finished", "group": "s"}
     known, queued = search.study().trials[1:3]
     assert known.params == {"model.timesteps": 2, "neuron.threshold": 0.8, "neuron": "plif"}
-    assert known.values == [0.7, 3e-7] and known.user_attrs["known"] == "W&B run a of team/project"
+    assert known.values == [0.7, 3e-7] and KNOWN.get(known) == "W&B run a of team/project"
     assert queued.params == {"model.timesteps": 4, "neuron.threshold": 0.9, "neuron": "lif"}
     assert len(search.study().trials) == 3
     with pytest.raises(UserError, match="wandb://entity/project"):

@@ -16,7 +16,7 @@ import pytest
 from optuna.trial import TrialState
 
 from spikefront.config import ROOT
-from spikefront.sweeping.study.ledger import LEASE
+from spikefront.sweeping.study import attributes
 from spikefront.sweeping.study.study import load
 
 TRIALS, KILLS = 12, 8
@@ -70,7 +70,7 @@ def _kill_now_and_then(sweep, search):
             with contextlib.suppress(Exception):  # it isn't there yet
                 study = load(search)[0]
             continue
-        running = [t.system_attrs.get(LEASE, {}) for t in study.get_trials(states=(TrialState.RUNNING,))]
+        running = [attributes.lease(t) or {} for t in study.get_trials(states=(TrialState.RUNNING,))]
         if pids := [lease["pid"] for lease in running if "pid" in lease]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(draw.choice(pids), signal.SIGKILL)

@@ -13,7 +13,7 @@ from spikefront.errors import UserError
 from spikefront.planning import predict_cost
 from spikefront.sweeping.search.constraints import Constraints
 from spikefront.sweeping.study import ledger
-from spikefront.sweeping.study.ledger import SPENT
+from spikefront.sweeping.study.attributes import INFEASIBLE, ORIGIN, SPENT
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.worker import feasibility
 from spikefront.sweeping.worker.budgets import BEGAN, Limits, spent
@@ -63,7 +63,7 @@ def test_what_breaks_a_constraint_is_told_and_never_trained(make_sweep, tmp_path
     assert trained == {t.number for t in finished}
     states = Counter(t["state"] for t in records(search.study())["trials"])
     assert states["infeasible"] == len(refused) and states["complete"] == 12
-    assert "parameters <= 200000 does not hold" in next(t for t in trials if t in refused).user_attrs["infeasible"]
+    assert "parameters <= 200000 does not hold" in INFEASIBLE.get(next(t for t in trials if t in refused))
 
 
 def test_a_sampler_that_only_proposes_what_cannot_be_is_helped(make_sweep):
@@ -71,7 +71,7 @@ def test_a_sampler_that_only_proposes_what_cannot_be_is_helped(make_sweep):
     bounds = "+search.constraints={neuron.threshold: '< 0.6', optimizer.lr: '< 0.003'}"
     search = make_sweep("search.n_trials=3", "search.workers=1", bounds, space=space)
     search.run_here()
-    origins = [t.user_attrs.get("origin", "") for t in ledger.finished(search.study())]
+    origins = [ORIGIN.get(t) or "" for t in ledger.finished(search.study())]
     assert len(origins) == 3 and any(o.startswith("drawn at random") for o in origins)
 
 
@@ -92,7 +92,7 @@ def test_gpu_hours_stop_the_asking_and_more_continue(make_sweep):
     first, study = finished(0.15 / 3600)
     assert 1 <= first < 8
     assert spent(study)["gpu_hours"] >= 0.15 / 3600
-    assert all(t.user_attrs[SPENT]["seconds"] > 0.04 for t in ledger.finished(study))
+    assert all(SPENT.get(t)["seconds"] > 0.04 for t in ledger.finished(study))
     assert finished(1)[0] == 8
 
 

@@ -11,8 +11,8 @@ from pretended import Sweep, lock
 
 from spikefront.config import compose
 from spikefront.errors import UserError
-from spikefront.sweeping.study import storage, study
-from spikefront.sweeping.study.ledger import LEASE, Ledger
+from spikefront.sweeping.study import attributes, storage
+from spikefront.sweeping.study.ledger import Ledger
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.worker import processes
 from spikefront.sweeping.worker.worker import Worker
@@ -79,7 +79,7 @@ def test_a_clock_that_jumps_ends_no_trial(make_sweep, monkeypatch):
     ledger = Ledger(opened, opened._storage, interval=5)
     trial = opened.ask()
     elsewhere = {"id": "x", "host": "elsewhere", "pid": 1, "started": "1", "beat": 7}
-    opened._storage.set_trial_system_attr(trial._trial_id, LEASE, elsewhere)
+    attributes.set_lease(opened._storage, trial._trial_id, elsewhere)
     assert ledger.put_back_the_dead() == []
     for jump in (1e9, -1e9):
         monkeypatch.setattr(time, "time", lambda jump=jump: jump)
@@ -95,7 +95,7 @@ def test_a_locked_database_is_said_and_the_study_untouched(make_sweep, tmp_path,
     monkeypatch.setattr(storage, "LOCK_PATIENCE", 0.2)
     with lock(tmp_path / "s" / "study.db"), pytest.raises(UserError, match="database is locked; another program"):
         make_sweep("search.n_trials=2", "search.workers=1").run_here()
-    assert len(search.study().trials) == 1 and search.study().user_attrs[study.BUDGET] == 1
+    assert len(search.study().trials) == 1 and attributes.BUDGET.get(search.study()) == 1
 
 
 def test_each_worker_has_its_share_of_cores_and_gpus(monkeypatch, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 import time
 
@@ -10,7 +11,7 @@ import made
 import pytest
 
 from spikefront.errors import UserError
-from spikefront.tracking.pages.page import hypervolumes, page, payload, references, seed_groups, write_report
+from spikefront.tracking.pages.page import page, payload, references, seed_groups, write_report
 
 
 def wait(condition, seconds=10.0):
@@ -87,13 +88,13 @@ def test_selected_model_shows_its_energy_layer_by_layer(opened):
 
 
 def test_layers_are_kept_for_the_front_alone():
-    (study,) = payload([made.study("big", 200)])["studies"]
+    (study,) = payload([made.study("big", 200, importance=False)])["studies"]
     with_layers = [t for t in study["trials"] if t.get("energy_layers")]
     assert with_layers and all(t["on_front"] for t in with_layers)
 
 
 def test_two_thousand_trials_open_filter_and_sort(browser, tmp_path):
-    path = write_report([made.study("big", 2000)], tmp_path / "r.html")
+    path = write_report([made.study("big", 2000, importance=False)], tmp_path / "r.html")
     browser.get(path.as_uri())
     wait(lambda: browser.execute_script("return document.documentElement.dataset.ready"), 60)
     assert browser.find_element("id", "count").text == "2004 trials"
@@ -187,8 +188,8 @@ def test_nothing_overflows_the_window_and_the_theme_turns(opened, width):
 
 
 def test_hostile_names_stay_text(browser, tmp_path):
-    study = made.study("</script><img src=x onerror=alert(1)>", 6)
-    study["trials"][0]["params"]["neuron"] = "<b onmouseover=alert(2)>x</b>"
+    space = {**made.SPACE, "neuron": "choice('<b onmouseover=alert(2)>x</b>')"}
+    study = made.study("</script><img src=x onerror=alert(1)>", 6, space=space)
     browser.get(write_report([study], tmp_path / "r.html").as_uri())
     wait(lambda: browser.execute_script("return document.documentElement.dataset.ready"))
     assert css(browser, "img") == [] and css(browser, "#trials b") == []
@@ -199,7 +200,6 @@ def test_hostile_names_stay_text(browser, tmp_path):
 @pytest.mark.parametrize("trials", [0, 1])
 def test_studies_with_nothing_in_them_yet(browser, tmp_path, trials):
     study = made.study("young", trials)
-    study["importance"] = {}
     browser.get(write_report([study], tmp_path / "r.html").as_uri())
     wait(lambda: browser.execute_script("return document.documentElement.dataset.ready"))
     assert browser.find_element("id", "count").text == f"{trials + 4} trials"
@@ -238,19 +238,48 @@ def test_published_energies_are_those_of_the_paper():
     assert found["SDT 8-384"] == (3.90e-3, 0.7228) and found["SDT 8-768"] == (6.09e-3, 0.7707)
 
 
+def test_the_pages_hypervolumes_are_the_records():
+    study = made.study("s", 30)
+    (drawn,) = payload([study])["studies"]
+    assert drawn["volumes"] == study["hypervolume_over_trials"] and drawn["volumes"][-1] == study["hypervolume"] > 0
+    assert [(p["number"], p["t"], p["y"]) for p in drawn["front"]] == [
+        (p["number"], p["t"], p["values"]["accuracy"]) for p in study["front"]
+    ]
+
+
 def test_hypervolume_is_the_dominated_area():
-    # cost 2, gain 0.5 dominates (10 - 2) * 0.5; then cost 4, gain 1 adds (10 - 4) * 0.5; a dominated point adds nothing
-    assert hypervolumes([[(2, 0.5)], [(4, 1.0)], [(5, 0.9)], [(11, 2.0)]], 10) == pytest.approx([4, 7, 7, 7])
-    assert hypervolumes([], 1.0) == []
+    # cost 2, gain 0.5 dominates (10 - 2) * 0.5; then cost 4, gain 1 adds (10 - 4) * 0.5; a dominated point adds
+    # nothing, nor does one beyond the reference, which the costliest trial of all studies sets
+    def trial(energy, accuracy):
+        return {"state": "complete", "outcome": {"metrics": {"accuracy": accuracy, "energy": energy}}}
+
+    one = made.records_of("one", [trial(2, 0.5), trial(4, 1.0), trial(5, 0.9)])
+    two = made.records_of("two", [trial(10, 0.1)])
+    assert [s["volumes"] for s in payload([one, two])["studies"]] == [pytest.approx([4, 7, 7]), [0]]
+    assert payload([made.records_of("none", [])])["studies"][0]["volumes"] == []
+
+
+def test_a_search_of_one_objective_is_drawn_against_the_energy_that_its_trainings_measured():
+    study = made.study("one", 12, objectives={"accuracy": "maximize"})
+    assert set(study["trials"][0]["values"]) == {"accuracy"}
+    data = payload([study])
+    (drawn,) = data["studies"]
+    assert data["cost"] == "energy" and data["reference"] == max(t["metrics"].get("energy", 0) for t in study["trials"])
+    best = study["front"][-1]
+    assert [(p["x"], p["y"]) for p in drawn["front"]] == [
+        (study["trials"][best["number"]]["metrics"]["energy"], best["values"]["accuracy"])
+    ]
+    assert len(drawn["volumes"]) == 12 and drawn["volumes"][-1] > 0
 
 
 def test_seeds_of_one_configuration_give_an_interval():
-    trials = [
-        {"number": n, "params": {"a": 1}, "seed": n, "values": {"accuracy": a, "energy": 1.0}}
-        for n, a in enumerate((0.90, 0.92, 0.94))
-    ]
-    lone = {"number": 3, "params": {"a": 2}, "seed": 0, "values": {"accuracy": 0.5, "energy": 1.0}}
-    (group,) = seed_groups([*trials, lone], "accuracy", "energy")
+    def trial(accuracy, dim, seed):
+        outcome = {"metrics": {"accuracy": accuracy, "energy": 1.0}, "seed": seed}
+        return {"state": "complete", "params": {"model.dim": dim}, "outcome": outcome}
+
+    trials = [trial(a, 32, n) for n, a in enumerate((0.90, 0.92, 0.94))]
+    found = made.records_of("seeds", [*trials, trial(0.5, 48, 0)])
+    (group,) = seed_groups(found["trials"], "accuracy", "energy")
     assert group["trials"] == [0, 1, 2] and group["gain"]["mean"] == pytest.approx(0.92)
     assert group["gain"]["half"] == pytest.approx(
         4.302653 * 0.02 / 3**0.5, rel=1e-5
@@ -261,7 +290,7 @@ def test_several_studies_share_one_reference_and_need_the_same_objectives():
     a, b = made.study("a", 10), made.study("b", 10, seed=1)
     worst = max(t["values"]["energy"] for s in (a, b) for t in s["trials"] if t["values"])
     assert payload([a, b])["reference"] == worst
-    b["objectives"] = [{"name": "accuracy", "direction": "maximize"}, {"name": "latency", "direction": "minimize"}]
+    b = made.study("b", 10, objectives={"accuracy": "maximize", "latency": "minimize"})
     with pytest.raises(UserError, match="a and b can't share a plot"):
         payload([a, b])
     with pytest.raises(UserError, match="study="):
@@ -269,8 +298,6 @@ def test_several_studies_share_one_reference_and_need_the_same_objectives():
 
 
 def test_figures_that_are_not_finite_do_not_break_the_page():
-    study = made.study("nan", 5)
-    study["trials"][0]["firing_rate"] = float("nan")
-    study["trials"][1]["seconds"] = float("inf")
+    study = made.study("nan", 5, changed={0: {"firing_rate": math.nan}, 1: {"seconds": math.inf}})
     text = page(payload([study]))
     assert '"firing_rate":null' in text and "@@" not in re.sub(r"<script>.*?</script>", "", text, flags=re.S)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from datetime import datetime
 
 import made
 import pytest
@@ -20,10 +19,7 @@ def text(renderable, width=120) -> str:
 
 @pytest.fixture
 def study():
-    found = made.study("architecture", 20)
-    running = next(t for t in found["trials"] if t["state"] == "running")
-    running["curve"] = [{"epoch": 3, "accuracy": 0.875, "energy_joules": 2e-7}]
-    return found
+    return made.study("architecture", 20)
 
 
 @pytest.mark.parametrize("width", [60, 120])
@@ -44,14 +40,15 @@ def test_front_is_a_staircase_up_and_to_the_right(study):
 
 
 def test_eta_is_what_is_missing_over_those_that_run():
-    def trial(state, start, end=None):
-        stamp = [datetime.fromtimestamp(s).isoformat() if s is not None else None for s in (start, end)]
-        return {"state": state, "started": stamp[0], "finished": stamp[1]}
+    def trial(state, start, end=0):
+        outcome = {"metrics": {"accuracy": 0.5, "energy": 1.0}}
+        return {"state": state, "span": (start, end), "outcome": outcome if state == "complete" else None}
 
-    trials = [trial("complete", 0, 10), trial("pruned", 0, 20), trial("complete", 0, 10)]
-    trials += [trial("running", 95), trial("running", 100)]
-    assert eta(trials, 3, 7, now=100) == pytest.approx((4 * 10 - 5) / 2)
-    assert eta(trials, 7, 7, now=100) is None and eta(trials[3:], 0, 7, now=100) is None
+    begun = [trial("complete", 0, 10), trial("pruned", 0, 20), trial("complete", 0, 10)]
+    trials = made.records_of("eta", [*begun, trial("running", 95), trial("running", 100)])["trials"]
+    now = made.BEGAN.timestamp() + 100
+    assert eta(trials, 3, 7, now=now) == pytest.approx((4 * 10 - 5) / 2)
+    assert eta(trials, 7, 7, now=now) is None and eta(trials[3:], 0, 7, now=now) is None
 
 
 def test_without_a_terminal_each_ended_trial_is_a_line_once(study):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,19 +14,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from spikefront.analysis import pareto
 from spikefront.analysis.front import front_of, minimised, points
+from spikefront.analysis.schema import Candidate, Directions
 
-
-def plain(t: FrozenTrial, objectives: Mapping[str, str]) -> dict[str, Any]:
-    """What ``points`` and ``front_of`` read of a finished trial, without the rest of its record."""
-    assert t.values is not None
-    values = dict(zip(objectives, t.values, strict=True))
-    return {
-        "number": t.number,
-        "params": t.params,
-        "values": values,
-        "test": {},
-        "anytime": t.user_attrs.get("anytime"),
-    }
+Read = Callable[[FrozenTrial, Directions], Candidate]
+"""What a finished trial brings to the front, from where the study keeps it."""
 
 
 class Front:
@@ -34,30 +25,33 @@ class Front:
 
     Attributes:
         trials: these, as of the last ``look``.
+        candidates: what each brings.
     """
 
-    def __init__(self, objectives: Mapping[str, str]) -> None:
+    def __init__(self, objectives: Directions, read: Read) -> None:
         self.trials: list[FrozenTrial] = []
-        self._objectives = objectives
+        self.candidates: list[Candidate] = []
+        self._objectives, self._read = objectives, read
         self._seen: set[int] = set()
 
     def look(self, study: Study) -> bool:
         """Take in what has finished since the last time; whether something has."""
         new = [t for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if t.number not in self._seen]
         self._seen.update(t.number for t in new)
-        known = [*self.trials, *new]
         if new:
-            best = self._best([plain(t, self._objectives) for t in known])
+            known = [*self.trials, *new]
+            brought = [*self.candidates, *(self._read(t, self._objectives) for t in new)]
+            best = self._best(brought)
             self.trials = [t for t in known if t.number in best]
+            self.candidates = [c for c in brought if c["number"] in best]
         return bool(new)
 
-    def takes(self, attributes: Mapping[str, Any]) -> bool:
-        """Whether none of the trials dominates all points of one with these attributes."""
-        own = {"number": -1, "params": {}, "values": dict(attributes["metrics"]), **attributes}
-        return -1 in self._best([*(plain(t, self._objectives) for t in self.trials), own])
+    def takes(self, candidate: Candidate) -> bool:
+        """Whether none of the trials dominates all points of another, whose number is none of theirs."""
+        return candidate["number"] in self._best([*self.candidates, candidate])
 
-    def _best(self, trials: list[dict[str, Any]]) -> set[int]:
-        return {p["number"] for p in front_of(trials, self._objectives)}
+    def _best(self, candidates: list[Candidate]) -> set[int]:
+        return {p["number"] for p in front_of(candidates, self._objectives)}
 
 
 class BestPoints(BaseSampler):
@@ -67,10 +61,10 @@ class BestPoints(BaseSampler):
     the front's hypervolume, or with its own if none is on the front.
     """
 
-    def __init__(self, sampler: BaseSampler, objectives: Mapping[str, str]) -> None:
+    def __init__(self, sampler: BaseSampler, objectives: Directions, read: Read) -> None:
         self.sampler, self.objectives = sampler, objectives
         self._shown: dict[int, FrozenTrial] = {}
-        self._front = Front(objectives)
+        self._front = Front(objectives, read)
 
     def __str__(self) -> str:
         return str(self.sampler)
@@ -105,7 +99,7 @@ class BestPoints(BaseSampler):
         """Choose each trial's point anew when another trial has finished."""
         if self._front.look(study):
             front = self._front.trials
-            shown = zip(front, best(front, self.objectives), strict=True)
+            shown = zip(front, best(front, self._front.candidates, self.objectives), strict=True)
             self._shown = {t.number: instead for t, instead in shown if instead}
 
 
@@ -128,9 +122,9 @@ class _View:
         return [self._shown.get(t.number, t) for t in found]
 
 
-def best(front: list[FrozenTrial], objectives: Mapping[str, str]) -> list[FrozenTrial | None]:
+def best(front: list[FrozenTrial], candidates: list[Candidate], objectives: Directions) -> list[FrozenTrial | None]:
     """For each trial of a front a copy with the values of its best early point; ``None`` where its own are the best."""
-    every = [points(plain(t, objectives), objectives) for t in front]
+    every = [points(c, objectives) for c in candidates]
     if not any(len(own) > 1 for own in every):
         return [None] * len(front)
     owner = np.repeat(np.arange(len(every)), [len(own) for own in every])

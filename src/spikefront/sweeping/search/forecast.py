@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from spikefront.analysis.schema import EpochPoint
+
 LENGTHS, NOISES = (1.0, 2.0, 4.0), (0.01, 0.05, 0.2)  # in standard deviations, and shares of the variance
 ROWS = 200  # of the training data, those nearest to what is asked: the cost doesn't grow with the study
 
-Curve = Mapping[int, Mapping[str, Any]]
-"""By epoch: ``accuracy``, ``energy_joules`` and ``anytime``, pairs of both after t = 1 … T timesteps."""
+Curve = Mapping[int, EpochPoint]
+"""A training's points by epoch."""
 
 
 def scale(points: Sequence[Sequence[float]]) -> np.ndarray:

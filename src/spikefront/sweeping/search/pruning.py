@@ -7,7 +7,7 @@ front would gain next to nothing by all of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -19,12 +19,12 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from spikefront.analysis.pareto import hypervolume, non_dominated
+from spikefront.analysis.schema import Directions
 from spikefront.errors import UserError
 from spikefront.sweeping.search.forecast import Curve, encode, features, forecast, scale, unscale
 
-KEYS = {"accuracy": "accuracy", "energy": "energy_joules"}
+JUDGED = ("accuracy", "energy")  # what each epoch's point says of the objectives
 LATEST = 500  # ended trials that a forecast looks at
-OUTLOOK = "outlook"  # a stopped trial's attribute: its points as forecast when it stopped
 
 
 @dataclass(frozen=True)
@@ -103,16 +103,29 @@ class FrontPruner:
 
 
 def decide(
-    pruner: Any, study: Study, storage: BaseStorage, trial_id: int, objective: str, objectives: Mapping[str, str]
+    pruner: Any,
+    study: Study,
+    storage: BaseStorage,
+    trial_id: int,
+    curve: Callable[[FrozenTrial], Curve],
+    seen: Callable[[FrozenTrial, Directions], Seen | None],
+    objective: str,
+    objectives: Directions,
 ) -> Stop | None:
-    """Whether ``pruner`` stops the trial now. Optuna's see ``objective`` alone."""
+    """Whether ``pruner`` stops the trial now. Optuna's see ``objective`` alone.
+
+    Args:
+        curve: a trial's points so far, from where the study keeps them.
+        seen: likewise what is to be learnt from a trial that has ended.
+    """
     trial = storage.get_trial(trial_id)
-    curve = curve_of(trial)
+    own = curve(trial)
+    epoch = max(own)
     if isinstance(pruner, FrontPruner):
         ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-        return pruner.judge(trial.params, curve, [s for t in ended if (s := _seen(t, objectives))])
-    epoch = max(curve)
-    storage.set_trial_intermediate_value(trial_id, epoch, curve[epoch][KEYS[objective]])
+        return pruner.judge(trial.params, own, [s for t in ended if (s := seen(t, objectives))])
+    value = {"accuracy": own[epoch]["accuracy"], "energy": own[epoch]["energy_joules"]}[objective]
+    storage.set_trial_intermediate_value(trial_id, epoch, value)
     assert isinstance(pruner, BasePruner)
     view: Any = _OneObjective(study, objectives[objective])
     if pruner.prune(view, storage.get_trial(trial_id)):
@@ -120,30 +133,12 @@ def decide(
     return None
 
 
-def _seen(trial: FrozenTrial, objectives: Mapping[str, str]) -> Seen | None:
-    attributes = trial.user_attrs
-    if trial.state == TrialState.PRUNED:
-        final, stopped = attributes.get(OUTLOOK), True
-    else:
-        final, stopped = [(p["accuracy"], p["energy_joules"]) for p in attributes.get("anytime", ())], False
-        if not final:  # a known point has its values alone
-            values = dict(zip(objectives, trial.values, strict=True))
-            final = [(values["accuracy"], values["energy"])]
-    return Seen(trial.params, curve_of(trial), [(a, e) for a, e in final], stopped) if final else None
-
-
-def check(pruner: Any, objective: str, objectives: Mapping[str, str]) -> None:
+def check(pruner: Any, objective: str, objectives: Directions) -> None:
     """Raise UserError if the pruner can't judge these objectives."""
-    if isinstance(pruner, FrontPruner) and set(objectives) != set(KEYS):
+    if isinstance(pruner, FrontPruner) and set(objectives) != set(JUDGED):
         raise UserError(f"search/pruner=front needs the objectives accuracy and energy, not {', '.join(objectives)}")
-    if isinstance(pruner, BasePruner) and (objective not in objectives or objective not in KEYS):
+    if isinstance(pruner, BasePruner) and (objective not in objectives or objective not in JUDGED):
         raise UserError(f"search.prune_on is '{objective}': use accuracy or energy, one of the objectives")
-
-
-def curve_of(trial: FrozenTrial) -> dict[int, dict[str, Any]]:
-    """A trial's points by epoch."""
-    attributes = trial.user_attrs
-    return {int(k.removeprefix("epoch:")): v for k, v in attributes.items() if k.startswith("epoch:")}
 
 
 class _OneObjective:

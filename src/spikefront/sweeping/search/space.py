@@ -206,7 +206,7 @@ def _distribution(
         if isinstance(sweep, ChoiceSweep):
             spelled = {}
             for value, text in zip(sweep.list, override.sweep_string_iterator(), strict=True):
-                if isinstance(value, str) and parse(f"{key}={text}").value() != value:
+                if isinstance(value, str) and not _reads_as(key, text, value):
                     text = QuotedString(value, Quote.single).with_quotes()
                 spelled[value if isinstance(value, str | int | float | bool) else text] = text
             return CategoricalDistribution(list(spelled)), spelled
@@ -217,6 +217,14 @@ def _distribution(
         return CategoricalDistribution(names), {}
     except ValueError as error:
         raise UserError(f"{where}: {override.input_line}: {error}") from error
+
+
+def _reads_as(key: str, text: str, value: str) -> bool:
+    """Whether a text without quotes is read as the string that it stands for."""
+    try:
+        return bool(parse(f"{key}={text}").value() == value)
+    except UserError:
+        return False
 
 
 def _only(tags: set[str], where: str) -> None:

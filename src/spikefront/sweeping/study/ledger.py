@@ -25,12 +25,11 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-LEASE = "spikefront:lease"
+from spikefront.sweeping.study import attributes
+from spikefront.sweeping.study.attributes import INFEASIBLE, KNOWN, Holder
+
 SETTLE = 1.0  # seconds until a returned trial is its new worker's: no storage lets one compare and set in one step
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-INFEASIBLE = "infeasible"  # attribute of a proposal that broke a constraint and wasn't trained: why
-SPENT = "spent"  # attribute: seconds, gpu_hours and joules that went into a trial so far, whoever ran it
-KNOWN = "known"  # attribute of a point that another study, a file or W&B brought: from where
 
 
 class LeaseLost(Exception):
@@ -50,7 +49,7 @@ class Ledger:
     ) -> None:
         self.study, self.storage, self.interval = study, storage, interval
         self._patience = grace * interval
-        self._me = {"id": uuid.uuid4().hex, **_identity(os.getpid())}
+        self._me: Holder = {"id": uuid.uuid4().hex, **_identity(os.getpid())}
         if job:
             self._me["job"] = job
         self._seen: dict[int, tuple[Any, float]] = {}
@@ -77,7 +76,7 @@ class Ledger:
         ):  # another worker asked at the same moment: the lower number goes on
             self._set_waiting(trial._trial_id)
             return None
-        returned = LEASE in self.storage.get_trial(trial._trial_id).system_attrs
+        returned = attributes.lease(self.storage.get_trial(trial._trial_id)) is not None
         try:
             self._renew(trial._trial_id, 0)
         except UpdateFinishedTrialError:
@@ -98,7 +97,7 @@ class Ledger:
     def is_mine(self, trial_id: int) -> bool:
         """Whether the trial still runs under this worker's lease."""
         trial = self.storage.get_trial(trial_id)
-        lease = trial.system_attrs.get(LEASE) or {}
+        lease = attributes.lease(trial) or {}
         return trial.state == TrialState.RUNNING and lease.get("id") == self._me["id"]
 
     def put_back_the_dead(self) -> list[int]:
@@ -106,7 +105,7 @@ class Ledger:
         back, now = [], time.monotonic()
         running = self._trials(TrialState.RUNNING)
         for trial in running:
-            lease = trial.system_attrs.get(LEASE)
+            lease = attributes.lease(trial)
             if lease and lease.get("id") == self._me["id"]:
                 continue
             seen, since = self._seen.get(trial._trial_id, (object(), now))
@@ -115,7 +114,7 @@ class Ledger:
                 since = now
             if _gone(lease) or now - since > self._patience:
                 again = self.storage.get_trial(trial._trial_id)
-                if again.state == TrialState.RUNNING and again.system_attrs.get(LEASE) == lease:
+                if again.state == TrialState.RUNNING and attributes.lease(again) == lease:
                     self._set_waiting(trial._trial_id)
                     back.append(trial.number)
         return back
@@ -123,13 +122,13 @@ class Ledger:
     def _set_waiting(self, trial_id: int) -> None:
         """Return a trial, and end its lease: the next to run it must not be taken for the one that held it."""
         try:
-            self.storage.set_trial_system_attr(trial_id, LEASE, {"id": uuid.uuid4().hex, "returned_by": self._me["id"]})
+            attributes.set_lease(self.storage, trial_id, {"id": uuid.uuid4().hex, "returned_by": self._me["id"]})
             self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
         except UpdateFinishedTrialError:
             return  # it finished after all
 
     def _renew(self, trial_id: int, beat: int) -> None:
-        self.storage.set_trial_system_attr(trial_id, LEASE, {**self._me, "beat": beat})
+        attributes.set_lease(self.storage, trial_id, {**self._me, "beat": beat})
 
     def _finished(self) -> set[int]:
         """Numbers of the finished trials that count; each is looked at once, as it doesn't change any more."""
@@ -156,12 +155,12 @@ def failed(study: Study) -> list[FrozenTrial]:
 
 def infeasible(study: Study) -> list[FrozenTrial]:
     """The proposals that broke a constraint."""
-    return [t for t in study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)) if INFEASIBLE in t.user_attrs]
+    return [t for t in study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)) if INFEASIBLE.on(t)]
 
 
 def counts(trial: FrozenTrial) -> bool:
     """Whether a trial is one of the study's own trainings."""
-    return INFEASIBLE not in trial.user_attrs and KNOWN not in trial.user_attrs
+    return not INFEASIBLE.on(trial) and not KNOWN.on(trial)
 
 
 class Lease:
@@ -201,7 +200,7 @@ class Lease:
                 continue
 
 
-def _identity(pid: int) -> dict[str, Any]:
+def _identity(pid: int) -> Holder:
     return {"host": _host(), "pid": pid, "started": _started(pid)}
 
 
@@ -230,7 +229,7 @@ def _started(pid: int) -> str:
     return fields[19] if len(fields) > 19 and fields[0] != "Z" else ""
 
 
-def _gone(lease: dict[str, Any] | None) -> bool:
+def _gone(lease: Holder | None) -> bool:
     """Whether the lease's process is known to be gone: only its own machine can tell."""
     if not lease or not lease.get("started") or lease.get("host") != _host():
         return False

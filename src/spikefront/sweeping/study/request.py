@@ -238,7 +238,7 @@ def _train_arguments(cfg: DictConfig, shared: Sequence[str]) -> list[str]:
     return own + [f"{k}={v}" for k, v in now.items() if k in then and then[k] != v]
 
 
-def _check(cfg: DictConfig, search: Mapping[str, Any], objectives: Mapping[str, str], predict: Predict) -> None:
+def _check(cfg: DictConfig, search: Mapping[str, Any], objectives: dict[str, str], predict: Predict) -> None:
     """Say what is wrong with constraints, seeds, sampler and pruner before anything is made of them."""
     if not isinstance(search["seeds"], int) or search["seeds"] < 1:
         raise UserError(f"search.seeds is {search['seeds']}: it must be a whole number of at least 1")

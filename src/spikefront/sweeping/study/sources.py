@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
 from optuna.study import Study
 
+from spikefront.analysis.schema import StudyRecord
 from spikefront.errors import UserError, near_matches
 from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
@@ -18,7 +18,7 @@ from spikefront.sweeping.study.study import record
 
 def read_study(
     source: str, dir: str = "outputs/studies", storage: str | None = None, importance: bool = False
-) -> list[dict[str, Any]]:
+) -> list[StudyRecord]:
     """The records of one study, by name, its beginning if only one has it, or directory; or of all in a storage URL.
 
     Raises:
@@ -58,7 +58,7 @@ def open_study(source: str, dir: str = "outputs/studies", storage: str | None = 
     return studies.load({"study": source, "dir": dir, "storage": storage})[0]
 
 
-def _all_in(url: str, importance: bool) -> list[dict[str, Any]]:
+def _all_in(url: str, importance: bool) -> list[StudyRecord]:
     storage, names = _names_in(url)
     with storages.storage_errors(url):
         return [records(optuna.load_study(study_name=n, storage=storage), importance=importance) for n in names]

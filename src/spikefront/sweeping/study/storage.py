@@ -25,7 +25,7 @@ BROKEN = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 
 def directory(search: Mapping[str, Any]) -> Path:
     """Where a study keeps its trials, logs and, by default, its storage."""
-    return Path(search["dir"]).absolute() / search["study"]
+    return Path(search["dir"]).absolute() / str(search["study"])
 
 
 def file_of(address: str) -> Path | None:
@@ -48,7 +48,7 @@ def url(search: Mapping[str, Any]) -> str:
     """The storage's URL: ``search.storage``, by default SQLite in the study's directory, or, where other machines may
     see it, a journal file."""
     if search.get("storage"):
-        return search["storage"]
+        return str(search["storage"])
     database, journal = directory(search) / "study.db", directory(search) / "study.log"
     if not database.exists() and (journal.exists() or filesystems.shared(database)):
         return journal_url(search)
@@ -87,7 +87,7 @@ def open_storage(address: str) -> BaseStorage:
         storage = RDBStorage(address, engine_kwargs=options)
         if kind == "sqlite":
             _write_ahead(storage)
-        return optuna.storages.get_storage(storage)  # type: ignore[attr-defined]
+        return optuna.storages.get_storage(storage)
 
 
 def _refuse_shared(file: Path) -> None:

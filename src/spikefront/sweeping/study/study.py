@@ -17,16 +17,11 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 
 from spikefront.errors import UserError
-from spikefront.sweeping.study import ledger
+from spikefront.sweeping.study import attributes, ledger
+from spikefront.sweeping.study.attributes import BEGAN, BUDGET, RECORD, SAMPLER, TOKEN, Made
 from spikefront.sweeping.study.request import Request
 from spikefront.sweeping.study.storage import directory, file_of, open_storage, shown, storage_errors, url
 
-RECORD = "spikefront"  # the study's user attribute that holds what it was made with
-SAMPLER = "spikefront:sampler"  # what the last command searched with: tpe, random …
-SETTINGS = "spikefront:search"  # the last command's search settings, which every worker follows
-TOKEN = "spikefront:token"  # tells this study from an earlier one of its name
-BUDGET = "spikefront:budget"  # how many finished trials the last command asked for
-BEGAN = "spikefront:began"  # when the last command began, by its machine's clock
 PLACES = ("space", "study", "dir", "storage", "worker")
 
 logging.getLogger("optuna").setLevel(logging.WARNING)
@@ -55,7 +50,7 @@ def load(search: Mapping[str, Any]) -> tuple[Study, BaseStorage]:
 
 def settings(study: Study, search: DictConfig, overrides: Iterable[str]) -> DictConfig:
     """How a worker shall search: as the sweep's last command says, but for the worker's own ``search.*`` overrides."""
-    stored = study.user_attrs.get(SETTINGS)
+    stored = attributes.settings(study)
     if stored is None:
         return search
     merged = OmegaConf.create({**OmegaConf.to_container(search), **stored})  # type: ignore[dict-item]
@@ -67,23 +62,24 @@ def settings(study: Study, search: DictConfig, overrides: Iterable[str]) -> Dict
     return merged
 
 
-def record(study: Study) -> dict[str, Any]:
+def record(study: Study) -> Made:
     """What the study was made with: ``space``, ``objectives``, ``base``, ``overrides``, ``seeds``, ``path`` …
 
     Raises:
         UserError: the study is another program's.
     """
-    found = study.user_attrs.get(RECORD)
+    found = RECORD.get(study)
     if found is None:
         raise UserError(
             f"the study '{study.study_name}' was not made by a sweep of spikefront; choose another search.study"
         )
-    return {"seeds": 1, **found}
+    found.setdefault("seeds", 1)
+    return found
 
 
 def budget(study: Study) -> int:
     """How many finished trials the study shall have; an exhaustive search doesn't replace what failed or can't be."""
-    wanted = study.user_attrs.get(BUDGET, 0)
+    wanted = BUDGET.get(study) or 0
     gone = len(ledger.failed(study)) + len(ledger.infeasible(study)) if record(study)["exhaustive"] else 0
     return wanted - gone
 
@@ -102,7 +98,7 @@ def create(asked: Request) -> tuple[Study, bool]:
     search = asked.search
     address = url(search)
     directions: list[Any] = list(asked.objectives.values())
-    made = {
+    made: Made = {
         "space": asked.space.to_plain(),
         "objectives": asked.objectives,
         "base": asked.base,
@@ -124,25 +120,25 @@ def create(asked: Request) -> tuple[Study, bool]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 study.set_metric_names(list(asked.objectives))
-            study.set_user_attr(TOKEN, secrets.token_hex(2))
-            study.set_user_attr(RECORD, made)
+            TOKEN.set(study, secrets.token_hex(2))
+            RECORD.set(study, made)
     if not new:
         with storage_errors(address):
             found = record(study)
         _same(search["study"], found, json.loads(json.dumps(made)))
     with storage_errors(address):
-        study.set_user_attr(BUDGET, asked.budget)
-        study.set_user_attr(BEGAN, time.time())
-        study.set_user_attr(SAMPLER, _sampler(search))
-        study.set_user_attr(SETTINGS, {k: v for k, v in search.items() if k not in PLACES})
+        BUDGET.set(study, asked.budget)
+        BEGAN.set(study, time.time())
+        SAMPLER.set(study, _sampler(search))
+        attributes.set_settings(study, {k: v for k, v in search.items() if k not in PLACES})
         if not study.get_trials(deepcopy=False) and search.get("default_first", True):
-            study.enqueue_trial(asked.default, user_attrs={"origin": "default configuration"})
+            attributes.enqueue(study, asked.default, "default configuration")
     return study, new
 
 
 def wandb_id(study: Study, number: int | str) -> str:
     """The id of a trial's W&B run: whoever continues the trial continues the run."""
-    return re.sub(r"[^\w.-]", "_", f"{study.study_name[:80]}-{study.user_attrs.get(TOKEN, '')}-{number}")
+    return re.sub(r"[^\w.-]", "_", f"{study.study_name[:80]}-{TOKEN.get(study)}-{number}")
 
 
 def _sampler(search: Mapping[str, Any]) -> str:

@@ -11,14 +11,14 @@ from typing import Any
 
 from optuna.distributions import CategoricalDistribution
 from optuna.study import Study
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial
 
 from spikefront.errors import UserError
 from spikefront.sweeping.search.space import Space
-from spikefront.sweeping.study.ledger import KNOWN
+from spikefront.sweeping.study import attributes
+from spikefront.sweeping.study.attributes import SOURCES
 from spikefront.sweeping.study.study import record
 
-SOURCES = "spikefront:warm"  # the study's attribute that lists what it has taken
 LOGGED = {"accuracy": "val/accuracy", "energy": "val/energy_joules", "firing_rate": "val/firing_rate"}
 WANDB = "wandb://"
 
@@ -30,7 +30,7 @@ class Point:
     params: dict[str, Any]
     values: list[float] | None
     origin: str
-    attributes: Mapping[str, Any]
+    of: FrozenTrial | None = None  # the trial of another study that it is
 
 
 def start(study: Study, sources: Sequence[str], space: Space, option_of: Callable[[str, Any], Any], dir: str) -> str:
@@ -45,7 +45,7 @@ def start(study: Study, sources: Sequence[str], space: Space, option_of: Callabl
     Raises:
         UserError: a source that isn't there or has nothing about this space.
     """
-    taken: list[str] = study.user_attrs.get(SOURCES, [])
+    taken = SOURCES.get(study)
     known = queued = 0
     for source in sources:
         if source in taken:
@@ -55,24 +55,16 @@ def start(study: Study, sources: Sequence[str], space: Space, option_of: Callabl
             raise UserError(f"search.warm_start={source}: it holds no finished point of this search space")
         for point in points:
             if point.values is None:
-                study.enqueue_trial(point.params, user_attrs={"origin": point.origin}, skip_if_exists=True)
+                attributes.enqueue(study, point.params, point.origin, skip_if_exists=True)
                 queued += 1
             else:
-                study.add_trial(_finished(point, space))
+                distributions = {k: space.parameters[k].distribution for k in point.params}
+                brought = attributes.known_trial(point.params, distributions, point.values, point.origin, point.of)
+                study.add_trial(brought)
                 known += 1
         taken = [*taken, source]
-        study.set_user_attr(SOURCES, taken)
+        SOURCES.set(study, taken)
     return f"warm start: {known} known points, {queued} to be trained first" if known or queued else ""
-
-
-def _finished(point: Point, space: Space) -> Any:
-    return create_trial(
-        state=TrialState.COMPLETE,
-        values=point.values,
-        params=point.params,
-        distributions={k: space.parameters[k].distribution for k in point.params},
-        user_attrs={**point.attributes, KNOWN: point.origin, "origin": point.origin},
-    )
 
 
 def _points(source: str, study: Study, space: Space, option_of: Callable[[str, Any], Any], dir: str) -> Iterator[Point]:
@@ -91,7 +83,7 @@ def _from_study(source: str, study: Study, space: Space, dir: str) -> Iterator[P
 
     other = open_study(source, dir)
     here, there = record(study), record(other)
-    found = records(other)
+    found, trials = records(other), other.trials
     same = here["objectives"] == there["objectives"] and here["seeds"] == there["seeds"]
     front = {p["number"] for p in found["front"]}
     for trial in found["trials"]:
@@ -101,10 +93,9 @@ def _from_study(source: str, study: Study, space: Space, dir: str) -> Iterator[P
         origin = f"trial {trial['number']} of {source}"
         params = {k: whole[k] for k in space.parameters if k in whole}
         if same and _covers(whole, here["base"]) and _complete(params, space):
-            kept = {k: v for k, v in other.trials[trial["number"]].user_attrs.items() if k not in ("spent", "origin")}
-            yield Point(params, list(trial["values"].values()), origin, kept)
+            yield Point(params, list(trial["values"].values()), origin, trials[trial["number"]])
         elif trial["number"] in front and (near := space.nearest(params)):
-            yield Point(near, None, origin, {})
+            yield Point(near, None, origin)
 
 
 def _covers(whole: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
@@ -147,7 +138,7 @@ def _from_csv(path: Path, space: Space, objectives: Mapping[str, str]) -> Iterat
         except ValueError as error:
             raise UserError(f"search.warm_start={path}, line {line}: {error}") from error
         if params:
-            yield Point(params, values, origin, {})
+            yield Point(params, values, origin)
 
 
 def _read(text: str, distribution: Any) -> Any:
@@ -181,7 +172,7 @@ def _from_wandb(
         values = [run.summary.get(LOGGED.get(name, name)) for name in objectives]
         known = all(isinstance(v, int | float) for v in values)
         origin = f"W&B run {run.name} of {entity}/{project}"
-        yield Point(params, [float(v) for v in values] if known else None, origin, {})
+        yield Point(params, [float(v) for v in values] if known else None, origin)
 
 
 def _configured(config: Mapping[str, Any], key: str, option_of: Callable[[str, Any], Any]) -> Any:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optuna import Trial
 from optuna.study import Study
 
+from spikefront.analysis.schema import Spent
 from spikefront.errors import UserError
-from spikefront.sweeping.study.ledger import SPENT
+from spikefront.sweeping.study.attributes import SPENT
 from spikefront.sweeping.worker.power import PowerMeter
 
 LIMITS = ("max_hours", "max_gpu_hours", "max_joules")
@@ -57,10 +58,10 @@ class Limits:
             return f"search.max_hours={self._limits['max_hours']} are over"
         if self.on_trials:
             total = spent(study)
-            for name, key in (("max_gpu_hours", "gpu_hours"), ("max_joules", "joules")):
+            for name, sum_ in (("max_gpu_hours", total["gpu_hours"]), ("max_joules", total["joules"])):
                 limit = self._limits[name]
-                if limit and total[key] >= limit:
-                    return f"search.{name}={limit} are spent ({total[key]:.4g})"
+                if limit and sum_ >= limit:
+                    return f"search.{name}={limit} are spent ({sum_:.4g})"
         return None
 
 
@@ -69,20 +70,24 @@ class Account:
 
     def __init__(self, trial: Trial) -> None:
         self._trial = trial
-        self._before = {"seconds": 0.0, "gpu_hours": 0.0, "joules": 0.0, **trial.user_attrs.get(SPENT, {})}
+        self._before = SPENT.get(trial)
         self._began, self._meter = time.monotonic(), PowerMeter()
 
     def enter(self, devices: int) -> None:
         """Write it down. ``devices``: GPUs in use, or processes where there is none."""
         seconds = time.monotonic() - self._began
-        now = {"seconds": seconds, "gpu_hours": seconds * devices / 3600, "joules": self._meter.joules()}
-        self._trial.set_user_attr(SPENT, {k: self._before[k] + v for k, v in now.items()})
+        now: Spent = {"seconds": seconds, "gpu_hours": seconds * devices / 3600, "joules": self._meter.joules()}
+        SPENT.set(self._trial, _sum([self._before, now]))
 
 
-def spent(study: Study) -> dict[str, float]:
-    """Seconds of training, GPU-hours and joules that all trials together took."""
-    total = {"seconds": 0.0, "gpu_hours": 0.0, "joules": 0.0}
-    for trial in study.get_trials(deepcopy=False):
-        for key, value in trial.user_attrs.get(SPENT, {}).items():
-            total[key] += value
-    return total
+def spent(study: Study) -> Spent:
+    """What all trials together took."""
+    return _sum([SPENT.get(trial) for trial in study.get_trials(deepcopy=False)])
+
+
+def _sum(parts: Sequence[Spent]) -> Spent:
+    return {
+        "seconds": sum(p.get("seconds", 0.0) for p in parts),
+        "gpu_hours": sum(p.get("gpu_hours", 0.0) for p in parts),
+        "joules": sum(p.get("joules", 0.0) for p in parts),
+    }

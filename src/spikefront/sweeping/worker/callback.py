@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 from optuna import TrialPruned
 
+from spikefront.analysis.schema import EpochPoint, Layer
 from spikefront.training import EnergyCallback, Result
 
 
@@ -26,23 +27,23 @@ class TrialCallback(pl.Callback):
     seconds a sample, and ``memory``, the bytes at the peak: of the GPU, or of this process beyond what it held before.
 
     Args:
-        report: gets this callback and ``{"epoch", "accuracy", "energy_joules", "firing_rate", "anytime"}`` after each
-            training epoch's validation, and may raise to end the run.
+        report: gets this callback, the epoch (from 1) and its point after each training epoch's validation, and may
+            raise to end the run.
         check: raises to end the run, nothing saved.
-        judge: what the sweep knows about a result, such as whether it is on the front.
+        judge: whether a result is on the front as it ends; None where nobody can say.
     """
 
     def __init__(
         self,
-        report: Callable[[TrialCallback, dict[str, Any]], None],
+        report: Callable[[TrialCallback, int, EpochPoint], None],
         check: Callable[[], None],
-        judge: Callable[[Result], dict[str, Any]] = lambda _: {},
+        judge: Callable[[Result], bool | None] = lambda _: None,
     ) -> None:
         self._report, self._check, self._judge = report, check, judge
         self.metrics: dict[str, float] = {}
         self.groups: dict[str, float] = {}
-        self.layers: list[dict[str, Any]] = []
-        self.said: dict[str, Any] = {}
+        self.layers: list[Layer] = []
+        self.on_front: bool | None = None
         self.devices = 1
         self._started, self._latencies = 0.0, [0.0]
         self._held = 0
@@ -53,9 +54,10 @@ class TrialCallback(pl.Callback):
 
     def conclude(self, result: Result) -> dict[str, Any]:
         """What is logged beside the result: what only this run measured, and what the sweep says about it."""
-        self.said = self._judge(result)
-        measured: dict[str, Any] = {k: self.metrics[k] for k in ("latency", "memory") if k in self.metrics}
-        return {**measured, "energy_groups": self.groups, **self.said}
+        self.on_front = self._judge(result)
+        told: dict[str, Any] = {k: self.metrics[k] for k in ("latency", "memory") if k in self.metrics}
+        told["energy_groups"] = self.groups
+        return told if self.on_front is None else {**told, "on_front": self.on_front}
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         self._check()
@@ -82,7 +84,10 @@ class TrialCallback(pl.Callback):
         if (memory := _peak(pl_module.device)) is not None:
             self.metrics["memory"] = float(memory - self._held)
         self.groups = energy.groups
-        self.layers = [{k: row[k] for k in ("name", "group", "joules", "firing_rate")} for row in energy.rows()]
+        self.layers = [
+            {"name": r["name"], "group": r["group"], "joules": r["joules"], "firing_rate": r["firing_rate"]}
+            for r in energy.rows()
+        ]
         loss = self.metrics.get("train/loss", self.metrics.get("val/loss", 0.0))
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._tell(trainer, pl_module, energy, math.isfinite(loss))
@@ -92,15 +97,14 @@ class TrialCallback(pl.Callback):
         reason = None
         if trainer.is_global_zero and finite:
             accuracies: list[float] = pl_module.anytime_accuracy  # type: ignore[assignment]
-            point = {
-                "epoch": trainer.current_epoch + 1,
+            point: EpochPoint = {
                 "accuracy": accuracies[-1],
                 "energy_joules": energy.total_joules,
                 "firing_rate": energy.firing_rate,
                 "anytime": list(zip(accuracies, energy.anytime_joules, strict=True)),
             }
             try:
-                self._report(self, point)
+                self._report(self, trainer.current_epoch + 1, point)
             except TrialPruned as pruned:
                 reason = str(pruned)
         reason = trainer.strategy.broadcast(reason)

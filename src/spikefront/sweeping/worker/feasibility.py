@@ -13,7 +13,8 @@ from optuna.study import Study
 from spikefront.errors import UserError
 from spikefront.sweeping.search.constraints import Constraints
 from spikefront.sweeping.search.space import Space
-from spikefront.sweeping.study.ledger import INFEASIBLE
+from spikefront.sweeping.study import attributes
+from spikefront.sweeping.study.attributes import INFEASIBLE
 from spikefront.sweeping.worker.configuration import Composer
 
 PATIENCE = 10  # infeasible proposals in a row before a worker draws a feasible point at random
@@ -67,7 +68,7 @@ class Feasibility:
         if broken := [v for v in verdicts if v.excess > 0]:
             reason = "; ".join(map(str, broken))
             if self._is_mine(trial._trial_id):
-                trial.set_user_attr(INFEASIBLE, reason)
+                INFEASIBLE.set(trial, reason)
             raise Infeasible(reason)
 
     def after_rejection(self) -> None:
@@ -93,7 +94,7 @@ class Feasibility:
             verdicts = self._constraints.check(self._compose(overrides))
             if all(v.excess <= 0 for v in verdicts):
                 origin = "drawn at random: the sampler's proposals broke the constraints"
-                self._study.enqueue_trial(draw.params, user_attrs={"origin": origin})
+                attributes.enqueue(self._study, draw.params, origin)
                 return
             closest = min(closest, (sum(max(0.0, v.excess) for v in verdicts), "; ".join(map(str, verdicts))))
         raise UserError(

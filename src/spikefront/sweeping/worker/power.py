@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 POWERCAP = Path("/sys/class/powercap")
 STAT = Path("/proc/stat")
@@ -39,7 +40,7 @@ class PowerMeter:
         self._joules += cpu * share + (now["gpus"] - before["gpus"]) * 1e-3
         return self._joules
 
-    def _read(self) -> dict:
+    def _read(self) -> dict[str, Any]:
         times = os.times()
         return {
             "packages": {str(p): _number(p / "energy_uj") for p in self._packages},
@@ -67,7 +68,7 @@ def _busy() -> float:
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
-def _gpus() -> list:
+def _gpus() -> list[Any]:
     """NVML's handles of the GPUs that this process sees."""
     import torch
 

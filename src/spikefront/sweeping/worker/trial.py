@@ -12,7 +12,9 @@ import numpy as np
 import pytorch_lightning as pl
 from omegaconf import DictConfig, open_dict
 
+from spikefront.analysis.schema import EpochPoint, Step
 from spikefront.files import write_atomically
+from spikefront.sweeping.study.attributes import Outcome
 from spikefront.sweeping.worker.callback import TrialCallback
 from spikefront.training import Result
 from spikefront.training.preemption import LAST
@@ -26,11 +28,11 @@ def run(
     output: Path,
     seeds: int,
     label: Callable[[DictConfig, str], None],
-    report: Callable[[TrialCallback, dict[str, Any]], None],
+    report: Callable[[TrialCallback, int, EpochPoint], None],
     check: Callable[[], None],
-    judge: Callable[[dict[str, Any]], dict[str, Any]],
+    judge: Callable[[Outcome], bool | None],
     stop: Callable[[Path], pl.Callback],
-) -> dict[str, Any]:
+) -> Outcome:
     """Train a configuration once a seed; what is to be known of the trial, means over the seeds.
 
     Continues from the checkpoints in ``output``, or only reads what a worker wrote that died before it told.
@@ -39,10 +41,10 @@ def run(
         label: names a run for its logger; gets its configuration and ``-<seed's place>`` if there are several.
         report: gets each epoch's point of the first seed.
         check: called after each batch; raises to end the run, nothing saved.
-        judge: what the sweep says about a whole trial's attributes, to be logged beside them.
+        judge: whether what a whole trial came to is on the front as it ends, to be logged beside it.
         stop: from a checkpoint's path the callback that interrupts a run, checkpointed.
     """
-    outcomes = []
+    outcomes: list[Outcome] = []
     for i in range(seeds):
         seeded, directory = (cfg, output) if seeds == 1 else (cfg.copy(), output / f"seed_{i}")
         with open_dict(seeded):
@@ -70,24 +72,23 @@ def _once(
     train: Callable[..., Result],
     cfg: DictConfig,
     output: Path,
-    report: Callable[[TrialCallback, dict[str, Any]], None],
+    report: Callable[[TrialCallback, int, EpochPoint], None],
     check: Callable[[], None],
-    judge: Callable[[dict[str, Any]], dict[str, Any]],
+    judge: Callable[[Outcome], bool | None],
     stop: Callable[[Path], pl.Callback],
-) -> dict[str, Any]:
-    callback = TrialCallback(report, check, lambda result: judge(_attributes(result, callback, cfg.seed)))
+) -> Outcome:
+    callback = TrialCallback(report, check, lambda result: judge(_outcome(result, callback, cfg.seed)))
     result = train(cfg, [callback, stop(output / LAST)])
-    return _attributes(result, callback, cfg.seed) | {"front_then": callback.said.get("on_front")}
+    return {**_outcome(result, callback, cfg.seed), "front_then": callback.on_front}
 
 
 def _nothing(*_: Any) -> None: ...
 
 
-def _unjudged(_: Any) -> dict[str, Any]:
-    return {}
+def _unjudged(_: Any) -> None: ...
 
 
-def _attributes(result: Result, callback: TrialCallback, seed: int) -> dict[str, Any]:
+def _outcome(result: Result, callback: TrialCallback, seed: int) -> Outcome:
     validation = result.validation
     assert validation is not None
     metrics = {
@@ -102,8 +103,8 @@ def _attributes(result: Result, callback: TrialCallback, seed: int) -> dict[str,
         metrics["latency"] = result.latency_seconds
     return {
         "metrics": {k: v for k, v in metrics.items() if math.isfinite(v)},
-        "anytime": validation.anytime,
-        "test": {k: getattr(result, k) for k in ("accuracy", "energy_joules", "anytime")},
+        "anytime": _steps(validation.anytime),
+        "test": {"accuracy": result.accuracy, "energy_joules": result.energy_joules, "anytime": _steps(result.anytime)},
         "firing_rate": validation.firing_rate,
         "parameters": result.parameters,
         "seconds": result.seconds,
@@ -115,11 +116,16 @@ def _attributes(result: Result, callback: TrialCallback, seed: int) -> dict[str,
     }
 
 
-def _together(outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _steps(points: Sequence[Mapping[str, float]]) -> list[Step]:
+    return [{"t": int(p["t"]), "accuracy": p["accuracy"], "energy_joules": p["energy_joules"]} for p in points]
+
+
+def _together(outcomes: Sequence[Outcome]) -> Outcome:
     """Means over the seeds; ``seeds`` keeps each one's metrics and ``spread`` their standard deviations."""
     metrics = [o["metrics"] for o in outcomes]
+    means: Outcome = _mean(outcomes)
     return {
-        **_mean(outcomes),
+        **means,
         "seconds": sum(o["seconds"] for o in outcomes),
         "epochs": sum(o["epochs"] for o in outcomes),
         "seed": outcomes[0]["seed"],

@@ -21,6 +21,7 @@ from optuna import Trial, TrialPruned
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
+from spikefront.analysis.schema import EpochPoint
 from spikefront.cluster.jobs import job_of
 from spikefront.config import merge
 from spikefront.errors import UserError
@@ -32,8 +33,10 @@ from spikefront.sweeping.search.constraints import Constraints
 from spikefront.sweeping.search.objectives import NeverLogged
 from spikefront.sweeping.search.samplers import seeded
 from spikefront.sweeping.search.space import Space
+from spikefront.sweeping.study import attributes
 from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
+from spikefront.sweeping.study.attributes import Outcome
 from spikefront.sweeping.study.filesystems import full
 from spikefront.sweeping.study.ledger import Lease, LeaseLost, Ledger, failed
 from spikefront.sweeping.worker import trial as trials
@@ -70,15 +73,15 @@ class Worker:
         self.made = studies.record(self.study)
         self.search = studies.settings(self.study, cfg.search, overrides)
         self.space = Space.parse(self.made["space"])
-        self.objectives: dict[str, str] = self.made["objectives"]
+        self.objectives = self.made["objectives"]
         sampler = seeded(instantiate(self.search.sampler), self.search.sampler.get("seed"))
-        self.study.sampler = BestPoints(sampler, self.objectives) if self.search.anytime else sampler
+        shown = BestPoints(sampler, self.objectives, attributes.candidate)
+        self.study.sampler = shown if self.search.anytime else sampler
         self.pruner = instantiate(self.search.pruner) if self.search.pruner else None
         if self.pruner is not None:
             pruning.check(self.pruner, self.search.prune_on, self.objectives)
-        self.limits = Limits(self.search, self.study.user_attrs.get(studies.BEGAN))
+        self.limits = Limits(self.search, attributes.BEGAN.get(self.study))
         self.limits.check_counters()
-        self.seeds: int = self.made["seeds"]
         own = [o for o in overrides if not o.startswith(("search.", "hydra."))]
         self.compose = Composer(merge(self.made["overrides"], own))
         self.ledger = Ledger(self.study, self.storage, self.search.heartbeat, job=job_of(os.environ))
@@ -95,7 +98,7 @@ class Worker:
         if "data" not in self.space.parameters:  # missing data is not a trial's failure
             check_data(self.compose([]))
         self.devices = 1
-        self.front = Front(self.objectives)
+        self.front = Front(self.objectives, attributes.candidate)
         self.team = Team()
 
     def run(self) -> None:
@@ -139,7 +142,7 @@ class Worker:
                 traceback.print_exc()
                 if self.signals.received is None:
                     with contextlib.suppress(UpdateFinishedTrialError):  # the first process had it too
-                        self.storage.set_trial_user_attr(trial, "reason", _reason(error))
+                        attributes.REASON.store(self.storage, trial, _reason(error))
                         self.storage.set_trial_state_values(trial, TrialState.FAIL)
                     self.team.break_up()
 
@@ -211,19 +214,19 @@ class Worker:
     def _train(self, trial: Trial, cfg: DictConfig, lease: Lease, account: Account) -> dict[str, float]:
         """Train the trial's configuration, from its checkpoint if it has one; its metrics."""
 
-        def report(callback: TrialCallback, point: dict[str, Any]) -> None:
+        def report(callback: TrialCallback, epoch: int, point: EpochPoint) -> None:
             self.devices = callback.devices
-            self._report(trial, point, last=point["epoch"] >= cfg.trainer.max_epochs)
+            self._report(trial, epoch, point, last=epoch >= cfg.trainer.max_epochs)
             if self.limits.on_trials:
                 account.enter(self.devices)
-            if point["epoch"] > 1:  # by now all that is logged at an epoch's end has been
+            if epoch > 1:  # by now all that is logged at an epoch's end has been
                 objectives_.check_logged(self.objectives, callback.metrics)
 
         output = Path(self.made["path"]) / "trials" / f"{trial.number:05d}"
 
-        def judge(attributes: dict[str, Any]) -> dict[str, Any]:
+        def judge(came: Outcome) -> bool:
             self.front.look(self.study)
-            return {"on_front": self.front.takes(attributes)}
+            return self.front.takes(attributes.would_be(trial.number, came))
 
         def label(run: DictConfig, part: str) -> None:
             if run.logger and "project" in run.logger:
@@ -243,26 +246,25 @@ class Worker:
             self.team.announce(trial._trial_id, run)
             return self.train(run, callbacks)
 
-        attributes = trials.run(train, cfg, output, self.seeds, label, report, lease.check, judge, stop)
+        came = trials.run(train, cfg, output, self.made["seeds"], label, report, lease.check, judge, stop)
         lease.check()
-        for key, value in attributes.items():
-            trial.set_user_attr(key, value)
-        return attributes["metrics"]
+        attributes.set_outcome(trial, came)
+        return came["metrics"]
 
     def _spend(self, trial: Trial, account: Account) -> None:
         if self.ledger.is_mine(trial._trial_id):
             with contextlib.suppress(UpdateFinishedTrialError):
                 account.enter(self.devices)
 
-    def _report(self, trial: Trial, point: dict[str, Any], last: bool) -> None:
-        trial.set_user_attr(f"epoch:{point['epoch']}", {k: v for k, v in point.items() if k != "epoch"})
+    def _report(self, trial: Trial, epoch: int, point: EpochPoint, last: bool) -> None:
+        attributes.set_point(trial, epoch, point)
         if self.pruner is None or last:  # what is trained to its end may as well be told
             return
-        on = self.search.prune_on
-        stop = pruning.decide(self.pruner, self.study, self.storage, trial._trial_id, on, self.objectives)
+        where, read = (self.study, self.storage, trial._trial_id), (attributes.curve, attributes.seen)
+        stop = pruning.decide(self.pruner, *where, *read, self.search.prune_on, self.objectives)
         if stop is not None:
             if stop.outlook:
-                trial.set_user_attr(pruning.OUTLOOK, stop.outlook)
+                attributes.OUTLOOK.set(trial, stop.outlook)
             raise TrialPruned(stop.reason)
 
     def _tell(
@@ -273,7 +275,7 @@ class Worker:
             return
         with contextlib.suppress(ValueError, UpdateFinishedTrialError):  # told by another between the look and now
             if reason:
-                trial.set_user_attr("reason", reason)
+                attributes.REASON.set(trial, reason)
             self.study.tell(trial, values, state=state)
         self._say(f"trial {trial.number} {state.name.lower()}{': ' + reason if reason else ''}")
 
@@ -282,7 +284,7 @@ class Worker:
         if len(failures) > self.search.max_failures:
             raise UserError(
                 f"{len(failures)} trials failed, more than search.max_failures={self.search.max_failures}; the last:"
-                f" {failures[-1].user_attrs.get('reason', 'unknown')}"
+                f" {attributes.REASON.get(failures[-1]) or 'unknown'}"
             )
 
     def _say(self, line: str) -> None:

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
+from spikefront.analysis.front import axes, completed, placed, placed_front
+from spikefront.analysis.schema import StudyRecord, TrialRecord
 from spikefront.units import si
 
-Records = Mapping[str, Any]
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#8c8c8c"  # of Okabe and Ito's colour-blind safe palette
 PALETTE = (BLUE, ORANGE, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", GREY)
 LOGARITHMIC = ("energy", "latency", "parameters", "memory")
 UNITS = {"energy": " (J a sample)", "latency": " (s a sample)"}
 
 
-def axes(records: Records) -> tuple[str, str]:
-    """The first objective to maximise and the first to minimise; the first and the last if all go one way."""
-    objectives = records["objectives"]
-    gain = next((o["name"] for o in objectives if o["direction"] == "maximize"), objectives[0]["name"])
-    return gain, next((o["name"] for o in objectives if o["direction"] == "minimize"), objectives[-1]["name"])
-
-
-def front_figure(records: Records) -> go.Figure:
+def front_figure(records: StudyRecord) -> go.Figure:
     """Accuracy against energy on a log axis: the front as a staircase; a menu colours the trials by any parameter."""
-    gain, cost = axes(records)
-    trials = _complete(records)
+    (gain, cost), at = axes(records["objectives"]), placed(records)
+    trials = [t for t in records["trials"] if t["number"] in at]
     keys = sorted({k for t in trials for k in t["params"]})
-    front = sorted(((p["values"][cost], p["values"][gain]) for p in records["front"]), key=lambda p: p[0])
+    front = placed_front(records)
     figure = go.Figure(
         [
             go.Scatter(
-                x=[t["values"][cost] for t in trials],
-                y=[t["values"][gain] for t in trials],
+                x=[at[t["number"]][0] for t in trials],
+                y=[at[t["number"]][1] for t in trials],
                 mode="markers",
                 name="trials",
                 marker={"size": 9, "color": _colours([t["on_front"] for t in trials])},
@@ -41,15 +35,15 @@ def front_figure(records: Records) -> go.Figure:
                 hovertemplate="%{text}<extra></extra>",
             ),
             go.Scatter(
-                x=[p[0] for p in front],
-                y=[p[1] for p in front],
+                x=[x for _, x, _ in front],
+                y=[y for _, _, y in front],
                 mode="lines",
                 name="front, with networks stopped early",
                 line={"shape": "hv", "color": BLUE, "width": 2},
             ),
         ]
     )
-    choices = [("on the front", [t["on_front"] for t in trials])]
+    choices: list[tuple[str, list[Any]]] = [("on the front", [t["on_front"] for t in trials])]
     choices += [(key, [t["params"].get(key) for t in trials]) for key in keys]
     buttons = [
         {"label": label, "method": "restyle", "args": [{"marker.color": [_colours(values)]}, [0]]}
@@ -59,10 +53,10 @@ def front_figure(records: Records) -> go.Figure:
     return _dressed(figure, cost, gain)
 
 
-def anytime_figure(records: Records) -> go.Figure:
+def anytime_figure(records: StudyRecord) -> go.Figure:
     """Accuracy and energy of stopping each network of the front after t = 1 … T timesteps."""
     figure = go.Figure()
-    on_front = [t for t in _complete(records) if t["on_front"] and len(t["anytime"]) > 1]
+    on_front = [t for t in completed(records["trials"]) if t["on_front"] and len(t["anytime"]) > 1]
     for i, t in enumerate(sorted(on_front, key=lambda t: t["anytime"][-1]["energy_joules"])):
         steps = t["anytime"]
         figure.add_scatter(
@@ -76,7 +70,7 @@ def anytime_figure(records: Records) -> go.Figure:
     return _dressed(figure, "energy", "accuracy")
 
 
-def importance_figure(records: Records) -> go.Figure:
+def importance_figure(records: StudyRecord) -> go.Figure:
     """Share of each objective's variance that a parameter explains."""
     shares = {o: s for o, s in records["importance"].items() if s}
     names = sorted({k for s in shares.values() for k in s}, key=lambda k: max(s.get(k, 0.0) for s in shares.values()))
@@ -95,18 +89,18 @@ def importance_figure(records: Records) -> go.Figure:
     return figure.update_layout(template="plotly_white", xaxis={"title": "share of the variance", "tickformat": ".0%"})
 
 
-def parallel_figure(records: Records) -> go.Figure:
+def parallel_figure(records: StudyRecord) -> go.Figure:
     """Parallel coordinates of the searched parameters and the objectives, coloured by the first."""
-    gain, _ = axes(records)
-    trials = _complete(records)
+    at = placed(records)
+    trials = [t for t in records["trials"] if t["number"] in at]
     dimensions = [_dimension(key, [t["params"].get(key) for t in trials]) for key in _keys(trials)]
     for name in (o["name"] for o in records["objectives"]):
         dimensions.append({"label": name, "values": [t["values"][name] for t in trials]})
-    colour = {"color": [t["values"][gain] for t in trials], "colorscale": "Cividis", "showscale": True}
+    colour = {"color": [at[t["number"]][1] for t in trials], "colorscale": "Cividis", "showscale": True}
     return go.Figure([go.Parcoords(line=colour, dimensions=dimensions)])
 
 
-def hypervolume_figure(records: Records) -> go.Figure:
+def hypervolume_figure(records: StudyRecord) -> go.Figure:
     """What the front so far dominates, after each finished trial, all against the same reference point."""
     volumes = records["hypervolume_over_trials"]
     figure = go.Figure([go.Scatter(y=volumes, x=list(range(1, len(volumes) + 1)), line={"shape": "hv", "color": BLUE})])
@@ -115,11 +109,7 @@ def hypervolume_figure(records: Records) -> go.Figure:
     )
 
 
-def _complete(records: Records) -> list[Mapping[str, Any]]:
-    return [t for t in records["trials"] if t["state"] == "complete"]
-
-
-def _keys(trials: Sequence[Mapping[str, Any]]) -> list[str]:
+def _keys(trials: Sequence[TrialRecord]) -> list[str]:
     return list(dict.fromkeys(k for t in trials for k in t["params"]))
 
 
@@ -144,7 +134,7 @@ def _colours(values: Sequence[Any]) -> list[Any]:
     return [PALETTE[distinct.index(v) % len(PALETTE)] if v is not None else "#c8ccd2" for v in values]
 
 
-def _words(trial: Mapping[str, Any]) -> str:
+def _words(trial: TrialRecord) -> str:
     lines = [f"<b>trial {trial['number']}</b>"]
     lines += [f"{k} {si(v, 'J') if k == 'energy' else format(v, '.4g')}" for k, v in trial["values"].items()]
     return "<br>".join(

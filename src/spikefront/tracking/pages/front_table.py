@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
+from spikefront.analysis.schema import StudyRecord
 from spikefront.tracking.pages.page import write_report
 from spikefront.units import figure
 
 
-def front_table(records: Mapping[str, Any]) -> Table:
+def front_table(records: StudyRecord) -> Table:
     """The front as a rich table: trial and timestep, validation objectives, test accuracy, parameters."""
     objectives = [o["name"] for o in records["objectives"]]
     searched: list[str] = list(dict.fromkeys(k for point in records["front"] for k in point["params"]))
@@ -38,7 +38,7 @@ def front_table(records: Mapping[str, Any]) -> Table:
     for point in records["front"]:
         cells = [str(point["number"])]
         if anytime:
-            cells.append(f"{point['t']}{'' if point['final'] else ' *'}")
+            cells.append(f"{point['t'] or ''}{'' if point['final'] else ' *'}")
         cells += [figure(name, point["values"][name]) for name in objectives]
         if "accuracy" in objectives:
             tested = point["test"].get("accuracy")
@@ -51,7 +51,7 @@ def front_table(records: Mapping[str, Any]) -> Table:
     return table
 
 
-def write_front_html(records: Mapping[str, Any], path: str | Path) -> Path:
+def write_front_html(records: StudyRecord, path: str | Path) -> Path:
     """Write the study's page, as ``python src/report.py`` does."""
     return write_report([records], path)
 

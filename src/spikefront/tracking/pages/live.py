@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from spikefront.analysis.schema import StudyRecord
 from spikefront.errors import UserError
-from spikefront.tracking.pages.page import Records, encode, page, payload
+from spikefront.tracking.pages.page import encode, page, payload
 
 HOST = "127.0.0.1"
 
@@ -29,7 +30,7 @@ class LiveReport(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(
-        self, read: Callable[[], Sequence[Records]], published: str = "auto", port: int = 8600, every: float = 3.0
+        self, read: Callable[[], Sequence[StudyRecord]], published: str = "auto", port: int = 8600, every: float = 3.0
     ) -> None:
         self._read, self._published, self._every = read, published, every
         self._stopped = threading.Event()

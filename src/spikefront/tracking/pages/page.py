@@ -15,12 +15,13 @@ from typing import Any
 import yaml
 from plotly.offline import get_plotlyjs
 
+from spikefront.analysis.front import axes, completed, in_order, placed, placed_front, volumes_over
+from spikefront.analysis.schema import StudyRecord, TrialRecord
 from spikefront.errors import UserError, near_matches
 from spikefront.files import write_atomically
 
 HERE = Path(__file__).parent
 PUBLISHED = HERE.parent / "published.yaml"
-Records = Mapping[str, Any]
 TRIAL = (  # what the page shows of a trial
     *(
         "number",
@@ -39,7 +40,7 @@ TRIAL = (  # what the page shows of a trial
 )
 
 
-def write_report(studies: Sequence[Records], path: str | Path, published: str = "auto") -> Path:
+def write_report(studies: Sequence[StudyRecord], path: str | Path, published: str = "auto") -> Path:
     """Write the page of one or several studies; it needs no network and no other file.
 
     Args:
@@ -71,20 +72,18 @@ def encode(data: Mapping[str, Any]) -> str:
     return json.dumps(_finite(data), allow_nan=False, separators=(",", ":"), default=str)
 
 
-def payload(studies: Sequence[Records], published: str = "auto", live: bool = False) -> dict[str, Any]:
+def payload(studies: Sequence[StudyRecord], published: str = "auto", live: bool = False) -> dict[str, Any]:
     """What the page draws, JSON-ready. Axes are the first objective to maximise and the first to minimise."""
     if not studies:
         raise UserError("nothing to report: give a study, such as study=demo")
-    gain, cost = axes(studies[0])
+    gain, cost = axes(studies[0]["objectives"])
     for other in studies[1:]:
-        if axes(other) != (gain, cost):
+        if (theirs := axes(other["objectives"])) != (gain, cost):
             raise UserError(
                 f"studies {studies[0]['study']} and {other['study']} can't share a plot: their objectives are "
-                f"{gain}, {cost} and {', '.join(axes(other))}"
+                f"{gain}, {cost} and {', '.join(theirs)}"
             )
-    studies = [{**s, "trials": [_measured(t, (gain, cost)) for t in s["trials"]]} for s in studies]
-    costs = [t["values"][cost] for s in studies for t in _finished(s, gain, cost)]
-    reference = max(costs, default=None)
+    reference = max((x for s in studies for x, _ in placed(s).values()), default=None)
     return {
         "gain": gain,
         "cost": cost,
@@ -97,17 +96,11 @@ def payload(studies: Sequence[Records], published: str = "auto", live: bool = Fa
     }
 
 
-def axes(records: Records) -> tuple[str, str]:
-    """The two objectives that are plotted: the first to maximise (y) and the first to minimise (x)."""
-    first = {o["direction"]: o["name"] for o in reversed(records["objectives"])}
-    return first.get("maximize", "accuracy"), first.get("minimize", "energy")
-
-
-def data_set(records: Records) -> str | None:
+def data_set(records: StudyRecord) -> str | None:
     """The data set a study was run on, as far as its records say."""
-    if records.get("data"):
+    if records["data"]:
         return records["data"]
-    found = {m[1] for t in records["trials"] if (m := re.search(r"(?:^|\s)data=(\w+)", t.get("command") or ""))}
+    found = {m[1] for t in records["trials"] if (m := re.search(r"(?:^|\s)data=(\w+)", t["command"] or ""))}
     return found.pop() if len(found) == 1 else None
 
 
@@ -134,17 +127,17 @@ def references(published: str, data_sets: Sequence[str], axes: tuple[str, str]) 
     ]
 
 
-def seed_groups(trials: Sequence[Mapping[str, Any]], gain: str, cost: str) -> list[dict[str, Any]]:
+def seed_groups(trials: Sequence[TrialRecord], gain: str, cost: str) -> list[dict[str, Any]]:
     """Configurations trained with several seeds: mean and half-width of Student's 95 % interval, both axes."""
     from scipy.stats import t as student
 
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+    groups: dict[str, list[TrialRecord]] = {}
     for trial in trials:
         same = {k: v for k, v in trial["params"].items() if k != "seed"}
         groups.setdefault(json.dumps(same, sort_keys=True, default=str), []).append(trial)
     found = []
     for members in groups.values():
-        if len({m.get("seed", m["params"].get("seed")) for m in members}) < 2:
+        if len({m["seed"] if m["seed"] is not None else m["params"].get("seed") for m in members}) < 2:
             continue
         width = float(student.ppf(0.975, len(members) - 1)) / math.sqrt(len(members))
         summary = {
@@ -156,77 +149,44 @@ def seed_groups(trials: Sequence[Mapping[str, Any]], gain: str, cost: str) -> li
     return found
 
 
-def hypervolumes(points: Sequence[Sequence[tuple[float, float]]], reference: float) -> list[float]:
-    """Area dominated after each trial, up to cost ``reference`` and gain 0; ``points``: ``(cost, gain)`` by trial."""
-    areas, front = [], [(reference, 0.0)]
-    for new in points:
-        for cost, gain in new:
-            if cost < reference and gain > 0 and not any(c <= cost and g >= gain for c, g in front):
-                front = [(c, g) for c, g in front if not (c >= cost and g <= gain)] + [(cost, gain)]
-        front.sort()
-        edges = [c for c, _ in front[1:]] + [reference]
-        areas.append(sum(max(0.0, (edge - c)) * g for (c, g), edge in zip(front, edges, strict=False)))
-    return areas
-
-
-def _study(records: Records, gain: str, cost: str, reference: float | None) -> dict[str, Any]:
-    finished = sorted(_finished(records, gain, cost), key=lambda t: t.get("finished") or "")
-    values = {t["number"]: t["values"] for t in finished}
-    by_trial = [[(p["x"], p["y"]) for p in _points(t, gain, cost)] for t in finished]
-    front = [
-        {
-            "number": p["number"],
-            "t": p["t"],
-            "final": p.get("final", True),
-            "x": p["values"].get(cost, values[p["number"]][cost]),
-            "y": p["values"].get(gain, values[p["number"]][gain]),
-        }
-        for p in records["front"]
-        if p["number"] in values
-    ]
+def _study(record: StudyRecord, gain: str, cost: str, reference: float | None) -> dict[str, Any]:
+    trials = _measured(record)
+    drawn = in_order(t for t in completed(trials) if gain in t["values"] and cost in t["values"])
+    both = {gain: "maximize", cost: "minimize"}
     return {
-        "name": records["study"],
-        "data": data_set(records),
-        "sampler": records.get("sampler"),
-        "convention": records.get("convention"),
-        "trials": [_shown(t) for t in records["trials"]],
-        "front": front,
-        "volumes": hypervolumes(by_trial, reference) if reference is not None else [],
-        "importance": records.get("importance") or {},
-        "seeds": seed_groups(finished, gain, cost),
+        "name": record["study"],
+        "data": data_set(record),
+        "sampler": record["sampler"],
+        "convention": record["convention"],
+        "trials": [_shown(t) for t in trials],
+        "front": [
+            {"number": p["number"], "t": p["t"], "final": p["final"], "x": x, "y": y}
+            for p, x, y in placed_front(record)
+        ],
+        "volumes": volumes_over(drawn, both, [0.0, reference]) if reference is not None else [],
+        "importance": record["importance"],
+        "seeds": seed_groups(drawn, gain, cost),
     }
 
 
-def _shown(trial: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(trial: TrialRecord) -> dict[str, Any]:
     """What the page shows of a trial; layer by layer only on the front, as thousands of trials are heavy."""
-    shown = {k: trial.get(k) for k in TRIAL}
+    shown: dict[str, Any] = {k: trial[k] for k in TRIAL}  # type: ignore[literal-required]
     if not shown["on_front"]:
         shown["energy_layers"] = None
     return {k: v for k, v in shown.items() if v is not None}
 
 
-def _measured(trial: Mapping[str, Any], axes: Sequence[str]) -> Mapping[str, Any]:
-    """The trial with the axes among its values, also where the search had another objective."""
-    metrics = trial.get("metrics") or {}
-    added = {name: metrics[name] for name in axes if name in metrics and name not in trial["values"]}
-    return {**trial, "values": {**trial["values"], **added}} if trial["state"] == "complete" and added else trial
-
-
-def _finished(records: Records, gain: str, cost: str) -> list[Mapping[str, Any]]:
-    return [
-        t
-        for t in records["trials"]
-        if t["state"] == "complete" and all(isinstance(t["values"].get(n), int | float) for n in (gain, cost))
-    ]
-
-
-def _points(trial: Mapping[str, Any], gain: str, cost: str) -> list[dict[str, float]]:
-    """The trial's own point and, where stopping early changes both axes, those of its earlier timesteps."""
-    own = {"x": trial["values"][cost], "y": trial["values"][gain]}
-    if (gain, cost) != ("accuracy", "energy"):
-        return [own]
-    early = (trial.get("anytime") or [])[:-1]
-    return [*({"x": p["energy_joules"], "y": p["accuracy"]} for p in early), own]
+def _measured(record: StudyRecord) -> list[TrialRecord]:
+    """The trials with the axes among their values, also where the search had another objective."""
+    (gain, cost), at = axes(record["objectives"]), placed(record)
+    found: list[TrialRecord] = []
+    for trial in record["trials"]:
+        if trial["number"] in at:
+            x, y = at[trial["number"]]
+            trial = {**trial, "values": {**trial["values"], gain: y, cost: x}}
+        found.append(trial)
+    return found
 
 
 def _finite(value: Any) -> Any:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from statistics import median
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -17,11 +16,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from spikefront.analysis.front import axes, placed, placed_front
+from spikefront.analysis.schema import StudyRecord, TrialRecord
 from spikefront.units import figure
 
-Records = Mapping[str, Any]
 ENDED = ("complete", "pruned", "failed", "infeasible")
 COUNTED = ("complete", "pruned")
+LOGARITHMIC = ("energy", "latency", "parameters", "memory")
 ROWS = 8  # running trials shown
 SCATTER = (52, 11)  # characters of the front's plot
 
@@ -35,7 +36,7 @@ class SweepView:
         budget: how many finished (complete or pruned) trials the study shall have.
     """
 
-    def __init__(self, console: Console, budget: int, records: Records) -> None:
+    def __init__(self, console: Console, budget: int, records: StudyRecord) -> None:
         self.console, self.budget = console, budget
         self._known = {t["number"] for t in records["trials"] if t["state"] in ENDED}
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
@@ -50,17 +51,17 @@ class SweepView:
         if self._live:
             self._live.stop()
 
-    def show(self, records: Records) -> None:
+    def show(self, records: StudyRecord) -> None:
         if not self._live:
             for line in self._lines(records):
                 self.console.print(line)
         self._show(records)
 
-    def _show(self, records: Records) -> None:
+    def _show(self, records: StudyRecord) -> None:
         if self._live:
             self._live.update(view(records, self.budget, self.console.width), refresh=self._live.is_started)
 
-    def _lines(self, records: Records) -> list[str]:
+    def _lines(self, records: StudyRecord) -> list[str]:
         new = [t for t in records["trials"] if t["state"] in ENDED and t["number"] not in self._known]
         done = sum(t["state"] in COUNTED and t["number"] in self._known for t in records["trials"])
         lines = []
@@ -75,9 +76,9 @@ class SweepView:
         return lines
 
 
-def view(records: Records, budget: int, width: int = 100, now: float | None = None) -> RenderableType:
+def view(records: StudyRecord, budget: int, width: int = 100, now: float | None = None) -> RenderableType:
     """The view: how far, what runs, and the front."""
-    states = Counter(t["state"] for t in records["trials"])
+    states: Counter[str] = Counter(t["state"] for t in records["trials"])
     done = sum(states[s] for s in COUNTED)
     parts: list[RenderableType] = [_progress(records, states, done, budget, width, now)]
     running = [t for t in records["trials"] if t["state"] == "running"]
@@ -95,7 +96,7 @@ def view(records: Records, budget: int, width: int = 100, now: float | None = No
     return Group(*parts)
 
 
-def eta(trials: Sequence[Mapping[str, Any]], done: int, budget: int, now: float | None = None) -> float | None:
+def eta(trials: Sequence[TrialRecord], done: int, budget: int, now: float | None = None) -> float | None:
     """Seconds until the study is whole: the finished trials' median duration for each that is missing, over as many
     workers as run now, less what the running ones already have behind them. None while nothing has finished."""
     spans = [(_stamp(t["started"]), _stamp(t["finished"])) for t in trials if t["state"] in COUNTED]
@@ -108,19 +109,16 @@ def eta(trials: Sequence[Mapping[str, Any]], done: int, budget: int, now: float 
     return max(0.0, (budget - done) * one - spent) / max(1, len(running))
 
 
-def scatter(records: Records, width: int, height: int) -> Text:
+def scatter(records: StudyRecord, width: int, height: int) -> Text:
     """The trials as a small plot: front points bright, dominated ones faint; a cost such as energy on a log axis."""
-    up, cost = _axes(records)
-    logarithmic = cost["name"] in ("energy", "latency", "parameters", "memory")
+    up, cost = axes(records["objectives"])
+    logarithmic = cost in LOGARITHMIC
 
-    def place(values: Mapping[str, float]) -> tuple[float, float] | None:
-        x, y = values.get(cost["name"]), values.get(up["name"])
-        if x is None or y is None or (logarithmic and x <= 0):
-            return None
-        return (math.log10(x) if logarithmic else x), y
+    def place(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+        return [(math.log10(x), y) for x, y in points if x > 0] if logarithmic else list(points)
 
-    below = [p for t in records["trials"] if t["state"] == "complete" and (p := place(t["values"]))]
-    front = [p for point in records["front"] if (p := place(point["values"]))]
+    below = place(placed(records).values())
+    front = place((x, y) for _, x, y in placed_front(records))
     every = below + front
     if not every:
         return Text()
@@ -131,7 +129,7 @@ def scatter(records: Records, width: int, height: int) -> Text:
             column = round((x - x0) / (x1 - x0) * (width - 1)) if x1 > x0 else width // 2
             row = round((y1 - y) / (y1 - y0) * (height - 1)) if y1 > y0 else height // 2
             cells[row, column] = mark
-    left = [figure(up["name"], y1), *[""] * (height - 2), figure(up["name"], y0)]
+    left = [figure(up, y1), *[""] * (height - 2), figure(up, y0)]
     margin = max(map(len, left))
     text = Text()
     for row in range(height):
@@ -140,21 +138,15 @@ def scatter(records: Records, width: int, height: int) -> Text:
             mark = cells.get((row, column * (width - 1) // max(1, width - margin - 3)), " ")
             text.append(mark, "bold cyan" if mark == "●" else "dim")
         text.append("\n")
-    ends = [figure(cost["name"], 10**x if logarithmic else x) for x in (x0, x1)]
+    ends = [figure(cost, 10**x if logarithmic else x) for x in (x0, x1)]
     text.append(" " * (margin + 1) + "└" + "─" * (width - margin - 2) + "\n", "dim")
     gap = width - margin - 2 - sum(map(len, ends))
-    name = cost["name"].center(max(0, gap))
+    name = cost.center(max(0, gap))
     return text.append(" " * (margin + 2) + ends[0] + name + ends[1], "dim")
 
 
-def _axes(records: Records) -> tuple[Mapping[str, str], Mapping[str, str]]:
-    objectives = records["objectives"]
-    up = next((o for o in objectives if o["direction"] == "maximize"), objectives[0])
-    return up, next((o for o in objectives if o is not up), objectives[-1])
-
-
 def _progress(
-    records: Records, states: Counter[str], done: int, budget: int, width: int, now: float | None
+    records: StudyRecord, states: Counter[str], done: int, budget: int, width: int, now: float | None
 ) -> RenderableType:
     words = f"{done} of {budget} trials"
     left = eta(records["trials"], done, budget, now)
@@ -166,7 +158,7 @@ def _progress(
     return Group(Text(records["study"], "bold"), line, Text(others, "dim"))
 
 
-def _running(trials: Sequence[Mapping[str, Any]]) -> Table:
+def _running(trials: Sequence[TrialRecord]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("trial", "epoch", "accuracy", "energy"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -184,7 +176,7 @@ def _running(trials: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _front(records: Records) -> Table:
+def _front(records: StudyRecord) -> Table:
     names = [o["name"] for o in records["objectives"]]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("front", *(["t"] if any(p["t"] is not None for p in records["front"]) else []), *names):
@@ -198,7 +190,7 @@ def _front(records: Records) -> Table:
     return table
 
 
-def _params(trial: Mapping[str, Any]) -> str:
+def _params(trial: TrialRecord) -> str:
     pairs = ((k.rpartition(".")[2], v) for k, v in trial["params"].items())
     return " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in pairs)
 

@@ -10,11 +10,13 @@ from typing import Any, TypeVar
 
 import wandb
 
-from spikefront.errors import UserError
+from spikefront.analysis.front import completed, judge
 from spikefront.analysis.importance import importances, study_of
+from spikefront.analysis.schema import Params, State, Step, StudyRecord, TrialRecord
+from spikefront.errors import UserError
 
 PREFIX = "wandb:"
-STATES = {"finished": "complete", "running": "running", "pending": "waiting"}
+STATES: dict[str, State] = {"finished": "complete", "running": "running", "pending": "waiting"}
 DEFAULT = {"accuracy": "maximize", "energy": "minimize"}
 T = TypeVar("T")
 
@@ -43,7 +45,7 @@ def checkpoint_path(address: str) -> str:
     return str(found[0])
 
 
-def project_records(address: str) -> list[dict[str, Any]]:
+def project_records(address: str) -> list[StudyRecord]:
     """The studies of ``<entity>/<project>`` or the one of ``<entity>/<project>/<group>``, as
     ``spikefront.sweeping.study.records`` gives those of a storage; runs without a group are a study of the project's name.
 
@@ -78,22 +80,15 @@ def _ask(address: str, question: Callable[[], T]) -> T:
         raise UserError(f"{address} can't be read from W&B: {reason[:300]}") from error
 
 
-def _study(name: str, address: str, runs: Sequence[Any]) -> dict[str, Any]:
+def _study(name: str, address: str, runs: Sequence[Any]) -> StudyRecord:
     own = [_params(run) for run in runs]
     if not any(own):
         own = differing([dict(run.config) for run in runs])
-    trials = [_trial(i, run, params) for i, (run, params) in enumerate(zip(runs, own, strict=True))]
     asked = (dict(run.config.get("trial") or {}).get("objectives") for run in runs)
     objectives: dict[str, str] = next((o for o in asked if o), DEFAULT)
-    for trial in trials:
-        trial["values"] = {n: trial["values"][n] for n in objectives if n in trial["values"]}
-        if trial["state"] == "complete" and len(trial["values"]) < len(objectives):
-            trial["state"] = "failed"  # ended before it was evaluated
-    complete = [t for t in trials if t["state"] == "complete"]
-    finished = [(t["params"], t["values"]) for t in complete]
-    front = _front(complete, objectives)
-    for trial in trials:
-        trial["on_front"] = any(p["number"] == trial["number"] for p in front)
+    trials = [_trial(i, run, params, objectives) for i, (run, params) in enumerate(zip(runs, own, strict=True))]
+    judged = judge(trials, objectives)
+    finished = [(t["params"], t["values"]) for t in completed(trials)]
     data = {dict(run.config.get("data") or {}).get("name") for run in runs}
     return {
         "study": name,
@@ -103,38 +98,62 @@ def _study(name: str, address: str, runs: Sequence[Any]) -> dict[str, Any]:
         "data": data.pop() if len(data) == 1 else None,
         "sampler": None,
         "convention": next((t["convention"] for t in trials if t["convention"]), None),
+        "budget": None,
         "trials": trials,
-        "front": front,
+        **judged,
         "importance": importances(study_of(finished, objectives), objectives),
     }
 
 
-def _params(run: Any) -> dict[str, Any]:
+def _params(run: Any) -> Params:
     return dict(dict(run.config.get("trial") or {}).get("params") or {})
 
 
-def _trial(index: int, run: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+def _trial(index: int, run: Any, params: Params, objectives: Mapping[str, str]) -> TrialRecord:
     s = dict(run.summary)
-    state = "pruned" if s.get("pruned") else STATES.get(run.state, "failed")
+    metrics = {k: float(v) for k, v in s.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    values = {n: metrics[n] for n in objectives if n in metrics}
+    state: State = "pruned" if s.get("pruned") else STATES.get(run.state, "failed")
+    if state == "complete" and len(values) < len(objectives):
+        state = "failed"  # ended before it was evaluated
     overrides = run.config.get("overrides")
     return {
         "number": dict(run.config.get("trial") or {}).get("number", index),
         "state": state,
         "params": dict(params),
-        "values": {k: v for k, v in s.items() if isinstance(v, int | float)} if state == "complete" else {},
-        "metrics": {},
-        "test": {"accuracy": s.get("test/accuracy"), "energy_joules": s.get("test/energy_joules")},
-        "anytime": [dict(p) for p in s.get("anytime") or []],
+        "values": values if state == "complete" else {},
+        "metrics": {k: v for k, v in metrics.items() if not k.startswith("_")},
+        "test": {
+            "accuracy": s.get("test/accuracy"),
+            "energy_joules": s.get("test/energy_joules"),
+            "anytime": _steps(s.get("test/anytime")),
+        },
+        "anytime": _steps(s.get("anytime")),
         "curve": [],
-        **{k: s.get(k) for k in ("firing_rate", "parameters", "seconds", "epochs", "convention")},
+        "firing_rate": s.get("firing_rate"),
+        "parameters": s.get("parameters"),
+        "seconds": s.get("seconds"),
+        "epochs": s.get("epochs"),
         "seed": run.config.get("seed"),
+        "seeds": [],
+        "spread": {},
+        "spent": {},
         "energy_groups": dict(s.get("energy_groups") or {}),
         "energy_layers": [],
+        "convention": s.get("convention"),
+        "on_front": False,  # until the study is judged as a whole
+        "front_then": s.get("on_front"),
         "reason": None,
+        "origin": None,
+        "known": False,
         "started": run.created_at,
         "finished": run.heartbeat_at,
         "command": " ".join(["python src/train.py", *map(shlex.quote, overrides)]) if overrides else None,
     }
+
+
+def _steps(points: Any) -> list[Step]:
+    return [{"t": p["t"], "accuracy": p["accuracy"], "energy_joules": p["energy_joules"]} for p in points or []]
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -151,33 +170,3 @@ def _flat(prefix: str, node: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
             yield from _flat(f"{prefix}{key}.", value)
         else:
             yield f"{prefix}{key}", value
-
-
-def _front(complete: Sequence[Mapping[str, Any]], objectives: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The points no other dominates, those of networks stopped early among them."""
-    points = []
-    for t in complete:
-        steps = t["anytime"] if list(objectives) in (["accuracy", "energy"], ["energy", "accuracy"]) else []
-        last = steps[-1]["t"] if steps else None
-        own = {"number": t["number"], "params": t["params"]}
-        points += [
-            {
-                **own,
-                "t": p["t"],
-                "final": False,
-                "test": {},
-                "values": {"accuracy": p["accuracy"], "energy": p["energy_joules"]},
-            }
-            for p in steps[:-1]
-        ]
-        points.append({**own, "t": last, "final": True, "test": t["test"], "values": t["values"]})
-
-    def loss(point: Mapping[str, Any]) -> list[float]:
-        return [-point["values"][n] if d == "maximize" else point["values"][n] for n, d in objectives.items()]
-
-    front: list[dict[str, Any]] = []
-    for point in sorted(points, key=loss):  # whoever dominates a point comes before it
-        mine = loss(point)
-        if not any(all(a <= b for a, b in zip(loss(q), mine, strict=True)) and loss(q) != mine for q in front):
-            front.append(point)
-    return front

@@ -12,12 +12,13 @@ from typing import Any
 
 import wandb
 
+from spikefront.analysis.front import axes, completed
+from spikefront.analysis.schema import StudyRecord
 from spikefront.tracking.wandb.client import PATIENCE, Client, continued, is_online
 
 HERE = Path(__file__).parent
 CHART = "spikefront-front"  # the custom chart's name in the entity's account
 EVERY = 15.0  # seconds between two drawings while trials come in
-Records = Mapping[str, Any]
 
 
 class StudyRun:
@@ -50,20 +51,20 @@ class StudyRun:
         init |= {"resume": "allow"}
         return cls(init, is_online(logger.get("mode", "auto")), run_id, float(logger.get("patience", PATIENCE)))
 
-    def due(self, records: Records) -> bool:
+    def due(self, records: StudyRecord) -> bool:
         """Whether something has ended since the last time, some seconds ago."""
         return self._ended(records) != self._logged and time.monotonic() - self._said > EVERY
 
-    def update(self, records: Records) -> None:
+    def update(self, records: StudyRecord) -> None:
         """Log the study as it is now."""
         self._logged, self._said = self._ended(records), time.monotonic()
         self._log(records)
 
     @staticmethod
-    def _ended(records: Records) -> int:
+    def _ended(records: StudyRecord) -> int:
         return sum(t["state"] in ("complete", "pruned", "failed", "infeasible") for t in records["trials"])
 
-    def close(self, records: Records) -> None:
+    def close(self, records: StudyRecord) -> None:
         """Log the study as it is now, whole or not, set the trials' runs right, and end the run."""
         self._log(records, last=True)
         self._client.do(self._mark, records)
@@ -78,18 +79,18 @@ class StudyRun:
                 api.create_custom_chart(run.entity, CHART, "Accuracy-energy front", "vega2", "private", spec)
             self._chart = f"{run.entity}/{CHART}"
 
-    def _log(self, records: Records, last: bool = False) -> None:
+    def _log(self, records: StudyRecord, last: bool = False) -> None:
         row = summary(records)
         front = json.dumps([(p["number"], p["t"]) for p in records["front"]])
         drawn = last or front != self._front
         self._front = front
         self._client.do(self._write, row, records if drawn and records["front"] else None, last)
 
-    def _write(self, run: Any, row: dict[str, Any], records: Records | None, last: bool) -> None:
+    def _write(self, run: Any, row: dict[str, Any], records: StudyRecord | None, last: bool) -> None:
         from spikefront.tracking.pages import figures  # plotly takes its time to import
 
         if records is not None:
-            gain, cost = figures.axes(records)
+            gain, cost = axes(records["objectives"])
             columns, rows = front_rows(records)
             table = wandb.Table(columns=columns, data=rows, allow_mixed_types=True)
             colour = next((c for c in columns if c in records["front"][0]["params"]), "trial")
@@ -105,11 +106,10 @@ class StudyRun:
                 row["importance"] = wandb.Plotly(figures.importance_figure(records))
         run.log(row)
 
-    def _mark(self, run: Any, records: Records) -> None:
+    def _mark(self, run: Any, records: StudyRecord) -> None:
         """Have the trials' runs say what the whole study says of them."""
-        complete = [t for t in records["trials"] if t["state"] == "complete"]
-        for t in complete:
-            number, said, now = t["number"], self._marked.get(t["number"], t["front_then"]), bool(t["on_front"])
+        for t in completed(records["trials"]):
+            number, said, now = t["number"], self._marked.get(t["number"], t["front_then"]), t["on_front"]
             if said in (None, now):
                 continue
             if self._client.online:
@@ -120,7 +120,7 @@ class StudyRun:
             self._marked[number] = now
 
 
-def summary(records: Records) -> dict[str, Any]:
+def summary(records: StudyRecord) -> dict[str, Any]:
     """The study in a row of figures: trials, front, hypervolume, the best of each objective."""
     states = Counter(t["state"] for t in records["trials"])
     row: dict[str, Any] = {
@@ -137,16 +137,17 @@ def summary(records: Records) -> dict[str, Any]:
     return row
 
 
-def front_rows(records: Records) -> tuple[list[str | int], list[list[Any]]]:
+def front_rows(records: StudyRecord) -> tuple[list[str | int], list[list[Any]]]:
     """The front's table: columns and rows, the searched parameters last."""
-    names = [o["name"] for o in records["objectives"]]
+    names = list(dict.fromkeys([*(o["name"] for o in records["objectives"]), *axes(records["objectives"])]))
     params = list(dict.fromkeys(k for p in records["front"] for k in p["params"]))
     by_number = {t["number"]: t for t in records["trials"]}
     rows = []
     for p in records["front"]:
         t = by_number[p["number"]]
-        tested = (p["test"] or {}).get("accuracy")
-        figures_ = [p["values"][n] for n in names] + [tested, t["firing_rate"], t["parameters"]]
+        tested = p["test"].get("accuracy")
+        known = {**t["metrics"], **p["values"]}
+        figures_ = [known.get(n) for n in names] + [tested, t["firing_rate"], t["parameters"]]
         rows.append([p["number"], p["t"], *figures_, *(p["params"].get(k) for k in params), t["command"]])
     return ["trial", "t", *names, "test accuracy", "firing rate", "parameters", *params, "command"], rows
 

@@ -1,0 +1,19 @@
+"""Classes that earlier versions called otherwise: studies and checkpoints hold configurations that name them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+NAMES = {
+    "spikefront.sweeping.samplers.Exhaustive": "spikefront.sweeping.search.samplers.Exhaustive",
+    "spikefront.sweeping.pruning.FrontPruner": "spikefront.sweeping.search.pruning.FrontPruner",
+    "spikefront.tracking.wandb.wandb_logger": "spikefront.tracking.wandb.logger.wandb_logger",
+}
+
+
+def current(node: Any) -> Any:
+    """A stored configuration, plain mappings and lists, with each ``_target_`` as it is called now."""
+    if isinstance(node, Mapping):
+        return {k: NAMES.get(v, v) if k == "_target_" and isinstance(v, str) else current(v) for k, v in node.items()}
+    return [current(v) for v in node] if isinstance(node, list) else node

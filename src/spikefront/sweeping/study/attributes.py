@@ -1,0 +1,216 @@
+"""Every name under which a study and its trials keep something in Optuna's storage, once, with its type.
+
+The names stay as they are, so that studies of earlier versions can be read and continued; what such a study hasn't got
+reads as the attribute's default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypedDict, TypeVar, cast
+
+from optuna import Trial
+from optuna.distributions import BaseDistribution
+from optuna.storages import BaseStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from spikefront.analysis.schema import Candidate, EpochPoint, Layer, Params, Spent, Step, Tested
+from spikefront.renamed import current
+from spikefront.sweeping.search.pruning import Seen
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Attribute(Generic[T]):
+    """One user attribute of a study or of a trial; ``default`` makes the value of one that hasn't got it."""
+
+    name: str
+    default: Callable[[], T]
+
+    def get(self, holder: Study | Trial | FrozenTrial) -> T:
+        attributes = holder.user_attrs
+        return cast(T, attributes[self.name]) if self.name in attributes else self.default()
+
+    def set(self, holder: Study | Trial, value: T) -> None:
+        holder.set_user_attr(self.name, value)
+
+    def store(self, storage: BaseStorage, trial_id: int, value: T) -> None:
+        """The same for a trial of which only the storage's id is at hand."""
+        storage.set_trial_user_attr(trial_id, self.name, value)
+
+    def on(self, trial: FrozenTrial) -> bool:
+        """Whether a trial has it."""
+        return self.name in trial.user_attrs
+
+
+def _none() -> None: ...
+
+
+# --- a study's
+
+
+class Made(TypedDict):
+    """What a study was made with; see ``Request`` for what is not said here."""
+
+    space: dict[str, Any]
+    objectives: dict[str, str]
+    base: dict[str, Any]
+    overrides: list[str]
+    command: list[str]
+    exhaustive: bool
+    seeds: int
+    storage: str
+    path: str
+
+
+RECORD: Attribute[Made | None] = Attribute("spikefront", _none)
+SAMPLER: Attribute[str | None] = Attribute("spikefront:sampler", _none)  # of the last command: tpe, random …
+TOKEN: Attribute[str] = Attribute("spikefront:token", str)  # tells this study from an earlier one of its name
+BUDGET: Attribute[int | None] = Attribute("spikefront:budget", _none)  # finished trials that the last command asked for
+BEGAN: Attribute[float | None] = Attribute("spikefront:began", _none)  # the last command, by its machine's clock
+SOURCES: Attribute[list[str]] = Attribute("spikefront:warm", list)  # what a warm start has taken
+_SETTINGS: Attribute[dict[str, Any] | None] = Attribute("spikefront:search", _none)
+
+
+def settings(study: Study) -> dict[str, Any] | None:
+    """The last command's search settings, which every worker follows."""
+    found = _SETTINGS.get(study)
+    return None if found is None else cast(dict[str, Any], current(found))
+
+
+def set_settings(study: Study, search: dict[str, Any]) -> None:
+    _SETTINGS.set(study, search)
+
+
+# --- a trial's
+
+
+class Outcome(TypedDict, total=False):
+    """What a trial's training came to, an attribute a key; a ``TrialRecord`` says what each is."""
+
+    metrics: dict[str, float]
+    anytime: list[Step]
+    test: Tested
+    firing_rate: float
+    parameters: int
+    seconds: float
+    epochs: int
+    convention: str
+    energy_groups: dict[str, float]
+    energy_layers: list[Layer]
+    seed: int
+    front_then: bool | None
+    seeds: list[dict[str, float]]
+    spread: dict[str, float]
+
+
+class Holder(TypedDict, total=False):
+    """Who runs a trial: a worker's id, its process, and a counter that it renews; ``returned_by`` in place of these."""
+
+    id: str
+    host: str
+    pid: int
+    started: str
+    job: str
+    beat: int
+    returned_by: str
+
+
+REASON: Attribute[str | None] = Attribute("reason", _none)  # why it failed or was stopped
+INFEASIBLE: Attribute[str | None] = Attribute("infeasible", _none)  # the constraint it broke: it wasn't trained
+ORIGIN: Attribute[str | None] = Attribute("origin", _none)  # who proposed it, if not the sampler
+KNOWN: Attribute[str | None] = Attribute("known", _none)  # from where a warm start brought it: it wasn't trained here
+SPENT: Attribute[Spent] = Attribute("spent", Spent)
+OUTLOOK: Attribute[list[tuple[float, float]]] = Attribute("outlook", list)  # a stopped one's final points, as forecast
+_EPOCH = "epoch:"  # and the number: that epoch's point
+_LEASE = "spikefront:lease"  # of Optuna's system attributes
+
+
+def outcome(trial: FrozenTrial) -> Outcome:
+    """What its training came to; nothing if that hasn't ended."""
+    return cast(Outcome, {k: v for k, v in trial.user_attrs.items() if k in Outcome.__annotations__})
+
+
+def set_outcome(trial: Trial, came: Outcome) -> None:
+    for key, value in came.items():
+        trial.set_user_attr(key, value)
+
+
+def curve(trial: FrozenTrial) -> dict[int, EpochPoint]:
+    """A trial's points by epoch, from 1."""
+    points = {int(k.removeprefix(_EPOCH)): v for k, v in trial.user_attrs.items() if k.startswith(_EPOCH)}
+    return dict(sorted(points.items()))
+
+
+def set_point(trial: Trial, epoch: int, point: EpochPoint) -> None:
+    trial.set_user_attr(f"{_EPOCH}{epoch}", point)
+
+
+def lease(trial: FrozenTrial) -> Holder | None:
+    """Who holds a trial or held it last; None for one that nobody has begun."""
+    return cast(Holder | None, trial.system_attrs.get(_LEASE))
+
+
+def set_lease(storage: BaseStorage, trial_id: int, held: Holder) -> None:
+    storage.set_trial_system_attr(trial_id, _LEASE, cast(dict[str, str | int], held))
+
+
+def enqueue(study: Study, params: Params, origin: str, skip_if_exists: bool = False) -> None:
+    """Have these parameters tried next."""
+    study.enqueue_trial(params, user_attrs={ORIGIN.name: origin}, skip_if_exists=skip_if_exists)
+
+
+def known_trial(
+    params: Params,
+    distributions: dict[str, BaseDistribution],
+    values: list[float],
+    origin: str,
+    of: FrozenTrial | None = None,
+) -> FrozenTrial:
+    """A finished trial that a warm start brings; ``of`` is the other study's, whose attributes it keeps
+    but for what was spent there."""
+    kept = {} if of is None else {k: v for k, v in of.user_attrs.items() if k not in (SPENT.name, ORIGIN.name)}
+    return create_trial(
+        state=TrialState.COMPLETE,
+        values=values,
+        params=params,
+        distributions=distributions,
+        user_attrs={**kept, KNOWN.name: origin, ORIGIN.name: origin},
+    )
+
+
+# --- what a search is told of trials
+
+
+def candidate(trial: FrozenTrial, objectives: dict[str, str]) -> Candidate:
+    """What a complete trial brings to the front."""
+    assert trial.values is not None
+    came = outcome(trial)
+    return {
+        "number": trial.number,
+        "params": trial.params,
+        "values": dict(zip(objectives, trial.values, strict=True)),
+        "test": came.get("test", {}),
+        "anytime": came.get("anytime", []),
+    }
+
+
+def would_be(number: int, came: Outcome) -> Candidate:
+    """The same of a trial that isn't told yet."""
+    values = dict(came["metrics"])
+    return {"number": number, "params": {}, "values": values, "test": came["test"], "anytime": came["anytime"]}
+
+
+def seen(trial: FrozenTrial, objectives: dict[str, str]) -> Seen | None:
+    """What a pruner learns from a trial that has ended; None from one of which no final points are known."""
+    stopped = trial.state == TrialState.PRUNED
+    if stopped:
+        final = OUTLOOK.get(trial)
+    else:
+        own = candidate(trial, objectives)
+        final = [(p["accuracy"], p["energy_joules"]) for p in own["anytime"]]
+        final = final or [(own["values"]["accuracy"], own["values"]["energy"])]  # a known point has its values alone
+    return Seen(trial.params, curve(trial), [(a, e) for a, e in final], stopped) if final else None
