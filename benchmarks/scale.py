@@ -61,7 +61,7 @@ def patient(study: optuna.Study, storage: BaseStorage) -> Ledger:
 def prepare(address: str) -> None:
     """A study with so many running trials that nobody gives up during the measurement."""
     study = optuna.create_study(study_name="scale", storage=open_storage(address), directions=["maximize", "minimize"])
-    lease = {LEASE: {"id": "0", "host": "elsewhere", "pid": 1, "started": "1", "beat": 0}}
+    lease = {LEASE: {"id": "0", "host": "elsewhere", "pid": 1, "since_boot": 1.0, "beat": 0}}
     study.add_trials([create_trial(state=TrialState.RUNNING, system_attrs=lease) for _ in range(WORKERS)])
 
 

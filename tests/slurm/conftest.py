@@ -8,10 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-import cluster as clusters
+import psutil
 import pytest
 import torch
 
+import cluster as clusters
 from spikefront.config import ROOT, compose
 
 SMALL = ["model=sdt_1_16", "data=digits", "trainer=cpu", "trainer.max_epochs=4", "trainer.limit_train_batches=10"]
@@ -182,11 +183,5 @@ def until(what, seconds: float, otherwise=lambda: "") -> None:
 
 def pids(word: str) -> list[int]:
     """Processes whose command line has this word."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and word in (entry / "cmdline").read_text() and int(entry.name) != os.getpid():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
+    running = psutil.process_iter(["cmdline"])
+    return [p.pid for p in running if word in "\0".join(p.info["cmdline"] or ()) and p.pid != os.getpid()]

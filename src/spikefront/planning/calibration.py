@@ -18,11 +18,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from scipy.optimize import nnls
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikefront.files import write_atomically
 from spikefront.nn import ALIF, SSA, SpikeDrivenTransformer, kernels
 from spikefront.nn.kernels.build import _processor, cache_folder, library
+from spikefront.nn.torch_internals import TorchDispatchMode
 from spikefront.planning import work
 from spikefront.planning.rehearsal import META, rehearse
 from spikefront.planning.work import Work, kernel, operation, tensors
@@ -160,7 +160,7 @@ class _Clock(TorchDispatchMode):
         kwargs = kwargs or {}
         out, seconds = self._time(lambda: func(*args, **kwargs))
         read = tensors((*args, *kwargs.values()))
-        kind, amounts = operation(func._overloadpacket.__name__, args, tensors((out,)), read)
+        kind, amounts = operation(func.overloadpacket.__name__, args, tensors((out,)), read)
         self.seen.append((self._where or kind, amounts, seconds))
         return out
 

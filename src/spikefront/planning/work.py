@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor, channels_last
 
+from spikefront.nn.torch_internals import storage_of
+
 CONVOLUTION = ("calls", "multiply-accumulates", "values", "weights", "values reordered")
 PRODUCT = ("calls", "multiply-accumulates", "values")
 SIMPLE = ("calls", "size")
@@ -69,5 +71,5 @@ def is_last(x: Tensor) -> bool:
 
 
 def _shares(t: Tensor, read: Sequence[Tensor]) -> bool:
-    storage = t.untyped_storage()._cdata
-    return any(storage == r.untyped_storage()._cdata for r in read)
+    storage = storage_of(t)
+    return any(storage == storage_of(r) for r in read)

@@ -12,6 +12,7 @@ from optuna.study import Study
 
 from spikefront.errors import UserError
 from spikefront.sweeping.search.constraints import Constraints
+from spikefront.sweeping.search.optuna_internals import id_of
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study.ledger import INFEASIBLE
 from spikefront.sweeping.worker.configuration import Composer
@@ -66,7 +67,7 @@ class Feasibility:
                 trial.set_constraint(verdict.text, verdict.excess)
         if broken := [v for v in verdicts if v.excess > 0]:
             reason = "; ".join(map(str, broken))
-            if self._is_mine(trial._trial_id):
+            if self._is_mine(id_of(trial)):
                 trial.set_user_attr(INFEASIBLE, reason)
             raise Infeasible(reason)
 

@@ -30,6 +30,7 @@ from spikefront.sweeping.search import pruning
 from spikefront.sweeping.search.anytime import BestPoints, Front
 from spikefront.sweeping.search.constraints import Constraints
 from spikefront.sweeping.search.objectives import NeverLogged
+from spikefront.sweeping.search.optuna_internals import id_of
 from spikefront.sweeping.search.samplers import seeded
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import storage as storages
@@ -240,7 +241,7 @@ class Worker:
         stop = partial(StopBetweenBatches, signals=self.signals, wanted=self.limits.out_of_time)
 
         def train(run: DictConfig, callbacks: Sequence[Any]) -> Result:
-            self.team.announce(trial._trial_id, run)
+            self.team.announce(id_of(trial), run)
             return self.train(run, callbacks)
 
         attributes = trials.run(train, cfg, output, self.seeds, label, report, lease.check, judge, stop)
@@ -250,7 +251,7 @@ class Worker:
         return attributes["metrics"]
 
     def _spend(self, trial: Trial, account: Account) -> None:
-        if self.ledger.is_mine(trial._trial_id):
+        if self.ledger.is_mine(id_of(trial)):
             with contextlib.suppress(UpdateFinishedTrialError):
                 account.enter(self.devices)
 
@@ -259,7 +260,7 @@ class Worker:
         if self.pruner is None or last:  # what is trained to its end may as well be told
             return
         on = self.search.prune_on
-        stop = pruning.decide(self.pruner, self.study, self.storage, trial._trial_id, on, self.objectives)
+        stop = pruning.decide(self.pruner, self.study, self.storage, id_of(trial), on, self.objectives)
         if stop is not None:
             if stop.outlook:
                 trial.set_user_attr(pruning.OUTLOOK, stop.outlook)
@@ -268,7 +269,7 @@ class Worker:
     def _tell(
         self, trial: Trial, state: TrialState, values: list[float] | None = None, reason: str | None = None
     ) -> None:
-        if not self.ledger.is_mine(trial._trial_id):
+        if not self.ledger.is_mine(id_of(trial)):
             self._say(f"trial {trial.number} went to another worker meanwhile")
             return
         with contextlib.suppress(ValueError, UpdateFinishedTrialError):  # told by another between the look and now
