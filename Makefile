@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?=
 
-.PHONY: setup demo test test-all test-slurm lint bench bench-extra docs clean
+.PHONY: setup demo test test-all test-lowest test-slurm lint bench bench-extra docs clean
 
 setup: .venv/.ready
 
@@ -25,6 +25,15 @@ test: setup
 # The long tests too, and those that need other libraries' neurons.
 test-all: setup bench-extra
 	$(BIN)/python -m pytest -m 'not slurm'
+
+# On the lowest versions that pyproject.toml allows, in an environment of their own.
+test-lowest: .venv-lowest/.ready
+	.venv-lowest/bin/python -m pytest
+
+.venv-lowest/.ready: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[dev]'
+	@touch $@
 
 # On a SLURM of its own, from Debian's packages (root); two clusters side by side, as most of it is waiting.
 test-slurm: setup

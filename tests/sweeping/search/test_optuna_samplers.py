@@ -56,9 +56,7 @@ class TestParametersTogether(RelativeSamplerTestCase):
 
     @pytest.fixture(params=quick("tpe", "gp"))
     def sampler(self, request):
-        ungrouped = (
-            {"group": False} if request.param == "tpe" else {}
-        )  # else the study says what belongs together
+        ungrouped = {"group": False} if request.param == "tpe" else {}  # else the study says what belongs together
         return maker(request.param, ONE, n_startup_trials=0, **ungrouped)
 
 

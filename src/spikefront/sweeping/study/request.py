@@ -22,7 +22,7 @@ from spikefront.sweeping.study.storage import directory, journal_url, url
 
 EXHAUSTIVE = ("optuna.samplers.BruteForceSampler", "spikefront.sweeping.search.samplers.Exhaustive")
 FREE = ("data.root", "data.num_workers", "data.cache", "trainer.accelerator", "trainer.devices", "trainer.num_nodes")
-FREE_GROUPS = ("logger", "callbacks", "debug", "dry_run", "output_dir", "resume", "search")
+FREE_GROUPS = ("logger", "callbacks", "dry_run", "output_dir", "resume", "search")
 Options = Callable[[str], list[str]]  # of a config group
 Predict = Callable[..., Any]  # (configuration, time=…) to its predicted cost
 
