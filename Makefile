@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 DEMO ?=
 
-.PHONY: setup demo test test-all test-slurm lint bench bench-extra docs clean
+.PHONY: setup demo test test-all test-lowest test-slurm lint bench bench-extra docs clean
 
 setup: .venv/.ready
 
@@ -27,6 +27,15 @@ test: setup
 # The long tests too, and those that need other libraries' neurons.
 test-all: setup bench-extra
 	$(PYTEST) -m 'not slurm'
+
+# On the lowest versions that pyproject.toml allows, in an environment of their own.
+test-lowest: .venv-lowest/.ready
+	.venv-lowest/bin/python -m pytest
+
+.venv-lowest/.ready: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[dev]'
+	@touch $@
 
 # On a SLURM of its own, from Debian's packages (root); two clusters side by side, as most of it is waiting.
 test-slurm: setup

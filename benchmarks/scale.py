@@ -64,7 +64,7 @@ def prepare(address: str) -> None:
     study = optuna.create_study(study_name="scale", storage=open_storage(address), directions=["maximize", "minimize"])
     study.add_trials([create_trial(state=TrialState.RUNNING) for _ in range(WORKERS)])
     for trial in study.get_trials(deepcopy=False):
-        lease: attributes.Holder = {"id": "0", "host": "elsewhere", "pid": 1, "started": "1", "beat": 0}
+        lease: attributes.Holder = {"id": "0", "host": "elsewhere", "pid": 1, "since_boot": 1.0, "beat": 0}
         attributes.set_lease(study._storage, trial._trial_id, lease)
 
 

@@ -23,9 +23,18 @@ def compose(overrides: Sequence[str] = (), root: str = "train", with_hydra: bool
     running, globally.hydra = globally.hydra, None
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return hydra_compose(root, overrides=list(overrides), return_hydra_config=with_hydra)
+            chosen, _ = traceback_flag(overrides)  # studies of earlier versions keep it among their overrides
+            return hydra_compose(root, overrides=chosen, return_hydra_config=with_hydra)
     finally:
         GlobalHydra.instance().hydra = running
+
+
+def traceback_flag(arguments: Iterable[str]) -> tuple[list[str], bool | None]:
+    """Arguments without ``debug=true`` and ``debug=false``, and what the last of these says; None if there is none."""
+    flags = {"debug=true": True, "debug=false": False}
+    said = [flags.get(a.replace(" ", "").lower()) for a in arguments]
+    rest = [a for a, flag in zip(arguments, said, strict=True) if flag is None]
+    return rest, next((flag for flag in reversed(said) if flag is not None), None)
 
 
 def is_group(override: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import time
 
+import psutil
 import pytest
 
 from spikefront.cluster import queue as slurm
@@ -15,10 +16,13 @@ from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study.filesystems import full, shared
 
 MOUNTS = """\
-22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
-40 22 0:40 / /home rw,relatime shared:20 - nfs4 server:/export/home rw,vers=4.2
-41 40 0:41 / /home/local rw - tmpfs tmpfs rw
-42 22 0:42 / /scratch\\040space rw - lustre mds@tcp:/scratch rw
+/dev/vda / ext4 rw,relatime 0 0
+server:/export/home /home nfs4 rw,relatime,vers=4.2 0 0
+tmpfs /home/local tmpfs rw 0 0
+mds@tcp:/scratch /scratch\\040space lustre rw 0 0
+server:/old /twice nfs rw 0 0
+/dev/vdb /twice xfs rw 0 0
+sshfs#host: /a\\134b fuse.sshfs rw 0 0
 """
 
 
@@ -30,12 +34,20 @@ MOUNTS = """\
         ("/home/local/study.db", None),
         ("/homes/study.db", None),
         ("/scratch space/x", "lustre"),
+        ("/twice/x", None),  # the later mount covers the earlier
+        ("/a\\b/x", "fuse.sshfs"),
     ],
 )
-def test_shared_file_systems_are_known_by_their_mount(tmp_path, path, kind):
-    table = tmp_path / "mountinfo"
-    table.write_text(MOUNTS)
-    assert shared(path, table) == kind
+def test_shared_file_systems_are_known_by_their_mount(tmp_path, monkeypatch, path, kind):
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "mounts").write_text(MOUNTS)
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    assert shared(path) == kind
+
+
+def test_a_machine_that_shows_no_mounts_has_no_shared_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    assert shared(tmp_path) is None
 
 
 def test_sqlite_on_nfs_is_refused_with_the_advice_and_not_chosen(tmp_path, monkeypatch):

@@ -47,6 +47,24 @@ def test_debug_shows_the_traceback(script, tmp_path):
     assert "Traceback" in err
 
 
+def test_debug_true_is_said_anywhere_beside_a_way_of_debugging(script, tmp_path, monkeypatch):
+    monkeypatch.delenv("SPIKEFRONT_TRACEBACKS", raising=False)
+    code, _, err = script("train", "debug=fdr", "debug=True", "model.timesteps=0", f"hydra.run.dir={tmp_path}")
+    assert code == 1 and "Traceback" in err
+    code, _, err = script("energy", "debug=true", "model.timesteps=0", f"hydra.run.dir={tmp_path}")
+    assert code == 1 and "Traceback" in err
+    code, _, err = script("train", "debug=fdr", "debug=false", "model.timesteps=0", f"hydra.run.dir={tmp_path}")
+    assert code == 1 and len(err.strip().splitlines()) == 1  # what an earlier command said is forgotten
+    monkeypatch.setenv("SPIKEFRONT_TRACEBACKS", "1")  # as a sweep's workers are told
+    code, _, err = script("train", "model.timesteps=0", f"hydra.run.dir={tmp_path}")
+    assert code == 1 and "Traceback" in err
+
+
+def test_a_way_of_debugging_that_is_none_is_said(script, tmp_path):
+    code, _, err = script("train", "debug=frd", f"hydra.run.dir={tmp_path}")
+    assert code == 1 and "debug=frd does not exist" in err and "fdr" in err
+
+
 @pytest.mark.parametrize("name", ["train", "evaluate", "energy", "sweep", "study", "report"])
 def test_help_is_for_people(script, name):
     code, out, _ = script(name, "--help")

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -182,11 +183,5 @@ def until(what, seconds: float, otherwise=lambda: "") -> None:
 
 def pids(word: str) -> list[int]:
     """Processes whose command line has this word."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and word in (entry / "cmdline").read_text() and int(entry.name) != os.getpid():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
+    running = psutil.process_iter(["cmdline"])
+    return [p.pid for p in running if word in "\0".join(p.info["cmdline"] or ()) and p.pid != os.getpid()]

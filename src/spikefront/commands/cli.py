@@ -22,6 +22,7 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from spikefront.commands import debug
 from spikefront.config import CONF
 from spikefront.errors import UserError, near_matches
 
@@ -48,7 +49,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[
         @functools.wraps(main)
         def script() -> Any:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # hands Hydra's exceptions to us instead of printing them
-            with _one_line_errors():
+            with debug.taken_from(sys.argv), _one_line_errors():
                 return app()
 
         return script
@@ -67,7 +68,7 @@ class _one_line_errors:
         if isinstance(error, KeyboardInterrupt):
             print("spikefront: interrupted", file=sys.stderr)
             sys.exit(INTERRUPTED)
-        if any(arg.replace(" ", "").lower() == "debug=true" for arg in sys.argv[1:]):
+        if debug.tracebacks():
             traceback.print_exception(error)
         else:
             print(f"spikefront: {explain(error)}", file=sys.stderr)

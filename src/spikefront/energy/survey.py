@@ -11,10 +11,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from spikefront.errors import UserError
+from spikefront.nn.torch_internals import TorchDispatchMode
 
 SYNAPSES = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
@@ -98,7 +98,7 @@ class _Watch(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        packet, where = func._overloadpacket, self.stack[-1]
+        packet, where = func.overloadpacket, self.stack[-1]
         if packet in flop_registry:
             self.macs[where] += flop_registry[packet](*args, **(kwargs or {}), out_val=out) / 2
         elif packet.__name__ in ARITHMETIC:

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikefront.nn.external import SnnTorch, SpikingJelly
 from spikefront.nn.neurons import SpikingNeuron
+from spikefront.nn.torch_internals import TorchDispatchMode
 
 SYNAPSES = (nn.Conv1d, nn.Conv2d, nn.Linear)
 # What may multiply: a neuron's leak, and BN, which folds into the convolution before it.

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from spikefront.nn.kernels import sparse
 from spikefront.nn.kernels.sparse import Spikes, watched
+from spikefront.nn.torch_internals import version_of
 
 ROUNDS = 3  # of each way, when a layer decides
 MOST_IN_TRAINING = 0.4  # firing rate up to which sparse forward passes and weight gradients won wherever measured
@@ -117,7 +118,7 @@ class SparseConv2d(nn.Conv2d):
         return sparse.convolve(found, x.shape, self._weight(), self.bias, self.out_channels)
 
     def _weight(self) -> Tensor:
-        version = self.weight._version if not self.weight.is_inference() else 0
+        version = version_of(self.weight)
         if self._packed is None or self._packed[0] is not self.weight or self._packed[1] != version:
             self._packed = self.weight, version, sparse.pack(self.weight)
         return self._packed[2]

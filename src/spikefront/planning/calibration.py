@@ -18,11 +18,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from scipy.optimize import nnls
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikefront.files import write_atomically
 from spikefront.nn import ALIF, SSA, SpikeDrivenTransformer, kernels
 from spikefront.nn.kernels.build import cache_folder, library, processor
+from spikefront.nn.torch_internals import TorchDispatchMode
 from spikefront.planning import work
 from spikefront.planning.rehearsal import META, rehearse
 from spikefront.planning.work import Work, operation, tensors

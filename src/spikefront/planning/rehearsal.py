@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from spikefront.energy.survey import POOLS, SYNAPSES
 from spikefront.nn import kernels
+from spikefront.nn.torch_internals import TorchDispatchMode, has_aliases, storage_of
 from spikefront.planning.work import Work, is_last, operation, tensors
 
 META = torch.device("meta")
@@ -62,7 +62,7 @@ class _Stage(TorchDispatchMode):
         if not read:  # makes a tensor from nothing
             kwargs["device"] = META
         out = _run(func, args, kwargs)
-        name = func._overloadpacket.__name__
+        name = func.overloadpacket.__name__
         if name == "pack" and not self.is_spikes(args[0]):
             return torch.empty(0, dtype=torch.uint8, device=META)  # what isn't spikes isn't packed
         made = tensors((out,))
@@ -80,7 +80,7 @@ class _Stage(TorchDispatchMode):
     def follow(self, t: Tensor) -> bool:
         """Whether this tensor's storage is new; counts it until it dies."""
         storage = t.untyped_storage()
-        key = storage._cdata
+        key = storage_of(t)
         if key in self.known:
             return False
         size = storage.nbytes()
@@ -97,17 +97,17 @@ class _Stage(TorchDispatchMode):
 
     def own(self, tensors: Iterable[Tensor]) -> None:
         """Tensors that exist anyway and are counted elsewhere."""
-        self.known.update(t.untyped_storage()._cdata for t in tensors)
+        self.known.update(storage_of(t) for t in tensors)
 
     def is_whole(self, t: Tensor) -> bool:
-        return t.untyped_storage()._cdata in self.whole
+        return storage_of(t) in self.whole
 
     def is_spikes(self, t: Tensor) -> bool:
         """Whether it holds only zeros and ones, which are kept as bits."""
-        return self.whole.get(t.untyped_storage()._cdata, False)
+        return self.whole.get(storage_of(t), False)
 
     def mark(self, t: Tensor, spikes: bool = True) -> None:
-        self.whole[t.untyped_storage()._cdata] = spikes
+        self.whole[storage_of(t)] = spikes
 
     def _reordered(self, name: str, args: tuple, made: list[Tensor]) -> None:
         """On a CPU a convolution works on reordered copies of what isn't channels-last."""
@@ -124,7 +124,7 @@ _VIEW = object()
 
 def _run(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     """``func`` on the meta device; the shapes of what it makes are remembered, for working them out takes the time."""
-    if any(a.alias_info for a in func._schema.arguments):
+    if has_aliases(func):
         return func(*args, **kwargs)
     try:
         key = (func, *map(_look, args), *((k, _look(v)) for k, v in kwargs.items()))
@@ -134,11 +134,11 @@ def _run(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     if known is not None and known is not _VIEW:
         return _made(known)
     out = func(*args, **kwargs)
-    if func._overloadpacket.__name__.startswith("convolution") and is_last(args[0]):
+    if func.overloadpacket.__name__.startswith("convolution") and is_last(args[0]):
         out = _channels_last(out)  # as real ones are, and meta's are not
     if known is None:
-        storages = {t.untyped_storage()._cdata for t in tensors((*args, *kwargs.values()))}
-        own = all(t.untyped_storage()._cdata not in storages for t in tensors((out,)))
+        storages = {storage_of(t) for t in tensors((*args, *kwargs.values()))}
+        own = all(storage_of(t) not in storages for t in tensors((out,)))
         _outputs[key] = _look(out) if own else _VIEW
     return out
 

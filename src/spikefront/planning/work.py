@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, channels_last
 
+from spikefront.nn.torch_internals import storage_of
+
 CONVOLUTION = ("calls", "multiply-accumulates", "values", "weights", "values reordered")
 PRODUCT = ("calls", "multiply-accumulates", "values")
 NEURON = ("neuron", "neuron_backward")  # with a batch norm, whose statistics are float64, or without
@@ -70,5 +72,5 @@ def is_last(x: Tensor) -> bool:
 
 
 def _shares(t: Tensor, read: Sequence[Tensor]) -> bool:
-    storage = t.untyped_storage()._cdata
-    return any(storage == r.untyped_storage()._cdata for r in read)
+    storage = storage_of(t)
+    return any(storage == storage_of(r) for r in read)

@@ -1,5 +1,6 @@
 from .callbacks import EnergyCallback as EnergyCallback
 from .callbacks import Progress as Progress
+from .callbacks import SameBatches as SameBatches
 from .early_exit import EarlyExit as EarlyExit
 from .ema import EMA as EMA
 from .evaluation import evaluate as evaluate

@@ -138,3 +138,15 @@ class Progress(TQDMProgressBar):
             print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {figures}", flush=True)
         else:
             super().on_train_epoch_end(trainer, pl_module)
+
+
+class SameBatches(pl.Callback):
+    """Every epoch is given as the first was, its order and its augmentation: what a network can learn by heart.
+
+    Lightning's own ``overfit_batches`` puts another sampler in the place of ours, which it can't.
+    """
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        loader = trainer.train_dataloader
+        assert loader is not None
+        loader.sampler.set_epoch(0)

@@ -27,6 +27,12 @@ from omegaconf import DictConfig
 from spikefront.cluster.jobs import is_preempted, requeue
 from spikefront.data.order import ResumableLoader
 from spikefront.files import writing
+from spikefront.training.lightning_internals import (
+    batches_begun,
+    begin_validation_again,
+    validation_batches_begun,
+    within_epoch,
+)
 
 KEY = "continuation"  # of the checkpoint's own part for this
 LAST = Path("checkpoints") / "last.ckpt"
@@ -99,16 +105,14 @@ class StopBetweenBatches(pl.Callback):
         self.signals.install()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        progress = trainer.fit_loop.epoch_loop.batch_progress
         # after an epoch's last batch the validation's first is a better place: a resumed run then validates as well;
         # between accumulated passes their gradients would be lost
-        if not progress.is_last_batch and progress.current.ready % trainer.accumulate_grad_batches == 0:
+        if within_epoch(trainer) and batches_begun(trainer) % trainer.accumulate_grad_batches == 0:
             self._look(trainer)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         # shares of the validation part may differ by a batch, so all processes meet at their first only
-        first = trainer.fit_loop.epoch_loop.val_loop.batch_progress.current.ready == 1
-        if trainer.state.fn == "fit" and (first or trainer.world_size == 1):
+        if trainer.state.fn == "fit" and (trainer.world_size == 1 or validation_batches_begun(trainer) == 1):
             self._look(trainer)
 
     def on_test_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -128,11 +132,7 @@ class StopBetweenBatches(pl.Callback):
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         if trainer.validating and trainer.state.fn == "fit":
-            # half a validation can't go on in another process: let Lightning find it just begun
-            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
-            for counts in (progress["current"], progress["total"]):
-                counts.update(ready=1, started=1, processed=0, completed=0)
-            progress["is_last_batch"] = False
+            begin_validation_again(checkpoint)
 
 
 class WholeCheckpoints(TorchCheckpointIO):

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from collections import Counter
 
+import psutil
 import pytest
 from optuna.trial import TrialState
 
@@ -54,7 +59,7 @@ def test_a_stuck_worker_is_seen_by_its_silence(make_sweep):
     search.run()
     study = search.study()
     trial = study.ask()
-    lease = {"id": "x", "host": "elsewhere", "pid": 1, "started": "1", "beat": 7}
+    lease = {"id": "x", "host": "elsewhere", "pid": 1, "since_boot": 1.0, "beat": 7}
     study._storage.set_trial_system_attr(trial._trial_id, "spikefront:lease", lease)
     more = make_sweep("search.n_trials=4", "search.workers=1", "search.heartbeat=0.2")
     more.run()
@@ -70,7 +75,7 @@ def bereft(make_sweep):
     study = search.study()
     trial = study.ask()
     one, other = (Ledger(study, study._storage) for _ in range(2))
-    attributes.set_lease(study._storage, trial._trial_id, {**one._me, "id": "x", "started": "1", "beat": 7})
+    attributes.set_lease(study._storage, trial._trial_id, {**one._me, "id": "x", "since_boot": 1.0, "beat": 7})
     return study, trial, one, other
 
 
@@ -89,6 +94,53 @@ def test_a_dead_workers_trial_is_put_back_once(make_sweep, monkeypatch):
     monkeypatch.setattr(study, "ask", ask_and_be_looked_at)
     assert one.take(2).number == trial.number
     assert one.is_mine(trial._trial_id) and other.put_back_the_dead() == []
+
+
+def test_a_process_is_known_by_its_number_and_when_it_started(make_sweep, monkeypatch):
+    """A clock that is set meanwhile changes nothing; a later process of that number is another; a zombie is gone."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    lease = {"id": "x", **ledger._identity(child.pid)}
+    assert not ledger._gone(lease)
+    assert ledger._gone({**lease, "since_boot": lease["since_boot"] - 60})
+    assert not ledger._gone({**lease, "since_boot": lease["since_boot"] - 60, "host": "elsewhere"})
+    boot, started = psutil.boot_time(), psutil.Process(child.pid).create_time()
+    for jump in (1e6, -1e6, 1):
+        monkeypatch.setattr(psutil, "boot_time", lambda jump=jump: boot + jump)
+        monkeypatch.setattr(psutil.Process, "create_time", lambda self, jump=jump: started + jump)
+        assert not ledger._gone(lease)
+    monkeypatch.undo()
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and its parent hasn't asked yet
+    assert ledger._gone(lease)
+    child.communicate()
+    assert ledger._gone(lease)
+
+
+def test_a_process_that_the_system_hides_is_not_gone(monkeypatch):
+    lease = {"id": "x", **ledger._identity(os.getpid())}
+
+    def hidden(self):
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil.Process, "create_time", hidden)
+    assert not ledger._gone(lease)
+
+
+def test_a_lease_of_an_earlier_version_is_judged_by_its_silence_alone(make_sweep, monkeypatch):
+    """It says when its process started in the kernel's ticks; ours must not seem to say so to such a version."""
+    search = make_sweep("search.n_trials=1", "search.workers=1")
+    search.run_here()
+    study = search.study()
+    trial = study.ask()
+    looks = Ledger(study, study._storage, interval=5)
+    assert "started" not in looks._me
+    for started in ("1", ""):  # of another process with this number; of a system without /proc
+        lease = {"id": "x", "host": ledger._host(), "pid": os.getpid(), "started": started, "beat": 7}
+        attributes.set_lease(study._storage, trial._trial_id, lease)
+        assert looks.put_back_the_dead() == []
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 16)
+    assert looks.put_back_the_dead() == [trial.number]
 
 
 def test_a_trial_returned_twice_is_trained_once(make_sweep, monkeypatch):

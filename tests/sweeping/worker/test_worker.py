@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import statistics
+import threading
 import time
 
+import psutil
 import pytest
 from pretended import Sweep, lock
 
@@ -78,7 +81,7 @@ def test_a_clock_that_jumps_ends_no_trial(make_sweep, monkeypatch):
     opened = search.study()
     ledger = Ledger(opened, opened._storage, interval=5)
     trial = opened.ask()
-    elsewhere = {"id": "x", "host": "elsewhere", "pid": 1, "started": "1", "beat": 7}
+    elsewhere = {"id": "x", "host": "elsewhere", "pid": 1, "since_boot": 1.0, "beat": 7}
     attributes.set_lease(opened._storage, trial._trial_id, elsewhere)
     assert ledger.put_back_the_dead() == []
     for jump in (1e9, -1e9):
@@ -124,6 +127,28 @@ def test_what_ends_one_worker_for_good_ends_all_and_starts_none_again(tmp_path, 
     with pytest.raises(UserError, match=r"^no such thing \(log: .*worker_1.log\)$"):
         processes.Processes(commands, tmp_path).run()
     assert "starting another" not in capfd.readouterr().err
+
+
+def test_the_second_interrupt_ends_what_the_workers_started_too(tmp_path):
+    """Such as the other processes of a training over several, which would wait for a dead one."""
+    below = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '99']).pid, flush=True)"
+    deaf = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); {below}; time.sleep(99)"
+    group = processes.Processes([[os.sys.executable, "-c", deaf]], tmp_path)
+
+    def interrupt_twice():
+        log = tmp_path / "worker_0.log"
+        while not (log.exists() and log.read_text().strip()):
+            time.sleep(0.05)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)
+
+    threading.Thread(target=interrupt_twice).start()
+    with pytest.raises(KeyboardInterrupt):
+        group.run()
+    child = int((tmp_path / "worker_0.log").read_text())
+    psutil.wait_procs([psutil.Process(child)] if psutil.pid_exists(child) else [], timeout=5)
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
 
 
 def test_a_sampler_that_fails_ends_the_sweep_and_no_trial(make_sweep):

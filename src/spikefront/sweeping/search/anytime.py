@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from spikefront.analysis import pareto
 from spikefront.analysis.front import front_of, minimised, points
 from spikefront.analysis.schema import Candidate, Directions
+from spikefront.sweeping.search.optuna_internals import StudyView
 
 Read = Callable[[FrozenTrial, Directions], Candidate]
 """What a finished trial brings to the front, from where the study keeps it."""
@@ -93,7 +94,7 @@ class BestPoints(BaseSampler):
         self.sampler.after_trial(self._view(study), trial, state, values)
 
     def _view(self, study: Study) -> Any:
-        return _View(study, self._shown) if self._shown else study
+        return StudyView(study, self._shown) if self._shown else study
 
     def _look(self, study: Study) -> None:
         """Choose each trial's point anew when another trial has finished."""
@@ -101,25 +102,6 @@ class BestPoints(BaseSampler):
             front = self._front.trials
             shown = zip(front, best(front, self._front.candidates, self.objectives), strict=True)
             self._shown = {t.number: instead for t, instead in shown if instead}
-
-
-class _View:
-    """A study whose finished trials have the values to be shown."""
-
-    def __init__(self, study: Study, shown: Mapping[int, FrozenTrial]) -> None:
-        self._study, self._shown = study, shown
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._study, name)
-
-    def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
-        return self._get_trials(deepcopy, states)
-
-    def _get_trials(
-        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
-    ) -> list[FrozenTrial]:
-        found = self._study._get_trials(deepcopy, states, use_cache)
-        return [self._shown.get(t.number, t) for t in found]
 
 
 def best(front: list[FrozenTrial], candidates: list[Candidate], objectives: Directions) -> list[FrozenTrial | None]:

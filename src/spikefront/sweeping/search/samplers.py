@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from optuna.samplers import BaseSampler, BruteForceSampler
-from optuna.samplers._lazy_random_state import LazyRandomState
 from optuna.study import Study
 from optuna.trial import FrozenTrial
+
+from spikefront.errors import UserError
+from spikefront.sweeping.search.optuna_internals import random_states
 
 
 class Exhaustive(BruteForceSampler):
@@ -29,24 +30,23 @@ def seeded(sampler: BaseSampler, seed: int | None) -> BaseSampler:
     """Have a sampler draw trial n's proposal from ``seed`` and n, whichever worker asks and whatever it asked before.
 
     With a seed alone all workers would draw the same points, and so would one that goes on with a study.
+
+    Raises:
+        UserError: it keeps no random state that a seed could be given to.
     """
     if seed is None:
         return sampler
+    if not any(True for _ in random_states(sampler)):
+        raise UserError(
+            f"search.sampler.seed={seed}: {type(sampler).__name__} keeps no random state that could be seeded, so two"
+            " searches would differ; set search.sampler.seed=null or choose another search/sampler"
+        )
     before = sampler.before_trial
 
     def before_trial(study: Study, trial: FrozenTrial) -> None:
-        for i, state in enumerate(_random_states(sampler)):
+        for i, state in enumerate(random_states(sampler)):
             state.seed(np.random.SeedSequence((seed, trial.number, i)).generate_state(4))
         before(study, trial)
 
     sampler.before_trial = before_trial  # type: ignore[method-assign]
     return sampler
-
-
-def _random_states(part: Any) -> Iterator[np.random.RandomState]:
-    """Of a sampler and of the samplers and operators that it is made of."""
-    for value in vars(part).values():
-        if isinstance(value, LazyRandomState):
-            yield value.rng
-        elif type(value).__module__.startswith("optuna.samplers") and hasattr(value, "__dict__"):
-            yield from _random_states(value)

@@ -29,6 +29,7 @@ from optuna.distributions import (
 
 from spikefront.errors import UserError
 from spikefront.sweeping.search import expressions
+from spikefront.sweeping.search.optuna_internals import contains
 
 GRAMMAR = "choice(1,2,4), range(1,9), interval(0,1), int(interval(1,8)), tag(log,interval(1e-4,1e-2)) or a,b,c"
 
@@ -100,7 +101,7 @@ class Space:
         d = self.parameters[key].distribution
         if isinstance(d, CategoricalDistribution):
             return any(c == value and isinstance(c, bool) == isinstance(value, bool) for c in d.choices)
-        return isinstance(value, int | float) and not isinstance(value, bool) and d._contains(value)
+        return isinstance(value, int | float) and not isinstance(value, bool) and contains(d, value)
 
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
         """Hydra overrides of a trial's parameters; those this space doesn't know are left as they print."""

@@ -113,7 +113,7 @@ class Holder(TypedDict, total=False):
     id: str
     host: str
     pid: int
-    started: str
+    since_boot: float | None
     job: str
     beat: int
     returned_by: str

@@ -6,31 +6,25 @@ import errno
 import os
 from pathlib import Path
 
+import psutil
 from filelock import SoftFileLock, Timeout
 from optuna.storages.journal import JournalFileOpenLock
 
-MOUNTS = Path("/proc/self/mountinfo")
 SHARED = {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb3", "afs", "panfs", "pvfs2", "9p"}
 SHARED |= {"fuse.ceph", "fuse.glusterfs", "fuse.juicefs", "fuse.sshfs", "fuse.cvmfs2", "wekafs", "orangefs"}
 
 
-def shared(path: Path, mounts: Path = MOUNTS) -> str | None:
-    """The kind of the network file system that ``path`` (or where it will be) lies on; None if it is local or unknown.
-
-    Args:
-        mounts: the kernel's table of mounts, proc(5).
-    """
+def shared(path: Path) -> str | None:
+    """The kind of network file system that ``path`` (or where it will be) lies on; None if it is local or unknown."""
     place, kind, depth = os.path.realpath(path), None, -1
     try:
-        lines = mounts.read_text().splitlines()
-    except OSError:
+        mounts = psutil.disk_partitions(all=True)
+    except (OSError, psutil.Error):
         return None
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        point = before.split()[4].replace("\\040", " ")
-        inside = place == point or place.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= depth:  # of two on one point the later covers the earlier
-            kind, depth = after.split()[0], len(point)
+    for mount in mounts:
+        inside = place == mount.mountpoint or place.startswith(mount.mountpoint.rstrip("/") + "/")
+        if inside and len(mount.mountpoint) >= depth:  # of two on one point the later covers the earlier
+            kind, depth = mount.fstype, len(mount.mountpoint)
     return kind if kind in SHARED else None
 
 
@@ -46,7 +40,11 @@ class JournalLock(JournalFileOpenLock):
     """
 
     def __init__(self, file: Path, patience: float = 15.0) -> None:
-        self._lock, self._patience = SoftFileLock(f"{file}.lock", poll_interval=0.01), patience
+        self._file, self._patience = file, patience
+        self._lock = SoftFileLock(f"{file}.lock", poll_interval=0.01)
+
+    def __reduce__(self) -> tuple[type, tuple[Path, float]]:
+        return type(self), (self._file, self._patience)  # to another process goes the place, not who holds it
 
     def acquire(self) -> bool:
         """Wait until it is ours."""

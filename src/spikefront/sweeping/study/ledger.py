@@ -19,16 +19,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 from optuna import Trial
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from spikefront.sweeping.search.optuna_internals import id_of
 from spikefront.sweeping.study import attributes
 from spikefront.sweeping.study.attributes import INFEASIBLE, KNOWN, Holder
 
 SETTLE = 1.0  # seconds until a returned trial is its new worker's: no storage lets one compare and set in one step
+SAME_START = 2.0  # seconds: two processes of one number that started within so few are one, its clock set meanwhile
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -74,25 +77,25 @@ class Ledger:
         if (
             sum(n < trial.number for n in numbers | self._finished()) >= budget
         ):  # another worker asked at the same moment: the lower number goes on
-            self._set_waiting(trial._trial_id)
+            self._set_waiting(id_of(trial))
             return None
-        returned = attributes.lease(self.storage.get_trial(trial._trial_id)) is not None
+        returned = attributes.lease(self.storage.get_trial(id_of(trial))) is not None
         try:
-            self._renew(trial._trial_id, 0)
+            self._renew(id_of(trial), 0)
         except UpdateFinishedTrialError:
             return None
         if returned:  # who saw its worker dead at the same moment may return it once more
             time.sleep(SETTLE)
-        return trial if self.is_mine(trial._trial_id) else None
+        return trial if self.is_mine(id_of(trial)) else None
 
     def hold(self, trial: Trial) -> Lease:
         """Renews the trial's lease while its context lasts."""
-        return Lease(self, trial._trial_id)
+        return Lease(self, id_of(trial))
 
     def put_back(self, trial: Trial) -> None:
         """Return a trial of ours unfinished: whoever asks next continues it."""
-        if self.is_mine(trial._trial_id):
-            self._set_waiting(trial._trial_id)
+        if self.is_mine(id_of(trial)):
+            self._set_waiting(id_of(trial))
 
     def is_mine(self, trial_id: int) -> bool:
         """Whether the trial still runs under this worker's lease."""
@@ -108,14 +111,14 @@ class Ledger:
             lease = attributes.lease(trial)
             if lease and lease.get("id") == self._me["id"]:
                 continue
-            seen, since = self._seen.get(trial._trial_id, (object(), now))
+            seen, since = self._seen.get(id_of(trial), (object(), now))
             if seen != lease:
-                self._seen[trial._trial_id] = (lease, now)
+                self._seen[id_of(trial)] = (lease, now)
                 since = now
             if _gone(lease) or now - since > self._patience:
-                again = self.storage.get_trial(trial._trial_id)
+                again = self.storage.get_trial(id_of(trial))
                 if again.state == TrialState.RUNNING and attributes.lease(again) == lease:
-                    self._set_waiting(trial._trial_id)
+                    self._set_waiting(id_of(trial))
                     back.append(trial.number)
         return back
 
@@ -201,11 +204,15 @@ class Lease:
 
 
 def _identity(pid: int) -> Holder:
-    return {"host": _host(), "pid": pid, "started": _started(pid)}
+    return {"host": _host(), "pid": pid, "since_boot": _since_boot(pid)}
 
 
 def _host() -> str:
-    """The machine, its boot and its process namespace: where a process number means something."""
+    """The machine, its boot and its process namespace: where a process number means something.
+
+    The last two are read here, as psutil has no name for them: containers share host names, and each counts processes
+    for itself.
+    """
     parts = [platform.node()]
     for read in (
         lambda: Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
@@ -222,15 +229,32 @@ def _try(read: Callable[[], str]) -> str:
         return ""
 
 
-def _started(pid: int) -> str:
-    """When a process started, in the kernel's ticks; empty if there is none (or no /proc)."""
-    stat = _try(lambda: Path(f"/proc/{pid}/stat").read_text())
-    fields = stat.rpartition(")")[2].split()
-    return fields[19] if len(fields) > 19 and fields[0] != "Z" else ""
+def _since_boot(pid: int) -> float | None:
+    """Seconds from the machine's start to the process's, which no clock changes; None if there is no such process.
+
+    Raises:
+        psutil.AccessDenied: the system doesn't tell.
+    """
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        boot = psutil.boot_time()  # first: both follow the wall clock, and older psutil adds the one read last
+        return process.create_time() - boot
+    except psutil.NoSuchProcess:
+        return None
 
 
 def _gone(lease: Holder | None) -> bool:
-    """Whether the lease's process is known to be gone: only its own machine can tell."""
-    if not lease or not lease.get("started") or lease.get("host") != _host():
+    """Whether the lease's process is known to be gone: only its own machine can tell.
+
+    Workers of versions that wrote ``started`` instead are judged by their silence alone, as are ours by them.
+    """
+    told = lease.get("since_boot") if lease else None
+    if not lease or told is None or lease.get("host") != _host():
         return False
-    return _started(lease["pid"]) != lease["started"]
+    try:
+        since_boot = _since_boot(lease["pid"])
+    except psutil.AccessDenied:
+        return False
+    return since_boot is None or abs(since_boot - told) > SAME_START

@@ -22,7 +22,7 @@ from spikefront.sweeping.study.storage import directory, journal_url, url
 
 EXHAUSTIVE = ("optuna.samplers.BruteForceSampler", "spikefront.sweeping.search.samplers.Exhaustive")
 FREE = ("data.root", "data.num_workers", "data.cache", "trainer.accelerator", "trainer.devices", "trainer.num_nodes")
-FREE_GROUPS = ("logger", "callbacks", "debug", "dry_run", "output_dir", "resume", "search")
+FREE_GROUPS = ("logger", "callbacks", "dry_run", "output_dir", "resume", "search")
 Options = Callable[[str], list[str]]  # of a config group
 Predict = Callable[..., Any]  # (configuration, time=…) to its predicted cost
 
@@ -155,12 +155,13 @@ def _exists(cfg: DictConfig, key: str, conditional: bool) -> None:
     if is_group(key) or conditional:
         return
     node: Any = cfg
-    for part in key.split("."):
+    parts = key.split(".")
+    for depth, part in enumerate(parts, 1):
         if not OmegaConf.is_dict(node) or part not in node:
             options = list(node) if OmegaConf.is_dict(node) else []
             raise UserError(f"search.space.{key}: no such configuration key; {near_matches(part, map(str, options))}")
-        node = node._get_node(part)
-        node = node._maybe_dereference_node() if node is not None and node._is_interpolation() else node
+        if depth < len(parts):
+            node = None if OmegaConf.is_missing(node, part) else node[part]
 
 
 def _budget(search: Mapping[str, Any], space: Space) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytorch_lightning as pl
 import torch
 from optuna import TrialPruned
@@ -118,7 +119,11 @@ def _synchronise(device: torch.device) -> None:
 
 
 def _forget_peak(device: torch.device) -> int:
-    """Begin a new peak of memory; the bytes to be taken off it."""
+    """Begin a new peak of memory; the bytes to be taken off it.
+
+    Linux starts the peak of a process anew when 5 is written to ``clear_refs`` and shows it as ``VmHWM``, proc(5);
+    psutil knows neither.
+    """
     gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -129,17 +134,14 @@ def _forget_peak(device: torch.device) -> int:
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:
             return 0
-    return _status("VmRSS") or 0
+    return psutil.Process().memory_info().rss
 
 
 def _peak(device: torch.device) -> int | None:
     """Bytes at the peak since, where the system tells."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _status("VmHWM")
-
-
-def _status(field: str) -> int | None:
-    """A field of this process's ``/proc/self/status`` in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     if sys.platform != "linux":
         return None
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next((int(x.split()[1]) * 1024 for x in lines if x.startswith(f"{field}:")), None)
+    return next((int(x.split()[1]) * 1024 for x in lines if x.startswith("VmHWM:")), None)

@@ -12,6 +12,7 @@ from optuna.study import Study
 
 from spikefront.errors import UserError
 from spikefront.sweeping.search.constraints import Constraints
+from spikefront.sweeping.search.optuna_internals import id_of
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import attributes
 from spikefront.sweeping.study.attributes import INFEASIBLE
@@ -67,7 +68,7 @@ class Feasibility:
                 trial.set_constraint(verdict.text, verdict.excess)
         if broken := [v for v in verdicts if v.excess > 0]:
             reason = "; ".join(map(str, broken))
-            if self._is_mine(trial._trial_id):
+            if self._is_mine(id_of(trial)):
                 INFEASIBLE.set(trial, reason)
             raise Infeasible(reason)
 

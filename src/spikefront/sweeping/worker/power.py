@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 POWERCAP = Path("/sys/class/powercap")
-STAT = Path("/proc/stat")
 
 
 class PowerMeter:
@@ -64,8 +65,8 @@ def _readable(package: Path) -> bool:
 
 def _busy() -> float:
     """Core seconds that the machine's processes have used."""
-    user, nice, system, _, _, irq, softirq, *_ = map(int, STAT.read_text().split("\n", 1)[0].split()[1:])
-    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+    times = psutil.cpu_times()
+    return times.user + times.nice + times.system + times.irq + times.softirq
 
 
 def _gpus() -> list[Any]:

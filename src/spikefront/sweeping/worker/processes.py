@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from spikefront.errors import UserError
 from spikefront.sweeping.worker.budgets import BEGAN
 
@@ -86,9 +88,9 @@ class Processes:
                 env={**os.environ, **slot.environment},
                 start_new_session=True,  # the terminal's Ctrl-C reaches the sweep alone, which passes it on
             )
-        if hasattr(os, "sched_setaffinity"):
-            with contextlib.suppress(ProcessLookupError):
-                os.sched_setaffinity(slot.process.pid, slot.cores)
+        if hasattr(psutil.Process, "cpu_affinity"):  # not on macOS
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.Process(slot.process.pid).cpu_affinity(slot.cores)
 
     def _look(self, slot: _Slot) -> None:
         if slot.finished or slot.process is None or (code := slot.process.poll()) is None:
@@ -120,6 +122,8 @@ class Processes:
     def _signal(self, number: int) -> None:
         for slot in self._slots:
             if slot.process is not None and slot.process.poll() is None:
+                if number == signal.SIGKILL:
+                    _kill_below(slot.process.pid)
                 slot.process.send_signal(number)
 
 
@@ -158,7 +162,17 @@ def _share(index: int, total: int) -> list[int]:
 
 
 def _cores() -> list[int]:
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    if hasattr(psutil.Process, "cpu_affinity"):  # not on macOS
+        return sorted(psutil.Process().cpu_affinity())
+    return list(range(os.cpu_count() or 1))
+
+
+def _kill_below(pid: int) -> None:
+    """End what a process started and what that started: a killed one can't, and a waiting one would stay for ever."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def _gpus() -> list[str]:

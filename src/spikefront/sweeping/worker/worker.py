@@ -31,6 +31,7 @@ from spikefront.sweeping.search import pruning
 from spikefront.sweeping.search.anytime import BestPoints, Front
 from spikefront.sweeping.search.constraints import Constraints
 from spikefront.sweeping.search.objectives import NeverLogged
+from spikefront.sweeping.search.optuna_internals import id_of
 from spikefront.sweeping.search.samplers import seeded
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import attributes
@@ -243,7 +244,7 @@ class Worker:
         stop = partial(StopBetweenBatches, signals=self.signals, wanted=self.limits.out_of_time)
 
         def train(run: DictConfig, callbacks: Sequence[Any]) -> Result:
-            self.team.announce(trial._trial_id, run)
+            self.team.announce(id_of(trial), run)
             return self.train(run, callbacks)
 
         came = trials.run(train, cfg, output, self.made["seeds"], label, report, lease.check, judge, stop)
@@ -252,7 +253,7 @@ class Worker:
         return came["metrics"]
 
     def _spend(self, trial: Trial, account: Account) -> None:
-        if self.ledger.is_mine(trial._trial_id):
+        if self.ledger.is_mine(id_of(trial)):
             with contextlib.suppress(UpdateFinishedTrialError):
                 account.enter(self.devices)
 
@@ -260,7 +261,7 @@ class Worker:
         attributes.set_point(trial, epoch, point)
         if self.pruner is None or last:  # what is trained to its end may as well be told
             return
-        where, read = (self.study, self.storage, trial._trial_id), (attributes.curve, attributes.seen)
+        where, read = (self.study, self.storage, id_of(trial)), (attributes.curve, attributes.seen)
         stop = pruning.decide(self.pruner, *where, *read, self.search.prune_on, self.objectives)
         if stop is not None:
             if stop.outlook:
@@ -270,7 +271,7 @@ class Worker:
     def _tell(
         self, trial: Trial, state: TrialState, values: list[float] | None = None, reason: str | None = None
     ) -> None:
-        if not self.ledger.is_mine(trial._trial_id):
+        if not self.ledger.is_mine(id_of(trial)):
             self._say(f"trial {trial.number} went to another worker meanwhile")
             return
         with contextlib.suppress(ValueError, UpdateFinishedTrialError):  # told by another between the look and now

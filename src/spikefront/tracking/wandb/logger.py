@@ -15,7 +15,7 @@ from spikefront.errors import UserError
 from spikefront.tracking.wandb.client import PATIENCE, Client, is_online, safe_id
 
 COMPONENTS = ("neuron", "attention", "embedding", "residual")  # their own groups, and inside the model once more
-ASIDE = ("logger", "callbacks", "debug", "output_dir", "resume", "surrogate", "config")  # not what tells runs apart
+ASIDE = ("logger", "callbacks", "output_dir", "resume", "surrogate", "config")  # not what tells runs apart
 CHECKPOINTS = ("none", "front", "all")
 
 

@@ -1,0 +1,61 @@
+"""What Optuna keeps to itself and this package needs, in one place.
+
+``tests/sweeping/search/test_optuna_internals.py`` says what has changed and what then goes wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from optuna import Trial
+from optuna.distributions import BaseDistribution
+from optuna.samplers._lazy_random_state import LazyRandomState
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+
+def id_of(trial: Trial | FrozenTrial) -> int:
+    """By which a storage knows the trial; not its number in the study."""
+    return trial._trial_id
+
+
+def contains(distribution: BaseDistribution, value: float) -> bool:
+    """Whether a parameter of this distribution, not a categorical one, can have the value."""
+    return distribution._contains(value)
+
+
+def random_states(part: Any) -> Iterator[np.random.RandomState]:
+    """Of a sampler, and of the samplers and operators of Optuna's that it is made of, in the order they are held."""
+    for value in vars(part).values():
+        if isinstance(value, LazyRandomState):
+            yield value.rng
+        elif isinstance(value, np.random.RandomState):
+            yield value
+        elif type(value).__module__.startswith("optuna.samplers") and hasattr(value, "__dict__"):
+            yield from random_states(value)
+
+
+class StudyView:
+    """A study as a sampler is to see it: some of its finished trials replaced.
+
+    Args:
+        shown: by number, what to see in a trial's place.
+    """
+
+    def __init__(self, study: Study, shown: Mapping[int, FrozenTrial]) -> None:
+        self._study, self._shown = study, shown
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        return self._get_trials(deepcopy, states)
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        """By which Optuna's own samplers read a study."""
+        found = self._study._get_trials(deepcopy, states, use_cache)
+        return [self._shown.get(t.number, t) for t in found]

@@ -1,0 +1,61 @@
+"""Where in its epoch Lightning is, which it keeps in counters of its own; ``test_lightning_internals.py`` watches them.
+
+Each of these raises one ``UserError`` where Lightning keeps the counter elsewhere than in the versions we know: a run
+that could not be stopped between two batches must not find that out when it is stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+
+from spikefront.errors import UserError
+
+VALIDATION = "epoch_loop.val_loop.batch_progress"  # of a checkpoint's fit loop
+
+
+def within_epoch(trainer: pl.Trainer) -> bool:
+    """Whether the training batch just given was not its epoch's last."""
+    with _known("whether a batch is the epoch's last"):
+        last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if not isinstance(last, bool):
+            raise TypeError(last)
+        return not last
+
+
+def batches_begun(trainer: pl.Trainer) -> int:
+    """Training batches of this epoch, with the one just given."""
+    with _known("how many batches an epoch has had"):
+        return int(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+
+
+def validation_batches_begun(trainer: pl.Trainer) -> int:
+    """Batches of the validation that training runs, with the one just given."""
+    with _known("how many batches a validation has had"):
+        return int(trainer.fit_loop.epoch_loop.val_loop.batch_progress.current.ready)
+
+
+def begin_validation_again(checkpoint: dict[str, Any]) -> None:
+    """Have a checkpoint written within a validation say that it has just begun: half a one can't go on elsewhere."""
+    with _known("the validation's progress in a checkpoint"):
+        progress = checkpoint["loops"]["fit_loop"][VALIDATION]
+        for counts in (progress["current"], progress["total"]):
+            begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+            if counts.keys() != begun.keys():
+                raise KeyError(*counts)
+            counts.update(begun)
+        progress["is_last_batch"] = False
+
+
+@contextmanager
+def _known(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(
+            f"pytorch-lightning {pl.__version__} does not tell {what} where earlier versions do ({error});"
+            " install the version in constraints.txt"
+        ) from error
