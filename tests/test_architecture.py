@@ -17,7 +17,7 @@ LONGEST = 300  # lines of a file
 YET = {"spikefront.nn.kernels"}  # to be taken apart
 
 # Which rooms each may know, beside itself and the ground that everything stands on.
-GROUND = {"errors", "config", "units", "files"}
+GROUND = {"errors", "config", "units", "files", "start"}
 ALLOWED: dict[str, set[str]] = {
     **{name: set() for name in GROUND},
     "analysis": set(),
@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "sweeping.study": {"sweeping.search", "analysis"},
     "sweeping.worker": {"sweeping.search", "sweeping.study", "training", "planning", "cluster", "analysis"},
 }
-TOP = {"commands", "hydra_plugins"}  # know everything
+TOP = {"commands", "hydra_plugins", "__main__"}  # know everything
 FACADE = {  # what `spikefront.name` stands for
     "create_model": "api",
     "list_models": "api",

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from spikefront.analysis.front import front_of, reference_point, volumes_over
 from spikefront.analysis.importance import importances
+from spikefront.start import spelled
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study.ledger import INFEASIBLE, KNOWN, SPENT
 from spikefront.sweeping.study.study import RECORD, SAMPLER, record
@@ -103,7 +104,7 @@ def _trial(t: FrozenTrial, objectives: Mapping[str, str], space: Space, made: Ma
         "known": KNOWN in a,
         "started": t.datetime_start.isoformat() if t.datetime_start else None,
         "finished": t.datetime_complete.isoformat() if t.datetime_complete else None,
-        "command": " ".join(["python src/train.py", *map(_shell, [*made["command"], *space.overrides(t.params)])]),
+        "command": " ".join([spelled("train"), *map(_shell, [*made["command"], *space.overrides(t.params)])]),
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import wandb
 
 from spikefront.errors import UserError
+from spikefront.start import spelled
 from spikefront.analysis.importance import importances, study_of
 
 PREFIX = "wandb:"
@@ -133,7 +134,7 @@ def _trial(index: int, run: Any, params: Mapping[str, Any]) -> dict[str, Any]:
         "reason": None,
         "started": run.created_at,
         "finished": run.heartbeat_at,
-        "command": " ".join(["python src/train.py", *map(shlex.quote, overrides)]) if overrides else None,
+        "command": " ".join([spelled("train"), *map(shlex.quote, overrides)]) if overrides else None,
     }
 
 
