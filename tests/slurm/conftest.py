@@ -8,10 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-import cluster as clusters
 import pytest
 import torch
 
+import cluster as clusters
 from spikefront.config import ROOT, compose
 
 SMALL = ["model=sdt_1_16", "data=digits", "trainer=cpu", "trainer.max_epochs=4", "trainer.limit_train_batches=10"]
