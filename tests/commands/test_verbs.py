@@ -130,4 +130,4 @@ def test_a_flag_may_stand_between_overrides(script, tmp_path):
 def test_an_unknown_flag_is_one_line(script):
     code, _, err = script("train", "model=sdt_1_16", "--paralel", "seed=1")
     assert code == 1
-    assert err == "spikefront: unrecognized arguments: --paralel; --hydra-help lists the flags\n"
+    assert err == "spikefront: there is no flag --paralel; --hydra-help lists the flags\n"

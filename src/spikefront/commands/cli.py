@@ -77,7 +77,10 @@ def parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]
-    overrides = parser.parse_intermixed_args(list(arguments)).overrides
+    known, unknown = parser.parse_known_intermixed_args(list(arguments))
+    if strange := [argument for argument in unknown if argument.startswith("-")]:
+        refuse(f"there is no flag {strange[0]}")
+    overrides = known.overrides
     flags = list(arguments)
     for override in overrides:
         flags.remove(override)
