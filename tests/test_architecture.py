@@ -18,7 +18,7 @@ LONGEST = 300  # lines of a file
 
 
 # Which rooms each may know, beside itself and the ground that everything stands on.
-GROUND = {"errors", "config", "units", "files", "renamed"}
+GROUND = {"errors", "config", "units", "files", "renamed", "start"}
 ALLOWED: dict[str, set[str]] = {
     **{name: set() for name in GROUND},
     "analysis": set(),
@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "sweeping.study": {"sweeping.search", "analysis"},
     "sweeping.worker": {"sweeping.search", "sweeping.study", "training", "planning", "cluster", "analysis"},
 }
-TOP = {"commands", "hydra_plugins"}  # know everything
+TOP = {"commands", "hydra_plugins", "__main__"}  # know everything
 FACADE = {  # what `spikefront.name` stands for
     "create_model": "api",
     "list_models": "api",

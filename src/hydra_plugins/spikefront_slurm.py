@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,6 +75,7 @@ class SlurmArray(SlurmLauncher):
         return [f"{key}={value}" for key, value in {**wanted, "trainer.devices": tasks}.items() if key not in given]
 
     def _announce(self, there: int, jobs: list[str], folder: Path) -> None:
+        from spikefront.start import spelled
         from spikefront.sweeping.study.storage import directory
 
         assert self.config is not None
@@ -84,9 +87,9 @@ class SlurmArray(SlurmLauncher):
         lines.append(f"logs:  {folder}/{ids[-1]}*_log.out")
         lines.append(f"watch: squeue --jobs={','.join(ids)}")
         if search:
-            lines[-1] += f"; python src/study.py study={search.study}"
+            lines[-1] += f"; {spelled('study')} study={search.study}"
             name = f"--job-name=spikefront:{search.study} --comment={directory(search)}"
-            lines.append(f"more:  sbatch --array=0-3 {name} slurm/worker.sbatch {_address(search)}")
+            lines.append(f"more:  {_worker(name)} {_address(search)}")
         lines.append(f"stop:  scancel {' '.join(ids)}" + ("; the same command continues" if search else ""))
         if self.params["wait"]:
             lines.append("Ctrl-C leaves them at work")
@@ -136,6 +139,16 @@ class SlurmArray(SlurmLauncher):
 
 def _arrays(jobs: Sequence[str]) -> list[str]:
     return sorted({job.partition("_")[0] for job in jobs}, key=int)
+
+
+def _worker(options: str) -> str:
+    """The beginning of a line that submits more workers: in a clone, and elsewhere."""
+    from spikefront.config import ROOT
+
+    if Path.cwd() == ROOT:
+        return f"sbatch --array=0-3 {options} slurm/worker.sbatch"
+    script = shlex.quote(str(ROOT / "slurm" / "worker.sbatch"))
+    return f"PYTHON={shlex.quote(sys.executable)} sbatch --array=0-3 {options} {script}"
 
 
 def _address(search: DictConfig) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ class SpikefrontSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         from spikefront.commands.sweep import sweep
+        from spikefront.config import places
 
         def launch(workers: list[list[str]]) -> None:
             if type(self._launcher).__name__ == "BasicLauncher":
@@ -37,7 +37,12 @@ class SpikefrontSweeper(Sweeper):
 
         assert self.config is not None
         elsewhere = "submitit" in str(type(self._launcher).__mro__) and "Local" not in type(self._launcher).__name__
-        sweep(self.config, arguments, self._loader.get_group_options, launch, elsewhere)
+        own = places(self.config.hydra)
+
+        def options(group: str) -> list[str]:
+            return self._loader.get_group_options(group, overrides=own)
+
+        sweep(self.config, [*own, *arguments], options, launch, elsewhere)
 
 
 class LocalProcesses(Launcher):
@@ -47,11 +52,12 @@ class LocalProcesses(Launcher):
         self._config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from spikefront.start import again
         from spikefront.sweeping.study.storage import shown
         from spikefront.sweeping.worker.processes import Processes, gpus_of
 
         search = self._config.search
-        commands = [[sys.executable, sys.argv[0], *overrides] for overrides in job_overrides]
+        commands = [[*again(), *overrides] for overrides in job_overrides]
         if self._config.get("dry_run"):
             print("\n".join(shlex.join(map(shown, command)) for command in commands))
             return []

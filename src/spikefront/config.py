@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+if TYPE_CHECKING:  # `spikefront --help` waits for neither
+    from hydra.conf import HydraConf
+    from omegaconf import DictConfig
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE if (HERE / "conf").is_dir() else HERE.parents[1]  # a wheel holds in the package what a clone has at its top
 CONF = ROOT / "conf"
+SEARCHPATH = "hydra.searchpath"
 
 
 def compose(overrides: Sequence[str] = (), root: str = "train", with_hydra: bool = False) -> DictConfig:
@@ -19,6 +22,10 @@ def compose(overrides: Sequence[str] = (), root: str = "train", with_hydra: bool
 
     Raises Hydra's own exceptions for names and values that don't exist; ``commands.cli.explain`` puts them in a line.
     """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
     globally = GlobalHydra.instance()
     running, globally.hydra = globally.hydra, None
     try:
@@ -35,6 +42,30 @@ def traceback_flag(arguments: Iterable[str]) -> tuple[list[str], bool | None]:
     said = [flags.get(a.replace(" ", "").lower()) for a in arguments]
     rest = [a for a, flag in zip(arguments, said, strict=True) if flag is None]
     return rest, next((flag for flag in reversed(said) if flag is not None), None)
+
+
+def places(hydra: DictConfig | HydraConf) -> list[str]:
+    """A user's own configuration directories, ``--config-dir`` and ``hydra.searchpath``, for processes elsewhere.
+
+    Args:
+        hydra: Hydra's own node of a running application.
+
+    Returns:
+        None or one override, ``hydra.searchpath=[…]`` with absolute paths, which every command and ``compose`` take.
+    """
+    found = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
+    found += [path if "://" in path else str(Path(path).absolute()) for path in map(_local, hydra.searchpath)]
+    return [f"{SEARCHPATH}=[{','.join(map(_quoted, found))}]"] if found else []
+
+
+def _local(path: str) -> str:
+    return path.removeprefix("file://")
+
+
+def _quoted(path: str) -> str:
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return path if re.fullmatch(r"[\w./:-]+", path) else QuotedString(path, Quote.single).with_quotes()
 
 
 def is_group(override: str) -> bool:

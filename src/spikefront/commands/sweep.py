@@ -20,7 +20,9 @@ from spikefront.analysis.schema import StudyRecord
 from spikefront.commands.cli import entry
 from spikefront.commands.memory import keep_freed_memory
 from spikefront.commands.study import importance_lines
+from spikefront.config import places
 from spikefront.errors import UserError
+from spikefront.start import spelled
 from spikefront.sweeping.study import ledger, request, warm
 from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
@@ -43,11 +45,12 @@ def main(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     if not cfg.search.worker:
-        raise UserError("a sweep needs -m: python src/sweep.py -m hparams_search=timesteps")
+        raise UserError(f"a sweep needs -m: {spelled('sweep')} -m hparams_search=timesteps")
     from spikefront.sweeping.worker.worker import Worker
 
     keep_freed_memory()
-    Worker(cfg, HydraConfig.get().overrides.task).run()
+    running = HydraConfig.get()
+    Worker(cfg, [*places(running), *running.overrides.task]).run()
 
 
 def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: Launch, elsewhere: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""A W&B view of one or several studies: python -m spikefront.commands.workspace <entity>/<project> <study> …"""
+"""A W&B view of one or several studies: spikefront workspace <entity>/<project> <study> …"""
 
 from __future__ import annotations
 
@@ -9,17 +9,22 @@ from spikefront.errors import UserError
 from spikefront.tracking.wandb.workspace import searched, workspace
 
 
-def main(arguments: Sequence[str]) -> str:
-    """Make the view; its address."""
+def main() -> None:
+    """Make the view and print its address."""
+    try:
+        print(view(sys.argv[1:]))
+    except UserError as error:
+        sys.exit(f"spikefront: {error}")
+
+
+def view(arguments: Sequence[str]) -> str:
+    """The address of a view of ``<entity>/<project> <study> …``, which is made."""
     entity, _, project = (arguments[0] if arguments else "").partition("/")
     if not project or len(arguments) < 2:
-        raise UserError("usage: python -m spikefront.commands.workspace <entity>/<project> <study> [<study> …]")
-    view = workspace(entity, project, arguments[1:], searched(entity, project, arguments[1:]))
-    return str(view.save().url)
+        raise UserError("usage: spikefront workspace <entity>/<project> <study> [<study> …]")
+    made = workspace(entity, project, arguments[1:], searched(entity, project, arguments[1:]))
+    return str(made.save().url)
 
 
 if __name__ == "__main__":
-    try:
-        print(main(sys.argv[1:]))
-    except UserError as error:
-        sys.exit(f"spikefront: {error}")
+    main()

@@ -295,14 +295,14 @@ def test_no_account_is_offline_and_asks_nobody(monkeypatch, tmp_path):
 
 def test_the_workspace_is_saved_with_its_panels(server, tmp_path):
     pytest.importorskip("wandb_workspaces", reason="wandb-workspaces is not installed: pip install -e '.[workspace]'")
-    from spikefront.commands.workspace import main
+    from spikefront.commands.workspace import view as make_view
 
     for study in ("a", "b"):
         params = {"model.dim": 32, "neuron": "lif"}
         logger = wandb_logger(str(tmp_path), id=study, group=study, project="p", extra={"trial": {"params": params}})
         logger.log_hyperparams({"data": {"name": "digits"}})
         logger.close("success")
-    assert f"{ENTITY}/p" in main([f"{ENTITY}/p", "a", "b"])
+    assert f"{ENTITY}/p" in make_view([f"{ENTITY}/p", "a", "b"])
     (view,) = server.views
     panels = {p["viewType"]: p["config"] for s in view["section"]["panelBankConfig"]["sections"] for p in s["panels"]}
     scatter = panels["Scatter Plot"]
@@ -315,4 +315,4 @@ def test_the_workspace_is_saved_with_its_panels(server, tmp_path):
     assert "model.value.dim" in shown or "model.dim" in shown
     assert "neuron" in shown and "Parameter Importance" in panels
     with pytest.raises(UserError, match="usage:"):
-        main(["p"])
+        make_view(["p"])

@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from spikefront.analysis.front import completed, judge
 from spikefront.analysis.importance import importances
 from spikefront.analysis.schema import CurvePoint, State, StudyRecord, TrialRecord
+from spikefront.start import spelled
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import attributes
 from spikefront.sweeping.study.attributes import BUDGET, INFEASIBLE, KNOWN, ORIGIN, REASON, SAMPLER, SPENT, Made
@@ -79,5 +80,5 @@ def _trial(t: FrozenTrial, space: Space, made: Made) -> TrialRecord:
         "known": KNOWN.on(t),
         "started": t.datetime_start.isoformat() if t.datetime_start else None,
         "finished": t.datetime_complete.isoformat() if t.datetime_complete else None,
-        "command": " ".join(["python src/train.py", *map(shlex.quote, [*made["command"], *space.overrides(t.params)])]),
+        "command": " ".join([spelled("train"), *map(shlex.quote, [*made["command"], *space.overrides(t.params)])]),
     }

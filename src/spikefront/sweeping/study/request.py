@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.samplers import CmaEsSampler
 
-from spikefront.config import compose, is_group, merge
+from spikefront.config import SEARCHPATH, compose, is_group, merge
 from spikefront.errors import UserError, near_matches
 from spikefront.sweeping.search import objectives as objectives_
 from spikefront.sweeping.search import pruning
@@ -110,8 +110,9 @@ def read(cfg: DictConfig, arguments: Sequence[str], options: Options, elsewhere:
 
 
 def shared(fixed: Sequence[str]) -> list[str]:
-    """Those of a command's overrides that are a trial's, not the search's."""
-    return [o for o in fixed if not o.startswith(("search.", "search/", "hydra."))]
+    """Those of a command's overrides that are a trial's, not the search's; where configuration is looked for too."""
+    others = ("search.", "search/", "hydra.")
+    return [o for o in fixed if not o.startswith(others) or o.startswith(SEARCHPATH)]
 
 
 def _space(cfg: DictConfig, arguments: Sequence[str], options: Callable[[str], list[str]]) -> tuple[list[str], Space]:

@@ -10,6 +10,7 @@ from optuna.study import Study
 
 from spikefront.analysis.schema import StudyRecord
 from spikefront.errors import UserError, near_matches
+from spikefront.start import spelled
 from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.records import records
@@ -52,7 +53,7 @@ def open_study(source: str, dir: str = "outputs/studies", storage: str | None = 
         if len(begin) == 1:
             return open_study(begin[0], dir, storage)
         hint = (
-            near_matches(source, here) if here else f"there are none in {dir}; start one with python src/sweep.py -m …"
+            near_matches(source, here) if here else f"there are none in {dir}; start one with {spelled('sweep')} -m …"
         )
         raise UserError(f"no study '{source}'; {hint}")
     return studies.load({"study": source, "dir": dir, "storage": storage})[0]

@@ -17,6 +17,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 
 from spikefront.errors import UserError
+from spikefront.start import spelled
 from spikefront.sweeping.study import attributes, ledger
 from spikefront.sweeping.study.attributes import BEGAN, BUDGET, RECORD, SAMPLER, TOKEN, Made
 from spikefront.sweeping.study.request import Request
@@ -37,7 +38,7 @@ def load(search: Mapping[str, Any]) -> tuple[Study, BaseStorage]:
     """
     address = url(search)
     file = file_of(address)
-    missing = UserError(f"no study '{search['study']}' in {shown(address)}; start it with python src/sweep.py -m …")
+    missing = UserError(f"no study '{search['study']}' in {shown(address)}; start it with {spelled('sweep')} -m …")
     if file is not None and not file.exists():
         raise missing
     storage = open_storage(address)

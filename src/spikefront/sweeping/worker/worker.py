@@ -40,6 +40,7 @@ from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.attributes import Outcome
 from spikefront.sweeping.study.filesystems import full
 from spikefront.sweeping.study.ledger import Lease, LeaseLost, Ledger, failed
+from spikefront.sweeping.study.request import shared
 from spikefront.sweeping.worker import trial as trials
 from spikefront.sweeping.worker.budgets import Account, Limits
 from spikefront.sweeping.worker.callback import TrialCallback
@@ -83,8 +84,7 @@ class Worker:
             pruning.check(self.pruner, self.search.prune_on, self.objectives)
         self.limits = Limits(self.search, attributes.BEGAN.get(self.study))
         self.limits.check_counters()
-        own = [o for o in overrides if not o.startswith(("search.", "hydra."))]
-        self.compose = Composer(merge(self.made["overrides"], own))
+        self.compose = Composer(merge(self.made["overrides"], shared(overrides)))
         self.ledger = Ledger(self.study, self.storage, self.search.heartbeat, job=job_of(os.environ))
         self.feasibility = Feasibility(
             Constraints(self.search.constraints, predict_cost),

@@ -14,6 +14,7 @@ from spikefront.analysis.front import completed, judge
 from spikefront.analysis.importance import importances, study_of
 from spikefront.analysis.schema import Params, State, Step, StudyRecord, TrialRecord
 from spikefront.errors import UserError
+from spikefront.start import spelled
 
 PREFIX = "wandb:"
 STATES: dict[str, State] = {"finished": "complete", "running": "running", "pending": "waiting"}
@@ -148,7 +149,7 @@ def _trial(index: int, run: Any, params: Params, objectives: Mapping[str, str]) 
         "known": False,
         "started": run.created_at,
         "finished": run.heartbeat_at,
-        "command": " ".join(["python src/train.py", *map(shlex.quote, overrides)]) if overrides else None,
+        "command": " ".join([spelled("train"), *map(shlex.quote, overrides)]) if overrides else None,
     }
 
 
