@@ -191,7 +191,7 @@ def forward_pooled(
                 won = tl.where(new, won + ((k - mine) << (4 * t)), won)  # still the first's
     at = p.to(tl.int64)[:, None] * C + c[None, :]
     for t in tl.static_range(T):
-        tl.store(pooled + t * frame + at, ((fired >> t) & 1).to(pooled.dtype.element_ty), inside)
+        tl.store(pooled + t * frame + at, ((fired >> t) & 1).to(tl.float32).to(pooled.dtype.element_ty), inside)
     if KEEP:
         tl.store(winners + at, won.to(winners.dtype.element_ty), inside)
 
@@ -203,8 +203,9 @@ def from_window(grad, winners, oy, ox, there, k, t, base, OW, c, C, frame, WIDE:
     won = tl.load(winners + at, there, 0)
     if not WIDE:
         won = won.to(tl.int32)
-    mine = there & (((won >> (4 * t)) & 15) == k[:, None])
-    return tl.load(grad + t * frame + at, mine, 0.0).to(tl.float32)
+    mine = ((won >> (4 * t)) & 15) == k[:, None]
+    g = tl.load(grad + t * frame + at, there, 0.0).to(tl.float32)  # not only mine: sixteen bytes at once
+    return tl.where(mine, g, 0.0)
 
 
 @triton.jit

@@ -79,7 +79,9 @@ def fire_pooled(x: Tensor, neuron: Any, norm: nn.Module, pool: Any, timesteps: i
 
 def _fused(x: Tensor, gain: Tensor | None, norm: nn.Module | None, settings: launches.Settings) -> Tensor:
     x, compiling, none = launches.dense(x), torch.compiler.is_compiling(), (None, None, None)
-    factors, weight, bias = none if not isinstance(norm, nn.BatchNorm2d) else (_factors(x, norm), norm.weight, norm.bias)
+    factors, weight, bias = (
+        none if not isinstance(norm, nn.BatchNorm2d) else (_factors(x, norm), norm.weight, norm.bias)
+    )
     if isinstance(norm, nn.BatchNorm2d) and norm.training:
         settings = settings._replace(count=x.numel() // x.shape[2])
     tensors = [x, weight, bias, gain]

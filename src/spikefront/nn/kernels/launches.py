@@ -119,7 +119,9 @@ def _layout(x: Tensor, time_apart: bool) -> Layout:
 
 def like(x: Tensor, strides: tuple[int, ...]) -> Tensor:
     """``x`` with these strides."""
-    return x if x.stride() == strides else torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device).copy_(x)
+    return (
+        x if x.stride() == strides else torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device).copy_(x)
+    )
 
 
 def _on(x: Tensor) -> Any:
