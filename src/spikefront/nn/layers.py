@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spikefront.nn import kernels
+from spikefront.nn.kernels import gpu
 from spikefront.nn.sparse_conv import SparseConv2d
 
 # Makes one neuron; keyword arguments override the configured ones, as ``neuron(threshold=0.5)``.
@@ -24,6 +25,8 @@ def over_frames(x: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
 def conv_bn(x: Tensor, conv: nn.Module, bn: nn.Module) -> Tensor:
     """``BN(conv(x))`` over ``(T, B, C, H, W)``."""
     y = over_frames(x, conv)
+    if gpu.usable(y) and kernels.normalises(bn):
+        return gpu.normalise(y, bn)
     if bn.training and kernels.usable(y) and kernels.normalises(bn):
         return kernels.normalise(y, bn)
     return over_frames(y, bn)
@@ -46,7 +49,9 @@ def conv_bn_fire_pool(
 ) -> Any:
     """``pool(neuron(BN(conv(x))))``, like ``conv_bn_fire``."""
     if getattr(neuron, "fuses", False) and isinstance(pool, kernels.MaxPool) and type(x) is Tensor:
-        pooled = kernels.fire_pooled(y := over_frames(x, conv), neuron, bn, pool, timesteps)
+        y = over_frames(x, conv)
+        fire_pooled = gpu.fire_pooled if gpu.usable(y) else kernels.fire_pooled
+        pooled = fire_pooled(y, neuron, bn, pool, timesteps)
         return pooled if pooled is not None else over_frames(neuron(y, bn, timesteps), pool)
     return over_frames(conv_bn_fire(x, conv, bn, neuron, timesteps), pool)
 

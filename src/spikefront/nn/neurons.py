@@ -135,16 +135,21 @@ class SpikingNeuron(nn.Module):
         if self.readers and (norm is None or type(norm) is nn.Identity) and kernels.sparse.hands_over(self, x):
             return kernels.sparse.fire(x, timesteps, self.constants())
         gain, leak = self.gain_and_leak()
-        gain = gain.to(x.dtype) if isinstance(gain, Tensor) else gain
-        constants = gain, leak, self.threshold, self.reset == "soft", self.detach_reset, self.surrogate
+        settings = self.threshold, self.reset == "soft", self.detach_reset, self.surrogate
         known = hasattr(self.surrogate, "kernel")
+        if known and gpu.usable(x):
+            if norm is not None and not kernels.normalises(norm):
+                x, norm = over_frames(x, norm), None
+            return gpu.fire(x, gain, leak, *settings, norm, timesteps)
+        gain = gain.to(x.dtype) if isinstance(gain, Tensor) else gain
+        constants = gain, leak, *settings
         if known and kernels.usable(x) and (norm is None or kernels.normalises(norm)):
             return kernels.fire(x, *constants, norm, timesteps)
         if norm is not None:
             x = over_frames(x, norm)
         if timesteps is not None and x.shape[0] != timesteps:
             x = x.expand(timesteps, *x.shape[1:])
-        return (gpu.Fire if known and gpu.usable(x) else IntegrateAndFire).apply(x, *constants)
+        return IntegrateAndFire.apply(x, *constants)
 
     def constants(self) -> kernels.sparse.Neuron:
         """What a kernel must know, of LIF, IF and PLIF."""

@@ -173,7 +173,7 @@ class SpikeDrivenTransformer(nn.Module):
                 f"input of shape {tuple(images.shape)}: this model takes (B, C, H, W) images or"
                 f" (B, {self.timesteps}, C, H, W) event frames"
             )
-        if x.device.type == "cpu":  # convolutions there are faster on channels-last frames, and so are our kernels
+        if x.device.type in ("cpu", "cuda"):  # convolutions are faster on channels-last frames, and so are our kernels
             x = over_frames(x, lambda frames: frames.contiguous(memory_format=torch.channels_last))
         with packed_spikes():
             x = self.patch_embed(x, self.timesteps)

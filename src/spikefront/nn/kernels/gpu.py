@@ -10,10 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from spikefront.nn.kernels import _like
+from spikefront.nn.kernels import compiled, launches, normalises
+from spikefront.nn.kernels.launches import like
+from spikefront.nn.kernels.sparse import watched
 
 try:
     import triton
@@ -27,13 +29,75 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 def usable(x: Tensor) -> bool:
     """Whether ``x`` is a tensor that the kernels take."""
-    return (
-        triton is not None
-        and x.is_cuda
-        and x.dtype in DTYPES
-        and x.numel() > 0
-        and not torch.compiler.is_compiling()  # which fuses the loop by itself
+    here = x.is_cuda or (launches.INTERPRETED and x.device.type == "cpu")
+    return triton is not None and here and x.dtype in DTYPES and x.numel() > 0 and type(x) in (Tensor, nn.Parameter)
+
+
+def fire(
+    x: Tensor,
+    gain: Tensor | float,
+    leak: float | None,
+    threshold: float,
+    soft: bool,
+    detach: bool,
+    surrogate: Any,
+    norm: nn.Module | None = None,
+    timesteps: int | None = None,
+    pool: bool = False,
+) -> Tensor:
+    """``neuron(norm(x))``, ``(T, ...)`` or, shown ``timesteps`` times, ``(1, ...)`` -> ``(T, ...)`` spikes.
+
+    ``norm`` acts on the third dimension. With ``pool`` spikes are max-pooled 3x3 with stride 2 in the same pass.
+    Backward recomputes the potentials from ``x``, all that is saved, and statistics.
+    """
+    steps = timesteps or x.shape[0]
+    if steps > launches.LONGEST:
+        x = normalise(x, norm) if norm is not None else x
+        return Fire.apply(x.expand(steps, *x.shape[1:]), gain, leak, threshold, soft, detach, surrogate)
+    learned = gain if isinstance(gain, Tensor) else None
+    g = 0.0 if isinstance(gain, Tensor) else gain
+    rest = (g, 1 - g if leak is None else leak, threshold, soft, detach, *surrogate.kernel, pool)
+    return _fused(x, learned, norm, launches.Settings(steps, *rest))
+
+
+def normalise(x: Tensor, norm: nn.Module) -> Tensor:
+    """``norm`` over the third dimension of ``(T, B, C, ...)``."""
+    return _fused(x, None, norm, launches.Settings(x.shape[0])) if isinstance(norm, nn.BatchNorm2d) else x
+
+
+def fire_pooled(x: Tensor, neuron: Any, norm: nn.Module, pool: Any, timesteps: int | None = None) -> Tensor | None:
+    """``pool(neuron(norm(x)))`` in one pass each way; None where that can't be, as where single spikes are watched."""
+    steps = timesteps or x.shape[0]
+    fits = pool.stride == 2 and steps <= launches.LONGEST_POOLED and launches.channels_last(x)
+    known = hasattr(neuron.surrogate, "kernel") and (normalises(norm) or norm is None)
+    if not fits or not known or any(map(watched, (neuron, norm, pool))):
+        return None
+    gain, leak = neuron.gain_and_leak()
+    constants = gain, leak, neuron.threshold, neuron.reset == "soft", neuron.detach_reset, neuron.surrogate
+    return fire(x, *constants, norm, timesteps, pool=True)
+
+
+def _fused(x: Tensor, gain: Tensor | None, norm: nn.Module | None, settings: launches.Settings) -> Tensor:
+    x, compiling, none = launches.dense(x), torch.compiler.is_compiling(), (None, None, None)
+    factors, weight, bias = (
+        none if not isinstance(norm, nn.BatchNorm2d) else (_factors(x, norm), norm.weight, norm.bias)
     )
+    if isinstance(norm, nn.BatchNorm2d) and norm.training:
+        settings = settings._replace(count=x.numel() // x.shape[2])
+    tensors = [x, weight, bias, gain]
+    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if compiling:
+        return compiled.fused_forward(*tensors, factors, settings.numbers(), keep)[0]
+    return compiled.Fused.apply(*tensors, factors, settings.numbers(), keep)
+
+
+def _factors(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+    if norm.training and x.numel() // x.shape[2] < 2:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
+    with torch.no_grad():
+        tensors = (x.detach(), norm.weight.detach(), norm.bias.detach(), norm.running_mean, norm.running_var)
+        run: Any = compiled.norm_statistics if torch.compiler.is_compiling() else launches.statistics
+        return run(*tensors, norm.num_batches_tracked, norm.training, norm.momentum, norm.eps)
 
 
 if triton is not None:
@@ -162,9 +226,9 @@ class Fire(torch.autograd.Function):
         numbers, detach_reset, (kind, a, b) = ctx.constants
         strides = x[0].numel(), *x.stride()[1:]
         grad = x.new_empty_strided(x.shape, strides)
-        potential = torch.empty_like(grad, dtype=torch.float32)
-        partial = torch.empty_like(potential[0]) if gains else x
-        tensors = (x, _like(grads[0], strides), grad, potential, partial, gains[0] if gains else x)
+        potential = torch.emptylike(grad, dtype=torch.float32)
+        partial = torch.emptylike(potential[0]) if gains else x
+        tensors = (x, like(grads[0], strides), grad, potential, partial, gains[0] if gains else x)
         with _on(x):
             _backward[_grid(x)](*tensors, *numbers, a, b, KIND=kind, DETACH=detach_reset, **ctx.launch)
         grad_gain = partial.sum(dtype=torch.float64).to(gains[0].dtype) if gains else None
