@@ -226,8 +226,8 @@ class Fire(torch.autograd.Function):
         numbers, detach_reset, (kind, a, b) = ctx.constants
         strides = x[0].numel(), *x.stride()[1:]
         grad = x.new_empty_strided(x.shape, strides)
-        potential = torch.emptylike(grad, dtype=torch.float32)
-        partial = torch.emptylike(potential[0]) if gains else x
+        potential = torch.empty_like(grad, dtype=torch.float32)
+        partial = torch.empty_like(potential[0]) if gains else x
         tensors = (x, like(grads[0], strides), grad, potential, partial, gains[0] if gains else x)
         with _on(x):
             _backward[_grid(x)](*tensors, *numbers, a, b, KIND=kind, DETACH=detach_reset, **ctx.launch)
