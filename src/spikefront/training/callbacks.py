@@ -147,4 +147,5 @@ class SameBatches(pl.Callback):
     """
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert trainer.train_dataloader is not None
         trainer.train_dataloader.sampler.set_epoch(0)
