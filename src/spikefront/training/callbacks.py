@@ -147,6 +147,5 @@ class SameBatches(pl.Callback):
     """
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        loader = trainer.train_dataloader
-        assert loader is not None
-        loader.sampler.set_epoch(0)
+        assert trainer.train_dataloader is not None
+        trainer.train_dataloader.sampler.set_epoch(0)
