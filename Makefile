@@ -1,6 +1,8 @@
 # Two commands need no other: `make demo` and `make test` set up .venv themselves, once.
 PYTHON ?= python3
 BIN := .venv/bin
+# A process a core; a file's tests stay together, as they share what they set up.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 DEMO ?=
 
 .PHONY: setup demo test test-all test-slurm lint bench bench-extra docs clean
@@ -20,11 +22,11 @@ demo: setup
 	WANDB_MODE=offline $(BIN)/python src/sweep.py -m hparams_search=demo $(DEMO)
 
 test: setup
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # The long tests too, and those that need other libraries' neurons.
 test-all: setup bench-extra
-	$(BIN)/python -m pytest -m 'not slurm'
+	$(PYTEST) -m 'not slurm'
 
 # On a SLURM of its own, from Debian's packages (root); two clusters side by side, as most of it is waiting.
 test-slurm: setup
