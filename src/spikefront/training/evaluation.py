@@ -20,7 +20,7 @@ from spikefront.training.devices import count_devices, spread
 from spikefront.training.early_exit import EarlyExit
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.result import Result
-from spikefront.training.setup import build_loss, build_trainer, energy_of, evaluate_part, quiet
+from spikefront.training.setup import build_loss, build_model, build_trainer, energy_of, evaluate_part, quiet
 from spikefront.training.together import together
 
 INHERITED = ("accelerator", "devices", "precision", "deterministic")  # by an evaluation's trainer
@@ -86,7 +86,7 @@ def _evaluate(cfg: DictConfig, run: DictConfig) -> Result:
     say(f"evaluating with {_inherited(run)}", flush=True)
     started = time.perf_counter()
     pl.seed_everything(run.seed, workers=True, verbose=False)
-    model = instantiate(run.model)
+    model = build_model(run)
     load_checkpoint(model, cfg.checkpoint)
     data = build_data(run.data, timesteps=run.model.timesteps)
     data.check()

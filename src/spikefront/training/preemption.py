@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from spikefront.cluster.jobs import is_preempted, requeue
 from spikefront.data.order import ResumableLoader
 from spikefront.files import writing
+from spikefront.training.team import started_here
 
 KEY = "continuation"  # of the checkpoint's own part for this
 LAST = Path("checkpoints") / "last.ckpt"
@@ -236,14 +237,19 @@ def preemptible(cfg: DictConfig) -> Iterator[list[pl.Callback]]:
 @contextmanager
 def _first_process_first() -> Iterator[None]:
     """Context that other processes enter when the first leaves it: srun may end all as soon as one has ended."""
-    several = dist.is_initialized() and dist.get_world_size() > 1
+    several = dist.is_initialized() and dist.get_world_size() > 1 and not started_here()
     if several and dist.get_rank():
-        dist.barrier()
+        _meet()
     try:
         yield
     finally:
         if several and not dist.get_rank():
-            dist.barrier()
+            _meet()
+
+
+def _meet() -> None:
+    with suppress(RuntimeError):  # another one was ended meanwhile
+        dist.barrier()
 
 
 def _random_state() -> dict[str, Any]:

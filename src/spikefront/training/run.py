@@ -25,7 +25,7 @@ from spikefront.training.module import SpikingClassifier
 from spikefront.training.penalty import build_penalty
 from spikefront.training.preemption import LAST, Interrupted, Signals, run_id
 from spikefront.training.result import Result
-from spikefront.training.setup import build_loss, build_trainer, energy_of, evaluate_part, quiet
+from spikefront.training.setup import build_loss, build_model, build_trainer, energy_of, evaluate_part, quiet
 from spikefront.training.together import together
 from spikefront.units import joules
 
@@ -72,7 +72,7 @@ def _train(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     if cfg.get("latency") not in (None, *WAYS):
         raise UserError(f"latency={cfg.latency}: use null, {', '.join(WAYS)}")
-    model = instantiate(cfg.model)
+    model = build_model(cfg)
     parameters = sum(p.numel() for p in model.parameters())
     say(
         f"{type(model).__name__} {model.depth}-{model.dim}, T = {model.timesteps}: {parameters:,} parameters",

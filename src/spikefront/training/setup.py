@@ -81,6 +81,12 @@ def _over_processes(trainer: DictConfig) -> dict[str, Any]:
     return changed
 
 
+def build_model(cfg: DictConfig) -> torch.nn.Module:
+    """The network, in float64 if that is trained: Lightning would round a resumed checkpoint to float32 first."""
+    model = instantiate(cfg.model)
+    return model.double() if str(cfg.trainer.get("precision")) in ("64-true", "64") else model
+
+
 def build_loss(cfg: DictConfig) -> torch.nn.Module:
     """The loss, less what its penalty takes."""
     return instantiate({key: value for key, value in cfg.loss.items() if key not in PENALTY_KEYS})

@@ -157,9 +157,11 @@ class Team:
                 self._say(f"ended/{number}/{self.rank}", None)
                 if not self._all_ended(number):
                     self._say(f"lost/{number}/{self.rank}", _picklable(error))
-                    if not os.environ.get(SECRET):
+                    if not started_here():
                         time.sleep(2 * PATIENCE)  # srun would end the first process too, before it has told anybody
                     os._exit(1)
+                if started_here():
+                    signals.received = None  # all have ended for it
             else:
                 self._say(f"ended/{number}/{self.rank}", None)
 
@@ -201,8 +203,9 @@ class Team:
                 continue
             if over.wait(PATIENCE if self.started else 0.0):
                 return
-            self.give_up(cause)
+            self.broken = True
             print(f"spikefront: {cause}", file=sys.stderr, flush=True)
+            self.give_up(cause)
             os._exit(1)
 
     def _loss(self, number: int) -> BaseException | None:
@@ -240,6 +243,11 @@ class Team:
         if not hmac.compare_digest(heard[:32], _signature(heard[32:])):
             raise UserError("a process that is none of this training speaks at its port")
         return pickle.loads(heard[32:])
+
+
+def started_here() -> bool:
+    """Whether the processes of this training are our own, not srun's or torchrun's, which each run the script."""
+    return SECRET in os.environ
 
 
 def _signature(words: bytes) -> bytes:

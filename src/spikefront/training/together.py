@@ -19,7 +19,7 @@ from spikefront.errors import UserError
 from spikefront.training.devices import count_devices, given, pin
 from spikefront.training.preemption import Signals
 from spikefront.training.setup import quiet
-from spikefront.training.team import Team, Work
+from spikefront.training.team import Team, Work, started_here
 
 _team: Team | None = None  # one a process, as torch's process group
 _give_up: Callable[[BaseException], None] | None = None  # of whoever keeps it from one training to the next
@@ -55,7 +55,8 @@ def leading(give_up: Callable[[BaseException], None]) -> Iterator[None]:
         give_up: called, before this process ends, when it hangs because of the given error in another.
     """
     global _team, _give_up
-    if (environment := given()) is not None and environment.world_size() > 1:
+    environment = None if started_here() else given()
+    if environment is not None and environment.world_size() > 1:
         _team = Team.join(environment)
         _team.give_up = give_up
     _give_up = give_up
@@ -112,7 +113,7 @@ def _led(trainer: Mapping[str, Any]) -> Team | None:
     if _team is not None and _team.rank:
         return None
     size, nodes = count_devices(trainer), int(trainer.get("num_nodes") or 1)
-    environment = None if _team is not None and _team.started else given()
+    environment = None if started_here() else given()
     if environment is not None and environment.world_size() > 1:
         if (there := environment.world_size()) != size * nodes:
             raise UserError(

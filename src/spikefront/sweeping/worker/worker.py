@@ -140,6 +140,8 @@ class Worker:
             self.ledger.put_back(trial)
         else:
             self._tell(trial, TrialState.FAIL, reason=_reason(error))
+        break_up()
+        os.kill(os.getpid(), signal.SIGKILL)  # as if it had been killed: the sweep starts another worker
 
     def _run(self, trial: Trial) -> None:
         account = Account(trial)
