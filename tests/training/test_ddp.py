@@ -166,6 +166,19 @@ class TestTwoProcesses:
         for key, expected in weights(one[0])["state_dict"].items():
             torch.testing.assert_close(weights(tmp_path)["state_dict"][key], expected, rtol=1e-9, atol=1e-10, msg=key)
 
+    def test_several_runs_leave_one_directory_and_one_result_each(self, team, script, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        arguments = [o for o in RUN if "callbacks" not in o and not o.startswith("resume")]
+        code, out, err = script("train", "-m", *arguments, "trainer.devices=2", "trainer.max_epochs=1", "seed=0,1")
+        assert code == 0, err
+        assert out.count("results in") == 2
+        (made,) = (tmp_path / "multirun").glob("*/*")
+        assert sorted(p.parent.name for p in made.glob("*/result.json")) == ["0", "1"]
+        code, out, err = script("evaluate", f"checkpoint={made}/0/checkpoints/best.ckpt")
+        assert code == 0, err
+        assert out.count("results in") == 1 and "trainer.devices=2" in out
+        assert len(list((tmp_path / "outputs/evaluate").glob("*/result.json"))) == 1
+
     def test_no_step_of_training_is_no_result(self, team, tmp_path):
         with pytest.raises(UserError, match=r"no step of training: 646 of the 1293 training samples"):
             train(configure(tmp_path, 2, "data.batch_size=2000", "data.val_fraction=0.1"))
