@@ -42,7 +42,6 @@ IMAGENET = {
     "model.num_classes": 1000,
     "trainer.precision": "16-mixed",
     "trainer.devices": -1,
-    "trainer.strategy._target_": "pytorch_lightning.strategies.DDPStrategy",
 }
 CIFAR = {
     "optimizer._target_": "torch.optim.AdamW",

@@ -12,7 +12,8 @@ def main(cfg: DictConfig) -> None:
     from spikefront.tracking.wandb.project import checkpoint_path
     from spikefront.training.evaluation import evaluate
     from spikefront.training.result import summary
+    from spikefront.training.run import say
 
     keep_freed_memory()
     cfg.checkpoint = checkpoint_path(cfg.checkpoint)
-    print(summary(evaluate(cfg), cfg.output_dir))
+    say(summary(evaluate(cfg), cfg.output_dir))

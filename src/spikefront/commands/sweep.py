@@ -29,7 +29,7 @@ from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.request import Options, Request
 from spikefront.sweeping.worker.budgets import Limits
-from spikefront.sweeping.worker.processes import default_workers, gpus_of
+from spikefront.sweeping.worker.processes import default_workers
 from spikefront.tracking.pages.front_table import front_table, write_front_html
 from spikefront.tracking.pages.terminal import SweepView
 from spikefront.tracking.wandb.study_run import StudyRun
@@ -69,7 +69,7 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
     console = Console(highlight=False, soft_wrap=True)
     asked = request.read(cfg, arguments, options, elsewhere, _predict)
     limits = Limits(asked.search)
-    wanted = asked.search["workers"] or (WORKERS_ELSEWHERE if elsewhere else default_workers(gpus_of(cfg.trainer)))
+    wanted = asked.search["workers"] or (WORKERS_ELSEWHERE if elsewhere else default_workers(cfg.trainer))
     if cfg.get("dry_run"):
         return _show_plan(asked, min(wanted, asked.budget), launch, console)
     study, new = studies.create(asked)

@@ -34,6 +34,8 @@ class Order(DistributedSampler):
         world, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
         super().__init__(part, world, rank, shuffle=train, seed=seed)
         size = len(cast(Sized, part))
+        if not train and size < world:
+            raise UserError(f"{size} samples to evaluate can't be shared by {world} processes: lower trainer.devices")
         self.train, self.repeats, self.start = train, repeats, 0
         self.num_samples = max(1, size // world) if train else len(range(rank, size, world))
         self.total_size = self.num_samples * world if train else size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytorch_lightning as pl
+from omegaconf import DictConfig
 
 from spikefront.errors import UserError, near_matches
 
@@ -29,6 +30,19 @@ def share(effective: int, batch: int, processes: int, even: bool = False) -> tup
             f" {processes * (1 + even)}, or null for data.batch_size={batch} each"
         )
     return sizes[0], whole // sizes[0]
+
+
+def wanted_batch(cfg: DictConfig, batch: int, trainer: pl.Trainer) -> int | None:
+    """The effective batch that ``cfg.trainer.effective_batch`` asks for; None: ``batch`` for each process.
+
+    ``auto``: what one process takes, on several that of the data set's recipe if it has one, shared out.
+    """
+    asked = cfg.trainer.get("effective_batch")
+    if asked != "auto":
+        return asked
+    if trainer.world_size == 1:
+        return None
+    return cfg.data.get("effective_batch") or batch * trainer.accumulate_grad_batches
 
 
 def effective_batch(trainer: pl.Trainer) -> int:

@@ -44,6 +44,14 @@ class EarlyExit(pl.Callback):
         self._sure.append(sure.cpu().numpy())
         self._right.append((chosen == target).cpu().numpy())
 
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put together what all processes saw, in the order in which the meter gathers its counts."""
+        if trainer.world_size > 1:
+            parts: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(parts, (self._sure, self._right))
+            self._sure = [batch for sure, _ in parts for batch in sure]
+            self._right = [batch for _, right in parts for batch in right]
+
     def curve(self, counts: Sequence[LayerCount], cost: CostModel) -> list[dict[str, float]]:
         """For every confidence: accuracy, mean joules a sample, mean timesteps.
 

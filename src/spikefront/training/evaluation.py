@@ -3,30 +3,52 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
 
 from spikefront.data import build_data
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import configuration, load_checkpoint, read_checkpoint
+from spikefront.training.devices import count_devices, spread
 from spikefront.training.early_exit import EarlyExit
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.result import Result
-from spikefront.training.setup import build_loss, build_trainer, energy_of, evaluate_part, quiet
+from spikefront.training.setup import build_loss, build_model, build_trainer, energy_of, evaluate_part, quiet
+from spikefront.training.together import together
+
+INHERITED = ("accelerator", "devices", "precision", "deterministic")  # by an evaluation's trainer
+say = rank_zero_only(print)
 
 
 def evaluate(cfg: DictConfig) -> Result:
     """Evaluate ``cfg.checkpoint`` on the parts it was trained and tested on; reads the run's config from the file.
 
-    ``cfg.overrides`` are merged over that config, such as ``{"data": {"image_size": 288}}``.
+    ``cfg.overrides`` are merged over that config, such as ``{"data": {"image_size": 288}}``. Every sample is evaluated,
+    whatever the training was limited to, and on several devices by as many processes.
 
     Raises:
-        UserError: an unreadable or foreign checkpoint.
+        UserError: an unreadable or foreign checkpoint, devices that aren't there, a process that was killed.
     """
     quiet()
+    run = _configuration(cfg)
+    with together(run.trainer, partial(_evaluate_beside, cfg, run)):
+        return _evaluate(cfg, run)
+
+
+def _evaluate_beside(cfg: DictConfig, run: DictConfig, _: object) -> None:
+    """What the other processes of an evaluation do."""
+    _evaluate(cfg, run)
+
+
+def _configuration(cfg: DictConfig) -> DictConfig:
+    """What the checkpoint was trained with, on what there is to evaluate it on."""
     content = read_checkpoint(cfg.checkpoint)
     stored = configuration(content)
     if stored is None:
@@ -35,12 +57,36 @@ def evaluate(cfg: DictConfig) -> Result:
     assert isinstance(run, DictConfig)
     run.callbacks = {"energy": run.callbacks.energy}
     run.output_dir, run.logger = cfg.output_dir, {}
-    for key in ("accelerator", "devices"):
-        if cfg.get(key) is not None:
-            run.trainer[key] = cfg[key]
+    run.trainer = _trainer(run.trainer, {key: cfg.get(key) for key in ("accelerator", "devices")})
+    run.trainer.update((cfg.get("overrides") or {}).get("trainer") or {})
+    return run
+
+
+def _trainer(trained: DictConfig, given: Mapping[str, Any]) -> DictConfig:
+    """The training's trainer without what only a training has, on what is given, or is there."""
+    kept = {key: trained[key] for key in ("_target_", *INHERITED) if key in trained}
+    trainer = OmegaConf.create(kept | {key: value for key, value in given.items() if value is not None})
+    if (outside := spread()) is not None:
+        trainer.devices, trainer.num_nodes = outside
+    elif given["devices"] is None:
+        try:
+            count_devices(trainer)
+        except UserError:
+            trainer.devices = "auto"
+            trainer.accelerator = given["accelerator"] or "auto"
+    return trainer
+
+
+def _inherited(run: DictConfig) -> str:
+    keys = [f"trainer.{key}={run.trainer[key]}" for key in INHERITED if key in run.trainer]
+    return ", ".join([*keys, f"data.batch_size={run.data.batch_size}", f"seed={run.seed}"])
+
+
+def _evaluate(cfg: DictConfig, run: DictConfig) -> Result:
+    say(f"evaluating with {_inherited(run)}", flush=True)
     started = time.perf_counter()
     pl.seed_everything(run.seed, workers=True, verbose=False)
-    model = instantiate(run.model)
+    model = build_model(run)
     load_checkpoint(model, cfg.checkpoint)
     data = build_data(run.data, timesteps=run.model.timesteps)
     data.check()
@@ -64,5 +110,5 @@ def evaluate(cfg: DictConfig) -> Result:
         early_exit=early.curve(energy_of(trainer).counts, instantiate(run.energy)) if early else [],
     )
     Path(cfg.output_dir).mkdir(parents=True, exist_ok=True)
-    result.save(cfg.output_dir)
+    rank_zero_only(result.save)(cfg.output_dir)
     return result

@@ -13,7 +13,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import torch
 import torch.distributed as dist
 from lightning_fabric.plugins import TorchCheckpointIO
 from omegaconf import DictConfig
+from pytorch_lightning.utilities import rank_zero_only
 
 from spikefront.cluster.jobs import is_preempted, requeue
 from spikefront.data.order import ResumableLoader
@@ -33,6 +35,7 @@ from spikefront.training.lightning_internals import (
     validation_batches_begun,
     within_epoch,
 )
+from spikefront.training.team import started_here
 
 KEY = "continuation"  # of the checkpoint's own part for this
 LAST = Path("checkpoints") / "last.ckpt"
@@ -101,8 +104,18 @@ class StopBetweenBatches(pl.Callback):
         self.checkpoint, self.signals, self.wanted = checkpoint, signals, wanted
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.signals.install()
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.signals.install()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Lightning's own handlers talk to the other processes from inside the handler, or checkpoint there
         self.signals.install()
+
+    def elsewhere(self) -> Callable[[Signals], pl.Callback]:
+        """What the other processes of the training have in its place."""
+        return partial(StopBetweenBatches, self.checkpoint)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         # after an epoch's last batch the validation's first is a better place: a resumed run then validates as well;
@@ -123,10 +136,14 @@ class StopBetweenBatches(pl.Callback):
         self._look(trainer)
 
     def _look(self, trainer: pl.Trainer) -> None:
-        wanted = self.signals.received is not None or self.wanted()
+        """All processes stop if one shall, and all of them then have its signal."""
+        said = 1 + (self.signals.received or 0) if self.signals.received or self.wanted() else 0
         if trainer.world_size > 1:
-            wanted = trainer.strategy.reduce_boolean_decision(wanted, all=False)
-        if wanted:
+            mine = torch.tensor(said, device=trainer.strategy.root_device)
+            said = int(trainer.strategy.reduce(mine, reduce_op="max"))
+        if said > 1:
+            self.signals.received = signal.Signals(said - 1)
+        if said:
             trainer.save_checkpoint(self.checkpoint)
             raise Interrupted
 
@@ -196,7 +213,7 @@ def preemptible(cfg: DictConfig) -> Iterator[list[pl.Callback]]:
     """
     if cfg.resume is None and int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0:
         cfg.resume = "auto"
-    with Signals() as signals:
+    with Signals(signal.SIGINT) as signals:
         try:
             yield [StopBetweenBatches(Path(cfg.output_dir) / LAST, signals)]
             return
@@ -207,14 +224,32 @@ def preemptible(cfg: DictConfig) -> Iterator[list[pl.Callback]]:
             if signals.received is None or not (Path(cfg.output_dir) / LAST).is_file():
                 raise
     assert signals.received is not None
-    if os.environ.get("SLURM_PROCID", "0") == "0":
-        print(
-            f"{signals.received.name}: stopped with everything saved; go on with resume=auto"
-            f" hydra.run.dir={cfg.output_dir}",
-            flush=True,
-        )
-    signals.hand_over()
+    rank_zero_only(print)(
+        f"{signals.received.name}: stopped with everything saved; go on with resume=auto"
+        f" hydra.run.dir={cfg.output_dir}",
+        flush=True,
+    )
+    with _first_process_first():
+        signals.hand_over()
     sys.exit(128 + signals.received)
+
+
+@contextmanager
+def _first_process_first() -> Iterator[None]:
+    """Context that other processes enter when the first leaves it: srun may end all as soon as one has ended."""
+    several = dist.is_initialized() and dist.get_world_size() > 1 and not started_here()
+    if several and dist.get_rank():
+        _meet()
+    try:
+        yield
+    finally:
+        if several and not dist.get_rank():
+            _meet()
+
+
+def _meet() -> None:
+    with suppress(RuntimeError):  # another one was ended meanwhile
+        dist.barrier()
 
 
 def _random_state() -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,16 +16,17 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from spikefront.data import build_data
+from spikefront.data import ImageData, build_data
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import read_checkpoint
-from spikefront.training.batch import share
+from spikefront.training.batch import share, wanted_batch
 from spikefront.training.latency import WAYS, latency
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.penalty import build_penalty
-from spikefront.training.preemption import LAST, Interrupted, run_id
+from spikefront.training.preemption import LAST, Interrupted, Signals, run_id
 from spikefront.training.result import Result
-from spikefront.training.setup import build_loss, build_trainer, energy_of, evaluate_part, quiet
+from spikefront.training.setup import build_loss, build_model, build_trainer, energy_of, evaluate_part, quiet
+from spikefront.training.together import together
 from spikefront.units import joules
 
 CONFIG = "config.yaml"
@@ -41,15 +43,36 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
         callbacks: more Lightning callbacks, a sweep's for instance; the ``conclude(result)`` of one that has it gives
             further figures to log.
 
+    Several devices are processes that this one starts, unless srun or torchrun did; callbacks that act together over
+    them say what the others have in their place, ``elsewhere() -> (Signals -> Callback)``.
+
     Raises:
-        UserError: sizes that don't fit together, data that isn't there, a loss that isn't finite.
+        UserError: sizes that don't fit together, data that isn't there, no step of training, a loss that isn't finite,
+            a process that was killed.
     """
+    mates = [callback.elsewhere() for callback in callbacks if hasattr(callback, "elsewhere")]
+    with together(cfg.trainer, partial(_train_beside, _resolved(cfg), mates)):
+        return _train(cfg, callbacks)
+
+
+def _train_beside(cfg: DictConfig, mates: Sequence[Callable[[Signals], pl.Callback]], signals: Signals) -> None:
+    """What the other processes of a training do."""
+    _train(cfg, [mate(signals) for mate in mates])
+
+
+def _resolved(cfg: DictConfig) -> DictConfig:
+    cfg = cfg.copy()
+    OmegaConf.resolve(cfg)
+    return cfg
+
+
+def _train(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     quiet()
     started = time.perf_counter()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     if cfg.get("latency") not in (None, *WAYS):
         raise UserError(f"latency={cfg.latency}: use null, {', '.join(WAYS)}")
-    model = instantiate(cfg.model)
+    model = build_model(cfg)
     parameters = sum(p.numel() for p in model.parameters())
     say(
         f"{type(model).__name__} {model.depth}-{model.dim}, T = {model.timesteps}: {parameters:,} parameters",
@@ -69,9 +92,9 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
     # also a clear word on a missing or damaged file, before anything starts
     logger = _logger(cfg, run_id(read_checkpoint(resume)) if resume else None)
     trainer = build_trainer(cfg, logger, callbacks)
-    if cfg.trainer.get("effective_batch"):
+    if effective := wanted_batch(cfg, data.batch_size, trainer):
         even = cfg.data.get("mixup") is not None
-        size, passes = share(cfg.trainer.effective_batch, data.batch_size, trainer.world_size, even)
+        size, passes = share(effective, data.batch_size, trainer.world_size, even)
         if size < data.batch_size:
             say(f"batch size {size}, not {data.batch_size}: {trainer.world_size * passes} make trainer.effective_batch")
         data.batch_size, trainer.accumulate_grad_batches = size, passes
@@ -81,6 +104,8 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
         trainer.fit(module, datamodule=data, ckpt_path=resume)
         if trainer.interrupted:
             raise KeyboardInterrupt
+        if trainer.global_step == 0:
+            raise UserError(_why_no_step(cfg, trainer, data))
         if not all(math.isfinite(float(v)) for k, v in trainer.callback_metrics.items() if k.endswith("loss")):
             raise UserError("the loss is not finite (NaN or infinite): lower optimizer.lr or clip gradients")
         epochs = trainer.current_epoch
@@ -116,6 +141,18 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
     _close(logger, "success")
     rank_zero_only(result.save)(output)
     return result
+
+
+def _why_no_step(cfg: DictConfig, trainer: pl.Trainer, data: ImageData) -> str:
+    for key in ("limit_train_batches", "max_epochs", "max_steps"):
+        if cfg.trainer.get(key) == 0:
+            return f"trainer.{key}=0 trains nothing: leave it out, or take src/evaluate.py for a checkpoint as it is"
+    samples = len(cast(Sized, data.train_set))
+    each = samples // trainer.world_size
+    return (
+        f"no step of training: {each} of the {samples} training samples, a process's share, fill no batch of"
+        f" {data.batch_size}: lower data.batch_size or trainer.effective_batch, or take fewer trainer.devices"
+    )
 
 
 def check_data(cfg: DictConfig) -> None:

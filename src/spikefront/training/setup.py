@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -12,8 +13,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies import DDPStrategy
 
+from spikefront.errors import UserError
 from spikefront.training.callbacks import EnergyCallback
+from spikefront.training.ddp import SynchronisedBatchNorm
+from spikefront.training.devices import count_devices
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.penalty import PENALTY_KEYS
 from spikefront.training.preemption import Continuation
@@ -25,9 +30,11 @@ def evaluate_part(
 ) -> Evaluation:
     """The figures of ``module`` on the validation (``"val"``) or the test part."""
     run = trainer.validate if split == "val" else trainer.test
+    energy_of(trainer).report = None
     run(module, datamodule=data, verbose=False)
     report = energy_of(trainer).report
-    assert report is not None
+    if report is None:
+        raise UserError(f"trainer.limit_{split}_batches={getattr(trainer, f'limit_{split}_batches')} evaluates nothing")
     accuracies, energies = module.anytime_accuracy, report.anytime_joules
     return Evaluation(
         accuracy=accuracies[-1],
@@ -46,16 +53,38 @@ def build_trainer(cfg: DictConfig, logger: Logger | None, extra: Sequence[pl.Cal
     if "energy" not in configured:
         configured["energy"] = EnergyCallback()
     configured["energy"].cost = instantiate(cfg.energy)
-    fast = bool(cfg.trainer.fast_dev_run)
+    fast = bool(cfg.trainer.get("fast_dev_run"))
     callbacks = [c for c in configured.values() if not (fast and isinstance(c, ModelCheckpoint))]
+    settings: dict[str, Any] = {key: value for key, value in cfg.trainer.items() if key != "effective_batch"}
+    if count_devices(cfg.trainer) * int(cfg.trainer.get("num_nodes") or 1) > 1:
+        settings |= _over_processes(cfg.trainer)
     return instantiate(
-        {key: value for key, value in cfg.trainer.items() if key != "effective_batch"},
+        settings,
         logger=logger or False,
         callbacks=[*callbacks, Continuation(), *extra],
         default_root_dir=cfg.output_dir,
         enable_progress_bar="progress" in configured,
         enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
     )
+
+
+def _over_processes(trainer: DictConfig) -> dict[str, Any]:
+    """What a trainer of several processes needs, whichever it is."""
+    changed: dict[str, Any] = {}
+    if trainer.get("strategy") in (None, "auto", "ddp"):
+        # synchronised norms keep buffers equal, and evaluation shares may differ by a batch; published models hold
+        # parameters that take no part
+        changed["strategy"] = DDPStrategy(broadcast_buffers=False, static_graph=True)
+    if trainer.get("sync_batchnorm", True):
+        plugins = [instantiate(plugin) for plugin in trainer.get("plugins") or []]
+        changed["plugins"] = [*plugins, SynchronisedBatchNorm()]
+    return changed
+
+
+def build_model(cfg: DictConfig) -> torch.nn.Module:
+    """The network, in float64 if that is trained: Lightning would round a resumed checkpoint to float32 first."""
+    model = instantiate(cfg.model)
+    return model.double() if str(cfg.trainer.get("precision")) in ("64-true", "64") else model
 
 
 def build_loss(cfg: DictConfig) -> torch.nn.Module:

@@ -107,7 +107,19 @@ def test_each_worker_has_its_share_of_cores_and_gpus(monkeypatch, tmp_path):
     assert [processes._share(i, 4) for i in range(4)] == [[0], [1, 2], [3], [8, 9]]
     assert [processes._share(i, 8)[0] for i in range(8)] == [0, 1, 2, 3, 8, 9, 0, 1]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
-    assert processes.default_workers(2) == 2
+    for trainer, workers, gpus in [
+        ({"accelerator": "gpu", "devices": 1}, 4, 1),
+        ({"accelerator": "auto", "devices": "auto"}, 4, 1),
+        ({"accelerator": "gpu", "devices": 2}, 2, 2),
+        ({"accelerator": "gpu", "devices": "0,1"}, 2, 2),
+        ({"accelerator": "gpu", "devices": -1}, 1, 4),
+        ({"accelerator": "gpu", "devices": 8}, 1, 8),
+        ({"accelerator": "cpu", "devices": 1}, 6, 0),  # GPUs are left to others
+        ({"accelerator": "cpu", "devices": 2}, 3, 0),  # a core for each process
+    ]:
+        assert processes.default_workers(trainer) == workers, trainer
+        assert processes.gpus_of(trainer) == gpus, trainer
+    assert processes._environment(0, 2, 0).get("CUDA_VISIBLE_DEVICES") is None
     assert [processes._environment(i, 2, 2)["CUDA_VISIBLE_DEVICES"] for i in range(2)] == ["4,5", "6,7"]
     assert [processes._environment(i, 6, 1)["CUDA_VISIBLE_DEVICES"] for i in range(6)] == list("456745")
     monkeypatch.undo()

@@ -49,6 +49,10 @@ class TrialCallback(pl.Callback):
         self._started, self._latencies = 0.0, [0.0]
         self._held = 0
 
+    def elsewhere(self) -> Callable[[Any], pl.Callback]:
+        """What the other processes of the training have in its place: the first reports."""
+        return _beside
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.devices = trainer.num_devices * trainer.num_nodes
         self._held = _forget_peak(pl_module.device)
@@ -111,6 +115,10 @@ class TrialCallback(pl.Callback):
         reason = trainer.strategy.broadcast(reason)
         if reason is not None:
             raise TrialPruned(reason)
+
+
+def _beside(_: Any) -> TrialCallback:
+    return TrialCallback(lambda *_: None, lambda: None)
 
 
 def _synchronise(device: torch.device) -> None:

@@ -40,7 +40,7 @@ class Processes:
     processes; the second ends them.
 
     Args:
-        gpus: how many each process uses.
+        gpus: how many each process uses, itself and those that it starts (``trainer.devices``).
     """
 
     def __init__(self, commands: Sequence[Sequence[str]], logs: Path, gpus: int = 1) -> None:
@@ -127,19 +127,28 @@ class Processes:
                 slot.process.send_signal(number)
 
 
-def default_workers(gpus: int = 1) -> int:
-    """One worker for so many GPUs, or one a core up to eight."""
-    return max(1, len(found) // gpus) if (found := _gpus()) else min(8, len(_cores()))
+def default_workers(trainer: Mapping[str, Any]) -> int:
+    """As many as there are GPUs for, or cores, up to eight; a training takes one for each of its devices."""
+    if gpus := gpus_of(trainer):
+        return max(1, len(_gpus()) // gpus)
+    return max(1, min(8, len(_cores()) // _devices(trainer, 1)))
 
 
 def gpus_of(trainer: Mapping[str, Any]) -> int:
-    """How many GPUs one training takes, as ``conf/trainer`` says."""
+    """How many GPUs one training takes: what ``conf/trainer`` says, one if that is open, none if there is none."""
+    found = [] if trainer.get("accelerator") == "cpu" else _gpus()
+    return _devices(trainer, len(found)) if found else 0
+
+
+def _devices(trainer: Mapping[str, Any], everything: int) -> int:
     devices = trainer.get("devices")
+    if isinstance(devices, str) and devices not in ("auto", "-1"):  # "2" is two, "0,1" and "3," are lists
+        devices = int(devices) if devices.isdigit() else [d for d in devices.split(",") if d.strip()]
     if isinstance(devices, Sequence) and not isinstance(devices, str):
-        return len(devices)
+        return max(1, len(devices))
     if devices in (-1, "-1"):
-        return max(1, len(_gpus()))
-    return devices if isinstance(devices, int) else 1
+        return max(1, everything)
+    return devices if isinstance(devices, int) and devices > 0 else 1
 
 
 def _environment(index: int, total: int, gpus: int) -> dict[str, str]:
@@ -147,7 +156,7 @@ def _environment(index: int, total: int, gpus: int) -> dict[str, str]:
     pools = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     environment = {name: os.environ.get(name) or threads for name in pools}
     environment[BEGAN] = str(time.monotonic())
-    if found := _gpus():
+    if gpus and (found := _gpus()):
         mine = [found[(index * gpus + i) % len(found)] for i in range(min(gpus, len(found)))]
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
     return environment

@@ -46,9 +46,11 @@ from spikefront.sweeping.worker.budgets import Account, Limits
 from spikefront.sweeping.worker.callback import TrialCallback
 from spikefront.sweeping.worker.configuration import Composer
 from spikefront.sweeping.worker.feasibility import Feasibility, Infeasible
-from spikefront.sweeping.worker.team import Team
 from spikefront.training import Result, check_data, train
-from spikefront.training.preemption import LAST, Interrupted, Signals, StopBetweenBatches
+from spikefront.training.devices import count_devices
+from spikefront.training.preemption import Interrupted, Signals, StopBetweenBatches
+from spikefront.training.team import Broken
+from spikefront.training.together import break_up, leading, served
 
 IDLE = 0.5  # seconds between looks when all that is left runs elsewhere
 
@@ -98,9 +100,11 @@ class Worker:
         self.signals = Signals(signal.SIGINT)
         if "data" not in self.space.parameters:  # missing data is not a trial's failure
             check_data(self.compose([]))
+        if not any(key.startswith("trainer.") for key in self.space.parameters):
+            count_devices(self.compose([]).trainer)
         self.devices = 1
         self.front = Front(self.objectives, attributes.candidate)
-        self.team = Team()
+        self._current: Trial | None = None
 
     def run(self) -> None:
         """Run trials until the study has as many finished ones as it shall, or a signal says to stop.
@@ -112,40 +116,36 @@ class Worker:
             UserError: more than ``search.max_failures`` failed trials, an objective never logged, the storage gone.
         """
         with self.signals, storages.storage_errors(self.made["storage"]):
-            self._lead() if self.team.rank == 0 else self._follow()
+            if not served(self.signals):
+                with leading(self._give_up):
+                    self._lead()
         self.signals.hand_over()
 
     def _lead(self) -> None:
-        try:
-            while self.signals.received is None and not self.limits.reached(self.study):
-                budget = studies.budget(self.study)
-                trial = self.ledger.take(budget)
-                if trial is not None:
-                    self._run(trial)
-                elif self.ledger.finished() >= budget:
-                    return
-                else:
-                    time.sleep(IDLE)  # someone else's trial may yet come back
-                self._check_failures()
-        finally:
-            self.team.dismiss()
+        while self.signals.received is None and not self.limits.reached(self.study):
+            budget = studies.budget(self.study)
+            trial = self.ledger.take(budget)
+            if trial is not None:
+                self._current = trial
+                self._run(trial)
+                self._current = None
+                break_up()
+            elif self.ledger.finished() >= budget:
+                return
+            else:
+                time.sleep(IDLE)  # someone else's trial may yet come back
+            self._check_failures()
 
-    def _follow(self) -> None:
-        """Train what the team's first process announces; it alone reports and tells."""
-        while (announced := self.team.next()) is not None:
-            trial, cfg = announced
-            try:
-                callback = TrialCallback(lambda *_: None, lambda: None)
-                self.train(cfg, [callback, StopBetweenBatches(Path(cfg.output_dir) / LAST, self.signals)])
-            except (Interrupted, TrialPruned):
-                continue
-            except Exception as error:
-                traceback.print_exc()
-                if self.signals.received is None:
-                    with contextlib.suppress(UpdateFinishedTrialError):  # the first process had it too
-                        attributes.REASON.store(self.storage, trial, _reason(error))
-                        self.storage.set_trial_state_values(trial, TrialState.FAIL)
-                    self.team.break_up()
+    def _give_up(self, error: BaseException) -> None:
+        """This process hangs, as another of its trial's processes is gone, and ends: the trial shall not."""
+        if (trial := self._current) is None:
+            return
+        if isinstance(error, Broken) or self.signals.received is not None:
+            self.ledger.put_back(trial)
+        else:
+            self._tell(trial, TrialState.FAIL, reason=_reason(error))
+        break_up()
+        os.kill(os.getpid(), signal.SIGKILL)  # as if it had been killed: the sweep starts another worker
 
     def _run(self, trial: Trial) -> None:
         account = Account(trial)
@@ -160,12 +160,10 @@ class Worker:
                 told = objectives_.values(self.objectives, metrics)
                 if not all(map(math.isfinite, told)):
                     raise FloatingPointError(f"not finite: {dict(zip(self.objectives, told, strict=True))}")
-            except (Interrupted, LeaseLost, UpdateFinishedTrialError) as stop:
+            except (Interrupted, LeaseLost, UpdateFinishedTrialError, Broken) as stop:
                 self._spend(trial, account)
                 self.ledger.put_back(trial)
-                self._say(f"trial {trial.number} put back")
-                if not isinstance(stop, Interrupted):
-                    self.team.break_up()
+                self._say(f"trial {trial.number} put back{f': {stop}' if isinstance(stop, Broken) else ''}")
                 return
             except Infeasible as reason:
                 self._tell(trial, TrialState.PRUNED, reason=str(reason))
@@ -194,7 +192,6 @@ class Worker:
                         f" command continues; trial {trial.number} is back in the queue"
                     ) from error
                 self._tell(trial, TrialState.FAIL, reason=_reason(error))
-                self.team.break_up()
                 gc.collect()
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
@@ -243,11 +240,7 @@ class Worker:
 
         stop = partial(StopBetweenBatches, signals=self.signals, wanted=self.limits.out_of_time)
 
-        def train(run: DictConfig, callbacks: Sequence[Any]) -> Result:
-            self.team.announce(id_of(trial), run)
-            return self.train(run, callbacks)
-
-        came = trials.run(train, cfg, output, self.made["seeds"], label, report, lease.check, judge, stop)
+        came = trials.run(self.train, cfg, output, self.made["seeds"], label, report, lease.check, judge, stop)
         lease.check()
         attributes.set_outcome(trial, came)
         return came["metrics"]

@@ -1,0 +1,110 @@
+"""How many processes a training takes, who started them, and each one's share of this machine's cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.accelerators import Accelerator, CPUAccelerator, CUDAAccelerator, MPSAccelerator
+from pytorch_lightning.plugins.environments import (
+    ClusterEnvironment,
+    LSFEnvironment,
+    MPIEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
+
+from spikefront.errors import UserError
+
+POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+KINDS: dict[str, type[Accelerator]] = {"cpu": CPUAccelerator, "cuda": CUDAAccelerator, "mps": MPSAccelerator}
+
+
+def count_devices(trainer: Mapping[str, Any]) -> int:
+    """How many devices of a node, and so processes, a ``conf/trainer`` asks for.
+
+    Raises:
+        UserError: ``trainer.devices`` can't be read, or they aren't there.
+    """
+    kind = _kind(trainer.get("accelerator"))
+    if kind is None:
+        return 1  # one of Lightning's others, which knows best
+    asked = trainer.get("devices")
+    asked = list(asked) if isinstance(asked, Sequence) and not isinstance(asked, str) else asked
+    if asked in (None, "auto"):
+        return max(1, kind.auto_device_count())
+    try:
+        found = kind.parse_devices(asked)  # type: ignore[arg-type]
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        there = f"{kind.auto_device_count()} there" if kind.is_available() else "none there"
+        raise UserError(
+            f"trainer.devices={asked} with trainer.accelerator={trainer.get('accelerator')}: {there};"
+            " use a number, a list such as [0,1], or auto"
+        ) from error
+    return len(found) if isinstance(found, list) else int(found or 1)
+
+
+def _kind(accelerator: Any) -> type[Accelerator] | None:
+    if accelerator in (None, "auto", "gpu"):
+        found = next((k for k in (CUDAAccelerator, MPSAccelerator) if k.is_available()), None)
+        return found or (CUDAAccelerator if accelerator == "gpu" else CPUAccelerator)
+    return KINDS.get(str(accelerator))
+
+
+def given() -> ClusterEnvironment | None:
+    """The processes that srun, torchrun, LSF or MPI started, this one among them."""
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    if "SLURM_PROCID" in os.environ and SLURMEnvironment.detect():
+        os.environ.setdefault("MASTER_PORT", str(_port(os.environ)))
+        return SLURMEnvironment(auto_requeue=False)
+    return next((kind() for kind in (LSFEnvironment, MPIEnvironment) if kind.detect()), None)
+
+
+def spread() -> tuple[int, int] | None:
+    """Processes on each node and nodes, if srun or torchrun started several."""
+    environment = given()
+    if environment is None or (processes := environment.world_size()) == 1:
+        return None
+    nodes = int(os.environ.get("GROUP_WORLD_SIZE") or os.environ.get("SLURM_NNODES") or 1)
+    return processes // nodes, nodes
+
+
+def _port(environment: Mapping[str, str]) -> int:
+    """A port for a job step: one that SLURM reserved, else another than those of steps and jobs around it."""
+    if reserved := environment.get("SLURM_STEP_RESV_PORTS"):
+        return int(reserved.replace(",", "-").split("-")[0])
+    job = int(environment.get("SLURM_JOB_ID", "0"))
+    step = environment.get("SLURM_STEP_ID", "0")
+    return 15000 + (job + 1009 * (int(step) if step.isdigit() else 0)) % 10000
+
+
+def threads_of(size: int) -> dict[str, str]:
+    """Environment that gives each of ``size`` processes its share of this one's cores in threads."""
+    share = max(1, len(_cores()) // size)
+    return {name: str(min(share, _number(os.environ.get(name), share))) for name in POOLS}
+
+
+def _number(text: str | None, otherwise: int) -> int:
+    return int(text) if text and text.isdigit() and int(text) else otherwise
+
+
+def pin(place: int | Sequence[int] | None, size: int = 1) -> list[int]:
+    """Keep this process on these cores, or on the ``place``-th of ``size`` shares of its own; the cores it had."""
+    cores = _cores()
+    if place is None or not hasattr(os, "sched_setaffinity"):
+        return cores
+    if isinstance(place, Sequence):
+        mine = list(place)
+    elif size > len(cores):
+        mine = [cores[place % len(cores)]]
+    else:
+        mine = cores[place * len(cores) // size : (place + 1) * len(cores) // size]
+    os.sched_setaffinity(0, mine)
+    return cores
+
+
+def _cores() -> list[int]:
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
