@@ -11,6 +11,15 @@ NAMES = {
     "spikefront.tracking.wandb.wandb_logger": "spikefront.tracking.wandb.logger.wandb_logger",
 }
 
+DEFAULTS = {
+    "trainer.effective_batch": (None, "auto")
+}  # of one process the same; several shared data.batch_size by hand
+
+
+def same_default(key: str, then: Any, now: Any) -> bool:
+    """Whether a configuration's key had this value by default where it has that one now, and means the same."""
+    return (then, now) == DEFAULTS.get(key)
+
 
 def current(node: Any) -> Any:
     """A stored configuration, plain mappings and lists, with each ``_target_`` as it is called now."""

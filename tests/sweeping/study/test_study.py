@@ -24,6 +24,7 @@ def untouched(search):
         ([], ("model.timesteps=choice(1,2,4)",), "neuron.threshold"),
         (["trainer.max_epochs=3"], None, "trainer.max_epochs was .*, now 3"),
         (["neuron=plif"], None, "neuron"),
+        (["+trainer.max_steps=9"], None, "trainer.max_steps was not there, now 9"),
         (["search.objectives=[energy,accuracy]"], None, "objectives"),
         (["search.objectives=[acuracy]"], None, "did you mean 'accuracy'"),
         (["search.objectives=[]"], None, "objectives is empty"),

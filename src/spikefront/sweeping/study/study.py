@@ -16,6 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.storages import BaseStorage
 from optuna.study import Study
 
+from spikefront import renamed
+from spikefront.config import is_group
 from spikefront.errors import UserError
 from spikefront.start import spelled
 from spikefront.sweeping.study import attributes, ledger
@@ -154,6 +156,10 @@ def _same(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         if then[part] == now[part] and (part != "objectives" or list(then[part]) == list(now[part])):
             continue
         keys = [k for k in {**then[part], **now[part]} if then[part].get(k, "nothing") != now[part].get(k, "nothing")]
+        if part == "base":
+            keys = _chosen(keys, then, now)
+            if not keys:
+                continue
         if not keys:  # the order of the objectives
             raise UserError(f"the study's {what} were {list(then[part])}, now {list(now[part])}: {cure}")
         first = keys[0]
@@ -162,3 +168,20 @@ def _same(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             f"the study's {what} changed: {first} was {then[part].get(first, 'not there')}, now"
             f" {now[part].get(first, 'not there')}{more}: {cure}"
         )
+
+
+def _chosen(keys: list[str], then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Those keys of a configuration that this command changes, not another version's defaults.
+
+    A later version has keys that the study doesn't know, lacks others, and may name the same default otherwise.
+    """
+    given = [o.partition("=")[0].lstrip("+~") for o in now["overrides"] if not is_group(o)]
+
+    def is_given(key: str) -> bool:
+        return any(key == g or key.startswith(f"{g}.") for g in given)
+
+    def is_known(key: str) -> bool:
+        both = key in then["base"] and key in now["base"]
+        return both and not renamed.same_default(key, then["base"][key], now["base"][key])
+
+    return [key for key in keys if is_given(key) or is_known(key)]
