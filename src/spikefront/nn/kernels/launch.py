@@ -53,10 +53,9 @@ def usable(x: Tensor) -> bool:
         _on
         and type(x) in KNOWN
         and x.dtype in (torch.float32, torch.bfloat16)
-        and x.device.type in ("cpu", "meta")
         and x.numel() > 0
         and not _exporting()
-        and (x.device.type == "meta" or built())
+        and (x.is_meta or (x.is_cpu and built()))
     )
 
 
@@ -64,10 +63,10 @@ def _followed(x: Tensor) -> bool:
     """Whether something must see an operator where ``x`` goes into a kernel."""
     return (
         torch.compiler.is_compiling()
-        or type(x) is FakeTensor
-        or x.device.type == "meta"
+        or x.is_meta
         or _modes() > 0
         or _transforms()
+        or type(x) is FakeTensor
     )
 
 
