@@ -2,8 +2,8 @@
 
 A direct call through ctypes is what plain tensors get: an operator's way through PyTorch's dispatcher costs some 100 µs
 there and back, which a small network's training step, with dozens of them, would spend on nothing. Where something
-follows operators (``torch.compile``, tensors without data, dispatch modes, ``torch.func``), the same function is called
-as ``torch.ops.spikefront.<name>``, with the shapes it gives and its gradient registered.
+follows operators (``torch.compile``, tensors without data, dispatch modes), the same function is called as
+``torch.ops.spikefront.<name>``, with the shapes it gives and its gradient registered.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from spikefront.nn.kernels.build import library
 
 KNOWN = (Tensor, nn.Parameter, FakeTensor)  # other subclasses know PyTorch's own operators alone
 # PyTorch's own, in one place: that they are gone in some version shows at import
-_modes, _transforms = torch._C._len_torch_dispatch_stack, torch._C._are_functorch_transforms_active
+_modes = torch._C._len_torch_dispatch_stack
 _exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # before PyTorch 2.7
 _on = True
 
@@ -53,22 +53,15 @@ def usable(x: Tensor) -> bool:
         _on
         and type(x) in KNOWN
         and x.dtype in (torch.float32, torch.bfloat16)
-        and x.device.type in ("cpu", "meta")
         and x.numel() > 0
         and not _exporting()
-        and (x.device.type == "meta" or built())
+        and (x.is_meta or (x.is_cpu and built()))
     )
 
 
 def _followed(x: Tensor) -> bool:
     """Whether something must see an operator where ``x`` goes into a kernel."""
-    return (
-        torch.compiler.is_compiling()
-        or type(x) is FakeTensor
-        or x.device.type == "meta"
-        or _modes() > 0
-        or _transforms()
-    )
+    return torch.compiler.is_compiling() or x.is_meta or _modes() > 0 or type(x) is FakeTensor
 
 
 class Operator:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 from torch import Tensor
 
@@ -9,10 +11,16 @@ from torch import Tensor
 def inner(x: Tensor) -> int | None:
     """How far apart channels are in memory, those of ``(T, B, C, ...)`` or of frames; None: not dense, time first."""
     if x.is_contiguous():
-        return x[0, 0, 0].numel() if x.dim() > 2 else 1
-    together = x.dim() == 5 and (x.shape[1] == 1 or x.stride(0) == x.shape[1] * x.stride(1))
-    frames = x.flatten(0, 1) if together else x
-    return 1 if frames.dim() == 4 and frames.is_contiguous(memory_format=torch.channels_last) else None
+        return prod(x.shape[3:]) if x.dim() > 2 else 1
+    if x.dim() not in (4, 5):
+        return None
+    shape, strides, expected = x.shape, x.stride(), 1
+    for dim in (-3, -1, -2, *range(x.dim() - 4, -1, -1)):  # channels innermost; asking x itself takes far longer
+        if shape[dim] != 1:
+            if strides[dim] != expected:
+                return None
+            expected *= shape[dim]
+    return 1
 
 
 def dense(x: Tensor) -> Tensor:
