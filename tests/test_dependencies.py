@@ -26,6 +26,7 @@ WITH_TORCH = {"triton"}  # comes with torch's builds for GPUs and can't be had w
 
 # Where a library's private parts may be used, and the test that says when they have changed.
 ADAPTERS = {
+    "spikefront/commands/hydra_internals.py": "commands/test_hydra_internals.py",
     "spikefront/nn/torch_internals.py": "nn/test_torch_internals.py",
     "spikefront/sweeping/search/optuna_internals.py": "sweeping/search/test_optuna_internals.py",
     "spikefront/training/lightning_internals.py": "training/test_lightning_internals.py",

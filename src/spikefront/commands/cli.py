@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import (
@@ -25,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from spikefront.commands import debug
+from spikefront.commands.hydra_internals import flag_parser
 from spikefront.config import CONF
 from spikefront.errors import UserError, near_matches
 from spikefront.start import spelled, whole_command_line
@@ -76,7 +76,7 @@ def parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     def refuse(message: str) -> NoReturn:
         raise UserError(f"{message}; --hydra-help lists the flags")
 
-    parser = get_args_parser()
+    parser = flag_parser()
     parser.error = refuse  # type: ignore[method-assign]
     known, unknown = parser.parse_known_intermixed_args(list(arguments))
     if strange := [argument for argument in unknown if argument.startswith("-")]:

@@ -33,7 +33,7 @@ class Work:
 
 def operation(func: Any, args: tuple, made: Sequence[Tensor], read: Sequence[Tensor]) -> tuple[str, Sequence[float]]:
     """Kind and amounts of one operation: PyTorch's, or a compiled kernel of ours."""
-    name = func._overloadpacket.__name__
+    name = func.overloadpacket.__name__
     if func.namespace == "spikefront":
         kind = f"{name} normalised" if name in NEURON and any(t.dtype == torch.float64 for t in read) else name
         return kind, (1, sum(t.numel() for t in (*made, *read)))
