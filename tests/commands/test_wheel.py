@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,6 @@ def test_bash_completes(installed):
 
 
 def test_what_it_says_of_itself(installed):
-    assert installed("spikefront --version") == "spikefront 0.1.0\n"
+    assert installed("spikefront --version") == f"spikefront {version('spikefront')}\n"
     assert "spikefront train model=" in installed("spikefront train --help")
     assert "did you mean 'train'" in installed("spikefront trian", fails=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 
 import numpy as np
 import pytest
@@ -243,6 +244,10 @@ def test_the_anytime_curve_is_a_plot_and_a_table_in_wandb(run, tmp_path, monkeyp
     record = json.loads(table.read_text())
     assert record["columns"] == ["t", "accuracy", "energy_joules"]
     assert record["data"] == [[p[c] for c in record["columns"]] for p in result.validation.anytime]
-    sent = next(tmp_path.glob("wandb/offline-run-*/*.wandb")).read_bytes()
+    kept = next(tmp_path.glob("wandb/offline-run-*/*.wandb"))
     panel = b'"panelDefId":"wandb/line/v0","fieldSettings":{"x":"energy_joules","y":"accuracy"'
+    deadline = time.monotonic() + 20  # W&B's own process writes it, on a busy machine after the run's end
+    while panel not in kept.read_bytes() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    sent = kept.read_bytes()
     assert b"anytime curve" in sent and panel in sent

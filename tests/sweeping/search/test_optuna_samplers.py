@@ -20,6 +20,7 @@ from optuna.testing.pytest_samplers import (
 from spikefront.config import compose
 from spikefront.sweeping.search.anytime import BestPoints
 from spikefront.sweeping.search.samplers import Exhaustive, seeded
+from spikefront.sweeping.study import attributes
 
 ONE = {"value": "minimize"}
 TWO = {"energy": "minimize", "accuracy": "maximize"}
@@ -27,7 +28,7 @@ TWO = {"energy": "minimize", "accuracy": "maximize"}
 
 def maker(name, objectives, seed=3, **more):
     """Makes what a worker has for ``search/sampler=name``."""
-    return lambda: BestPoints(seeded(instantiate(settings(name), **more), seed), objectives)
+    return lambda: BestPoints(seeded(instantiate(settings(name), **more), seed), objectives, attributes.candidate)
 
 
 @functools.cache
