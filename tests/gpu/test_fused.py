@@ -138,7 +138,7 @@ def test_a_convolutions_bias_is_added_by_the_norms_kernel(train, way, device):
     for where, dtype in ((device, torch.float32), ("cpu", torch.float64)):
         to = {"device": where, "dtype": dtype}
         conv, norm = copy.deepcopy(made).to(**to), norm_of(channels, train).to(**to)
-        leaf, more = laid_out(x.to(**to), "channels-last").requires_grad_(), onto.to(**to).requires_grad_()
+        leaf, more = laid_out(x.to(**to), "channels-last").requires_grad_(), onto.to(**to, copy=True).requires_grad_()
         if way == "onto":
             out = conv_bn(leaf, conv, norm, more)
         elif way == "pooled":

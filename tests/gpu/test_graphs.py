@@ -1,19 +1,13 @@
-"""``model.compile=true``: a network replayed as CUDA graphs is the network; without a GPU as torch.compile has it."""
+"""``model.compile=true``: a network replayed as CUDA graphs is the network."""
 
 from __future__ import annotations
-
-import copy
 
 import pytest
 import torch
 from test_networks import far, images, network, step
 
 import spikefront
-from spikefront.errors import UserError
 from spikefront.nn import PLIF
-from spikefront.nn.graphs import Fast
-
-CUDA = torch.cuda.is_available()
 
 
 def pair(**settings):
@@ -95,22 +89,3 @@ def test_deployed_with_new_shapes_and_a_meter_between():
         for p in deployed.head.parameters():
             p.zero_()
         assert not deployed(x).any()
-
-
-def test_on_the_cpu_it_is_compiled(monkeypatch):
-    monkeypatch.setattr(torch, "compile", lambda run: compiled(run, backend="aot_eager"))
-    plain, fast = network(depth=1, dim=16), network(depth=1, dim=16, compile=True)
-    fast.load_state_dict(plain.state_dict())
-    x = images(2)[:2]
-    (y, expected), (found, grads) = step(plain, x), step(fast, x)
-    torch.testing.assert_close(found, y, rtol=1e-4, atol=1e-4)
-    assert far(grads, expected) < 1e-3 and fast.fast._compiled is not None
-    assert copy.deepcopy(fast).fast._compiled is None and isinstance(plain.for_inference().fast, Fast)
-
-
-compiled = torch.compile
-
-
-def test_what_a_graph_cannot_do_is_refused():
-    with pytest.raises(UserError, match=r"model\.drop_path"):
-        network(compile=True, checkpoint_blocks=True, drop_path=0.1)

@@ -54,7 +54,15 @@ def test_a_resumed_run_ends_bit_for_bit(tmp_path):
     from spikefront.config import compose
     from spikefront.training import run
 
-    common = ["model=sdt_tiny", "data=digits", "trainer=gpu", "trainer.deterministic=warn", "logger=null", "seed=3", "schedule=constant"]
+    common = [
+        "model=sdt_tiny",
+        "data=digits",
+        "trainer=gpu",
+        "trainer.deterministic=warn",
+        "logger=null",
+        "seed=3",
+        "schedule=constant",
+    ]
     common += ["trainer.limit_train_batches=4", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
     whole = run.train(compose([*common, "trainer.max_epochs=2", f"output_dir={tmp_path}/whole"]))
     half = f"output_dir={tmp_path}/half"

@@ -1,4 +1,4 @@
-"""What runs on a GPU, rehearsed without one: some cases of tests/gpu in Triton's interpreter, and all of it collected."""
+"""What runs on a GPU, rehearsed without one: some cases of tests/gpu in Triton's interpreter; all are collected."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CASES = (
-    "layouts_and_dtypes and float16 and channels and T or any_number_of_steps and 10 or gain or memory_order"
-    " or half_precision or refused or on_the_cpu or bias and True"
+    "layouts_and_dtypes and float16 and channels and frames or steps-whole-10 or memory_order or half_precision"
+    " or bias and True"
 )
 
 

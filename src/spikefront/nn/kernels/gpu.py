@@ -98,9 +98,8 @@ def knows(neuron: Any) -> bool:
 
 def without_bias(x: Tensor, conv: nn.Module, norm: nn.Module) -> Biased | None:
     """The bias that ``norm``'s kernel will add for ``conv``, which reads ``x``; None: the convolution does."""
-    if type(conv) is not nn.Conv2d or conv.bias is None or conv.padding_mode != "zeros" or not usable(x):
-        return None
-    if not normalises(norm) or watched(conv) or watched(norm):
+    plain = type(conv) is nn.Conv2d and conv.bias is not None and conv.padding_mode == "zeros"
+    if not plain or not usable(x) or not normalises(norm) or watched(conv) or watched(norm):
         return None
     if type(norm) is nn.Identity and conv.bias.requires_grad and torch.is_grad_enabled():
         return None
@@ -110,9 +109,8 @@ def without_bias(x: Tensor, conv: nn.Module, norm: nn.Module) -> Biased | None:
 def _fused(
     x: Tensor, gain: Tensor | None, norm: Norm | None, settings: launches.Settings, other: Tensor | None = None
 ) -> Tensor:
-    x, before = launches.dense(x), None
-    if isinstance(norm, Biased):
-        norm, before = norm
+    x = launches.dense(x)
+    norm, before = norm if isinstance(norm, Biased) else (norm, None)
     factors = weight = bias = None
     if isinstance(norm, nn.BatchNorm2d):
         factors, weight, bias = _factors(x, norm, before), norm.weight, norm.bias
