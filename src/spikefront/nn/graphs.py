@@ -31,7 +31,7 @@ class Fast:
     """
 
     def __init__(self, graphs_only: bool = False) -> None:
-        self.graphs_only = graphs_only
+        self.graphs_only, self.refused = graphs_only, False
         self._seen: dict[Any, int] = {}
         self._graphs: dict[Any, Graph] = {}
         self._compiled: Callable[[Tensor], Tensor] | None = None
@@ -48,14 +48,14 @@ class Fast:
         if not x.is_cuda:
             self._compiled = self._compiled or torch.compile(run)
             return self._compiled(x)
-        if torch.cuda.is_current_stream_capturing() or x.requires_grad:
+        if torch.cuda.is_current_stream_capturing() or x.requires_grad or self.refused:
             return run(x)
         tensors = [*model.parameters(), *model.buffers()]
         train = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
         modes = tuple(m.training for m in model.modules())
         half = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
         where = tuple((t.data_ptr(), t.requires_grad) for t in tensors)
-        key = (x.shape, x.dtype, x.device, train, half, hash(modes), hash(where))
+        key = (x.shape, x.dtype, x.device, train, torch.is_inference_mode_enabled(), half, hash(modes), hash(where))
         graph = self._graphs.get(key)
         if graph is None:
             self._graphs = {k: g for k, g in self._graphs.items() if k[-1] == key[-1]}  # weights moved: of no use
@@ -64,7 +64,14 @@ class Fast:
                 if len(self._graphs) >= SHAPES and self._seen[key] == 2:
                     warnings.warn(f"inputs of more than {SHAPES} kinds: others run without graphs", stacklevel=2)
                 return run(x)
-            graph = self._graphs[key] = Graph(model, run, x, train, half)
+            try:
+                graph = self._graphs[key] = Graph(model, run, x, train, half)
+            except RuntimeError as error:
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+                self.refused = True
+                warnings.warn(f"no CUDA graph, the network runs without: {str(error).splitlines()[0]}", stacklevel=2)
+                return run(x)
         return graph(x)
 
 
@@ -98,12 +105,12 @@ class Graph:
             torch.cuda.CUDAGraph(),
             torch.cuda.graph_pool_handle(),
         )
-        with torch.cuda.graph(self.forward, pool=pool):
+        with torch.cuda.graph(self.forward, pool=pool, capture_error_mode="thread_local"):
             out = forward()
         self.gradients: tuple[Tensor | None, ...] = ()
         if train:
             self.grad = torch.zeros_like(out)
-            with torch.cuda.graph(self.backward, pool=pool):
+            with torch.cuda.graph(self.backward, pool=pool, capture_error_mode="thread_local"):
                 self.gradients = torch.autograd.grad(out, self.parameters, self.grad, allow_unused=True)
         self.out = out.detach()
         for buffer, before in zip(model.buffers(), kept, strict=True):  # warming up moved running statistics

@@ -103,7 +103,7 @@ def without_bias(x: Tensor, conv: nn.Module, norm: nn.Module) -> Biased | None:
         return None
     if type(norm) is nn.Identity and conv.bias.requires_grad and torch.is_grad_enabled():
         return None
-    return Biased(norm, conv.bias)
+    return Biased(norm, conv.bias)  # type: ignore[arg-type]
 
 
 def _fused(
