@@ -4,8 +4,9 @@ BIN := .venv/bin
 # A process a core; a file's tests stay together, as they share what they set up.
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 DEMO ?=
+PARTS ?=
 
-.PHONY: setup demo test test-all test-lowest test-slurm lint bench bench-extra docs clean
+.PHONY: setup demo test test-gpu bench-gpu test-all test-lowest test-slurm lint bench bench-extra docs clean
 
 setup: .venv/.ready
 
@@ -41,6 +42,14 @@ test-lowest: .venv-lowest/.ready
 test-slurm: setup
 	$(BIN)/python -m pytest -m slurm -n 2
 
+# On a CUDA device with whatever Python has PyTorch: make test-gpu PYTHON=python3 (docs/gpu.md says what it needs).
+test-gpu:
+	$(PYTHON) -m pytest tests/gpu -m gpu --durations 5
+
+# Neurons and networks on a CUDA device, each part under a minute; goes on where it was stopped. PARTS='sdt_8_384/*' chooses.
+bench-gpu:
+	$(PYTHON) benchmarks/gpu.py $(PARTS) --json outputs/gpu.jsonl
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,7 +57,7 @@ lint: setup
 
 # Every measured comparison, one after the other; each prints a table and says what it compares.
 bench: setup bench-extra
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 bench-extra: setup
 	@$(BIN)/python -c 'import matplotlib, snntorch, spikingjelly' 2>/dev/null || \

@@ -6,10 +6,12 @@ A part is `<network>/<precision>/<column>` or `neuron/<column>`; `*` stands for 
 those that share an environment in one process; each row is printed and written as soon as it is measured, a part that
 fails is told and left behind, and rows that FILE already has are not measured again. Columns:
 
-- `floor`: the network's convolutions and linear layers alone, channels-last, weights in the precision itself
-- `ours`, `graphed` (a step as one CUDA graph), `compiled` (`torch.compile`), `deployed` (`for_inference()`)
-- `published`: the same network with SpikingJelly's neurons, as that picks their kernels; `published-torch`: in PyTorch;
-  `published-compiled`; `zoo`: SpikingJelly's own Spike-driven Transformer
+- `floor`: the network's convolutions and linear layers alone, channels-last, weights in the precision itself, as one
+  CUDA graph: no waiting for the host
+- `ours`, `graphed` (`model.compile=true`: CUDA graphs), `compiled` (`torch.compile`), `deployed` (`for_inference()`,
+  with the graphs it makes by itself)
+- `published`: the same network with SpikingJelly's neurons, as that picks their kernels; `published-compiled`;
+  `zoo`: SpikingJelly's own Spike-driven Transformer
 
 Training is forward and backward, without an optimizer. `--profile` prints what a step's time went into instead.
 """
@@ -20,7 +22,6 @@ import argparse
 import fnmatch
 import itertools
 import json
-import os
 import platform
 import signal
 import statistics
@@ -45,13 +46,12 @@ CASES: dict[str, dict[str, Any]] = {
     "digits": {"depth": 2, "dim": 64, "image_size": 8, "timesteps": 4, "pooling": "0001", "in_channels": 1},
 }
 PRECISIONS = ("bf16", "fp16", "tf32", "fp32")
-COLUMNS = ("floor", "ours", "published", "graphed", "published-torch", "deployed", "compiled", "published-compiled")
+COLUMNS = ("floor", "graphed", "deployed", "published", "ours", "compiled", "published-compiled")
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-NEURONS = ("copy", "ours", "ours-norm", "plain", "spikingjelly", "spikingjelly-torch", "spikingjelly-compiled")
+NEURONS = ("copy", "ours", "ours-norm", "plain", "spikingjelly", "spikingjelly-compiled")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # without a GPU only --dry-run, so that this file can't rot
 SECONDS = 60  # a part may take
 MEASURED = 1.0  # seconds a figure is measured for
-TORCH_NEURONS = {"SJ_LIF_CUDA_IMPLEMENTATION": "torch"}
 
 
 def parts() -> list[str]:
@@ -67,11 +67,12 @@ def parts() -> list[str]:
 # --- one part ---------------------------------------------------------------------------------------------------------
 
 
-def network(case: str, batch: int) -> tuple[nn.Module, Tensor]:
+def network(case: str, batch: int, fast: bool = False) -> tuple[nn.Module, Tensor]:
     from spikefront.nn import SpikeDrivenTransformer
 
     torch.manual_seed(0)
-    settings = {"in_channels": 2 if CASES[case].get("event_mode") else 3, "num_classes": 1000, **CASES[case]}
+    settings = {"compile": fast, "in_channels": 2 if "event_mode" in CASES[case] else 3, "num_classes": 1000}
+    settings |= CASES[case]
     model = SpikeDrivenTransformer(**settings)
     size, channels = settings["image_size"], settings["in_channels"]
     x = torch.rand(batch, channels, size, size)
@@ -82,7 +83,7 @@ def network(case: str, batch: int) -> tuple[nn.Module, Tensor]:
 
 def build(case: str, column: str, batch: int) -> tuple[nn.Module, Tensor]:
     """On the device, shifted until it fires: an untrained deep network is silent."""
-    model, x = network(case, batch)
+    model, x = network(case, batch, column == "graphed")
     if column.startswith("published"):
         from model import Published
 
@@ -144,7 +145,7 @@ def steps(case: str, precision: str, column: str, batch: int) -> Callable[[bool]
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.benchmark = True
     if column == "floor":
-        return floor(case, batch, half or torch.float32)
+        return as_graph(floor(case, batch, half or torch.float32))
     model, x = build(case, column, batch)
     scaler = torch.amp.GradScaler(DEVICE, enabled=precision == "fp16")
     context = (lambda: torch.autocast(DEVICE, half)) if half else nullcontext
@@ -159,6 +160,13 @@ def steps(case: str, precision: str, column: str, batch: int) -> Callable[[bool]
         if train:
             scaler.scale(y.float().square().mean()).backward()
 
+    return step
+
+
+def as_graph(step: Callable[[bool], Any]) -> Callable[[bool], Any]:
+    """``step`` as a CUDA graph for either phase."""
+    if DEVICE == "cpu":
+        return step
     graphs: dict[bool, torch.cuda.CUDAGraph] = {}
 
     def graphed(train: bool) -> None:
@@ -174,7 +182,7 @@ def steps(case: str, precision: str, column: str, batch: int) -> Callable[[bool]
                 step(train)
         graphs[train].replay()
 
-    return graphed if column == "graphed" else step
+    return graphed
 
 
 def neuron_steps(column: str) -> Callable[[bool], Any]:
@@ -225,7 +233,8 @@ def measure(run: Callable[[bool], Any], train: bool) -> dict[str, float]:
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     with nullcontext() if train else torch.inference_mode():
-        run(train)
+        for _ in range(3):  # the second records a graph
+            run(train)
         torch.cuda.synchronize()
         peak = torch.cuda.max_memory_allocated() - before
         run(train)
@@ -288,7 +297,7 @@ def profile(run: Callable[[bool], Any], train: bool, name: str) -> None:
         for _ in range(3):
             run(train)
         torch.cuda.synchronize()
-        with torch.profiler.profile(activities=[*torch.profiler.supported_activities()]) as found:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as found:
             started = time.perf_counter()
             run(train)
             issued = time.perf_counter() - started
@@ -330,10 +339,6 @@ def done(path: str) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def environment(name: str) -> dict[str, str]:
-    return TORCH_NEURONS if name.endswith("-torch") else {}
-
-
 def machine() -> dict[str, str]:
     import triton
 
@@ -354,11 +359,10 @@ def summary(rows: dict[str, list[dict[str, Any]]]) -> None:
             continue
         start = part.rsplit("/", 1)[0]
         ratios = []
-        for other in ("floor", "published-torch", "published", "published-compiled"):
+        for other in ("floor", "published", "published-compiled"):
             if base := of.get((f"{start}/{other}", phase)):
-                ratios.append(
-                    f"{row['ms'] / base['ms']:5.2f}x {other} time, {row['peak_MiB'] / max(base['peak_MiB'], 1):4.2f}x memory"
-                )
+                memory = row["peak_MiB"] / max(base["peak_MiB"], 1)
+                ratios.append(f"{row['ms'] / base['ms']:5.2f}x {other} time, {memory:4.2f}x memory")
         print(f"{part:<34}{phase:<10}" + "; ".join(ratios))
 
 
@@ -396,7 +400,7 @@ def main() -> None:
     have = set() if arguments.again or arguments.profile else set(done(arguments.json))
     left = [p for p in chosen if p not in have]
     while left:
-        together = [p for p in left if environment(p) == environment(left[0])]
+        together = left
         command = [sys.executable, __file__, *together, "--inside", "--json", arguments.json]
         command += [
             "--batch",
@@ -404,7 +408,7 @@ def main() -> None:
             *(f"--{f}" for f in ("profile", "dry-run") if vars(arguments)[f.replace("-", "_")]),
         ]
         before = len(done(arguments.json))
-        code = subprocess.run(command, env={**os.environ, **environment(left[0])}).returncode
+        code = subprocess.run(command).returncode
         finished = set(done(arguments.json)) if code else set(together)
         if code and len(done(arguments.json)) == before:  # died before it could say why
             write(arguments.json, {"part": together[0], "error": f"process ended with code {code}"})

@@ -63,10 +63,10 @@ def test_mixed_precision_trains_alike(dtype, device):
     """A spike flips here and there, gradients point the same way; the scaler finds none of them infinite."""
     model, x = network().to(device), images(64).to(device)
     _, expected = step(model, x)
-    scaler = torch.amp.GradScaler(device, enabled=dtype == torch.float16, init_scale=2.0**10)
+    scaler = torch.amp.GradScaler(device, enabled=dtype == torch.float16, init_scale=2.0**16)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     with torch.autocast(device, dtype):
-        loss = model(x, per_step=True).float().square().sum()
+        loss = model(x, per_step=True).float().square().mean()
     optimizer.zero_grad()
     scaler.scale(loss).backward()
     scaler.step(optimizer)

@@ -46,6 +46,7 @@ class EnergyMeter:
         self._stance: Any = None
         self.reset()
         self._hooks = [model.register_forward_pre_hook(self._enter), model.register_forward_hook(self._leave)]
+        self._on_layers: list[Any] = []
 
     @property
     def notes(self) -> list[str]:
@@ -61,7 +62,7 @@ class EnergyMeter:
 
     def remove(self) -> None:
         """Take the hooks off the model."""
-        for hook in self._hooks:
+        for hook in (*self._hooks, *self._on_layers):
             hook.remove()
 
     @contextmanager
@@ -79,10 +80,14 @@ class EnergyMeter:
         if "torch._dynamo" in sys.modules and self._stance is None:
             self._stance = torch.compiler.set_stance("force_eager")
             self._stance.__enter__()
+        if self._survey is not None:
+            self._watch()
 
     def stop(self) -> None:
         """Stop counting; what was counted stays."""
         self._recording = False
+        while self._on_layers:  # layers that nobody watches may be fused
+            self._on_layers.pop().remove()
         if self._stance is not None:
             self._stance.__exit__(None, None, None)
             self._stance = None
@@ -90,12 +95,17 @@ class EnergyMeter:
     def survey(self, example: Tensor) -> Survey:
         """Find the layers with one sample of ``example``; done at the first recorded pass if not before."""
         self._survey, self._shape = survey(self.model, example, self.timesteps), tuple(example.shape[1:])
+        self._watch()
+        return self._survey
+
+    def _watch(self) -> None:
+        if self._on_layers or self._survey is None or not self._recording:
+            return
         modules = dict(self.model.named_modules())
         for name, layer in self._survey.layers.items():
             if layer.kind in COUNTED:
                 hook = self._operator(name) if layer.kind == "attention" else self._spikes(layer)
-                self._hooks.append(modules[name].register_forward_pre_hook(hook))
-        return self._survey
+                self._on_layers.append(modules[name].register_forward_pre_hook(hook))
 
     def _enter(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
         if not self._recording or looking():

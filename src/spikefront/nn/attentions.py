@@ -50,7 +50,7 @@ class SelfAttention(nn.Module):
         self.proj_bn = nn.BatchNorm2d(dim)
         self.op = op
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
         s = self.shortcut_lif(x)
         joined: Any = None
         lif = self.joint_lif
@@ -63,7 +63,7 @@ class SelfAttention(nn.Module):
         if isinstance(joined, Spikes):
             op: Any = self.op
             masked: Any = sdsa(joined, self.talking_heads_lif, op.num_heads, op.event_mode)
-            return conv_bn(masked, self.proj_conv, self.proj_bn)
+            return conv_bn(masked, self.proj_conv, self.proj_bn, onto)
         parts = joined.chunk(len(self.streams), 2) if joined is not None else None
         streams = []
         for i, name in enumerate(self.streams):
@@ -71,7 +71,7 @@ class SelfAttention(nn.Module):
             stream = parts[i] if parts else s
             streams.append(over_frames(stream if lif is not None else conv_bn_fire(stream, conv, bn, own_lif), pool))
         out = self.op(*streams, self.talking_heads_lif)
-        return conv_bn(out.reshape(x.shape), self.proj_conv, self.proj_bn)
+        return conv_bn(out.reshape(x.shape), self.proj_conv, self.proj_bn, onto)
 
     def folds(self) -> list[tuple[str, str]]:
         return [*((f"{name}_conv", f"{name}_bn") for name in self.streams), ("proj_conv", "proj_bn")]

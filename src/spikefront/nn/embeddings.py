@@ -8,13 +8,14 @@ then runs once instead of T times -> ``(T, B, D, H / 2^p, W / 2^p)`` for p pooli
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from spikefront.errors import UserError
 from spikefront.nn.kernels import MaxPool
-from spikefront.nn.layers import NeuronFactory, conv_bn, conv_bn_fire, conv_bn_fire_pool, over_frames
+from spikefront.nn.layers import NeuronFactory, branch_onto, conv_bn, conv_bn_fire, conv_bn_fire_pool, over_frames
 
 ResidualFactory = Callable[[NeuronFactory], Any]
 STAGE = ("proj_conv", "proj_bn", "proj_lif", "maxpool")
@@ -64,7 +65,7 @@ class SPS(nn.Module):
         feature = over_frames(conv_bn(x, conv, bn), pool)
         spikes = lif(feature)
         stream = feature if self.residual.potentials else spikes
-        return self.residual(stream, conv_bn(spikes, self.rpe_conv, self.rpe_bn))
+        return branch_onto(partial(conv_bn, spikes, self.rpe_conv, self.rpe_bn), stream, self.residual, nn.Identity())
 
     def folds(self) -> list[tuple[str, str]]:
         return [*((f"proj_conv{i}", f"proj_bn{i}") for i in ("", "1", "2", "3")), ("rpe_conv", "rpe_bn")]

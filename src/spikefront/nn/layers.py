@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from spikefront.nn import kernels
 from spikefront.nn.kernels import gpu
+from spikefront.nn.kernels.sparse import watched
 from spikefront.nn.sparse_conv import SparseConv2d
 
 # Makes one neuron; keyword arguments override the configured ones, as ``neuron(threshold=0.5)``.
@@ -22,14 +23,33 @@ def over_frames(x: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
     return y.unflatten(0, x.shape[:2])
 
 
-def conv_bn(x: Tensor, conv: nn.Module, bn: nn.Module) -> Tensor:
-    """``BN(conv(x))`` over ``(T, B, C, H, W)``."""
-    y = over_frames(x, conv)
-    if gpu.usable(y) and kernels.normalises(bn):
-        return gpu.normalise(y, bn)
+def conv_bn(x: Tensor, conv: nn.Module, bn: nn.Module, onto: Tensor | None = None) -> Tensor:
+    """``BN(conv(x))`` over ``(T, B, C, H, W)``, added to ``onto`` if there is one."""
+    y, norm = _convolved(x, conv, bn)
+    if gpu.usable(y) and (isinstance(norm, gpu.Biased) or kernels.normalises(norm)):
+        fits = onto is not None and (onto.dtype, onto.shape) == (y.dtype, y.shape)
+        out = gpu.normalise(y, norm, onto if fits else None)
+        return out if fits or onto is None else onto + out
     if bn.training and kernels.usable(y) and kernels.normalises(bn):
-        return kernels.normalise(y, bn)
-    return over_frames(y, bn)
+        out = kernels.normalise(y, bn)
+    else:
+        out = over_frames(y, bn)
+    return out if onto is None else onto + out
+
+
+def _convolved(x: Tensor, conv: nn.Module, bn: nn.Module) -> tuple[Tensor, Any]:
+    """The convolution's output and what is to follow; on a GPU the norm's kernel adds the bias, too."""
+    norm = gpu.without_bias(x, conv, bn)
+    if norm is None:
+        return over_frames(x, conv), bn
+    return over_frames(x, lambda frames: conv._conv_forward(frames, conv.weight, None)), norm  # type: ignore[operator]
+
+
+def branch_onto(branch: Callable[..., Tensor], x: Tensor, residual: Any, drop: nn.Module) -> Tensor:
+    """``residual(x, drop(branch()))``; where that is a sum alone, ``branch(onto=x)`` makes it in its last kernel."""
+    if getattr(residual, "sums", False) and type(drop) is nn.Identity and not watched(residual) and not watched(drop):
+        return branch(onto=x)
+    return residual(x, drop(branch()))
 
 
 def conv_bn_fire(x: Any, conv: nn.Module, bn: nn.Module, neuron: nn.Module, timesteps: int | None = None) -> Any:
@@ -37,7 +57,9 @@ def conv_bn_fire(x: Any, conv: nn.Module, bn: nn.Module, neuron: nn.Module, time
     if getattr(neuron, "fuses", False):
         if isinstance(conv, SparseConv2d) and conv.fires(x, bn, neuron):
             return conv.fire(x, neuron)
-        return neuron(over_frames(x, conv), bn, timesteps)
+        if not gpu.knows(neuron):
+            return neuron(over_frames(x, conv), bn, timesteps)
+        return neuron(*_convolved(x, conv, bn), timesteps)
     x = conv_bn(x, conv, bn)
     if timesteps is not None and x.shape[0] != timesteps:
         x = x.expand(timesteps, *x.shape[1:])
@@ -49,10 +71,10 @@ def conv_bn_fire_pool(
 ) -> Any:
     """``pool(neuron(BN(conv(x))))``, like ``conv_bn_fire``."""
     if getattr(neuron, "fuses", False) and isinstance(pool, kernels.MaxPool) and type(x) is Tensor:
-        y = over_frames(x, conv)
-        fire_pooled = gpu.fire_pooled if gpu.usable(y) else kernels.fire_pooled
-        pooled = fire_pooled(y, neuron, bn, pool, timesteps)
-        return pooled if pooled is not None else over_frames(neuron(y, bn, timesteps), pool)
+        y, norm = _convolved(x, conv, bn) if gpu.knows(neuron) else (over_frames(x, conv), bn)
+        fire_pooled: Any = gpu.fire_pooled if gpu.usable(y) else kernels.fire_pooled
+        pooled = fire_pooled(y, neuron, norm, pool, timesteps)
+        return pooled if pooled is not None else over_frames(neuron(y, norm, timesteps), pool)
     return over_frames(conv_bn_fire(x, conv, bn, neuron, timesteps), pool)
 
 

@@ -130,15 +130,18 @@ class SpikingNeuron(nn.Module):
     def extra_repr(self) -> str:
         return f"threshold={self.threshold}, reset={self.reset}"
 
-    def fire(self, x: Tensor, norm: nn.Module | None, timesteps: int | None) -> Any:
-        """Spikes of ``norm(x)``, where one frame is shown ``timesteps`` times; as bits if ``readers`` take those."""
+    def fire(self, x: Tensor, norm: Any, timesteps: int | None) -> Any:
+        """Spikes of ``norm(x)``, where one frame is shown ``timesteps`` times; as bits if ``readers`` take those.
+
+        ``norm``: a module, None, or ``gpu.Biased``.
+        """
         if self.readers and (norm is None or type(norm) is nn.Identity) and kernels.sparse.hands_over(self, x):
             return kernels.sparse.fire(x, timesteps, self.constants())
         gain, leak = self.gain_and_leak()
         settings = self.threshold, self.reset == "soft", self.detach_reset, self.surrogate
         known = hasattr(self.surrogate, "kernel")
         if known and gpu.usable(x):
-            if norm is not None and not kernels.normalises(norm):
+            if isinstance(norm, nn.Module) and not kernels.normalises(norm):
                 x, norm = over_frames(x, norm), None
             return gpu.fire(x, gain, leak, *settings, norm, timesteps)
         gain = gain.to(x.dtype) if isinstance(gain, Tensor) else gain
@@ -184,7 +187,7 @@ class LIF(SpikingNeuron):
         super().__init__(**kwargs)
         self.tau = _at_least_one("neuron.tau", tau)
 
-    def forward(self, x: Tensor, norm: nn.Module | None = None, timesteps: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, norm: Any = None, timesteps: int | None = None) -> Tensor:
         return self.fire(x, norm, timesteps)
 
     def gain_and_leak(self) -> tuple[Tensor | float, float | None]:
@@ -196,7 +199,7 @@ class IF(SpikingNeuron):
 
     fuses = True
 
-    def forward(self, x: Tensor, norm: nn.Module | None = None, timesteps: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, norm: Any = None, timesteps: int | None = None) -> Tensor:
         return self.fire(x, norm, timesteps)
 
     def gain_and_leak(self) -> tuple[Tensor | float, float | None]:
@@ -214,7 +217,7 @@ class PLIF(SpikingNeuron):
             raise UserError(f"neuron.tau is {tau}: PLIF's initial time constant must be above 1 timestep")
         self.w = nn.Parameter(torch.tensor(-math.log(tau - 1)))
 
-    def forward(self, x: Tensor, norm: nn.Module | None = None, timesteps: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, norm: Any = None, timesteps: int | None = None) -> Tensor:
         return self.fire(x, norm, timesteps)
 
     def gain_and_leak(self) -> tuple[Tensor | float, float | None]:

@@ -14,7 +14,7 @@ from spikefront.nn.layers import NeuronFactory
 class MembraneResidual(nn.Module):
     """Membrane shortcut: ``x + branch`` (arXiv 2307.01694, section 3.2): every synapse reads binary spikes."""
 
-    potentials = True
+    potentials = sums = True
 
     def __init__(self, neuron: NeuronFactory) -> None:
         super().__init__()

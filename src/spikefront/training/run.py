@@ -92,6 +92,11 @@ def _train(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     # also a clear word on a missing or damaged file, before anything starts
     logger = _logger(cfg, run_id(read_checkpoint(resume)) if resume else None)
     trainer = build_trainer(cfg, logger, callbacks)
+    if cfg.model.get("compile"):
+        if trainer.world_size > 1:
+            raise UserError(f"model.compile=true on {trainer.world_size} devices: use one, or model.compile=false")
+        if penalty is not None:
+            say("model.compile=true does nothing in training: loss.energy_weight looks at every layer", flush=True)
     if effective := wanted_batch(cfg, data.batch_size, trainer):
         even = cfg.data.get("mixup") is not None
         size, passes = share(effective, data.batch_size, trainer.world_size, even)

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from spikefront.errors import UserError
-from spikefront.nn.attentions import SDSA1
+from spikefront.nn.attentions import SDSA1, SelfAttention
 from spikefront.nn.embeddings import SPS, pooling_stages
+from spikefront.nn.graphs import Fast
 from spikefront.nn.inference import for_inference
 from spikefront.nn.kernels import packed_spikes
-from spikefront.nn.layers import NeuronFactory, conv_bn, conv_bn_fire, over_frames, reads
+from spikefront.nn.kernels.sparse import watched
+from spikefront.nn.layers import NeuronFactory, branch_onto, conv_bn, conv_bn_fire, over_frames, reads
 from spikefront.nn.neurons import LIF
+from spikefront.nn.recompute import recomputed
 from spikefront.nn.residuals import MembraneResidual
 from spikefront.nn.sparse_conv import add_sparsely
 
@@ -47,11 +50,11 @@ class MLP(nn.Module):
     def forward(self, x: Tensor, drop: nn.Module) -> Tensor:
         spikes = self.fc1_lif(x)
         if self.inner_residual:
-            x = x + drop(conv_bn(spikes, self.fc1_conv, self.fc1_bn))
+            x = branch_onto(partial(conv_bn, spikes, self.fc1_conv, self.fc1_bn), x, self.residual, drop)
             hidden = self.fc2_lif(x)
         else:
             hidden = conv_bn_fire(spikes, self.fc1_conv, self.fc1_bn, self.fc2_lif)
-        return self.residual(x, drop(conv_bn(hidden, self.fc2_conv, self.fc2_bn)))
+        return branch_onto(partial(conv_bn, hidden, self.fc2_conv, self.fc2_bn), x, self.residual, drop)
 
     def folds(self) -> list[tuple[str, str]]:
         return [("fc1_conv", "fc1_bn"), ("fc2_conv", "fc2_bn")]
@@ -69,7 +72,11 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mlp(self.residual(x, self.drop_path(self.attn(x))), self.drop_path)
+        if isinstance(self.attn, SelfAttention) and not watched(self.attn):
+            x = branch_onto(partial(self.attn, x), x, self.residual, self.drop_path)
+        else:
+            x = self.residual(x, self.drop_path(self.attn(x)))
+        return self.mlp(x, self.drop_path)
 
 
 class DropPath(nn.Module):
@@ -98,6 +105,8 @@ class SpikeDrivenTransformer(nn.Module):
         neurons: keyword overrides of the neuron per group, ``{"mlp": {"threshold": 0.8}}``; None overrides nothing.
         drop_path: stochastic depth of the last block, growing linearly from 0 (published: 0).
         sparse: on the CPU in float32, train by additions where spikes are few instead of dense products.
+        compile: steps as CUDA graphs on a GPU, through ``torch.compile`` on the CPU (see ``graphs``).
+        checkpoint_blocks: keep only the blocks' inputs for the backward pass and run them again in it.
 
     Raises:
         UserError: sizes that don't fit together.
@@ -123,8 +132,17 @@ class SpikeDrivenTransformer(nn.Module):
         neurons: Mapping[str, Mapping[str, Any]] | None = None,
         drop_path: float = 0.0,
         sparse: bool = False,
+        compile: bool = False,
+        checkpoint_blocks: bool = False,
     ) -> None:
         super().__init__()
+        if compile and checkpoint_blocks and drop_path:
+            raise UserError(
+                "model.compile, model.checkpoint_blocks and model.drop_path: a graph can't draw the same random"
+                " numbers twice; leave one of them out"
+            )
+        self.fast = Fast() if compile else None
+        self.checkpoint_blocks, self.random = checkpoint_blocks, drop_path > 0
         _check(depth, dim, num_heads, timesteps, image_size, pooling, neurons or {})
         self.depth, self.dim, self.timesteps, self.num_classes = depth, dim, timesteps, num_classes
         self.in_channels, self.event_mode = in_channels, event_mode
@@ -156,14 +174,21 @@ class SpikeDrivenTransformer(nn.Module):
             add_sparsely(self, True)
 
     def for_inference(self, sparse: bool | str = False) -> SpikeDrivenTransformer:
-        """A faster copy with equal outputs, for inference only: batch norms folded, projections joined.
+        """A faster copy with equal outputs, for inference only: norms folded, projections joined, graphs on a GPU.
 
         ``sparse``: ``True`` adds only where a spike is, ``"auto"`` in those layers where that is faster (CPU).
         """
-        return for_inference(self, sparse)
+        deployed = for_inference(self, sparse)
+        deployed.fast = Fast(graphs_only=self.fast is None)
+        return deployed
 
     def forward(self, images: Tensor, per_step: bool = False) -> Tensor:
         """Logits ``(B, classes)``, the mean over time; ``per_step``: ``(T, B, classes)``, one for each timestep."""
+        steps = self.steps(images) if self.fast is None else self.fast(self, self.steps, images)
+        return steps if per_step else steps.mean(0)
+
+    def steps(self, images: Tensor) -> Tensor:
+        """Logits after every timestep, ``(T, B, classes)``."""
         if images.dim() == 4:
             x = images.unsqueeze(0)
         elif images.dim() == 5 and images.shape[1] == self.timesteps:
@@ -175,12 +200,12 @@ class SpikeDrivenTransformer(nn.Module):
             )
         if x.device.type in ("cpu", "cuda"):  # convolutions are faster on channels-last frames, and so are our kernels
             x = over_frames(x, lambda frames: frames.contiguous(memory_format=torch.channels_last))
+        again = self.checkpoint_blocks and self.training and torch.is_grad_enabled()
         with packed_spikes():
             x = self.patch_embed(x, self.timesteps)
             for block in self.block:
-                x = block(x)
-            logits = self.head(self.head_lif(x.mean(dim=(3, 4))))
-        return logits if per_step else logits.mean(0)
+                x = recomputed(block, x, self.random) if again else block(x)
+            return self.head(self.head_lif(x.mean(dim=(3, 4))))
 
 
 def _check(

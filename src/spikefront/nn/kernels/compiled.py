@@ -18,25 +18,39 @@ from spikefront.nn.kernels.launches import Settings
 
 
 class Fused(torch.autograd.Function):
-    """``pool(neuron(norm(x)))``, of which each part may be missing."""
+    """``pool(neuron(norm(x)))``, of which each part may be missing, or ``norm(x) + other``.
+
+    ``before`` is the bias of the convolution that gave ``x`` without it; ``factors`` know it already.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, gain: Tensor | None, factors: Tensor | None,
-        numbers: list[float], keep: bool,
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, gain: Tensor | None, before: Tensor | None,
+        other: Tensor | None, factors: Tensor | None, numbers: list[float], keep: bool,
     ) -> Tensor:  # fmt: skip
-        out, winners = launches.forward(x, factors, gain, numbers, keep)
-        ctx.save_for_backward(x, winners, factors, weight, gain)
+        out, winners = launches.forward(x, factors, gain, other, numbers, keep)
+        ctx.save_for_backward(x, winners, factors, weight, gain, before)
         ctx.numbers = numbers
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, winners, factors, weight, gain = ctx.saved_tensors
+        *saved, gain, before = ctx.saved_tensors
+        x, winners, factors, weight = saved
         found = launches.backward(grads[0], x, winners, factors, weight, gain, ctx.numbers)
-        norm = found[1:3] if factors is not None else (None, None)
-        return found[0], *norm, found[3] if gain is not None else None, None, None, None
+        return _gradients(ctx, grads[0], found, saved[2], before)
+
+
+def _gradients(
+    ctx: Any, grad: Tensor, found: tuple[Tensor, ...], factors: Tensor | None, before: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """Of ``x, weight, bias, gain, before, other`` and of what has none."""
+    need, of_before = ctx.needs_input_grad, None
+    if before is not None and need[4] and factors is not None:  # batch statistics take any bias off again
+        of_before = torch.zeros_like(before) if Settings.read(ctx.numbers).count else (found[2] * factors[2]).to(before)
+    each = (*found[:4], of_before, grad)
+    return *(g if needed else None for g, needed in zip(each, need[:6], strict=True)), None, None, None
 
 
 @custom_op("spikefront::norm_statistics", mutates_args=("mean", "variance", "tracked"))
@@ -50,9 +64,10 @@ def norm_statistics(
     train: bool,
     momentum: float,
     eps: float,
+    before: Tensor | None,
 ) -> Tensor:
     """See ``launches.statistics``."""
-    return launches.statistics(x, weight, bias, mean, variance, tracked, train, momentum, eps)
+    return launches.statistics(x, weight, bias, mean, variance, tracked, train, momentum, eps, before)
 
 
 @norm_statistics.register_fake
@@ -66,18 +81,21 @@ def fused_forward(
     weight: Tensor | None,
     bias: Tensor | None,
     gain: Tensor | None,
+    before: Tensor | None,
+    other: Tensor | None,
     factors: Tensor | None,
     numbers: Sequence[float],
     keep: bool,
 ) -> tuple[Tensor, Tensor]:
     """See ``launches.forward``."""
-    return launches.forward(x, factors, gain, list(numbers), keep)
+    return launches.forward(x, factors, gain, other, list(numbers), keep)
 
 
 @fused_forward.register_fake
 def _(
-    x: Tensor, weight: Any, bias: Any, gain: Any, factors: Any, numbers: Sequence[float], keep: bool
-) -> tuple[Tensor, Tensor]:
+    x: Tensor, weight: Any, bias: Any, gain: Any, before: Any, other: Any, factors: Any, numbers: Sequence[float],
+    keep: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     n = Settings.read(list(numbers))
     if not n.pool:
         out = x.new_empty_strided((n.steps, *x.shape[1:]), (x[0].numel(), *x.stride()[1:]))
@@ -104,22 +122,21 @@ def fused_backward(
 def _(
     grad: Tensor, x: Tensor, winners: Any, factors: Any, weight: Any, gain: Any, numbers: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    norm = [torch.empty_like(weight) if factors is not None else x.new_empty(0) for _ in range(2)]
-    return torch.empty_like(x), *norm, torch.empty_like(gain) if gain is not None else x.new_empty(0)
+    of_weight, of_bias = (torch.empty_like(weight) if weight is not None else x.new_empty(0) for _ in range(2))
+    return torch.empty_like(x), of_weight, of_bias, torch.empty_like(gain) if gain is not None else x.new_empty(0)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, weight, _, gain, factors, numbers, _ = inputs
+    x, weight, _, gain, before, _, factors, numbers, _ = inputs
     ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(x, output[1], factors, weight, gain)
+    ctx.save_for_backward(x, output[1], factors, weight, gain, before)
     ctx.numbers = numbers
 
 
 def _through(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
-    x, winners, factors, weight, gain = ctx.saved_tensors
-    found = fused_backward(grad, x, winners, factors, weight, gain, ctx.numbers)
-    norm = found[1:3] if factors is not None else (None, None)
-    return found[0], *norm, found[3] if gain is not None else None, None, None, None
+    *saved, gain, before = ctx.saved_tensors
+    found = fused_backward(grad, *saved, gain, ctx.numbers)
+    return _gradients(ctx, grad, found, saved[2], before)
 
 
 fused_forward.register_autograd(_through, setup_context=_keep)

@@ -7,7 +7,7 @@ Without contraction into fused multiply-adds, so that in float32 spikes equal Py
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from spikefront.nn.kernels import compiled, launches, normalises
 from spikefront.nn.kernels.launches import like
 from spikefront.nn.kernels.sparse import watched
+from spikefront.nn.torch_internals import version_of
 
 try:
     import triton
@@ -25,6 +26,16 @@ except ImportError:  # PyTorch for CPUs comes without
 
 BLOCK = 1024  # elements a program
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+class Biased(NamedTuple):
+    """What a norm's kernel also does: adds the bias of the convolution before, which then was run without."""
+
+    norm: nn.Module
+    bias: Tensor
+
+
+Norm = nn.Module | Biased
 
 
 def usable(x: Tensor) -> bool:
@@ -41,7 +52,7 @@ def fire(
     soft: bool,
     detach: bool,
     surrogate: Any,
-    norm: nn.Module | None = None,
+    norm: Norm | None = None,
     timesteps: int | None = None,
     pool: bool = False,
 ) -> Tensor:
@@ -60,44 +71,85 @@ def fire(
     return _fused(x, learned, norm, launches.Settings(steps, *rest))
 
 
-def normalise(x: Tensor, norm: nn.Module) -> Tensor:
-    """``norm`` over the third dimension of ``(T, B, C, ...)``."""
-    return _fused(x, None, norm, launches.Settings(x.shape[0])) if isinstance(norm, nn.BatchNorm2d) else x
+def normalise(x: Tensor, norm: Norm, other: Tensor | None = None) -> Tensor:
+    """``norm`` over the third dimension of ``(T, B, C, ...)``, and ``other`` of its shape and dtype added."""
+    if type(norm) is nn.Identity:
+        return x if other is None else x + other
+    return _fused(x, None, norm, launches.Settings(x.shape[0]), other)
 
 
-def fire_pooled(x: Tensor, neuron: Any, norm: nn.Module, pool: Any, timesteps: int | None = None) -> Tensor | None:
-    """``pool(neuron(norm(x)))`` in one pass each way; None where that can't be, as where single spikes are watched."""
+def fire_pooled(x: Tensor, neuron: Any, norm: Norm, pool: Any, timesteps: int | None = None) -> Tensor | None:
+    """``pool(neuron(norm(x)))`` in one go each way; None where that can't be, as where single spikes are watched."""
     steps = timesteps or x.shape[0]
+    own = norm.norm if isinstance(norm, Biased) else norm
     fits = pool.stride == 2 and steps <= launches.LONGEST_POOLED and launches.channels_last(x)
-    known = hasattr(neuron.surrogate, "kernel") and (normalises(norm) or norm is None)
-    if not fits or not known or any(map(watched, (neuron, norm, pool))):
+    known = hasattr(neuron.surrogate, "kernel") and normalises(own)
+    if not fits or not known or any(map(watched, (neuron, own, pool))):
         return None
     gain, leak = neuron.gain_and_leak()
     constants = gain, leak, neuron.threshold, neuron.reset == "soft", neuron.detach_reset, neuron.surrogate
     return fire(x, *constants, norm, timesteps, pool=True)
 
 
-def _fused(x: Tensor, gain: Tensor | None, norm: nn.Module | None, settings: launches.Settings) -> Tensor:
-    x, compiling, none = launches.dense(x), torch.compiler.is_compiling(), (None, None, None)
-    factors, weight, bias = (
-        none if not isinstance(norm, nn.BatchNorm2d) else (_factors(x, norm), norm.weight, norm.bias)
-    )
-    if isinstance(norm, nn.BatchNorm2d) and norm.training:
-        settings = settings._replace(count=x.numel() // x.shape[2])
-    tensors = [x, weight, bias, gain]
+def knows(neuron: Any) -> bool:
+    """Whether the kernels have this neuron's surrogate, and nobody looks at the currents it gets."""
+    return hasattr(getattr(neuron, "surrogate", None), "kernel") and not watched(neuron)
+
+
+def without_bias(x: Tensor, conv: nn.Module, norm: nn.Module) -> Biased | None:
+    """The bias that ``norm``'s kernel will add for ``conv``, which reads ``x``; None: the convolution does."""
+    plain = type(conv) is nn.Conv2d and conv.bias is not None and conv.padding_mode == "zeros"
+    if not plain or not usable(x) or not normalises(norm) or watched(conv) or watched(norm):
+        return None
+    if type(norm) is nn.Identity and conv.bias.requires_grad and torch.is_grad_enabled():
+        return None
+    return Biased(norm, conv.bias)  # type: ignore[arg-type]
+
+
+def _fused(
+    x: Tensor, gain: Tensor | None, norm: Norm | None, settings: launches.Settings, other: Tensor | None = None
+) -> Tensor:
+    x = launches.dense(x)
+    norm, before = norm if isinstance(norm, Biased) else (norm, None)
+    factors = weight = bias = None
+    if isinstance(norm, nn.BatchNorm2d):
+        factors, weight, bias = _factors(x, norm, before), norm.weight, norm.bias
+        if norm.training:
+            settings = settings._replace(count=x.numel() // x.shape[2])
+    elif before is not None:
+        factors = _shift(before)
+    if other is not None:
+        other = launches.like(other, x.stride())
+    tensors = [x, weight, bias, gain, before, other]
     keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    if compiling:
+    if torch.compiler.is_compiling():
         return compiled.fused_forward(*tensors, factors, settings.numbers(), keep)[0]
     return compiled.Fused.apply(*tensors, factors, settings.numbers(), keep)
 
 
-def _factors(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+def _factors(x: Tensor, norm: nn.BatchNorm2d, before: Tensor | None) -> Tensor:
     if norm.training and x.numel() // x.shape[2] < 2:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
     with torch.no_grad():
         tensors = (x.detach(), norm.weight.detach(), norm.bias.detach(), norm.running_mean, norm.running_var)
         run: Any = compiled.norm_statistics if torch.compiler.is_compiling() else launches.statistics
-        return run(*tensors, norm.num_batches_tracked, norm.training, norm.momentum, norm.eps)
+        last = None if before is None else before.detach()
+        return run(*tensors, norm.num_batches_tracked, norm.training, norm.momentum, norm.eps, last)
+
+
+def _shift(bias: Tensor) -> Tensor:
+    """Factors ``(4, C)`` that add ``bias`` alone, kept beside it."""
+    compiling = torch.compiler.is_compiling()
+    key = None if compiling else (bias.data_ptr(), version_of(bias))
+    kept: Any = getattr(bias, "_factors", (None, None))
+    if key is not None and kept[0] == key:
+        return kept[1]
+    with torch.inference_mode(False):
+        shift = bias.detach().float()
+        factors = torch.stack([torch.zeros_like(shift), torch.ones_like(shift), torch.ones_like(shift), shift])
+    if not compiling:
+        bias._factors = (key, factors)  # type: ignore[attr-defined]
+    return factors
 
 
 if triton is not None:

@@ -11,7 +11,7 @@ from torch import Tensor
 try:
     import triton
 
-    from spikefront.nn.kernels import fused
+    from spikefront.nn.kernels import fused, fused_backward
 except ImportError:  # PyTorch for CPUs comes without
     triton = None
 
@@ -42,7 +42,7 @@ class Settings(NamedTuple):
     a: float = 0.0
     b: float = 0.0
     pool: bool = False
-    count: int = 0
+    count: int = 0  # type: ignore[assignment]
 
     def numbers(self) -> list[float]:
         """As an operation's argument."""
@@ -101,7 +101,7 @@ def channels_last(x: Tensor) -> bool:
     """Whether ``(T, B, C, H, W)`` has its channels side by side."""
     if x.dim() != 5:
         return False
-    T, B, C, H, W = x.shape
+    B, C, H, W = x.shape[1:]
     wanted = (B * H * W * C, H * W * C, 1, W * C, C)
     return all(n == 1 or s == w for n, s, w in zip(x.shape, x.stride(), wanted, strict=True))
 
@@ -131,9 +131,12 @@ def _on(x: Tensor) -> Any:
 
 def statistics(
     x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, tracked: Tensor | None, train: bool,
-    momentum: float, eps: float,
+    momentum: float, eps: float, before: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """A norm's factors ``(4, C)``: of the batch, which also moves the running estimates, or of these."""
+    """A norm's factors ``(4, C)``: of the batch, which also moves the running estimates, or of these.
+
+    ``before``: the bias of the convolution that gave ``x`` without it.
+    """
     layout = _layout(x, time_apart=False)
     factors = torch.empty(4, layout.channels, device=x.device, dtype=torch.float32)
     partial, rows, count = factors, 0, x.numel() // layout.channels
@@ -146,43 +149,43 @@ def statistics(
             fused.sums[grid](x, partial, *layout, **tile, num_warps=WARPS)
         columns = {"ROWS": ROWS, "CB": 16}
         fused.statistics[(triton.cdiv(layout.channels, 16),)](
-            x, partial, weight, bias, mean, variance, tracked if tracked is not None else x, factors, rows,
-            layout.channels, layout.sc, count, momentum, eps, TRAIN=train, TRACKED=tracked is not None, **columns,
+            x, partial, weight, bias, mean, variance, tracked if tracked is not None else x,
+            before if before is not None else x, factors, rows, layout.channels, layout.sc, count, momentum, eps,
+            TRAIN=train, TRACKED=tracked is not None, BEFORE=before is not None, **columns,
         )  # fmt: skip
     return factors
 
 
 def forward(
-    x: Tensor, factors: Tensor | None, gain: Tensor | None, numbers: list[float], keep: bool
+    x: Tensor, factors: Tensor | None, gain: Tensor | None, other: Tensor | None, numbers: list[float], keep: bool
 ) -> tuple[Tensor, Tensor]:
-    """Spikes, and pooled ones' winners if these are to be kept (else empty)."""
+    """Spikes, and pooled ones' winners if these are to be kept (else empty); or normalised ``x`` added to ``other``."""
     n = Settings.read(numbers)
     fires = n.kind >= 0
     layout = _layout(x, time_apart=fires)
     steps = n.steps if fires else 1
-    step = x[0].numel() if x.shape[0] > 1 else 0
-    shape = (n.steps, *pooled_shape(x)) if n.pool else (n.steps, *x.shape[1:])
-    out = empty_frames(shape, x) if n.pool else x.new_empty_strided(shape, (x[0].numel(), *x.stride()[1:]))
+    step, frame = x[0].numel() if x.shape[0] > 1 else 0, x[0].numel()
+    out = x.new_empty_strided((n.steps, *x.shape[1:]), (frame, *x.stride()[1:])) if not n.pool else x[:0]
+    written = torch.empty(frame, dtype=torch.uint8 if steps <= 8 else torch.int16, device=x.device) if n.pool else out
     winners = x.new_empty(0, dtype=torch.uint8)
-    flags = {"SOFT": n.soft, "LEARNED": gain is not None, "NORM": factors is not None}
-    pointers = factors if factors is not None else x, gain if gain is not None else x
-    constants = (n.gain, n.leak, n.threshold)
+    flags = {"T": steps, "ONE": fires and x.shape[0] < steps, "NORM": factors is not None, "FIRE": fires}
+    flags |= {"ADD": other is not None, "BITS": n.pool, "SOFT": n.soft, "LEARNED": gain is not None}
+    pointers = [t if t is not None else x for t in (other, factors, gain)]
     with _on(x):
+        tile = layout.tile(TILE if steps <= 8 else TILE // 2 if steps <= 16 else TILE // 4)
+        fused.forward[layout.grid(tile)](
+            x, written, *pointers, *layout[1:], step, frame, n.gain, n.leak, n.threshold, **flags, **tile,
+            num_warps=WARPS, enable_fp_fusion=False,
+        )  # fmt: skip
         if n.pool:
+            out = empty_frames((n.steps, *pooled_shape(x)), x)
             pooled = _layout(out, time_apart=True)
             if keep:
                 winners = x.new_empty(out[0].numel(), dtype=winner(steps))
             tile = pooled.tile(TILE if steps <= 8 else TILE // 2)
-            fused.forward_pooled[pooled.grid(tile)](
-                x, out, winners if keep else x, *pointers, pooled.pixels, layout.channels, *x.shape[3:], *out.shape[3:],
-                step, out[0].numel(), *constants, T=steps, KEEP=keep, **flags, **tile, num_warps=WARPS,
-                enable_fp_fusion=False,
-            )  # fmt: skip
-        else:
-            tile = layout.tile(TILE)
-            fused.forward[layout.grid(tile)](
-                x, out, *pointers, *layout[1:], step, x[0].numel(), *constants, T=steps, FIRE=fires, **flags, **tile,
-                num_warps=WARPS, enable_fp_fusion=False,
+            fused.pool[pooled.grid(tile)](
+                written, out, winners if keep else written, pooled.pixels, layout.channels, *x.shape[3:],
+                *out.shape[3:], out[0].numel(), T=steps, KEEP=keep, **tile, num_warps=WARPS,
             )  # fmt: skip
     return out, winners
 
@@ -224,7 +227,7 @@ def backward(
     norm, sums = factors is not None, factors is not None or gain is not None
     batch = norm and n.count > 0
     steps = n.steps if fires else 1
-    tile = layout.tile(TILE if steps <= 8 else TILE // 2 if steps <= 16 else TILE // 4)
+    tile = layout.tile((TILE if steps <= 8 else TILE // 2 if steps <= 16 else TILE // 4) // (2 if n.pool else 1))
     grid = layout.grid(tile, x.device)
     C = layout.channels
     partial = torch.empty(grid[0], 3, C, device=x.device, dtype=torch.float32) if sums else x
@@ -233,7 +236,7 @@ def backward(
     flags |= {"DETACH": n.detach, "KIND": n.kind, "LEARNED": gain is not None, **tile}
 
     def run(grid: tuple[int, int], SUM: bool, WRITE: bool, CORRECT: bool) -> None:
-        fused.backward[grid](
+        fused_backward.backward[grid](
             x, grad, winners if n.pool else x, grad_x, partial, factors if norm else x, corrections,
             gain if gain is not None else x, *layout, step, frame, *sizes, n.gain, n.leak, n.threshold, n.a, n.b,
             SUM=SUM, WRITE=WRITE, CORRECT=CORRECT, **flags, num_warps=WARPS, enable_fp_fusion=False,
@@ -244,7 +247,7 @@ def backward(
             run(grid, True, not batch, False)
         if factors is not None and weight is not None:
             grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(weight)
-            fused.norm_gradients[(triton.cdiv(C, 16),)](
+            fused_backward.norm_gradients[(triton.cdiv(C, 16),)](
                 partial, factors, grad_weight, grad_bias, corrections if batch else torch.empty_like(factors[:2]),
                 grid[0], C, max(n.count, 1), ROWS=ROWS, CB=16,
             )  # fmt: skip
