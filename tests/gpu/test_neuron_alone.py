@@ -28,7 +28,8 @@ SURROGATES = [
 def kernels():
     """The module as it is on a GPU; without one, a copy of it whose kernels Triton interprets."""
     if DEVICE == "cuda":
-        return gpu
+        yield gpu
+        return
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
         spec = importlib.util.spec_from_file_location("interpreted", gpu.__file__)

@@ -22,10 +22,10 @@ def patterns(count, seed):
 
 
 def trained(device, **settings):
-    """A network after 60 steps there, and its accuracy on unseen samples."""
+    """A network after 120 steps there, and its accuracy on unseen samples."""
     model = network(depth=2, dim=64, **settings).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for i in range(60):
+    for i in range(120):
         x, target = (t.to(device) for t in patterns(64, i + 1))
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(model(x), target).backward()
@@ -40,7 +40,7 @@ def test_it_learns_as_on_the_cpu(compile):
     torch.set_num_threads(4)
     _, expected = trained("cpu")
     model, found = trained("cuda", compile=compile)
-    assert expected > 0.3 and abs(found - expected) < 0.1
+    assert expected > 0.6 and abs(found - expected) < 0.1
     x = patterns(64, 1000)[0]
     on_cpu, here = (
         spikefront.measure_energy(m, x.to(d)) for m, d in ((copy.deepcopy(model).cpu(), "cpu"), (model, "cuda"))
@@ -59,7 +59,7 @@ def test_a_resumed_run_ends_bit_for_bit(tmp_path):
         "data=digits",
         "trainer=gpu",
         "trainer.deterministic=warn",
-        "logger=null",
+        "logger=none",
         "seed=3",
         "schedule=constant",
     ]
