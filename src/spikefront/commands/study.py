@@ -19,7 +19,7 @@ from spikefront.analysis.schema import StudyRecord, TrialRecord
 from spikefront.cluster import queue as slurm
 from spikefront.commands.cli import entry
 from spikefront.errors import UserError, near_matches
-from spikefront.sweeping.study import attributes
+from spikefront.sweeping.study import attributes, ledger
 from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.records import records
@@ -116,11 +116,9 @@ def export(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
 
 def retry(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
     """Queue failed trials' parameters again, each once."""
-    again = {attributes.ORIGIN.get(t) for t in study.get_trials(deepcopy=False)}
-    failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
-    failed = [t for t in failed if f"retry of trial {t.number}" not in again]
+    failed = ledger.unmended(study)
     for t in failed:
-        attributes.enqueue(study, t.params, f"retry of trial {t.number}")
+        attributes.enqueue(study, t.params, attributes.retry_of(t))
     console.print(f"{len(failed)} failed trials are back in the queue; the sweep's command runs them")
 
 

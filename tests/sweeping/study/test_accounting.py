@@ -11,6 +11,7 @@ from collections import Counter
 import psutil
 import pytest
 from optuna.trial import TrialState
+from pretended import pretend
 
 from spikefront.sweeping.study import attributes, ledger
 from spikefront.sweeping.study.ledger import Ledger
@@ -177,3 +178,43 @@ def test_trial_zero_is_the_default_configuration(make_sweep):
     found = records(search.study())
     assert found["trials"][0]["origin"] == "default configuration"
     assert "model.timesteps=4" in found["trials"][0]["command"]
+
+
+GRID = ("model.timesteps=choice(1,2,4,8)", "neuron.threshold=choice(1,2)")
+
+
+def trained(search):
+    return [t.params for t in ledger.finished(search.study())]
+
+
+@pytest.mark.parametrize("wanted", [3, 5, "null"])
+def test_a_grid_under_a_constraint_trains_as_many_as_are_asked_for_and_there(make_sweep, wanted):
+    """Four of eight points are feasible: what is refused takes no place of what was asked for."""
+    bound = "+search.constraints={neuron.threshold: '< 1.5'}"
+    search = make_sweep("search/sampler=grid", f"search.n_trials={wanted}", "search.workers=1", bound, space=GRID)
+    search.run_here()
+    points = trained(search)
+    assert len(points) == len({str(p) for p in points}) == (3 if wanted == 3 else 4)
+    assert all(p["neuron.threshold"] == 1 for p in points)
+
+
+def test_a_failed_point_of_a_grid_is_trained_once_it_is_retried(make_sweep):
+    broken = {"now": True}
+
+    def train(cfg, callbacks=()):
+        if broken["now"] and cfg.model.timesteps == 4 and cfg.neuron.threshold == 1:
+            raise RuntimeError("no such luck")
+        return pretend(cfg, callbacks)
+
+    options = ("search/sampler=grid", "search.n_trials=null", "search.workers=1")
+    search = make_sweep(*options, space=GRID, train=train)
+    search.run_here()
+    assert len(trained(search)) == 7
+    broken["now"] = False
+    search.run_here()
+    assert len(trained(search)) == 7  # not by itself
+    for trial in ledger.unmended(study := search.study()):
+        attributes.enqueue(study, trial.params, attributes.retry_of(trial))
+    search.run_here()
+    points = trained(search)
+    assert len(points) == len({str(p) for p in points}) == 8

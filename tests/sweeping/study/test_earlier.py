@@ -99,7 +99,8 @@ def test_the_same_command_continues_it(before):
     (found,) = read_study("before", dir=str(before))
     trials = found["trials"]
     assert trials[:10] == first[:10]  # what was there has stayed
-    assert studies.whole(search.study()) and len(ledger.finished(search.study())) == 6
+    assert studies.whole(search.study()) and len(ledger.finished(search.study())) == 5
+    assert len({str(t["params"]) for t in trials}) == len(trials) == 12  # each point once, the known one among them
     assert trials[10]["state"] in ("complete", "pruned") and trials[10]["curve"][0] == first[10]["curve"][0]
     assert trials[10]["spent"]["seconds"] > first[10]["spent"]["seconds"]
     assert Counter(t["state"] for t in trials)["infeasible"] == 6  # each was there before

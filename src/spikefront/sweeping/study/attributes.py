@@ -214,3 +214,8 @@ def seen(trial: FrozenTrial, objectives: dict[str, str]) -> Seen | None:
         final = [(p["accuracy"], p["energy_joules"]) for p in own["anytime"]]
         final = final or [(own["values"]["accuracy"], own["values"]["energy"])]  # a known point has its values alone
     return Seen(trial.params, curve(trial), [(a, e) for a, e in final], stopped) if final else None
+
+
+def retry_of(trial: FrozenTrial) -> str:
+    """The origin of a trial that tries a failed one again."""
+    return f"retry of trial {trial.number}"

@@ -156,9 +156,16 @@ def failed(study: Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
 
 
-def infeasible(study: Study) -> list[FrozenTrial]:
-    """The proposals that broke a constraint."""
-    return [t for t in study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)) if INFEASIBLE.on(t)]
+def unmended(study: Study) -> list[FrozenTrial]:
+    """The failed trials that nobody has had tried again."""
+    again = {attributes.ORIGIN.get(t) for t in study.get_trials(deepcopy=False)}
+    return [t for t in failed(study) if attributes.retry_of(t) not in again]
+
+
+def gone(study: Study) -> int:
+    """Points that an exhaustive search is done with, though they don't count: failed, infeasible and known ones."""
+    ended = study.get_trials(deepcopy=False, states=FINISHED)
+    return len(unmended(study)) + sum(not counts(t) for t in ended)
 
 
 def counts(trial: FrozenTrial) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import re
@@ -20,6 +21,7 @@ from spikefront import renamed
 from spikefront.config import is_group
 from spikefront.errors import UserError
 from spikefront.start import spelled
+from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import attributes, ledger
 from spikefront.sweeping.study.attributes import BEGAN, BUDGET, RECORD, SAMPLER, TOKEN, Made
 from spikefront.sweeping.study.request import Request
@@ -81,10 +83,20 @@ def record(study: Study) -> Made:
 
 
 def budget(study: Study) -> int:
-    """How many finished trials the study shall have; an exhaustive search doesn't replace what failed or can't be."""
-    wanted = BUDGET.get(study) or 0
-    gone = len(ledger.failed(study)) + len(ledger.infeasible(study)) if record(study)["exhaustive"] else 0
-    return wanted - gone
+    """How many finished trials the study shall have: as many as asked for, of an exhaustive search as are left for it.
+
+    That replaces no point that failed, can't be or was known before; a failed one that is tried again is left.
+    """
+    wanted, made = BUDGET.get(study) or 0, record(study)
+    if not made["exhaustive"]:
+        return wanted
+    return min(wanted, _size(json.dumps(made["space"])) - ledger.gone(study))
+
+
+@functools.cache
+def _size(space: str) -> int:
+    """How many points a search space has, which ``Space.to_plain`` made and has no end of none."""
+    return int(Space.parse(json.loads(space)).size())
 
 
 def whole(study: Study) -> bool:
