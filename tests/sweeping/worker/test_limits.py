@@ -56,7 +56,7 @@ def test_what_breaks_a_constraint_is_told_and_never_trained(make_sweep, tmp_path
     trials = search.study().trials
     finished, refused = (
         ledger.finished(search.study()),
-        [t for t in search.study().trials if attributes.INFEASIBLE.on(t)],
+        [t for t in trials if INFEASIBLE.on(t)],
     )
     assert len(finished) == 12 and refused
     assert {t.params["model.dim"] for t in finished} == {32, 64} and {t.params["model.dim"] for t in refused} == {128}
