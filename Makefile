@@ -31,7 +31,7 @@ test-all: setup bench-extra
 
 # On the lowest versions that pyproject.toml allows, in an environment of their own.
 test-lowest: .venv-lowest/.ready
-	.venv-lowest/bin/python -m pytest
+	.venv-lowest/bin/python -m pytest -n auto --dist loadfile
 
 .venv-lowest/.ready: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv .venv-lowest

@@ -46,8 +46,8 @@ def test_as_a_library_we_leave_the_hosts_allocator_alone(tmp_path):
     ("command", "arguments"),
     [
         ("train", ["dry_run=true", "model=sdt_1_16", "trainer=gpu"]),
-        ("evaluate", ["checkpoint=nowhere"]),
-        ("energy", ["model=sdt_1_16", "input=noise", "samples=1"]),
+        pytest.param("evaluate", ["checkpoint=nowhere"], marks=pytest.mark.slow),
+        pytest.param("energy", ["model=sdt_1_16", "input=noise", "samples=1"], marks=pytest.mark.slow),
         ("sweep", ["search.worker=true", "search.study=nothing"]),
     ],
 )

@@ -76,6 +76,7 @@ def test_the_printed_command_trains_anywhere(search, script, tmp_path, monkeypat
     assert re.search(r"timesteps: 2\b", (tmp_path / "again" / "config.yaml").read_text())
 
 
+@pytest.mark.slow
 def test_a_search_path_does_as_well_and_reaches_clusters(home):
     """submitit's processes are started as SLURM's are, but here."""
     launcher = ["hydra/launcher=submitit_local", "search.study=cluster", "search.n_trials=1"]

@@ -102,6 +102,7 @@ def test_networks_are_made_and_configuration_is_the_wheels(installed, environmen
     assert conf.startswith(str(environment)) and conf.endswith("site-packages/spikefront/conf")
 
 
+@pytest.mark.slow
 def test_it_trains_in_two_processes_of_which_one_starts_the_other(installed, tmp_path):
     installed(f"spikefront train {TINY} trainer=ddp_cpu")
     (result,) = tmp_path.glob("outputs/train/*/result.json")

@@ -207,6 +207,7 @@ class TestTwoProcesses:
         assert capfd.readouterr().err.startswith("spikefront: process 2 of 2 of this training was killed (SIGKILL)")
 
 
+@pytest.mark.slow
 def test_four_processes_train_and_evaluate_what_one_does(one, tmp_path):
     with leading(lambda _: None):
         agree(one, tmp_path / "four", 4)
@@ -231,6 +232,7 @@ def test_a_killed_process_ends_the_command_in_one_line(script, tmp_path):
     assert followers() == [] and time.monotonic() - begun < 120
 
 
+@pytest.mark.slow
 def test_processes_that_srun_or_torchrun_started_end_alike(tmp_path):
     """The signal reaches one of them, and each runs the script itself."""
     with socket.socket() as free:
