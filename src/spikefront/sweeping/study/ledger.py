@@ -158,8 +158,10 @@ def failed(study: Study) -> list[FrozenTrial]:
 
 def unmended(study: Study) -> list[FrozenTrial]:
     """The failed trials that nobody has had tried again."""
+    if not (found := failed(study)):
+        return []  # asked at every turn of a worker: no look at all trials
     again = {attributes.ORIGIN.get(t) for t in study.get_trials(deepcopy=False)}
-    return [t for t in failed(study) if attributes.retry_of(t) not in again]
+    return [t for t in found if attributes.retry_of(t) not in again]
 
 
 def gone(study: Study) -> int:
