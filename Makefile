@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 DEMO ?=
 PARTS ?=
 
-.PHONY: setup demo test test-gpu bench-gpu test-all test-lowest test-slurm lint bench bench-extra docs clean
+.PHONY: setup demo test test-gpu bench-gpu test-all test-lowest test-system test-slurm lint bench bench-extra docs clean
 
 setup: .venv/.ready
 
@@ -38,9 +38,15 @@ test-lowest: .venv-lowest/.ready
 	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[dev]'
 	@touch $@
 
-# On a SLURM of its own, from Debian's packages (root); two clusters side by side, as most of it is waiting.
+# As root. First installs what some tests need (PostgreSQL, an ARM compiler and emulator); mounts small disks under /tmp.
+test-system: setup
+	$(BIN)/python tests/support/system.py postgresql g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+	SPIKEFRONT_TEST_SYSTEM=1 $(BIN)/python -m pytest -m system
+
+# As root. First installs SLURM, munge and MariaDB from Debian's packages; two clusters side by side, as most of it is waiting.
 test-slurm: setup
-	$(BIN)/python -m pytest -m slurm -n 2
+	$(BIN)/python tests/support/system.py slurmctld slurmd slurm-client munge slurmdbd mariadb-server
+	SPIKEFRONT_TEST_SYSTEM=1 $(BIN)/python -m pytest -m slurm -n 2
 
 # On a CUDA device with whatever Python has PyTorch: make test-gpu PYTHON=python3 (docs/gpu.md says what it needs).
 test-gpu:

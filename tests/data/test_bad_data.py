@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import os
 import resource
-import subprocess
 import tarfile
 
 import numpy as np
@@ -30,6 +30,7 @@ from layouts import (
     stream,
 )
 from scipy.io import savemat
+from system import small_disk
 from torchvision.datasets import CIFAR10
 
 from spikefront.config import compose
@@ -294,25 +295,22 @@ def test_a_damaged_pickle_is_named(tmp_path, monkeypatch, damage):
     one_line(caught, str(file))
 
 
-def test_a_full_disk_while_caching_leaves_nothing_half_made(tmp_path):
-    cifar10_dvs(tmp_path)
-    (tmp_path / "cache").mkdir()
-    mounted = (
-        os.geteuid() == 0
-        and not subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path / "cache")], capture_output=True
-        ).returncode
-    )
+@contextlib.contextmanager
+def limited_files():
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
     try:
-        if not mounted:  # a limit on the size of files does as well
-            resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("by", ["a limit on files", pytest.param("a small disk", marks=pytest.mark.system)])
+def test_a_full_disk_while_caching_leaves_nothing_half_made(tmp_path, by):
+    cifar10_dvs(tmp_path)
+    with limited_files() if by == "a limit on files" else small_disk(tmp_path / "cache", "64k"):
         with pytest.raises(UserError, match=r"the disk is full while caching events in .*data\.cache") as caught:
             load("cifar10_dvs", tmp_path, "raise")
         one_line(caught)
         assert [p.name for p in (tmp_path / "cache").iterdir() if not p.name.endswith(".lock")] == []
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        if mounted:
-            subprocess.run(["umount", str(tmp_path / "cache")], check=True)
     assert load("cifar10_dvs", tmp_path, "raise") > 50

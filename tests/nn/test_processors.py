@@ -10,17 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from system import missing, unable
 from torch import nn
 
 from spikefront.nn import LIF
 from spikefront.nn.kernels import sparse
 from spikefront.nn.kernels.build import FLAGS, HERE, library
 
-CROSS = ["g++-aarch64-linux-gnu", "libc6-dev-arm64-cross", "qemu-user"]  # Debian's
 PORTABLE = [flag for flag in FLAGS if flag not in ("-march=native", "-shared", "-fPIC")]
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.system,
     pytest.mark.skipif(library("sparse") is None or not shutil.which("g++"), reason="no g++ here"),
 ]
 
@@ -38,12 +39,8 @@ def test_compiles_for(name, march, tmp_path):
 @pytest.fixture(scope="module")
 def arm(tmp_path_factory):
     """The driver compiled for ARM, and what runs it."""
-    if not shutil.which("aarch64-linux-gnu-g++") or not shutil.which("qemu-aarch64"):
-        if os.geteuid() or not shutil.which("apt-get"):
-            pytest.skip(f"needs Debian's {', '.join(CROSS)} and no root to install them")
-        install = "apt-get -qq update && apt-get -qq install -y --no-install-recommends " + " ".join(CROSS)
-        if subprocess.run(install, shell=True, capture_output=True).returncode:
-            pytest.skip(f"could not install {', '.join(CROSS)}")
+    if lacking := missing(("aarch64-linux-gnu-g++", "qemu-aarch64")):
+        unable(f"needs {', '.join(lacking)}")
     return ["qemu-aarch64", built("aarch64-linux-gnu-g++", tmp_path_factory.mktemp("arm"), "-static")]
 
 

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
 
-PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge", "slurmdbd", "mariadb-server")
+from system import missing
+
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "slurmdbd", "mariadbd")
 
 
-def install() -> str | None:
-    """Install what is missing; why that is impossible, if it is."""
+def lacking() -> str | None:
+    """Why no cluster can be started here, if so."""
     if os.geteuid() != 0:
         return "a SLURM cluster of one's own takes root"
-    os.environ["PATH"] += ":/usr/sbin:/sbin"
-    if all(map(shutil.which, PROGRAMS)):
-        return None
-    if shutil.which("apt-get") is None:
-        return f"no apt-get to install {' '.join(PACKAGES)}"
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
-        ran = subprocess.run(["apt-get", "--quiet", *command], capture_output=True, text=True, env=environment)
-        if ran.returncode:
-            return f"apt-get {command[0]} failed: {(ran.stderr.strip().splitlines() or ['?'])[-1]}"
+    if "/usr/sbin" not in os.environ["PATH"].split(":"):
+        os.environ["PATH"] += ":/usr/sbin:/sbin"
+    if there_are_not := missing(PROGRAMS):
+        return f"{', '.join(there_are_not)} of Debian's SLURM are not installed"
     return None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from system import unable
 
 import cluster as clusters
 from spikefront.config import ROOT, compose
@@ -23,10 +24,9 @@ STATE = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_ste
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
-    """A running SLURM; skipped with the reason where there can be none."""
-    reason = clusters.install()
-    if reason:
-        pytest.skip(reason)
+    """A running SLURM."""
+    if reason := clusters.lacking():
+        unable(reason)
     found = clusters.Cluster(tmp_path_factory.mktemp("slurm") / "c")
     try:
         yield found.start()

@@ -14,23 +14,21 @@ import urllib.request
 from collections import Counter
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.trial import TrialState
+from system import unable
 
+from spikefront.errors import UserError
 from spikefront.sweeping.study.filesystems import JournalLock
+from spikefront.sweeping.study.storage import open_storage, storage_errors
 
 
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory):
-    """Debian's PostgreSQL server, installed if it isn't there, on a data directory of our own; its URL."""
+    """Debian's PostgreSQL server on a data directory of our own; its URL."""
     if not _binaries():
-        if os.geteuid() != 0 or not shutil.which("apt-get"):
-            pytest.skip("needs PostgreSQL's server: apt-get install postgresql (as root the test installs it)")
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(["apt-get", "update", "-qq"], env=environment, capture_output=True)
-        done = subprocess.run(["apt-get", "install", "-y", "-qq", "postgresql"], env=environment, capture_output=True)
-        if done.returncode or not _binaries():
-            pytest.skip(f"PostgreSQL's server can't be installed here: {done.stderr.decode()[-200:]}")
+        unable("needs PostgreSQL's server")
     directory, port = tmp_path_factory.mktemp("postgres"), _free_port()
     root = os.geteuid() == 0
     if root:  # the server refuses to run as root
@@ -87,6 +85,7 @@ def test_another_machines_lock_is_broken_after_its_patience(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.system
 def test_killed_workers_lose_nothing_on_postgresql(make_sweep, tmp_path, postgres):
     from test_accounting import check_exact
 
@@ -148,3 +147,15 @@ def _wait_for(port):
                 return
         time.sleep(0.1)
     raise TimeoutError(f"nothing listens on port {port}")
+
+
+def test_only_a_storages_errors_are_told_as_its(tmp_path):
+    address = f"journal://{tmp_path}/log"
+    for error in (OSError("no such camera"), ValueError("no such width"), RuntimeError("no such luck")):
+        with pytest.raises(type(error), match="no such"), storage_errors(address):
+            raise error
+    study = optuna.create_study(storage=open_storage(address))
+    (tmp_path / "log").write_text("{half a line\n" * 3)
+    said = f"the study's storage {address} can't be used: it is no journal"
+    with pytest.raises(UserError, match=said), storage_errors(address):
+        optuna.load_study(study_name=study.study_name, storage=open_storage(address))

@@ -14,6 +14,7 @@ import pytest
 import wandb
 from click.testing import CliRunner
 from standin import ENTITY, StandIn
+from system import small_disk
 from wandb.cli.cli import cli
 
 from spikefront.errors import UserError
@@ -125,27 +126,24 @@ def test_a_server_that_fails_in_mid_run_costs_one_line_and_sync_makes_up_for_it(
     assert [row["loss"] for row in server.runs["r"]["history"]] == [1, 1 / 2, 1 / 3]
 
 
+@pytest.mark.system
 def test_a_full_disk_in_mid_run_costs_one_line(tmp_path, capfd):
-    small = tmp_path / "small"
-    small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], capture_output=True).returncode:
-        pytest.skip("no right to mount a small disk here")
-    try:
-        run = Client({"project": "p", "id": "r", "dir": str(small)}, False, 2.0)
-        begun = threading.Event()
-        run.do(lambda _: begun.set())
-        assert begun.wait(30)
-        with (small / "filler").open("wb") as filler, pytest.raises(OSError, match="No space"):
-            while filler.write(os.urandom(1 << 16)):
-                filler.flush()
-        for step in range(200):
-            run.do(lambda r, step=step: r.log({"loss": step, "text": "x" * 1000}))
-        run.close()
-        said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("spikefront: W&B")]
-        assert len(said) == 1 and "the run goes on" in said[0]
-    finally:
-        wandb.teardown()
-        subprocess.run(["umount", "-l", str(small)], check=False)
+    with small_disk(tmp_path / "small", "1m") as small:
+        try:
+            run = Client({"project": "p", "id": "r", "dir": str(small)}, False, 2.0)
+            begun = threading.Event()
+            run.do(lambda _: begun.set())
+            assert begun.wait(30)
+            with (small / "filler").open("wb") as filler, pytest.raises(OSError, match="No space"):
+                while filler.write(os.urandom(1 << 16)):
+                    filler.flush()
+            for step in range(200):
+                run.do(lambda r, step=step: r.log({"loss": step, "text": "x" * 1000}))
+            run.close()
+            said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("spikefront: W&B")]
+            assert len(said) == 1 and "the run goes on" in said[0]
+        finally:
+            wandb.teardown()
 
 
 def test_wandbs_own_process_may_be_killed(tmp_path):

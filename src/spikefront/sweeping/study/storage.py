@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -67,11 +67,11 @@ def open_storage(address: str) -> BaseStorage:
         UserError: it can't be opened.
     """
     kind, _, rest = address.partition("://")
-    with storage_errors(address):
+    with _opening(address), storage_errors(address):
         if kind == "journal":
             path = Path(rest)
             path.parent.mkdir(parents=True, exist_ok=True)
-            return JournalStorage(JournalFileBackend(str(path), filesystems.JournalLock(path)))
+            return JournalStorage(_Journal(str(path), filesystems.JournalLock(path)))
         if kind == "grpc":
             host, _, port = rest.partition(":")
             return GrpcStorageProxy(host=host, port=int(port or 13000))
@@ -116,31 +116,59 @@ def _write_ahead(storage: RDBStorage) -> None:
     storage.engine.dispose()
 
 
+class _Journal(JournalFileBackend):
+    """Optuna's journal file, whose errors are known as a storage's."""
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        with _as_storages():
+            yield from super().read_logs(log_number_from)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        with _as_storages():
+            super().append_logs(logs)
+
+
 @contextlib.contextmanager
-def storage_errors(address: str) -> Iterator[None]:
-    """Say in one line what is wrong with a storage."""
-    place = shown(address)
+def _as_storages() -> Iterator[None]:
     try:
         yield
     except json.JSONDecodeError as error:
-        raise UserError(
-            f"the study's storage {place} can't be used: it is no journal, or damaged: move it away or restore a copy"
-            f" ({error})"
-        ) from error
-    except (*BROKEN, OSError) as error:
+        cure = "it is no journal, or damaged: move it away or restore a copy"
+        raise optuna.exceptions.StorageInternalError(f"{cure} ({error})") from None
+    except OSError as error:
+        raise optuna.exceptions.StorageInternalError(str(error)) from error
+
+
+@contextlib.contextmanager
+def storage_errors(address: str) -> Iterator[None]:
+    """Say in one line what is wrong with a storage; errors that are not a storage's pass as they are."""
+    place = shown(address)
+    try:
+        yield
+    except BROKEN as error:
         cause = getattr(error, "orig", None) or error.__cause__ or error
         raise UserError(f"the study's storage {place} can't be used: {_hint(str(cause))}") from error
+    except Exception as error:
+        if not type(error).__module__.startswith("grpc"):
+            raise
+        details = str(error.details())  # type: ignore[attr-defined]
+        raise UserError(f"the study's storage {place} can't be reached: {_hint(details)}") from error
+
+
+@contextlib.contextmanager
+def _opening(address: str) -> Iterator[None]:
+    """The same for what only the opening of one can bring."""
+    place = shown(address)
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"the study's storage {place} can't be used: {_hint(str(error))}") from error
     except ImportError as error:
         raise UserError(
             f"search.storage {place} needs a package that is missing: pip install 'spikefront[storage]' ({error})"
         ) from error
     except (RuntimeError, ValueError) as error:
         raise UserError(f"search.storage {place}: {str(error).splitlines()[0]}") from error
-    except Exception as error:
-        if not type(error).__module__.startswith("grpc"):
-            raise
-        details = str(error.details())  # type: ignore[attr-defined]
-        raise UserError(f"the study's storage {place} can't be reached: {_hint(details)}") from error
 
 
 def _hint(reason: str) -> str:
