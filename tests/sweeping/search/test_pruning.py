@@ -71,6 +71,12 @@ def test_nothing_stops_before_there_is_something_to_compare_with():
     assert judge(FrontPruner(), 5, 0.2, 9e-6, ENDED[:3] + stopped) is None
 
 
+def test_nothing_stops_while_nothing_has_learnt_anything():
+    """The first epochs of a thousand classes: every finished accuracy is 0."""
+    ended = [seen(0.0, energy, width) for energy, width in ((1e-6, 16), (2e-6, 32), (3e-6, 64))]
+    assert judge(FrontPruner(startup_trials=3), 3, 0.0, 2e-6, ended) is None
+
+
 def test_more_confidence_stops_no_more():
     trials = [(e, f, c) for e in (1, 3, 6) for f in (0.3, 0.6, 0.85) for c in (5e-7, 1e-6, 2e-6)]
     stopped = [sum(judge(FrontPruner(confidence=c), *t) is not None for t in trials) for c in (0.5, 0.9, 0.99)]

@@ -96,3 +96,28 @@ def test_expressions():
     for bad in ("__import__('os')", "model.dim[0]", "(lambda: 1)()", "1 +", "neuron + 1", "1 / 0"):
         with pytest.raises(UserError):
             expressions.evaluate(bad, names.get)
+
+
+def test_a_condition_on_what_is_not_there_does_not_hold():
+    """Whatever it asks of it: ``c`` goes with ``b > 2``, and ``b`` itself only with ``a``."""
+    space = Space.parse(
+        {
+            "a": "choice(on,off)",
+            "b": {"values": "range(1,5)", "when": "a == 'on'"},
+            "c": {"values": "choice(1,2)", "when": "b > 2"},
+            "d": {"values": "choice(1,2)", "when": "not b > 2"},
+            "e": {"values": "choice(1,2)", "when": "b + 1 < 3 or a == 'off'"},
+        }
+    )
+    space.check()
+    assert space.active({"a": "off"}) == ["a", "e"]
+    assert space.active({"a": "on", "b": 4}) == ["a", "b", "c"]
+    assert space.active({"a": "on", "b": 1}) == ["a", "b", "d", "e"]
+    assert space.size() == 2 + 2 * 2 + 2 * 2 + 2 * 2 - 2  # a off: e; b=1: d and e; b=2: d; b=3, 4: c
+    assert space.size({"b": 3}) == 2 + 2  # of a off there is no b
+
+
+def test_every_corner_of_a_condition_is_tried_before_the_first_trial():
+    space = Space.parse({"a": "choice(1,x)", "b": {"values": "choice(1,2)", "when": "a > 0"}})
+    with pytest.raises(UserError, match=r"search\.space\.b: when: can't evaluate 'a > 0'"):
+        space.check()

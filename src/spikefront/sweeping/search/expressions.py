@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from spikefront.errors import UserError
@@ -41,6 +41,23 @@ def evaluate(expression: str, lookup: Callable[[str], Any]) -> Any:
         return _value(_parse(expression), lookup)
     except (TypeError, ArithmeticError) as error:
         raise UserError(f"can't evaluate '{expression}': {error}") from error
+
+
+class _Inactive:
+    """What a name stands for that has no value here; so does all that is computed from it."""
+
+
+_INACTIVE = _Inactive()
+
+
+def holds(condition: str, values: Mapping[str, Any]) -> bool:
+    """Whether a condition on these values holds; on one that isn't there it doesn't, whatever it asks of it.
+
+    Raises:
+        UserError: as ``evaluate``.
+    """
+    value = evaluate(condition, lambda name: values.get(name, _INACTIVE))
+    return value is not _INACTIVE and bool(value)
 
 
 def names(expression: str) -> set[str]:
@@ -85,18 +102,30 @@ def _value(node: ast.AST, lookup: Callable[[str], Any]) -> Any:
     if isinstance(node, ast.List | ast.Tuple | ast.Set):
         return [of(x) for x in node.elts]
     if isinstance(node, ast.BoolOp):
-        if isinstance(node.op, ast.And):
-            return all(of(x) for x in node.values)
-        return any(of(x) for x in node.values)
+        decides = isinstance(node.op, ast.Or)  # one true operand, or for "and" a false one
+        inactive = False
+        for operand in node.values:
+            value = of(operand)
+            if value is _INACTIVE:
+                inactive = True
+            elif bool(value) is decides:
+                return decides
+        return _INACTIVE if inactive else not decides
     if isinstance(node, ast.UnaryOp) and type(node.op) in OPERATORS:
-        return OPERATORS[type(node.op)](of(node.operand))
+        return _apply(OPERATORS[type(node.op)], of(node.operand))
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
-        return OPERATORS[type(node.op)](of(node.left), of(node.right))
+        return _apply(OPERATORS[type(node.op)], of(node.left), of(node.right))
     if isinstance(node, ast.Compare) and all(type(op) in OPERATORS for op in node.ops):
         values = [of(x) for x in (node.left, *node.comparators)]
-        return all(OPERATORS[type(op)](a, b) for op, a, b in zip(node.ops, values, values[1:], strict=False))
+        steps = zip(node.ops, values, values[1:], strict=False)
+        return _apply(lambda *_: all(OPERATORS[type(op)](a, b) for op, a, b in steps), *values)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS:
-        return FUNCTIONS[node.func.id](*(of(x) for x in node.args))
+        return _apply(FUNCTIONS[node.func.id], *(of(x) for x in node.args))
     raise UserError(
         f"'{ast.unparse(node)}' can't be used here: names, numbers, + - * / // % **, comparisons, and or not"
     )
+
+
+def _apply(function: Callable[..., Any], *operands: Any) -> Any:
+    parts = [x for operand in operands for x in (operand if isinstance(operand, list) else [operand])]
+    return _INACTIVE if any(x is _INACTIVE for x in parts) else function(*operands)

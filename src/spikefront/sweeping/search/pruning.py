@@ -91,6 +91,8 @@ class FrontPruner:
         reference = (0.0, 1.001 * float(reached[:, 1].max()))
         front = reached[non_dominated(reached)]
         before = hypervolume(front, reference)
+        if before <= 0:  # nothing has learnt anything yet
+            return None
         after = hypervolume(np.vstack([front, [(-a, e) for a, e in hoped]]), reference)
         if after - before >= self.tolerance * before and after > before:
             return None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -28,9 +30,12 @@ from optuna.distributions import (
 )
 
 from spikefront.errors import UserError
-from spikefront.sweeping.search import expressions
+from spikefront.sweeping.search import expressions, finite
 from spikefront.sweeping.search.optuna_internals import contains
 
+Point = frozenset[tuple[str, Any]]
+"""A configuration among a space's, see ``Space.point``."""
+CORNERS = 10_000  # of one condition
 GRAMMAR = "choice(1,2,4), range(1,9), interval(0,1), int(interval(1,8)), tag(log,interval(1e-4,1e-2)) or a,b,c"
 
 
@@ -47,7 +52,7 @@ class Parameter:
     @property
     def size(self) -> float:
         """How many values there are; infinite for a continuous one."""
-        return _points(self.distribution)
+        return finite.size(self.distribution)
 
     def override(self, value: Any) -> str:
         """``key=value`` as Hydra reads it."""
@@ -84,7 +89,7 @@ class Space:
         """Ask the trial's sampler for every parameter whose condition holds."""
         values: dict[str, Any] = {}
         for p in self:
-            if p.when is None or expressions.evaluate(p.when, lambda name: values.get(name)):
+            if p.when is None or expressions.holds(p.when, values):
                 values[p.key] = _suggest(trial, p)
         return values
 
@@ -92,9 +97,25 @@ class Space:
         """The parameters whose conditions hold among these values."""
         holding: dict[str, Any] = {}
         for p in self:
-            if p.when is None or expressions.evaluate(p.when, lambda name: holding.get(name)):
+            if p.when is None or expressions.holds(p.when, holding):
                 holding[p.key] = values.get(p.key)
         return list(holding)
+
+    def check(self) -> None:
+        """Try every condition on the outermost values of what it reads, before a trial meets them.
+
+        Raises:
+            UserError: one that can't be evaluated.
+        """
+        for p in self:
+            if p.when is not None:
+                read = sorted(expressions.names(p.when))
+                corners = itertools.product(*(finite.corners(self.parameters[name].distribution) for name in read))
+                for corner in itertools.islice(corners, CORNERS):
+                    try:
+                        expressions.holds(p.when, dict(zip(read, corner, strict=True)))
+                    except UserError as error:
+                        raise UserError(f"search.space.{p.key}: when: {error}") from error
 
     def holds(self, key: str, value: Any) -> bool:
         """Whether a parameter can have this value."""
@@ -108,21 +129,38 @@ class Space:
         known = self.parameters
         return [known[k].override(v) if k in known else f"{k}={v}" for k, v in values.items()]
 
-    def size(self) -> float:
-        """How many different configurations there are; infinite with a continuous parameter."""
+    def size(self, given: Mapping[str, Any] = MappingProxyType({})) -> float:
+        """How many different configurations there are with these values; infinite with a continuous parameter."""
 
         def count(rest: list[Parameter], values: dict[str, Any]) -> float:
             if not rest:
                 return 1
             head, *tail = rest
-            if head.when is not None and not expressions.evaluate(head.when, lambda name: values.get(name)):
+            if head.when is not None and not expressions.holds(head.when, values):
                 return count(tail, values)
+            if head.key in given:
+                return count(tail, {**values, head.key: given[head.key]})
             if head.key not in read:
                 return head.size * count(tail, values)
-            return sum(count(tail, {**values, head.key: v}) for v in _values(head.distribution))
+            if head.size == math.inf:
+                return math.inf
+            return sum(count(tail, {**values, head.key: v}) for v in finite.values(head.distribution))
 
         read = {name for p in self if p.when for name in expressions.names(p.when)}
         return count(list(self), {})
+
+    def point(self, values: Mapping[str, Any]) -> Point | None:
+        """What two trials that try the same have in common, a step's rounding aside; None if a value is missing."""
+        active = self.active(values)
+        return frozenset((k, self.place(k, values[k])) for k in active) if set(active) <= set(values) else None
+
+    def place(self, key: str, value: Any) -> Any:
+        """Which of a parameter's values it is; of a continuous one the value itself."""
+        return finite.place(self.parameters[key].distribution, value)
+
+    def values(self, key: str) -> list[Any]:
+        """All that a parameter can be which has an end of them."""
+        return finite.values(self.parameters[key].distribution)
 
     def nearest(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The point of the space closest to ``values``; a choice that isn't offered is left to the sampler."""
@@ -241,25 +279,6 @@ def _suggest(trial: Trial, p: Parameter) -> Any:
         return trial.suggest_int(p.key, d.low, d.high, step=d.step, log=d.log)
     assert isinstance(d, FloatDistribution)
     return trial.suggest_float(p.key, d.low, d.high, step=d.step, log=d.log)
-
-
-def _points(d: BaseDistribution) -> float:
-    if isinstance(d, CategoricalDistribution):
-        return len(d.choices)
-    assert isinstance(d, IntDistribution | FloatDistribution)
-    if d.single():
-        return 1
-    return round((d.high - d.low) / d.step) + 1 if d.step else math.inf
-
-
-def _values(d: BaseDistribution) -> list[Any]:
-    if isinstance(d, CategoricalDistribution):
-        return list(d.choices)
-    if isinstance(d, IntDistribution):
-        return list(range(d.low, d.high + 1, d.step))
-    raise UserError(
-        "a condition can read choices and whole numbers, not continuous parameters, in an exhaustive search"
-    )
 
 
 def _ordered(parameters: dict[str, Parameter]) -> dict[str, Parameter]:

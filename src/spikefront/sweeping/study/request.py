@@ -136,6 +136,7 @@ def _space(cfg: DictConfig, arguments: Sequence[str], options: Callable[[str], l
             " model.timesteps=choice(1,2,4)"
         )
     space = Space.parse(entries, options)
+    space.check()
     for p in space:
         _exists(cfg, p.key, p.when is not None)
         if is_group(p.key):

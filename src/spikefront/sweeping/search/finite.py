@@ -1,0 +1,43 @@
+"""How many values a parameter has, and which."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+
+def size(d: BaseDistribution) -> float:
+    """How many values; infinite of a continuous parameter."""
+    if isinstance(d, CategoricalDistribution):
+        return len(d.choices)
+    assert isinstance(d, IntDistribution | FloatDistribution)
+    if d.single():
+        return 1
+    return round((d.high - d.low) / d.step) + 1 if d.step else math.inf
+
+
+def values(d: BaseDistribution) -> list[Any]:
+    """All of a parameter that has an end of them."""
+    if isinstance(d, CategoricalDistribution):
+        return list(d.choices)
+    if isinstance(d, IntDistribution):
+        return list(range(d.low, d.high + 1, d.step))
+    assert isinstance(d, FloatDistribution)
+    return [d.low + i * d.step for i in range(int(size(d)))] if d.step else [d.low]
+
+
+def corners(d: BaseDistribution) -> list[Any]:
+    """The outermost values, of a choice all."""
+    if isinstance(d, CategoricalDistribution):
+        return list(d.choices)
+    assert isinstance(d, IntDistribution | FloatDistribution)
+    return [d.low, d.high]
+
+
+def place(d: BaseDistribution, value: Any) -> Any:
+    """Which of a parameter's values one is, a step's rounding aside; of a continuous one the value itself."""
+    if isinstance(d, CategoricalDistribution):
+        return type(value).__name__, value
+    return round((value - d.low) / d.step) if isinstance(d, FloatDistribution) and d.step else value
