@@ -100,6 +100,7 @@ class SlurmArray(SlurmLauncher):
         from spikefront.cluster import queue as slurm
         from spikefront.errors import UserError
         from spikefront.sweeping.study import study as studies
+        from spikefront.sweeping.study.accounts import account
         from spikefront.sweeping.study.attributes import BEGAN
         from spikefront.sweeping.worker.budgets import Limits
 
@@ -112,14 +113,14 @@ class SlurmArray(SlurmLauncher):
                 if left and reasons and all(job.state == "PENDING" for job in left.values()) and reasons != said_last:
                     print(f"no worker runs yet; they wait in the queue: {reasons}", flush=True)
                     said_last = reasons
-                if left and studies.whole(study) and any(job.state == "PENDING" for job in left.values()):
+                if left and account(study).whole and any(job.state == "PENDING" for job in left.values()):
                     slurm.cancel_waiting(*ids)  # they would find nothing to do
                 time.sleep(POLL)
         except KeyboardInterrupt:
             print(f"\nthe workers go on; stop them with scancel {' '.join(ids)}", flush=True)
             return
         limits = Limits(self.config.search, BEGAN.get(study))
-        if not studies.whole(study) and not limits.reached(study):  # the sweep says which limit
+        if not account(study).whole and not limits.reached(study):  # the sweep says which limit
             logs = Path(comment) / "workers"
             said = filter(None, (_error(logs / f"{job}_0_log.out") for job in jobs))
             raise UserError(next(said, f"all workers have ended; their logs are in {logs}"))

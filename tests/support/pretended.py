@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 from spikefront.commands.sweep import sweep
 from spikefront.config import ROOT, compose
+from spikefront.sweeping.worker.callback import TrialCallback
 from spikefront.sweeping.worker.worker import Worker
 from spikefront.training import Evaluation, Result
 from spikefront.training.preemption import LAST
@@ -37,11 +38,14 @@ TRAINER = SimpleNamespace(
 
 
 def pretend(cfg, callbacks=(), seconds=0.05, steps=4):
-    """Trains nothing: takes some time, leaves checkpoints as training does, continues from one, follows a formula."""
+    """Trains nothing: takes some time, leaves checkpoints and tells of each epoch as training does, continues from one,
+    follows a formula."""
     output = Path(cfg.output_dir)
     checkpoint = output / LAST
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     done = int(checkpoint.read_text()) if cfg.resume else 0
+    t, threshold = cfg.model.timesteps, cfg.neuron.threshold
+    accuracy, energy = 1 - 0.3 / t - 0.1 * (threshold - 1) ** 2, 1e-6 * t / threshold
     for step in range(done + 1, steps + 1):
         time.sleep(seconds / steps)
         with (output / "steps").open("a") as file:  # first: killed between the two, a step is done again
@@ -51,11 +55,18 @@ def pretend(cfg, callbacks=(), seconds=0.05, steps=4):
         whole.replace(checkpoint)
         for callback in callbacks:
             callback.on_train_batch_end(TRAINER)
-    t, threshold = cfg.model.timesteps, cfg.neuron.threshold
-    accuracy, energy = 1 - 0.3 / t - 0.1 * (threshold - 1) ** 2, 1e-6 * t / threshold
+        told = {"accuracy": accuracy * step / steps, "energy_joules": energy, "firing_rate": 0.1, "anytime": []}
+        report(callbacks, step, told)
     anytime = [{"t": i, "accuracy": accuracy * i / t, "energy_joules": energy * i / t} for i in range(1, t + 1)]
     validation = Evaluation(accuracy, energy, 0.1, anytime)
     return Result(accuracy, energy, 0.1, 1000, seconds, anytime, "none", "test", 10, validation, steps)
+
+
+def report(callbacks, epoch, point):
+    """Tell the sweep of an epoch, as its callback does after each validation."""
+    for callback in callbacks:
+        if isinstance(callback, TrialCallback):
+            callback._report(callback, epoch, point)
 
 
 class Sweep:

@@ -33,6 +33,15 @@ def is_preempted(environment: Mapping[str, str]) -> bool:
     job = _controllable(environment)
     if job is None:
         return False
-    shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=False).stdout
-    facts = dict(word.split("=", 1) for word in shown.split() if "=" in word)
+    facts = _facts(job)
     return facts.get("JobState") == "RUNNING" and facts.get("PreemptTime", "None") != "None"
+
+
+def state_of(job: str) -> str | None:
+    """SLURM's word for how a job is or, for some minutes after its end, was; None if it doesn't say."""
+    return _facts(job).get("JobState") if shutil.which("scontrol") else None
+
+
+def _facts(job: str) -> dict[str, str]:
+    shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=False).stdout
+    return dict(word.split("=", 1) for word in shown.split() if "=" in word)

@@ -19,7 +19,7 @@ from spikefront.analysis.schema import StudyRecord, TrialRecord
 from spikefront.cluster import queue as slurm
 from spikefront.commands.cli import entry
 from spikefront.errors import UserError, near_matches
-from spikefront.sweeping.study import attributes, ledger
+from spikefront.sweeping.study import accounts, attributes
 from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.records import records
@@ -116,7 +116,7 @@ def export(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
 
 def retry(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
     """Queue failed trials' parameters again, each once."""
-    failed = ledger.unmended(study)
+    failed = accounts.account(study).failed
     for t in failed:
         attributes.enqueue(study, t.params, attributes.retry_of(t))
     console.print(f"{len(failed)} failed trials are back in the queue; the sweep's command runs them")

@@ -14,6 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from optuna.study import Study
+from optuna.trial import TrialState
 from rich.console import Console
 
 from spikefront.analysis.schema import StudyRecord
@@ -23,13 +24,13 @@ from spikefront.commands.study import importance_lines
 from spikefront.config import places
 from spikefront.errors import UserError
 from spikefront.start import spelled
-from spikefront.sweeping.study import ledger, request, warm
+from spikefront.sweeping.study import accounts, attributes, request, warm
 from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.request import Options, Request
 from spikefront.sweeping.worker.budgets import Limits
-from spikefront.sweeping.worker.processes import default_workers
+from spikefront.sweeping.worker.processes import default_workers, stop_with_parent
 from spikefront.tracking.pages.front_table import front_table, write_front_html
 from spikefront.tracking.pages.terminal import SweepView
 from spikefront.tracking.wandb.study_run import StudyRun
@@ -46,6 +47,7 @@ def main(cfg: DictConfig) -> None:
 
     if not cfg.search.worker:
         raise UserError(f"a sweep needs -m: {spelled('sweep')} -m hparams_search=timesteps")
+    stop_with_parent()  # before what takes its time
     from spikefront.sweeping.worker.worker import Worker
 
     keep_freed_memory()
@@ -71,10 +73,11 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
     limits = Limits(asked.search)
     wanted = asked.search["workers"] or (WORKERS_ELSEWHERE if elsewhere else default_workers(cfg.trainer))
     if cfg.get("dry_run"):
-        return _show_plan(asked, min(wanted, asked.budget), launch, console)
+        _show_plan(asked, min(wanted, asked.budget), launch, console)
+        return
     study, new = studies.create(asked)
     known = _warm_start(study, asked, options)
-    workers = int(min(wanted, max(1, asked.budget - len(ledger.finished(study)))))
+    workers = min(wanted, max(1, (now := accounts.account(study)).budget - len(now.finished)))
     _announce(study, asked, new, workers, known, console)
     tracked = _tracked(cfg, study, asked)
     try:
@@ -84,7 +87,7 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
         _say(found, console)
         if tracked is not None:
             tracked.close(found)  # last: W&B may take its time
-    return None
+    _conclude(study, limits)
 
 
 def _show_plan(asked: Request, workers: int, launch: Launch, console: Console) -> None:
@@ -101,15 +104,16 @@ def _warm_start(study: Study, asked: Request, options: Options) -> str:
 
 
 def _announce(study: Study, asked: Request, new: bool, workers: int, known: str, console: Console) -> None:
-    finished = len(ledger.finished(study))
+    now = accounts.account(study)
+    finished, budget = len(now.finished), now.budget
     console.print(
         f"study {study.study_name}: {', '.join(f'{n} ({d})' for n, d in asked.objectives.items())} over"
         f" {', '.join(f'{p.key}={p.text}' for p in asked.space)}"
     )
     console.print(
         f"{'new' if new else 'continued'} in {storages.shown(storages.url(asked.search))}:"
-        f" {finished} of {asked.budget} trials finished"
-        + (f", {workers} worker{'s' if workers > 1 else ''}" if finished < asked.budget else "")
+        f" {finished} of {budget} trials finished"
+        + (f", {workers} worker{'s' if workers > 1 else ''}" if finished < budget else "")
     )
     if known:
         console.print(known)
@@ -130,17 +134,41 @@ def _work(
     tracked: StudyRun | None,
 ) -> None:
     """Have workers run until the study is whole, a limit is reached or somebody interrupts."""
-    if len(ledger.finished(study)) >= asked.budget:
+    if accounts.account(study).whole:
         return
     try:
         with _progress(study, asked.budget, console, tracked):
             launch([asked.worker] * workers)
     except KeyboardInterrupt:
-        finished = len(ledger.finished(study))
-        console.print(f"stopped with {finished} of {asked.budget} trials finished; the same command continues")
+        now = accounts.account(study)
+        console.print(f"stopped with {len(now.finished)} of {now.budget} trials finished; the same command continues")
         raise
-    if (finished := len(ledger.finished(study))) < asked.budget and (limit := limits.reached(study)):
-        console.print(f"{limit}: {finished} of {asked.budget} trials finished; with a higher limit the command goes on")
+    now = accounts.account(study)
+    finished = len(now.finished)
+    if not now.whole and (limit := limits.reached(study)):
+        console.print(f"{limit}: {finished} of {now.budget} trials finished; with a higher limit the command goes on")
+    if now.exhausted:
+        others = {"failed": len(now.failed), "broke a constraint": now.infeasible, "known before": now.known}
+        told = "".join(f", {n} {what}" for what, n in others.items() if n)
+        console.print(f"all {now.size:.0f} points of the search space are done with: {finished} trained{told}")
+
+
+def _conclude(study: Study, limits: Limits) -> None:
+    """Say so where a search that has ended came to nothing.
+
+    Raises:
+        UserError: no trial has a result.
+    """
+    now = accounts.account(study)
+    if any(t.state == TrialState.COMPLETE for t in now.finished) or (not now.whole and limits.reached(study)):
+        return
+    ended = {"failed": len(now.failed), "broke a constraint": now.infeasible, "stopped early": len(now.finished)}
+    if now.known and not any(ended.values()):
+        return
+    told = ", ".join(f"{n} {what}" for what, n in ended.items() if n) or "none was tried"
+    last = max(accounts.bad(study), key=lambda t: t.number, default=None)
+    why = f"; the last: {attributes.REASON.get(last)}" if last is not None else ""
+    raise UserError(f"no trial of the study '{study.study_name}' has a result ({told}{why})")
 
 
 def _predict(cfg: DictConfig, **how: Any) -> Any:

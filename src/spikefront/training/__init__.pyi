@@ -8,6 +8,7 @@ from .losses import TET as TET
 from .losses import CrossEntropy as CrossEntropy
 from .module import SpikingClassifier as SpikingClassifier
 from .penalty import EnergyPenalty as EnergyPenalty
+from .result import Diverged as Diverged
 from .result import Evaluation as Evaluation
 from .result import Result as Result
 from .run import check_data as check_data

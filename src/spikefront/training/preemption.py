@@ -47,13 +47,15 @@ class Interrupted(Exception):
 
 
 class Signals:
-    """Context in which SIGTERM, SIGUSR1, SIGUSR2 and ``more`` ask for a stop instead of ending the process.
+    """Context in which SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and ``more`` ask for a stop instead of ending the process.
 
-    ``received`` is the first that came. A second SIGINT ends the process at once.
+    ``received`` is the first that came. A second SIGINT ends the process at once. SIGHUP, which a closing terminal
+    sends, stays ignored where it is (nohup).
     """
 
     def __init__(self, *more: signal.Signals) -> None:
-        self.numbers = (signal.SIGTERM, *REQUEUE, *more)
+        hung_up = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
+        self.numbers = (signal.SIGTERM, *REQUEUE, *hung_up, *more)
         self.received: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 
@@ -224,11 +226,12 @@ def preemptible(cfg: DictConfig) -> Iterator[list[pl.Callback]]:
             if signals.received is None or not (Path(cfg.output_dir) / LAST).is_file():
                 raise
     assert signals.received is not None
-    rank_zero_only(print)(
-        f"{signals.received.name}: stopped with everything saved; go on with resume=auto"
-        f" hydra.run.dir={cfg.output_dir}",
-        flush=True,
-    )
+    with suppress(OSError):  # the terminal is closed
+        rank_zero_only(print)(
+            f"{signals.received.name}: stopped with everything saved; go on with resume=auto"
+            f" hydra.run.dir={cfg.output_dir}",
+            flush=True,
+        )
     with _first_process_first():
         signals.hand_over()
     sys.exit(128 + signals.received)

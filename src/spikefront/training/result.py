@@ -7,10 +7,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spikefront.errors import UserError
 from spikefront.files import write_atomically
 from spikefront.units import joules
 
 FILE = "result.json"
+
+
+class Diverged(UserError):
+    """The training came to no numbers."""
 
 
 @dataclass

@@ -24,7 +24,7 @@ from spikefront.training.latency import WAYS, latency
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.penalty import build_penalty
 from spikefront.training.preemption import LAST, Interrupted, Signals, run_id
-from spikefront.training.result import Result
+from spikefront.training.result import Diverged, Result
 from spikefront.training.setup import build_loss, build_model, build_trainer, energy_of, evaluate_part, quiet
 from spikefront.training.together import together
 from spikefront.units import joules
@@ -112,7 +112,7 @@ def _train(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
         if trainer.global_step == 0:
             raise UserError(_why_no_step(cfg, trainer, data))
         if not all(math.isfinite(float(v)) for k, v in trainer.callback_metrics.items() if k.endswith("loss")):
-            raise UserError("the loss is not finite (NaN or infinite): lower optimizer.lr or clip gradients")
+            raise Diverged("the loss is not finite (NaN or infinite): lower optimizer.lr or clip gradients")
         epochs = trainer.current_epoch
         checkpoint = _best(trainer)
         if checkpoint:

@@ -18,9 +18,9 @@ from optuna.testing.pytest_samplers import (
 )
 
 from spikefront.config import compose
-from spikefront.sweeping.search.anytime import BestPoints
+from spikefront.sweeping.search.anytime import Shown
 from spikefront.sweeping.search.samplers import Exhaustive, seeded
-from spikefront.sweeping.study import attributes
+from spikefront.sweeping.study import accounts, attributes
 
 ONE = {"value": "minimize"}
 TWO = {"energy": "minimize", "accuracy": "maximize"}
@@ -28,7 +28,9 @@ TWO = {"energy": "minimize", "accuracy": "maximize"}
 
 def maker(name, objectives, seed=3, **more):
     """Makes what a worker has for ``search/sampler=name``."""
-    return lambda: BestPoints(seeded(instantiate(settings(name), **more), seed), objectives, attributes.candidate)
+    return lambda: Shown(
+        seeded(instantiate(settings(name), **more), seed), objectives, attributes.candidate, accounts.bad
+    )
 
 
 @functools.cache

@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import TrialState
 from pretended import pretend
 
-from spikefront.sweeping.study import attributes, ledger
+from spikefront.sweeping.study import accounts, attributes, ledger
 from spikefront.sweeping.study.ledger import Ledger
 from spikefront.sweeping.study.records import records
 
@@ -22,7 +22,9 @@ STORAGES = {"sqlite": "search.storage=null", "journal": "search.storage=journal:
 
 @pytest.mark.parametrize("storage", STORAGES)
 def test_killed_workers_lose_nothing(make_sweep, tmp_path, storage):
-    search = make_sweep("search.n_trials=60", "search.workers=4", STORAGES[storage].format(tmp_path))
+    search = make_sweep(
+        "search.n_trials=60", "search.workers=4", "search.heartbeat=2", STORAGES[storage].format(tmp_path)
+    )
     search.run(kills=12)
     check_exact(search, tmp_path)
 
@@ -154,7 +156,7 @@ def test_a_trial_returned_twice_is_trained_once(make_sweep, monkeypatch):
         assert seconds == ledger.SETTLE
         if not taken:
             taken.append(None)
-            slower._set_waiting(trial._trial_id)
+            slower._set_waiting(trial._trial_id, {})
             taken[0] = slower.take(2)
 
     monkeypatch.setattr(ledger.time, "sleep", meanwhile)
@@ -184,7 +186,7 @@ GRID = ("model.timesteps=choice(1,2,4,8)", "neuron.threshold=choice(1,2)")
 
 
 def trained(search):
-    return [t.params for t in ledger.finished(search.study())]
+    return [t.params for t in accounts.account(search.study()).finished]
 
 
 @pytest.mark.parametrize("wanted", [3, 5, "null"])
@@ -213,7 +215,7 @@ def test_a_failed_point_of_a_grid_is_trained_once_it_is_retried(make_sweep):
     broken["now"] = False
     search.run_here()
     assert len(trained(search)) == 7  # not by itself
-    for trial in ledger.unmended(study := search.study()):
+    for trial in accounts.account(study := search.study()).failed:
         attributes.enqueue(study, trial.params, attributes.retry_of(trial))
     search.run_here()
     points = trained(search)

@@ -21,7 +21,7 @@ from spikefront.nn.checkpoints import configuration, read_checkpoint
 from spikefront.renamed import NAMES
 from spikefront.sweeping.search.pruning import FrontPruner
 from spikefront.sweeping.search.samplers import Exhaustive
-from spikefront.sweeping.study import ledger
+from spikefront.sweeping.study import accounts
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.sources import read_study
 from spikefront.tracking.pages.front_table import front_table
@@ -99,7 +99,7 @@ def test_the_same_command_continues_it(before):
     (found,) = read_study("before", dir=str(before))
     trials = found["trials"]
     assert trials[:10] == first[:10]  # what was there has stayed
-    assert studies.whole(search.study()) and len(ledger.finished(search.study())) == 5
+    assert accounts.account(search.study()).whole and len(accounts.account(search.study()).finished) == 5
     assert len({str(t["params"]) for t in trials}) == len(trials) == 12  # each point once, the known one among them
     assert trials[10]["state"] in ("complete", "pruned") and trials[10]["curve"][0] == first[10]["curve"][0]
     assert trials[10]["spent"]["seconds"] > first[10]["spent"]["seconds"]

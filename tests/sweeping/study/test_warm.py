@@ -12,7 +12,7 @@ from pretended import Sweep
 
 from spikefront.commands.study import inspect
 from spikefront.errors import UserError
-from spikefront.sweeping.study import ledger
+from spikefront.sweeping.study import accounts
 from spikefront.sweeping.study.attributes import KNOWN, ORIGIN
 from spikefront.sweeping.study.records import records
 
@@ -34,7 +34,7 @@ def test_another_study_of_the_same_configuration_is_known(make_sweep, earlier):
     search.run_here()  # takes each source once
     trials = search.study().trials
     known = [t for t in trials if KNOWN.on(t)]
-    assert len(ledger.finished(search.study())) == 2 and len(known) == 5 and len(trials) == 7
+    assert len(accounts.account(search.study()).finished) == 2 and len(known) == 5 and len(trials) == 7
     assert ORIGIN.get(trials[0]) == "default configuration" and not KNOWN.on(trials[0])
     before = earlier.study().trials
     assert [(t.params, t.values) for t in known] == [(t.params, t.values) for t in before]

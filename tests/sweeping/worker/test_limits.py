@@ -12,7 +12,7 @@ from spikefront.config import compose
 from spikefront.errors import UserError
 from spikefront.planning import predict_cost
 from spikefront.sweeping.search.constraints import Constraints
-from spikefront.sweeping.study import ledger
+from spikefront.sweeping.study import accounts
 from spikefront.sweeping.study.attributes import INFEASIBLE, ORIGIN, SPENT
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.worker import feasibility
@@ -55,7 +55,7 @@ def test_what_breaks_a_constraint_is_told_and_never_trained(make_sweep, tmp_path
     search.run_here()
     trials = search.study().trials
     finished, refused = (
-        ledger.finished(search.study()),
+        accounts.account(search.study()).finished,
         [t for t in trials if INFEASIBLE.on(t)],
     )
     assert len(finished) == 12 and refused
@@ -74,7 +74,7 @@ def test_a_sampler_that_only_proposes_what_cannot_be_is_helped(make_sweep):
     bounds = "+search.constraints={neuron.threshold: '< 0.6', optimizer.lr: '< 0.003'}"
     search = make_sweep("search.n_trials=3", "search.workers=1", bounds, space=space)
     search.run_here()
-    origins = [ORIGIN.get(t) or "" for t in ledger.finished(search.study())]
+    origins = [ORIGIN.get(t) or "" for t in accounts.account(search.study()).finished]
     assert len(origins) == 3 and any(o.startswith("drawn at random") for o in origins)
 
 
@@ -83,19 +83,19 @@ def test_constraints_that_nothing_meets_end_the_sweep_in_a_line(make_sweep, monk
     search = make_sweep("search.n_trials=2", "search.workers=1", "+search.constraints={neuron.threshold: '> 3'}")
     with pytest.raises(UserError, match="none of 50 random points of the space meets them; the closest: "):
         search.run_here()
-    assert not ledger.finished(search.study())
+    assert not accounts.account(search.study()).finished
 
 
 def test_gpu_hours_stop_the_asking_and_more_continue(make_sweep):
     def finished(hours):
         search = make_sweep("search.n_trials=8", "search.workers=1", f"search.max_gpu_hours={hours}")
         search.run_here()
-        return len(ledger.finished(search.study())), search.study()
+        return len(accounts.account(search.study()).finished), search.study()
 
     first, study = finished(0.15 / 3600)
     assert 1 <= first < 8
     assert spent(study)["gpu_hours"] >= 0.15 / 3600
-    assert all(SPENT.get(t)["seconds"] > 0.04 for t in ledger.finished(study))
+    assert all(SPENT.get(t)["seconds"] > 0.04 for t in accounts.account(study).finished)
     assert finished(1)[0] == 8
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import statistics
+import subprocess
+import sys
 import threading
 import time
 
@@ -12,7 +14,7 @@ import psutil
 import pytest
 from pretended import Sweep, lock
 
-from spikefront.config import compose
+from spikefront.config import ROOT, compose
 from spikefront.errors import UserError
 from spikefront.sweeping.study import attributes, storage
 from spikefront.sweeping.study.ledger import Ledger
@@ -70,7 +72,7 @@ def test_a_worker_started_by_hand_searches_as_the_sweep_does(make_sweep):
     search.run_here()
     own = [f"search.dir={search.cfg().search.dir}", "search.study=s", "search.worker=true", "search.heartbeat=7"]
     worker = Worker(compose(own, root="sweep"), own)
-    assert type(worker.study.sampler.sampler).__name__ == "RandomSampler"
+    assert type(worker.study.sampler.sampler.sampler).__name__ == "RandomSampler"
     assert type(worker.pruner).__name__ == "MedianPruner"
     assert worker.search.max_failures == 3 and worker.search.heartbeat == 7
 
@@ -127,7 +129,7 @@ def test_each_worker_has_its_share_of_cores_and_gpus(monkeypatch, tmp_path):
     monkeypatch.setattr(processes, "_share", lambda *_: [core])
     said = "import os; print(os.environ['OMP_NUM_THREADS'], os.sched_getaffinity(0))"
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    processes.Processes([[os.sys.executable, "-c", f"import time; time.sleep(0.2); {said}"]], tmp_path).run()
+    processes.Processes([[sys.executable, "-c", f"import time; time.sleep(0.2); {said}"]], tmp_path).run()
     assert (tmp_path / "worker_0.log").read_text().split(maxsplit=1) == ["1", f"{{{core}}}\n"]
 
 
@@ -135,17 +137,71 @@ def test_what_ends_one_worker_for_good_ends_all_and_starts_none_again(tmp_path, 
     """Also those that are still starting, which a SIGINT kills."""
     starting = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); time.sleep(60)"
     failing = "import sys, time; time.sleep(0.5); print('spikefront: no such thing'); sys.exit(1)"
-    commands = [[os.sys.executable, "-c", program] for program in (starting, failing, starting)]
+    commands = [[sys.executable, "-c", program] for program in (starting, failing, starting)]
     with pytest.raises(UserError, match=r"^no such thing \(log: .*worker_1.log\)$"):
         processes.Processes(commands, tmp_path).run()
     assert "starting another" not in capfd.readouterr().err
+
+
+def test_the_closing_of_the_terminal_is_an_interrupt(tmp_path):
+    asked = "import signal, sys, time; signal.signal(signal.SIGINT, lambda *_: sys.exit(130)); print(1, flush=True)"
+    group = processes.Processes([[sys.executable, "-c", f"{asked}; time.sleep(99)"]], tmp_path)
+
+    def close():
+        log = tmp_path / "worker_0.log"
+        while not (log.exists() and log.read_text().strip()):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    threading.Thread(target=close).start()
+    with pytest.raises(KeyboardInterrupt):
+        group.run()
+    assert group.interrupts == 1
+
+
+def test_workers_stop_with_the_process_that_started_them(tmp_path):
+    worker = (
+        "import pathlib, sys, time; from spikefront.sweeping.worker.processes import stop_with_parent\n"
+        "stop_with_parent()\n"
+        "try:\n  print(1, flush=True); time.sleep(60)\n"
+        "except KeyboardInterrupt:\n  pathlib.Path(sys.argv[1]).write_text('stopped')"
+    )
+    sweep = (
+        "import pathlib, sys; from spikefront.sweeping.worker.processes import Processes\n"
+        "Processes([[sys.executable, '-c', sys.argv[1], sys.argv[2] + '/said']], pathlib.Path(sys.argv[2])).run()"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    process = subprocess.Popen([sys.executable, "-c", sweep, worker, str(tmp_path)], env=environment)
+    log, said = tmp_path / "worker_0.log", tmp_path / "said"
+    wait_for(lambda: log.exists() and log.read_text().startswith("1"))
+    process.kill()
+    process.wait()
+    wait_for(said.exists)
+
+
+def test_a_worker_that_is_killed_again_and_again_is_started_after_longer_pauses(tmp_path):
+    times = tmp_path / "times"
+    worker = (
+        f"import os, time; file = open({str(times)!r}, 'a'); print(time.monotonic(), file=file, flush=True)\n"
+        f"len(open({str(times)!r}).readlines()) < 3 and os.kill(os.getpid(), 9)"
+    )
+    processes.Processes([[sys.executable, "-c", worker]], tmp_path).run()
+    first, second, third = map(float, times.read_text().split())
+    assert second - first >= 1 and third - second >= 2
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_the_second_interrupt_ends_what_the_workers_started_too(tmp_path):
     """Such as the other processes of a training over several, which would wait for a dead one."""
     below = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '99']).pid, flush=True)"
     deaf = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); {below}; time.sleep(99)"
-    group = processes.Processes([[os.sys.executable, "-c", deaf]], tmp_path)
+    group = processes.Processes([[sys.executable, "-c", deaf]], tmp_path)
 
     def interrupt_twice():
         log = tmp_path / "worker_0.log"

@@ -1,4 +1,4 @@
-"""The sampler's view of a study: each finished trial by the best of its anytime points."""
+"""The sampler's view of a study: a finished trial by the best of its anytime points, a failed one as the worst."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -16,6 +15,7 @@ from spikefront.analysis import pareto
 from spikefront.analysis.front import front_of, minimised, points
 from spikefront.analysis.schema import Candidate, Directions
 from spikefront.sweeping.search.optuna_internals import StudyView
+from spikefront.sweeping.search.samplers import Around
 
 Read = Callable[[FrozenTrial, Directions], Candidate]
 """What a finished trial brings to the front, from where the study keeps it."""
@@ -55,53 +55,65 @@ class Front:
         return {p["number"] for p in front_of(candidates, self._objectives)}
 
 
-class BestPoints(BaseSampler):
-    """Any sampler, shown the front as it is: a trial that reaches it with its first timesteps is one to learn from.
+class Shown(Around):
+    """Any sampler, shown the study as one is to learn from it: the front as it is, and failures for what they are.
 
-    A finished trial is shown with the values of that of its points (after t = 1 … T timesteps) which adds most to
-    the front's hypervolume, or with its own if none is on the front.
+    A trial that reaches the front with its first timesteps is one to learn from: a finished one is shown with the
+    values of that of its points (after t = 1 … T timesteps) which adds most to the front's hypervolume, or with its own
+    if none is on the front. One that failed or diverged is shown as the worst in every objective, where a sampler that
+    sees nothing of it would propose the like again.
+
+    Args:
+        anytime: show trials by their early points too.
+        bad: the trials of a study that came to nothing, by their configurations' fault as far as one knows.
     """
 
-    def __init__(self, sampler: BaseSampler, objectives: Directions, read: Read) -> None:
-        self.sampler, self.objectives = sampler, objectives
+    def __init__(
+        self,
+        sampler: BaseSampler,
+        objectives: Directions,
+        read: Read,
+        bad: Callable[[Study], list[FrozenTrial]],
+        anytime: bool = True,
+    ) -> None:
+        super().__init__(sampler)
+        self.objectives, self.anytime, self.bad = objectives, anytime, bad
         self._shown: dict[int, FrozenTrial] = {}
+        self._worst: dict[int, FrozenTrial] = {}
         self._front = Front(objectives, read)
-
-    def __str__(self) -> str:
-        return str(self.sampler)
-
-    def reseed_rng(self) -> None:
-        self.sampler.reseed_rng()
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self.sampler.infer_relative_search_space(self._view(study), trial)
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return self.sampler.sample_relative(self._view(study), trial, search_space)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self.sampler.sample_independent(self._view(study), trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         self._look(study)
-        self.sampler.before_trial(self._view(study), trial)
-
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
-        self.sampler.after_trial(self._view(study), trial, state, values)
+        super().before_trial(study, trial)
 
     def _view(self, study: Study) -> Any:
-        return StudyView(study, self._shown) if self._shown else study
+        shown = {**self._shown, **self._worst}
+        return StudyView(study, shown) if shown else study
 
     def _look(self, study: Study) -> None:
         """Choose each trial's point anew when another trial has finished."""
-        if self._front.look(study):
+        if self.anytime and self._front.look(study):
             front = self._front.trials
             shown = zip(front, best(front, self._front.candidates, self.objectives), strict=True)
             self._shown = {t.number: instead for t, instead in shown if instead}
+        if bad := [t for t in self.bad(study) if t.params]:
+            complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            self._worst = {t.number: _with(t, _worst(complete, self.objectives)) for t in bad} if complete else {}
+        else:
+            self._worst = {}
+
+
+def _worst(trials: list[FrozenTrial], objectives: Directions) -> list[float]:
+    columns = zip(*(t.values for t in trials), strict=True)
+    return [min(c) if d == "maximize" else max(c) for c, d in zip(columns, objectives.values(), strict=True)]
+
+
+def _with(trial: FrozenTrial, values: list[float]) -> FrozenTrial:
+    """A copy of a trial, complete with these values."""
+    copied = copy.copy(trial)
+    copied.state = TrialState.COMPLETE
+    copied.values = values
+    return copied
 
 
 def best(front: list[FrozenTrial], candidates: list[Candidate], objectives: Directions) -> list[FrozenTrial | None]:
@@ -119,8 +131,6 @@ def best(front: list[FrozenTrial], candidates: list[Candidate], objectives: Dire
         top = max((j for j in mine if j in gains), key=lambda j: gains[j])
         if top == mine[-1]:  # the trial's own
             continue
-        copied = copy.copy(trial)
         signs = [-1.0 if d == "maximize" else 1.0 for d in objectives.values()]
-        copied.values = [s * v for s, v in zip(signs, values[top].tolist(), strict=True)]
-        chosen[i] = copied
+        chosen[i] = _with(trial, [s * v for s, v in zip(signs, values[top].tolist(), strict=True)])
     return chosen

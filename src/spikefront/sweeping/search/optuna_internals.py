@@ -38,7 +38,7 @@ def random_states(part: Any) -> Iterator[np.random.RandomState]:
 
 
 class StudyView:
-    """A study as a sampler is to see it: some of its finished trials replaced.
+    """A study as a sampler is to see it: some of its trials replaced.
 
     Args:
         shown: by number, what to see in a trial's place.
@@ -57,5 +57,5 @@ class StudyView:
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
         """By which Optuna's own samplers read a study."""
-        found = self._study._get_trials(deepcopy, states, use_cache)
-        return [self._shown.get(t.number, t) for t in found]
+        found = (self._shown.get(t.number, t) for t in self._study._get_trials(deepcopy, None, use_cache))
+        return [t for t in found if states is None or t.state in states]

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, BruteForceSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from spikefront.errors import UserError
 from spikefront.sweeping.search.optuna_internals import random_states
+from spikefront.sweeping.search.space import Point, Space
 
 
 class Exhaustive(BruteForceSampler):
@@ -24,6 +29,101 @@ class Exhaustive(BruteForceSampler):
     def after_trial(self, *args: Any, **kwargs: Any) -> None:
         with contextlib.suppress(RuntimeError):
             super().after_trial(*args, **kwargs)
+
+
+Taken = Callable[[Study, FrozenTrial], Iterable[Point]]
+"""The points of a study that trials other than this one try, tried or shall try."""
+
+
+class Around(BaseSampler):
+    """A sampler that does what another does, seeing the study as ``_view`` gives it."""
+
+    def __init__(self, sampler: BaseSampler) -> None:
+        self.sampler = sampler
+
+    def __str__(self) -> str:
+        return str(self.sampler)
+
+    def reseed_rng(self) -> None:
+        self.sampler.reseed_rng()
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self.sampler.infer_relative_search_space(self._view(study), trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self.sampler.sample_relative(self._view(study), trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self.sampler.sample_independent(self._view(study), trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self.sampler.before_trial(self._view(study), trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
+        self.sampler.after_trial(self._view(study), trial, state, values)
+
+    def _view(self, study: Study) -> Any:
+        return study
+
+
+def innermost(sampler: BaseSampler) -> BaseSampler:
+    """The sampler that the others are around."""
+    return innermost(sampler.sampler) if isinstance(sampler, Around) else sampler
+
+
+class Distinct(Around):
+    """Any sampler, led to a point that no other trial has where it would repeat one: training is deterministic.
+
+    Where nothing new is left behind a proposed value, the parameter's next value behind which there is takes its place.
+
+    Args:
+        taken: see ``Taken``; of a space without an end it isn't asked.
+    """
+
+    def __init__(self, sampler: BaseSampler, space: Space, taken: Taken) -> None:
+        super().__init__(sampler)
+        self.space, self.taken = space, taken
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        proposed = super().sample_relative(study, trial, search_space)
+        taken = functools.cache(lambda: list(self.taken(study, trial)))
+        found: dict[str, Any] = {}
+        for key in self.space.parameters:
+            if key in proposed:
+                found[key] = self._new(key, proposed[key], found, taken)
+        return {**proposed, **found}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        value = super().sample_independent(study, trial, param_name, param_distribution)
+        return self._new(param_name, value, trial.params, functools.cache(lambda: list(self.taken(study, trial))))
+
+    def _new(self, key: str, value: Any, before: Mapping[str, Any], taken: Callable[[], Sequence[Point]]) -> Any:
+        """The value, or the next that leads to something new after those before it; the value if none does."""
+        if key not in self.space.parameters or self._leads(before, key, value, taken):
+            return value
+        every = self.space.values(key)
+        places = [self.space.place(key, v) for v in every]
+        start = places.index(self.space.place(key, value))
+        following = every[start + 1 :] + every[:start]
+        return next((v for v in following if self._leads(before, key, v, taken)), value)
+
+    def _leads(self, before: Mapping[str, Any], key: str, value: Any, taken: Callable[[], Sequence[Point]]) -> bool:
+        """Whether a point with these values is left that is not taken."""
+        given = {**before, key: value}
+        size = self.space.size(given)
+        if size == math.inf:
+            return True
+        wanted = {k: self.space.place(k, v) for k, v in given.items() if k in self.space.parameters}
+        there = {p for p in taken() if all(wanted.get(k, place) == place for k, place in p)}
+        return len(there) < size
 
 
 def seeded(sampler: BaseSampler, seed: int | None) -> BaseSampler:

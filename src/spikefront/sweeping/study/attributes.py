@@ -71,8 +71,14 @@ SAMPLER: Attribute[str | None] = Attribute("spikefront:sampler", _none)  # of th
 TOKEN: Attribute[str] = Attribute("spikefront:token", str)  # tells this study from an earlier one of its name
 BUDGET: Attribute[int | None] = Attribute("spikefront:budget", _none)  # finished trials that the last command asked for
 BEGAN: Attribute[float | None] = Attribute("spikefront:began", _none)  # the last command, by its machine's clock
+FORGIVEN: Attribute[list[int]] = Attribute("spikefront:forgiven", list)  # failed trials as the last command began
 SOURCES: Attribute[list[str]] = Attribute("spikefront:warm", list)  # what a warm start has taken
 _SETTINGS: Attribute[dict[str, Any] | None] = Attribute("spikefront:search", _none)
+
+
+def names(study: Study) -> set[str]:
+    """What is kept with a study, by whomever."""
+    return set(study.user_attrs)
 
 
 def settings(study: Study) -> dict[str, Any] | None:
@@ -92,6 +98,7 @@ class Outcome(TypedDict, total=False):
     """What a trial's training came to, an attribute a key; a ``TrialRecord`` says what each is."""
 
     metrics: dict[str, float]
+    undefined: list[str]  # metrics that came to no number
     anytime: list[Step]
     test: Tested
     firing_rate: float
@@ -107,8 +114,19 @@ class Outcome(TypedDict, total=False):
     spread: dict[str, float]
 
 
+class Deaths(TypedDict, total=False):
+    """Workers that died on a trial in a row, none getting it further than its epoch, and whether for want of memory."""
+
+    times: int
+    epochs: int
+    starved: bool
+
+
 class Holder(TypedDict, total=False):
-    """Who runs a trial: a worker's id, its process, and a counter that it renews; ``returned_by`` in place of these."""
+    """Who runs a trial: a worker's id, its process, and a counter that it renews; ``returned_by`` in place of these.
+
+    ``begun`` once it trains; ``oom_kills`` what the kernel had counted by then; ``deaths`` of those who held it before.
+    """
 
     id: str
     host: str
@@ -116,11 +134,16 @@ class Holder(TypedDict, total=False):
     since_boot: float | None
     job: str
     beat: int
+    begun: bool
+    oom_kills: int
+    deaths: Deaths
     returned_by: str
 
 
 REASON: Attribute[str | None] = Attribute("reason", _none)  # why it failed or was stopped
 INFEASIBLE: Attribute[str | None] = Attribute("infeasible", _none)  # the constraint it broke: it wasn't trained
+ADMITTED: Attribute[bool] = Attribute("admitted", bool)  # no other trial has its point
+DIVERGED: Attribute[str | None] = Attribute("diverged", _none)  # the training came to no numbers
 ORIGIN: Attribute[str | None] = Attribute("origin", _none)  # who proposed it, if not the sampler
 KNOWN: Attribute[str | None] = Attribute("known", _none)  # from where a warm start brought it: it wasn't trained here
 SPENT: Attribute[Spent] = Attribute("spent", Spent)
@@ -155,12 +178,17 @@ def lease(trial: FrozenTrial) -> Holder | None:
 
 
 def set_lease(storage: BaseStorage, trial_id: int, held: Holder) -> None:
-    storage.set_trial_system_attr(trial_id, _LEASE, cast(dict[str, str | int], held))
+    storage.set_trial_system_attr(trial_id, _LEASE, cast(Any, held))
 
 
 def enqueue(study: Study, params: Params, origin: str, skip_if_exists: bool = False) -> None:
     """Have these parameters tried next."""
     study.enqueue_trial(params, user_attrs={ORIGIN.name: origin}, skip_if_exists=skip_if_exists)
+
+
+def queued(trial: FrozenTrial) -> Params:
+    """The parameters that ``enqueue`` gave a trial; none of one that a sampler proposes."""
+    return cast(Params, trial.system_attrs.get("fixed_params", {}))
 
 
 def known_trial(
@@ -219,3 +247,8 @@ def seen(trial: FrozenTrial, objectives: dict[str, str]) -> Seen | None:
 def retry_of(trial: FrozenTrial) -> str:
     """The origin of a trial that tries a failed one again."""
     return f"retry of trial {trial.number}"
+
+
+def is_retry(trial: Trial) -> bool:
+    """Whether a trial tries a failed one again."""
+    return (ORIGIN.get(trial) or "").startswith("retry of trial ")

@@ -32,14 +32,15 @@ class JournalLock(JournalFileOpenLock):
     """Optuna's lock of a journal file, by exclusive creation, which no killed worker leaves behind.
 
     The lock names its process: another on that machine sees at once that it is gone (Optuna's own waits 30 seconds, in
-    which no worker can renew a lease). A machine that died while it held the lock is waited for.
+    which no worker can renew a lease). A machine that died while it held the lock is
+    waited for as long as Optuna waits.
 
     Args:
         file: the journal.
         patience: seconds after which one that never changed hands is broken.
     """
 
-    def __init__(self, file: Path, patience: float = 15.0) -> None:
+    def __init__(self, file: Path, patience: float = 30.0) -> None:
         self._file, self._patience = file, patience
         self._lock = SoftFileLock(f"{file}.lock", poll_interval=0.01)
 

@@ -4,12 +4,16 @@ A trial is *running* under a lease, a system attribute that its worker renews. W
 renews, and puts those trials back to *waiting*: same number, same parameters, and the next to ask gets it, by the
 storage's own atomic waiting-to-running step. Nothing counts that isn't in the storage, so a crash loses nothing.
 
+A trial whose workers die on it one after the other, none of them getting further, goes back only so often: then it has
+failed, and the others get their turn.
+
 Staleness is told by a counter that stopped changing over the observer's own monotonic clock, so no clock of any
 machine, jumping or skewed, can end a trial; on the same machine a process that is gone is seen at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import threading
@@ -28,11 +32,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from spikefront.sweeping.search.optuna_internals import id_of
 from spikefront.sweeping.study import attributes
-from spikefront.sweeping.study.attributes import INFEASIBLE, KNOWN, Holder
+from spikefront.sweeping.study.accounts import FINISHED, counts
+from spikefront.sweeping.study.attributes import REASON, Deaths, Holder
 
 SETTLE = 1.0  # seconds until a returned trial is its new worker's: no storage lets one compare and set in one step
 SAME_START = 2.0  # seconds: two processes of one number that started within so few are one, its clock set meanwhile
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class LeaseLost(Exception):
@@ -45,16 +49,29 @@ class Ledger:
     Args:
         interval: seconds between renewals of a lease; ``grace`` intervals without one make a worker dead.
         job: the cluster's job that this worker is, for those who look.
+        lives: workers that may die on a trial in a row, without another epoch between; None for no end of them.
+        oom_kills: how often the kernel's out-of-memory killer has struck where this worker runs, if that is told.
+        starved: whether it has struck where a dead worker ran.
     """
 
     def __init__(
-        self, study: Study, storage: BaseStorage, interval: float = 10.0, grace: int = 3, job: str | None = None
+        self,
+        study: Study,
+        storage: BaseStorage,
+        interval: float = 10.0,
+        grace: int = 3,
+        job: str | None = None,
+        lives: int | None = None,
+        oom_kills: Callable[[], int | None] = lambda: None,
+        starved: Callable[[Holder], bool] = lambda holder: False,
     ) -> None:
         self.study, self.storage, self.interval = study, storage, interval
         self._patience = grace * interval
+        self._lives, self._oom_kills, self._starved = lives, oom_kills, starved
         self._me: Holder = {"id": uuid.uuid4().hex, **_identity(os.getpid())}
         if job:
             self._me["job"] = job
+        self._before: dict[int, Deaths] = {}  # of trials that were returned to us, what their leases said
         self._seen: dict[int, tuple[Any, float]] = {}
         self._looked_at: set[int] = set()
         self._counted: set[int] = set()
@@ -65,26 +82,26 @@ class Ledger:
 
     def take(self, budget: float) -> Trial | None:
         """A trial to run, a returned one first; ``None`` when finished and running ones exhaust ``budget``."""
-        self.put_back_the_dead()
         if self.finished() + len(self._trials(TrialState.RUNNING)) >= budget:
             return None
         try:
             trial = self.study.ask()
         except UpdateFinishedTrialError:  # a returned one, whose worker was not dead after all
             return None
+        last = attributes.lease(self.storage.get_trial(id_of(trial)))
+        self._before[id_of(trial)] = last["deaths"] if last and "deaths" in last else {}
         # in this order, so that none is missed that finishes meanwhile
         numbers = {t.number for t in self._trials(TrialState.RUNNING, TrialState.WAITING) if counts(t)}
         if (
             sum(n < trial.number for n in numbers | self._finished()) >= budget
         ):  # another worker asked at the same moment: the lower number goes on
-            self._set_waiting(id_of(trial))
+            self._set_waiting(id_of(trial), self._before[id_of(trial)])
             return None
-        returned = attributes.lease(self.storage.get_trial(id_of(trial))) is not None
         try:
             self._renew(id_of(trial), 0)
         except UpdateFinishedTrialError:
             return None
-        if returned:  # who saw its worker dead at the same moment may return it once more
+        if last is not None:  # who saw its worker dead at the same moment may return it once more
             time.sleep(SETTLE)
         return trial if self.is_mine(id_of(trial)) else None
 
@@ -95,7 +112,13 @@ class Ledger:
     def put_back(self, trial: Trial) -> None:
         """Return a trial of ours unfinished: whoever asks next continues it."""
         if self.is_mine(id_of(trial)):
-            self._set_waiting(id_of(trial))
+            self._set_waiting(id_of(trial), self._before.get(id_of(trial), {}))
+
+    def died(self, trial: Trial) -> None:
+        """The same where it ended a process of ours: a few times it is returned, then it has failed."""
+        frozen = self.storage.get_trial(id_of(trial))
+        if self.is_mine(id_of(trial)):
+            self._bury(frozen, attributes.lease(frozen) or {})
 
     def is_mine(self, trial_id: int) -> bool:
         """Whether the trial still runs under this worker's lease."""
@@ -118,20 +141,41 @@ class Ledger:
             if _gone(lease) or now - since > self._patience:
                 again = self.storage.get_trial(id_of(trial))
                 if again.state == TrialState.RUNNING and attributes.lease(again) == lease:
-                    self._set_waiting(id_of(trial))
+                    self._bury(again, lease or {})
                     back.append(trial.number)
         return back
 
-    def _set_waiting(self, trial_id: int) -> None:
-        """Return a trial, and end its lease: the next to run it must not be taken for the one that held it."""
-        try:
-            attributes.set_lease(self.storage, trial_id, {"id": uuid.uuid4().hex, "returned_by": self._me["id"]})
-            self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
-        except UpdateFinishedTrialError:
-            return  # it finished after all
+    def _bury(self, trial: FrozenTrial, lease: Holder) -> None:
+        """Return the trial of a worker that died on it, or fail it if it has been the end of too many."""
+        before = lease.get("deaths", {})
+        if not lease.get("begun"):  # it died before it trained: not on this trial
+            self._set_waiting(id_of(trial), before)
+            return
+        epochs = max(attributes.curve(trial), default=0)
+        starved = self._starved(lease)
+        if before.get("epochs") == epochs:
+            now: Deaths = {"times": before["times"] + 1, "epochs": epochs, "starved": before["starved"] or starved}
+        else:
+            now = {"times": 1, "epochs": epochs, "starved": starved}
+        if self._lives is None or now["times"] < self._lives:
+            self._set_waiting(id_of(trial), now)
+            return
+        with contextlib.suppress(UpdateFinishedTrialError):  # another has seen it too
+            REASON.store(self.storage, id_of(trial), _epitaph(now))
+            self.storage.set_trial_state_values(id_of(trial), TrialState.FAIL)
 
-    def _renew(self, trial_id: int, beat: int) -> None:
-        attributes.set_lease(self.storage, trial_id, {**self._me, "beat": beat})
+    def _set_waiting(self, trial_id: int, deaths: Deaths) -> None:
+        """Return a trial, and end its lease: the next to run it must not be taken for the one that held it."""
+        ended: Holder = {"id": uuid.uuid4().hex, "returned_by": self._me["id"], "deaths": deaths}
+        with contextlib.suppress(UpdateFinishedTrialError):  # it finished after all
+            attributes.set_lease(self.storage, trial_id, ended)
+            self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
+
+    def _renew(self, trial_id: int, beat: int, begun: bool = False) -> None:
+        lease: Holder = {**self._me, "beat": beat, "begun": begun, "deaths": self._before.get(trial_id, {})}
+        if (kills := self._oom_kills()) is not None:
+            lease["oom_kills"] = kills
+        attributes.set_lease(self.storage, trial_id, lease)
 
     def _finished(self) -> set[int]:
         """Numbers of the finished trials that count; each is looked at once, as it doesn't change any more."""
@@ -146,35 +190,6 @@ class Ledger:
         return self.study.get_trials(deepcopy=False, states=states)
 
 
-def finished(study: Study) -> list[FrozenTrial]:
-    """The trials that count towards the budget: trained here, to the end or until the pruner stopped them."""
-    return [t for t in study.get_trials(deepcopy=False, states=FINISHED) if counts(t)]
-
-
-def failed(study: Study) -> list[FrozenTrial]:
-    """The trials that ended with an error."""
-    return study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
-
-
-def unmended(study: Study) -> list[FrozenTrial]:
-    """The failed trials that nobody has had tried again."""
-    if not (found := failed(study)):
-        return []  # asked at every turn of a worker: no look at all trials
-    again = {attributes.ORIGIN.get(t) for t in study.get_trials(deepcopy=False)}
-    return [t for t in found if attributes.retry_of(t) not in again]
-
-
-def gone(study: Study) -> int:
-    """Points that an exhaustive search is done with, though they don't count: failed, infeasible and known ones."""
-    ended = study.get_trials(deepcopy=False, states=FINISHED)
-    return len(unmended(study)) + sum(not counts(t) for t in ended)
-
-
-def counts(trial: FrozenTrial) -> bool:
-    """Whether a trial is one of the study's own trainings."""
-    return not INFEASIBLE.on(trial) and not KNOWN.on(trial)
-
-
 class Lease:
     """Context that renews one trial's lease from a thread and notices when it is lost."""
 
@@ -184,6 +199,10 @@ class Lease:
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> Lease:
+        try:
+            self._ledger._renew(self._id, 0, begun=True)
+        except UpdateFinishedTrialError:
+            self.lost = True
         self._thread.start()
         return self
 
@@ -204,12 +223,23 @@ class Lease:
                 if not self._ledger.is_mine(self._id):
                     self.lost = True
                     return
-                self._ledger._renew(self._id, beat)
+                self._ledger._renew(self._id, beat, begun=True)
             except UpdateFinishedTrialError:
                 self.lost = True
                 return
             except Exception:  # the storage is away for a moment; the next beat tries again
                 continue
+
+
+def _epitaph(deaths: Deaths) -> str:
+    """Why a trial that has killed its workers is not tried any more."""
+    how = "the kernel's out-of-memory killer ended" if deaths["starved"] else "something killed"
+    after = f"after epoch {deaths['epochs']}" if deaths["epochs"] else "in its first epoch"
+    return (
+        f"{how} {deaths['times']} workers on it in turn, {after}"
+        + ("" if deaths["starved"] else ": most often that is a want of memory")
+        + "; search.constraints.memory keeps such points out, search.max_lives gives them more tries"
+    )
 
 
 def _identity(pid: int) -> Holder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import re
@@ -21,12 +20,12 @@ from spikefront import renamed
 from spikefront.config import is_group
 from spikefront.errors import UserError
 from spikefront.start import spelled
-from spikefront.sweeping.search.space import Space
-from spikefront.sweeping.study import attributes, ledger
-from spikefront.sweeping.study.attributes import BEGAN, BUDGET, RECORD, SAMPLER, TOKEN, Made
+from spikefront.sweeping.study import accounts, attributes
+from spikefront.sweeping.study.attributes import BEGAN, BUDGET, FORGIVEN, RECORD, SAMPLER, TOKEN, Made
 from spikefront.sweeping.study.request import Request
 from spikefront.sweeping.study.storage import directory, file_of, open_storage, shown, storage_errors, url
 
+SETTLE = 1.0  # seconds in which two commands that make a study at one moment see each other's
 PLACES = ("space", "study", "dir", "storage", "worker")
 
 logging.getLogger("optuna").setLevel(logging.WARNING)
@@ -82,28 +81,6 @@ def record(study: Study) -> Made:
     return found
 
 
-def budget(study: Study) -> int:
-    """How many finished trials the study shall have: as many as asked for, of an exhaustive search as are left for it.
-
-    That replaces no point that failed, can't be or was known before; a failed one that is tried again is left.
-    """
-    wanted, made = BUDGET.get(study) or 0, record(study)
-    if not made["exhaustive"]:
-        return wanted
-    return min(wanted, _size(json.dumps(made["space"])) - ledger.gone(study))
-
-
-@functools.cache
-def _size(space: str) -> int:
-    """How many points a search space has, which ``Space.to_plain`` made and has no end of none."""
-    return int(Space.parse(json.loads(space)).size())
-
-
-def whole(study: Study) -> bool:
-    """Whether the study has as many finished trials as the last command asked for."""
-    return len(ledger.finished(study)) >= budget(study)
-
-
 def create(asked: Request) -> tuple[Study, bool]:
     """Make the study, or attach to it if it is the same search; the last value says whether it is new.
 
@@ -132,23 +109,36 @@ def create(asked: Request) -> tuple[Study, bool]:
         except optuna.exceptions.DuplicatedStudyError:
             study, new = optuna.load_study(study_name=search["study"], storage=storage), False
         if new:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                study.set_metric_names(list(asked.objectives))
-            TOKEN.set(study, secrets.token_hex(2))
-            RECORD.set(study, made)
-    if not new:
-        with storage_errors(address):
-            found = record(study)
+            _make(study, made)
+        elif _is_unmade(study, directions):
+            time.sleep(SETTLE)  # whoever creates it at this moment writes what it is
+            if _is_unmade(study, directions):  # and whoever did before was killed
+                _make(study, made)
+                time.sleep(SETTLE)
+        found = record(study)
         _same(search["study"], found, json.loads(json.dumps(made)))
-    with storage_errors(address):
         BUDGET.set(study, asked.budget)
         BEGAN.set(study, time.time())
         SAMPLER.set(study, _sampler(search))
+        FORGIVEN.set(study, [t.number for t in accounts.account(study).failed])
         attributes.set_settings(study, {k: v for k, v in search.items() if k not in PLACES})
         if not study.get_trials(deepcopy=False) and search.get("default_first", True):
             attributes.enqueue(study, asked.default, "default configuration")
     return study, new
+
+
+def _is_unmade(study: Study, directions: list[str]) -> bool:
+    """Whether a study is one of ours of which nothing is there but its name."""
+    same = [d.name.lower() for d in study.directions] == directions
+    return same and not attributes.names(study) - {TOKEN.name} and not study.trials
+
+
+def _make(study: Study, made: Made) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(made["objectives"]))
+    TOKEN.set(study, secrets.token_hex(2))
+    RECORD.set(study, made)
 
 
 def wandb_id(study: Study, number: int | str) -> str:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ from spikefront.errors import UserError
 from spikefront.sweeping.worker.budgets import BEGAN
 
 RESTARTS = 100  # of one worker slot: far beyond any accident
+LONGEST_PAUSE = 60.0  # seconds before a worker is started again, after one that lived less than that
+PARENT = "SPIKEFRONT_PARENT"  # environment: the process with whose end a worker shall end
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @dataclass
@@ -29,6 +33,9 @@ class _Slot:
     log: Path
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
+    began: float = 0.0
+    pause: float = 0.5
+    due: float | None = None  # when to start it again
     failed: bool = False
     finished: bool = field(default=False)
 
@@ -36,8 +43,9 @@ class _Slot:
 class Processes:
     """Runs one process a command until all have ended by themselves; a killed one is started again.
 
-    Each gets its share of the cores (affinity, thread pools) and of the GPUs. The first interrupt is handed to the
-    processes; the second ends them.
+    Each gets its share of the cores (affinity, thread pools) and of the GPUs. The first interrupt, as which the closing
+    of the terminal counts too, is handed to the processes; the second ends them. If this process is killed, they stop
+    as if interrupted (``stop_with_parent``).
 
     Args:
         gpus: how many each process uses, itself and those that it starts (``trainer.devices``).
@@ -59,7 +67,8 @@ class Processes:
             KeyboardInterrupt: interrupted, and all have ended.
             UserError: all ended with an error; the last line of the log.
         """
-        before = {s: signal.signal(s, self._interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
+        heard = [s for s in STOPPING if signal.getsignal(s) is not signal.SIG_IGN]  # nohup has SIGHUP ignored
+        before = {s: signal.signal(s, self._interrupt) for s in heard}
         try:
             for slot in self._slots:
                 self._start(slot)
@@ -79,13 +88,14 @@ class Processes:
 
     def _start(self, slot: _Slot) -> None:
         slot.starts += 1
+        slot.began, slot.due = time.monotonic(), None
         with slot.log.open("ab") as log:
             slot.process = subprocess.Popen(
                 slot.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **slot.environment},
+                env={**os.environ, **slot.environment, PARENT: str(os.getpid())},
                 start_new_session=True,  # the terminal's Ctrl-C reaches the sweep alone, which passes it on
             )
         if hasattr(psutil.Process, "cpu_affinity"):  # not on macOS
@@ -97,8 +107,14 @@ class Processes:
             return
         stopping = self.interrupts or any(s.failed for s in self._slots)
         if code < 0 and not stopping and slot.starts < RESTARTS:
-            print(f"a worker was killed ({signal.Signals(-code).name}); starting another", file=sys.stderr, flush=True)
-            self._start(slot)
+            now = time.monotonic()
+            if slot.due is None:
+                lived = now - slot.began
+                slot.pause = 1.0 if lived > LONGEST_PAUSE else min(2 * slot.pause, LONGEST_PAUSE)
+                slot.due = now + slot.pause
+                _say(f"a worker was killed ({signal.Signals(-code).name}); starting another")
+            elif now >= slot.due:
+                self._start(slot)
             return
         slot.finished = True
         if code not in (0, 130) and not stopping:
@@ -110,11 +126,7 @@ class Processes:
     def _interrupt(self, *_: Any) -> None:
         self.interrupts += 1
         if self.interrupts == 1:
-            print(
-                "\nstopping: running trials write their checkpoints (Ctrl-C again stops at once)",
-                file=sys.stderr,
-                flush=True,
-            )
+            _say("\nstopping: running trials write their checkpoints (Ctrl-C again stops at once)")
             self._signal(signal.SIGINT)
         else:
             self._signal(signal.SIGKILL)
@@ -125,6 +137,26 @@ class Processes:
                 if number == signal.SIGKILL:
                     _kill_below(slot.process.pid)
                 slot.process.send_signal(number)
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal is closed
+        print(line, file=sys.stderr, flush=True)
+
+
+def stop_with_parent() -> None:
+    """Have this process interrupted when the one that started it as a worker is gone; nothing to do for others."""
+    parent = os.environ.pop(PARENT, None)
+    if parent is None or os.getppid() != int(parent):
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(1.0)
+        print("the sweep's own process is gone: stopping", flush=True)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def default_workers(trainer: Mapping[str, Any]) -> int:

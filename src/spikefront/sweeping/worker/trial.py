@@ -103,6 +103,7 @@ def _outcome(result: Result, callback: TrialCallback, seed: int) -> Outcome:
         metrics["latency"] = result.latency_seconds
     return {
         "metrics": {k: v for k, v in metrics.items() if math.isfinite(v)},
+        "undefined": sorted(k for k, v in metrics.items() if not math.isfinite(v)),
         "anytime": _steps(validation.anytime),
         "test": {"accuracy": result.accuracy, "energy_joules": result.energy_joules, "anytime": _steps(result.anytime)},
         "firing_rate": validation.firing_rate,
@@ -123,11 +124,12 @@ def _steps(points: Sequence[Mapping[str, float]]) -> list[Step]:
 def _together(outcomes: Sequence[Outcome]) -> Outcome:
     """Means over the seeds; ``seeds`` keeps each one's metrics and ``spread`` their standard deviations."""
     metrics = [o["metrics"] for o in outcomes]
-    means: Outcome = _mean(outcomes)
+    means: Outcome = _mean([{k: v for k, v in o.items() if k != "undefined"} for o in outcomes])
     return {
         **means,
         "seconds": sum(o["seconds"] for o in outcomes),
         "epochs": sum(o["epochs"] for o in outcomes),
+        "undefined": sorted({name for o in outcomes for name in o["undefined"]}),
         "seed": outcomes[0]["seed"],
         "seeds": [{"seed": o["seed"], **o["metrics"]} for o in outcomes],
         "spread": {k: float(np.std([m[k] for m in metrics], ddof=1)) for k in _common(metrics)},

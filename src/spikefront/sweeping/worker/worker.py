@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
 import os
 import signal
 import time
@@ -12,7 +11,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from hydra.utils import instantiate
@@ -28,35 +26,32 @@ from spikefront.errors import UserError
 from spikefront.planning import predict_cost
 from spikefront.sweeping.search import objectives as objectives_
 from spikefront.sweeping.search import pruning
-from spikefront.sweeping.search.anytime import BestPoints, Front
+from spikefront.sweeping.search.anytime import Front
 from spikefront.sweeping.search.constraints import Constraints
 from spikefront.sweeping.search.objectives import NeverLogged
 from spikefront.sweeping.search.optuna_internals import id_of
-from spikefront.sweeping.search.samplers import seeded
 from spikefront.sweeping.search.space import Space
-from spikefront.sweeping.study import attributes
+from spikefront.sweeping.study import accounts, attributes
 from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
-from spikefront.sweeping.study.attributes import Outcome
+from spikefront.sweeping.study.attributes import DIVERGED, INFEASIBLE, Outcome
 from spikefront.sweeping.study.filesystems import full
-from spikefront.sweeping.study.ledger import Lease, LeaseLost, Ledger, failed
+from spikefront.sweeping.study.ledger import Lease, LeaseLost, Ledger
 from spikefront.sweeping.study.request import shared
 from spikefront.sweeping.worker import trial as trials
 from spikefront.sweeping.worker.budgets import Account, Limits
 from spikefront.sweeping.worker.callback import TrialCallback
 from spikefront.sweeping.worker.configuration import Composer
 from spikefront.sweeping.worker.feasibility import Feasibility, Infeasible
-from spikefront.training import Result, check_data, train
+from spikefront.sweeping.worker.proposal import NoProposal, Repeated, propose, sampler
+from spikefront.sweeping.worker.starved import oom_kills, starved
+from spikefront.training import Diverged, Result, check_data, train
 from spikefront.training.devices import count_devices
 from spikefront.training.preemption import Interrupted, Signals, StopBetweenBatches
 from spikefront.training.team import Broken
 from spikefront.training.together import break_up, leading, served
 
 IDLE = 0.5  # seconds between looks when all that is left runs elsewhere
-
-
-class NoProposal(UserError):
-    """The sampler fails: no trial's fault, and the next one would have it too."""
 
 
 class Worker:
@@ -78,16 +73,22 @@ class Worker:
         self.search = studies.settings(self.study, cfg.search, overrides)
         self.space = Space.parse(self.made["space"])
         self.objectives = self.made["objectives"]
-        sampler = seeded(instantiate(self.search.sampler), self.search.sampler.get("seed"))
-        shown = BestPoints(sampler, self.objectives, attributes.candidate)
-        self.study.sampler = shown if self.search.anytime else sampler
+        self.study.sampler = sampler(self.search, self.objectives, self.space)
         self.pruner = instantiate(self.search.pruner) if self.search.pruner else None
         if self.pruner is not None:
             pruning.check(self.pruner, self.search.prune_on, self.objectives)
         self.limits = Limits(self.search, attributes.BEGAN.get(self.study))
         self.limits.check_counters()
         self.compose = Composer(merge(self.made["overrides"], shared(overrides)))
-        self.ledger = Ledger(self.study, self.storage, self.search.heartbeat, job=job_of(os.environ))
+        self.ledger = Ledger(
+            self.study,
+            self.storage,
+            self.search.heartbeat,
+            job=job_of(os.environ),
+            lives=self.search.max_lives,
+            oom_kills=oom_kills,
+            starved=starved,
+        )
         self.feasibility = Feasibility(
             Constraints(self.search.constraints, predict_cost),
             self.study,
@@ -123,25 +124,30 @@ class Worker:
 
     def _lead(self) -> None:
         while self.signals.received is None and not self.limits.reached(self.study):
-            budget = studies.budget(self.study)
-            trial = self.ledger.take(budget)
+            self.ledger.put_back_the_dead()  # first: it may fail one
+            account = accounts.account(self.study)
+            account.check_failures(self.search.max_failures)
+            trial = self.ledger.take(account.budget)
             if trial is not None:
                 self._current = trial
                 self._run(trial)
                 self._current = None
                 break_up()
-            elif self.ledger.finished() >= budget:
+            elif self.ledger.finished() >= account.budget:
                 return
             else:
                 time.sleep(IDLE)  # someone else's trial may yet come back
-            self._check_failures()
+        if self.signals.received is None:
+            accounts.account(self.study).check_failures(self.search.max_failures)
 
     def _give_up(self, error: BaseException) -> None:
         """This process hangs, as another of its trial's processes is gone, and ends: the trial shall not."""
         if (trial := self._current) is None:
             return
-        if isinstance(error, Broken) or self.signals.received is not None:
+        if self.signals.received is not None:
             self.ledger.put_back(trial)
+        elif isinstance(error, Broken):
+            self.ledger.died(trial)
         else:
             self._tell(trial, TrialState.FAIL, reason=_reason(error))
         break_up()
@@ -151,24 +157,35 @@ class Worker:
         account = Account(trial)
         with self.ledger.hold(trial) as lease:
             try:
-                values = self._propose(trial)
+                values = propose(trial, self.study, self.space)
                 overrides = self.space.overrides(values)
                 self._say(f"trial {trial.number}: " + " ".join(overrides))
                 cfg = self.compose(overrides)
                 self.feasibility.check(trial, cfg)
                 metrics = self._train(trial, cfg, lease, account)
                 told = objectives_.values(self.objectives, metrics)
-                if not all(map(math.isfinite, told)):
-                    raise FloatingPointError(f"not finite: {dict(zip(self.objectives, told, strict=True))}")
-            except (Interrupted, LeaseLost, UpdateFinishedTrialError, Broken) as stop:
+            except (Interrupted, LeaseLost, UpdateFinishedTrialError):
                 self._spend(trial, account)
                 self.ledger.put_back(trial)
-                self._say(f"trial {trial.number} put back{f': {stop}' if isinstance(stop, Broken) else ''}")
+                self._say(f"trial {trial.number} put back")
+                return
+            except Broken as stop:
+                self._spend(trial, account)
+                self.ledger.died(trial)
+                self._say(f"trial {trial.number} put back: {stop}")
+                return
+            except Repeated as reason:
+                INFEASIBLE.set(trial, str(reason))
+                self._tell(trial, TrialState.PRUNED, reason=str(reason))
                 return
             except Infeasible as reason:
                 self._tell(trial, TrialState.PRUNED, reason=str(reason))
                 self.feasibility.after_rejection()
                 return
+            except Diverged as reason:
+                self._spend(trial, account)
+                DIVERGED.set(trial, str(reason))
+                self._tell(trial, TrialState.PRUNED, reason=str(reason))
             except TrialPruned as reason:
                 self._spend(trial, account)
                 self._tell(trial, TrialState.PRUNED, reason=str(reason))
@@ -199,15 +216,6 @@ class Worker:
                 self._spend(trial, account)
                 self._tell(trial, TrialState.COMPLETE, told)
         self.feasibility.accepted()
-
-    def _propose(self, trial: Trial) -> dict[str, Any]:
-        try:
-            return self.space.suggest(trial)
-        except (UserError, *storages.BROKEN):
-            raise
-        except Exception as error:
-            name = str(self.search.sampler["_target_"]).rpartition(".")[2]
-            raise NoProposal(f"search.sampler: {name} can't propose a point: {_reason(error)}") from error
 
     def _train(self, trial: Trial, cfg: DictConfig, lease: Lease, account: Account) -> dict[str, float]:
         """Train the trial's configuration, from its checkpoint if it has one; its metrics."""
@@ -242,6 +250,8 @@ class Worker:
 
         came = trials.run(self.train, cfg, output, self.made["seeds"], label, report, lease.check, judge, stop)
         lease.check()
+        if undefined := set(came.get("undefined", ())) & set(self.objectives):
+            raise Diverged(f"{', '.join(sorted(undefined))} came to no finite number")
         attributes.set_outcome(trial, came)
         return came["metrics"]
 
@@ -272,14 +282,6 @@ class Worker:
                 attributes.REASON.set(trial, reason)
             self.study.tell(trial, values, state=state)
         self._say(f"trial {trial.number} {state.name.lower()}{': ' + reason if reason else ''}")
-
-    def _check_failures(self) -> None:
-        failures = failed(self.study)
-        if len(failures) > self.search.max_failures:
-            raise UserError(
-                f"{len(failures)} trials failed, more than search.max_failures={self.search.max_failures}; the last:"
-                f" {attributes.REASON.get(failures[-1]) or 'unknown'}"
-            )
 
     def _say(self, line: str) -> None:
         print(f"[{time.strftime('%H:%M:%S')}] {line}", flush=True)

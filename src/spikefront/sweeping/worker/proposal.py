@@ -1,0 +1,95 @@
+"""What a trial shall try: the sampler's proposal, each point of a space once, whoever asks at the same moment."""
+
+from __future__ import annotations
+
+import math
+import time
+from functools import partial
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from optuna import Trial
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from spikefront.analysis.schema import Directions
+from spikefront.errors import UserError
+from spikefront.sweeping.search.anytime import Shown
+from spikefront.sweeping.search.samplers import Distinct, innermost, seeded
+from spikefront.sweeping.search.space import Space
+from spikefront.sweeping.study import accounts, attributes
+from spikefront.sweeping.study.attributes import ADMITTED, INFEASIBLE, is_retry
+from spikefront.sweeping.study.storage import BROKEN
+
+PATIENCE = 60.0  # seconds that another worker has for looking
+
+
+class Repeated(Exception):
+    """Another trial has the proposed point."""
+
+
+class NoProposal(UserError):
+    """The sampler fails: no trial's fault, and the next one would have it too."""
+
+
+def sampler(search: DictConfig, objectives: Directions, space: Space) -> BaseSampler:
+    """The study's sampler as a worker uses it."""
+    found = seeded(instantiate(search.sampler), search.sampler.get("seed"))
+    shown = Shown(found, objectives, attributes.candidate, accounts.bad, search.anytime)
+    return Distinct(shown, space, partial(accounts.taken, space))
+
+
+def propose(trial: Trial, study: Study, space: Space) -> dict[str, Any]:
+    """The values that a trial shall try.
+
+    Raises:
+        Repeated: another trial tries them.
+        NoProposal: the sampler fails.
+    """
+    try:
+        values = space.suggest(trial)
+        admit(trial, study, space)
+        return values
+    except (Repeated, UserError, *BROKEN):
+        raise
+    except Exception as error:
+        name = type(innermost(study.sampler)).__name__
+        why = str(error).strip().splitlines() or [""]
+        raise NoProposal(f"search.sampler: {name} can't propose a point: {type(error).__name__}: {why[0]}") from error
+
+
+def admit(trial: Trial, study: Study, space: Space) -> None:
+    """Make sure that no other trial has a trial's point; of spaces with an end, as others hardly repeat one.
+
+    A sampler avoids the points that it sees (``Distinct``), but two workers that ask at one moment can't see each
+    other's. Each writes its point before it looks, so of two at least one sees the other; the lower number has it,
+    unless the higher has looked already and seen nothing.
+
+    Raises:
+        Repeated: another has it.
+    """
+    if ADMITTED.get(trial) or space.size() == math.inf:
+        return
+    point, deadline = space.point(trial.params), time.monotonic() + PATIENCE
+    retried = is_retry(trial)
+    while True:
+        others = [
+            t
+            for t in study.get_trials(deepcopy=False)
+            if t.number != trial.number
+            and not INFEASIBLE.on(t)
+            and not (retried and t.state == TrialState.FAIL)
+            and not (t.state == TrialState.WAITING and not t.params)  # it will see this one when its turn comes
+            and point in accounts.points(space, [t])
+        ]
+        undecided = [t for t in others if t.state == TrialState.RUNNING and not ADMITTED.get(t)]
+        if settled := [t for t in others if t not in undecided or t.number < trial.number]:
+            raise Repeated(f"the same as trial {settled[0].number}")
+        if not undecided:
+            ADMITTED.set(trial, True)
+            return
+        if time.monotonic() > deadline:
+            raise Repeated(f"the same as trial {undecided[0].number}")
+        time.sleep(0.1)
