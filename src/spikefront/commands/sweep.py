@@ -137,7 +137,7 @@ def _work(
     if accounts.account(study).whole:
         return
     try:
-        with _progress(study, asked.budget, console, tracked):
+        with _progress(study, accounts.account(study).budget, console, tracked):
             launch([asked.worker] * workers)
     except KeyboardInterrupt:
         now = accounts.account(study)

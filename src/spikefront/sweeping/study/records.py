@@ -13,7 +13,8 @@ from spikefront.analysis.schema import CurvePoint, State, StudyRecord, TrialReco
 from spikefront.start import spelled
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import attributes
-from spikefront.sweeping.study.attributes import BUDGET, INFEASIBLE, KNOWN, ORIGIN, REASON, SAMPLER, SPENT, Made
+from spikefront.sweeping.study.accounts import account
+from spikefront.sweeping.study.attributes import INFEASIBLE, KNOWN, ORIGIN, REASON, SAMPLER, SPENT, Made
 from spikefront.sweeping.study.study import record
 
 STATES: dict[TrialState, State] = {
@@ -43,7 +44,7 @@ def records(study: Study, importance: bool = False, volumes: bool = True) -> Stu
         "data": made["base"].get("data.name"),
         "sampler": SAMPLER.get(study),
         "convention": next((t["convention"] for t in completed(trials) if t["convention"]), None),
-        "budget": BUDGET.get(study),
+        "budget": account(study).budget or None,
         "trials": trials,
         **judged,
         "importance": importances(study, objectives) if importance else {},
