@@ -149,6 +149,7 @@ class Team:
         for number in range(sys.maxsize):
             work = self._hear(f"work/{number}")
             if work is None:
+                self._say(f"gone/{self.rank}", None)
                 return
             try:
                 work(signals)
@@ -170,6 +171,8 @@ class Team:
         if not self.started:
             if not self.broken:
                 self._say(f"work/{self._count}", None)
+                with contextlib.suppress(Exception):  # they heard it before the first takes the store with it
+                    self._store.wait([f"gone/{r}" for r in range(1, self.size)], timedelta(seconds=GRACE))
             return
         if self.broken:
             for child in self._children:
