@@ -32,23 +32,28 @@ def load_checkpoint(model: nn.Module, path: str | Path, *, ema: bool = True) -> 
         UserError: the file can't be read, or its tensors differ from the model's; the message names which.
     """
     state = _weights(read_checkpoint(path), ema)
-    own = model.state_dict()
     state = _bare({key: value for key, value in state.items() if isinstance(value, Tensor)})
+    if (why := misfit(model, state)) is not None:
+        raise UserError(f"checkpoint {path} is of another model: {why}")
+    model.load_state_dict(state)
+    return model
+
+
+def misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str | None:
+    """Which tensors keep ``state`` from being the state of ``model``, in words; None if it fits."""
+    own = model.state_dict()
     different = [
         f"{key} {tuple(state[key].shape)} here {tuple(own[key].shape)}"
         for key in own
         if key in state and state[key].shape != own[key].shape
     ]
     missing, surplus = [k for k in own if k not in state], [k for k in state if k not in own]
-    if different or missing or surplus:
-        parts = [
-            f"{len(keys)} {what}: {', '.join(keys[:3])}{' …' if len(keys) > 3 else ''}"
-            for what, keys in (("of another shape", different), ("missing", missing), ("unknown", surplus))
-            if keys
-        ]
-        raise UserError(f"checkpoint {path} is of another model: {'; '.join(parts)}")
-    model.load_state_dict(state)
-    return model
+    parts = [
+        f"{len(keys)} {what}: {', '.join(keys[:3])}{' …' if len(keys) > 3 else ''}"
+        for what, keys in (("of another shape", different), ("missing", missing), ("unknown", surplus))
+        if keys
+    ]
+    return "; ".join(parts) or None
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
