@@ -19,12 +19,13 @@ from pytorch_lightning.utilities import rank_zero_only
 from spikefront.data import ImageData, build_data
 from spikefront.errors import UserError
 from spikefront.training.batch import share, wanted_batch
-from spikefront.training.latency import WAYS, latency
+from spikefront.training.latency import latency
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.penalty import build_penalty
 from spikefront.training.preemption import LAST, Interrupted, Signals, run_id
 from spikefront.training.result import Result
 from spikefront.training.resumption import continued
+from spikefront.training.settings import check
 from spikefront.training.setup import build_loss, build_model, build_trainer, energy_of, evaluate_part, quiet
 from spikefront.training.together import together
 from spikefront.units import joules
@@ -50,6 +51,7 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
         UserError: sizes that don't fit together, data that isn't there, no step of training, a loss that isn't finite,
             a process that was killed.
     """
+    check(cfg)
     mates = [callback.elsewhere() for callback in callbacks if hasattr(callback, "elsewhere")]
     with together(cfg.trainer, partial(_train_beside, _resolved(cfg), mates)):
         return _train(cfg, callbacks)
@@ -70,8 +72,6 @@ def _train(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     quiet()
     started = time.perf_counter()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    if cfg.get("latency") not in (None, *WAYS):
-        raise UserError(f"latency={cfg.latency}: use null, {', '.join(WAYS)}")
     model = build_model(cfg)
     parameters = sum(p.numel() for p in model.parameters())
     say(
