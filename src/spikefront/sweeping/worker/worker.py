@@ -46,6 +46,7 @@ from spikefront.sweeping.worker.budgets import Account, Limits
 from spikefront.sweeping.worker.callback import TrialCallback
 from spikefront.sweeping.worker.configuration import Composer
 from spikefront.sweeping.worker.feasibility import Feasibility, Infeasible
+from spikefront.sweeping.worker.stored import check_study
 from spikefront.training import Result, check_data, train
 from spikefront.training.devices import count_devices
 from spikefront.training.preemption import Interrupted, Signals, StopBetweenBatches
@@ -75,6 +76,8 @@ class Worker:
         self.train = train
         self.study, self.storage = studies.load(cfg.search)
         self.made = studies.record(self.study)
+        if not cfg.search.get("trust"):
+            check_study(self.study, cfg, shared(overrides))
         self.search = studies.settings(self.study, cfg.search, overrides)
         self.space = Space.parse(self.made["space"])
         self.objectives = self.made["objectives"]
