@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # `spikefront --help` waits for neither
     from hydra.conf import HydraConf
@@ -15,6 +15,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE if (HERE / "conf").is_dir() else HERE.parents[1]  # a wheel holds in the package what a clone has at its top
 CONF = ROOT / "conf"
 SEARCHPATH = "hydra.searchpath"
+# what is each machine's own
+LOCAL = ("data.root", "data.num_workers", "data.cache", "trainer.accelerator", "trainer.devices", "trainer.num_nodes")
 
 
 def compose(overrides: Sequence[str] = (), root: str = "train", with_hydra: bool = False) -> DictConfig:
@@ -66,6 +68,14 @@ def _quoted(path: str) -> str:
     from hydra.core.override_parser.types import Quote, QuotedString
 
     return path if re.fullmatch(r"[\w./:-]+", path) else QuotedString(path, Quote.single).with_quotes()
+
+
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """A plain configuration as one mapping of dotted keys; lists and empty mappings are values."""
+    if not (isinstance(node, Mapping) and node):
+        return {prefix: node}
+    parts = [flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in node.items()]
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def is_group(override: str) -> bool:

@@ -135,6 +135,77 @@ def test_integer_spikes_count_as_many_additions():
     assert head.additions.tolist() == [60.0, 60.0]
 
 
+class Ternary(nn.Module):
+    """As many 1 as -1 in every channel, their sizes ``value``."""
+
+    def __init__(self, value=1.0):
+        super().__init__()
+        self.value = value
+
+    def forward(self, x):
+        signs = torch.tensor([1.0, -1.0]).repeat(x[0].numel() // 2).view(x[0].shape)
+        return signs * self.value + 0 * x
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("fire", "kind", "additions"), [(Ternary(), "spikes", 64), (Ternary(2.0), "spikes", 128)])
+def test_spikes_of_both_signs_are_counted_not_summed(fire, kind, additions, memory_format):
+    class Conv(Net):
+        def forward(self, x):
+            s = self.fire(self.conv(x.expand(2, *x.shape).flatten(0, 1)).view(2, len(x), 4, 4, 4))
+            return self.mix(s.flatten(0, 1).contiguous(memory_format=memory_format)).mean((2, 3)).view(2, -1, 5).mean(0)
+
+    model = Conv(fire)
+    model.mix = nn.Conv2d(4, 5, 1)
+    mix = next(x for x in measure_energy(model, torch.ones(3, 1, 4, 4)).layers if x.name == "mix")
+    assert mix.kind == kind and mix.spikes.tolist() == [additions, additions]
+    assert mix.dead == 0
+
+
+@pytest.mark.parametrize("timid", [0.5, [0.5] * 8 + [2.0]])
+def test_halves_that_add_up_to_whole_numbers_are_no_spikes(timid):
+    class Halves(nn.Module):
+        def forward(self, x):
+            values = torch.as_tensor(timid).flatten()
+            return values.repeat(x.numel())[: x.numel()].view(x.shape) + 0 * x
+
+    class Plain(nn.Module):
+        timesteps = 1
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.fire, self.second = nn.Conv2d(1, 9, 1), Halves(), nn.Conv2d(9, 2, 1)
+
+        def forward(self, x):
+            return self.second(self.fire(self.first(x))).mean((2, 3))
+
+    assert measure_energy(Plain(), torch.rand(2, 1, 6, 6)).layers[-1].kind == "analog"
+
+
+@pytest.mark.parametrize("inference", [True, False])
+def test_what_is_changed_in_place_between_two_layers_is_counted_again(inference):
+    class Changing(nn.Module):
+        timesteps = 1
+
+        def __init__(self, changes):
+            super().__init__()
+            self.first, self.a, self.b = (nn.Conv2d(1, 1, 1) for _ in range(3))
+            self.changes = changes
+
+        def forward(self, x):
+            s = torch.ones_like(self.first(x))
+            a = self.a(s)
+            return a + self.b(s.mul_(self.changes))
+
+    counts = {}
+    for changes in (1.0, 0.0):
+        meter = EnergyMeter(Changing(changes))
+        with torch.inference_mode(inference), torch.no_grad(), meter.recording():
+            meter.model(torch.rand(3, 1, 2, 2))
+        counts[changes] = [layer.spikes.tolist() for layer in meter.counts()[1:]]
+    assert counts == {1.0: [[4.0], [4.0]], 0.0: [[4.0], [0.0]]}
+
+
 def test_counts_above_float32s_whole_numbers_are_exact():
     class Wide(nn.Module):
         timesteps = 1

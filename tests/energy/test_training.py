@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import time
@@ -15,6 +16,7 @@ import torch.multiprocessing as mp
 from networks import network
 from torch.utils.data import DataLoader, TensorDataset
 
+from spikefront import audit
 from spikefront.config import compose
 from spikefront.energy import EnergyMeter, LayerCount, Paper, measure_energy
 from spikefront.errors import UserError
@@ -119,6 +121,58 @@ def test_penalty_is_the_energy_of_the_pass_and_has_its_gradient():
                 p -= 0.5 * p.grad / (p.grad.norm() + 1e-12)
     model(batch)
     assert penalty().item() < value.item()
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["in mid-step", "after the step"])
+def test_a_copy_of_a_penalised_network_is_one_and_leaves_it_alone(asked):
+    """As for_inference, audit and a moving average make it."""
+    model, batch = network().train(), torch.rand(4, 1, 8, 8)
+    penalty = EnergyPenalty(model, Paper(), 1.0)
+    model(batch)
+    if asked:
+        penalty().backward()
+    before = penalty.energy().item()
+    twin = copy.deepcopy(model)
+    twin(torch.zeros_like(batch))
+    assert penalty.energy().item() == before
+    assert audit(model, batch).spike_driven
+    penalty.remove()
+    assert not any(m._forward_pre_hooks for m in model.modules())
+
+
+def test_a_recomputed_block_keeps_no_graph():
+    model, batch = network().train(), torch.rand(4, 1, 8, 8)
+    penalty = EnergyPenalty(model, Paper(), 1.0)
+    model(batch)
+    penalty().backward()
+    model.block[0](torch.randn(4, 4, 32, 4, 4))  # as activation checkpointing does
+    assert not any(rate.requires_grad for rate in penalty._rates.values())
+
+
+def test_spikes_of_both_signs_cost_what_they_are_counted():
+    class Signed(torch.nn.Module):
+        timesteps = 1
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = torch.nn.Linear(4, 4), torch.nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.second(self.first(x.flatten(1)).sign())
+
+    model, batch = Signed().train(), torch.rand(4, 1, 2, 2)
+    model.first.weight.data = torch.tensor([1.0, -1.0, 1.0, -1.0]).diag()
+    model.first.bias.data.zero_()
+    penalty = EnergyPenalty(model, Paper(), 1.0)
+    model(batch)
+    assert penalty.energy().item() == pytest.approx(measure_energy(model, batch).total_joules)
+
+
+def test_a_penalised_network_is_deployed(tmp_path):
+    common = ["callbacks=quiet", "logger=none", "trainer=cpu", "trainer.max_epochs=1", "model=sdt_1_16"]
+    limits = [f"trainer.limit_{part}_batches=1" for part in ("train", "val", "test")]
+    more = ["loss.energy_weight=1", "latency=auto", "model.checkpoint_blocks=true", f"output_dir={tmp_path}"]
+    assert train(compose([*common, *limits, *more])).latency_seconds > 0
 
 
 def test_budget():

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import subprocess
 from collections import OrderedDict
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -83,9 +86,33 @@ class Malicious:
 def test_a_file_that_would_execute_code_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(published(model(), extra=Malicious()), tmp_path / "x.pth.tar")
-    with pytest.raises(UserError, match="holds more than weights"):
+    with pytest.raises(UserError, match=r"holds \w+\.check_output beside the weights"):
         spikefront.load_checkpoint(model(), tmp_path / "x.pth.tar")
     assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "before torch 1.6"])
+@pytest.mark.parametrize("name", ["x.ckpt", 'it\'s "$mine" 中.ckpt'])
+def test_what_a_foreign_file_holds_is_named_and_the_line_that_strips_it_works(tmp_path, monkeypatch, legacy, name):
+    source, path = model(), tmp_path / name
+    foreign = {"state_dict": source.state_dict(), "config": Path("x"), "best": np.float64(0.9), "model": None}
+    torch.save(foreign, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(UserError, match=r"pathlib\.\w+") as error:
+        spikefront.load_checkpoint(model(), path)
+    said = str(error.value)
+    assert legacy or "numpy" in said
+    command = shlex.split(said[said.index("python -c") :])
+    assert command[:2] == ["python", "-c"]
+    exec(command[2], {})
+    (left,) = tmp_path.glob("*.weights.pth")
+    assert equal(source, spikefront.load_checkpoint(model(), left))
+
+
+def test_half_a_file_is_damaged(tmp_path):
+    torch.save(published(model()), tmp_path / "x.ckpt")
+    (tmp_path / "x.ckpt").write_bytes((tmp_path / "x.ckpt").read_bytes()[:5000])
+    with pytest.raises(UserError, match="it is damaged"):
+        spikefront.load_checkpoint(model(), tmp_path / "x.ckpt")
 
 
 def test_another_resolution_just_works(tmp_path):

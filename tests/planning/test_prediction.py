@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from torch.profiler import ProfilerActivity, profile
@@ -12,11 +13,12 @@ from torch.profiler import ProfilerActivity, profile
 from spikefront import predict_cost
 from spikefront.commands.energy import measure
 from spikefront.config import compose
-from spikefront.nn.kernels.build import library
+from spikefront.errors import UserError
 from spikefront.planning import calibration
-from spikefront.planning.calibration import META, Machine, fit, prepared, trainer, watch
+from spikefront.planning.calibration import META, Machine, criterion, fires, fit, prepared, shape, trainer, watch
 from spikefront.planning.prediction import rehearsed
 from spikefront.planning.work import Work
+from spikefront.training.setup import build_model
 
 NETWORKS = [
     "model=sdt_2_32",
@@ -46,11 +48,11 @@ def test_operations_are_the_published_ones():
     assert cost.firing_rate == pytest.approx(0.2) and "0.2 assumed" in cost.convention
 
 
-def allocated(cfg):
+def allocated(cfg, make=trainer):
     """Bytes alive at once while two training steps run, by the allocator's own account."""
     gc.collect()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
-        step = trainer(cfg)
+        step = make(cfg)
         step()
         step()
     events = [e for e in run.profiler.kineto_results.events() if e.name() == "[memory]"]
@@ -67,14 +69,42 @@ def test_memory_is_what_the_allocator_gives(overrides):
     assert predict_cost(cfg, time=False).memory == pytest.approx(allocated(cfg), rel=0.15)
 
 
+def lightnings(cfg):
+    """A training step as Lightning makes it of ``trainer.precision``."""
+    plugin = pl.Trainer(**{k: cfg.trainer[k] for k in ("accelerator", "precision")}, logger=False).precision_plugin
+    model, loss = plugin.convert_module(fires(build_model(cfg)).train()), criterion(cfg)
+    images = plugin.convert_input(torch.rand(shape(cfg)))
+    optimizer = instantiate(cfg.optimizer)(model.parameters())
+
+    def step():
+        with plugin.forward_context():
+            value = loss(model(images, per_step=True), torch.zeros(len(images), dtype=torch.long))
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        optimizer.step()
+
+    return step
+
+
+@pytest.mark.parametrize("network", [NETWORKS[0], NETWORKS[5]])
+@pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed", "bf16-true", "64-true"])
+def test_memory_knows_the_precision(network, precision):
+    cfg = compose([*network.split(), "trainer=cpu", f"trainer.precision={precision}"])
+    assert predict_cost(cfg, time=False).memory == pytest.approx(allocated(cfg, lightnings), rel=0.15)
+
+
+def test_a_precision_that_there_is_not_is_one_line():
+    with pytest.raises(UserError, match=r"trainer\.precision=bf16-mixd: did you mean 'bf16-mixed'"):
+        predict_cost(compose(["trainer.precision=bf16-mixd"]), time=False)
+
+
 @pytest.mark.parametrize("overrides", ["model=sdt_1_16 neuron=plif", "model=sdt_1_16 neuron=alif data=digits_dvs"])
 def test_a_rehearsal_does_the_work_of_a_real_step(overrides):
     """Amounts of every kind of work, of which the time is made, operations on single channels aside."""
     cfg = compose(["data.batch_size=16", *overrides.split()])
     with META:
         model = instantiate(cfg.model)
-    kernels = library("neuron") is not None
-    foreseen = rehearsed(model, cfg, with_kernels=kernels).work.amounts
+    foreseen = rehearsed(model, cfg).work.amounts
     step, optimizer = prepared(cfg)
     step()
     done = Work()

@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from spikefront import trust
 from spikefront.commands.cli import entry
 from spikefront.commands.memory import keep_freed_memory
 from spikefront.data import build_data
@@ -79,6 +80,9 @@ def network(cfg: DictConfig) -> tuple[nn.Module, DictConfig, list[str]]:
     stored = configuration(read_checkpoint(cfg.checkpoint))
     run = cfg
     if stored is not None:
+        if not cfg.get("trust"):
+            own = OmegaConf.to_container(cfg, resolve=False)
+            trust.check(stored, f"checkpoint {cfg.checkpoint}", "trust", own)
         run = OmegaConf.merge(cfg, {k: stored[k] for k in ("model", "data") if k in stored})  # type: ignore[assignment]
     return load_checkpoint(instantiate(run.model), cfg.checkpoint), run, []
 

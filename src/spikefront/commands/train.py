@@ -12,7 +12,9 @@ def main(cfg: DictConfig) -> None:
     keep_freed_memory()
     if cfg.dry_run:
         from spikefront.planning import predict_cost
+        from spikefront.training.settings import check
 
+        check(cfg)
         print(predict_cost(cfg))
         return
     from spikefront.training.preemption import preemptible

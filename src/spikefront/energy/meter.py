@@ -15,21 +15,21 @@ from spikefront.energy.costs import CostModel, Paper
 from spikefront.energy.counts import LayerCount
 from spikefront.energy.report import EnergyReport
 from spikefront.energy.survey import Layer, Survey, looking, survey
+from spikefront.energy.values import all_whole, is_binary
 from spikefront.errors import UserError
 
 COUNTED = ("synapse", "pool", "attention")
-EXACT = 2**24  # whole numbers up to here are exact in float32
 
 
 class EnergyMeter:
     """Counts the spikes that enter every convolution, linear layer, max-pool and attention operator of a network.
 
-    Which layers there are is found at the first recorded pass (``survey``). From then on a layer costs one reduction
-    of its input a pass; nothing waits for the device. Counting happens only inside ``recording()``. Counts are exact:
-    sums of whole numbers in float32 over one channel of one frame, and in float64 beyond.
+    Which layers there are is found at the first recorded pass (``survey``). From then on a layer costs a few reductions
+    of its input a pass; nothing waits for a GPU. Counting happens only inside ``recording()``. Counts are exact: sums
+    of whole numbers in float32 over one channel of one frame, and in float64 beyond.
 
-    A layer that reads the network's input, or anything but whole numbers, is *analog*; an integer spike of value n
-    counts as n additions (I-LIF, arXiv 2407.20708: n spikes in n virtual timesteps).
+    A layer that reads the network's input, or any value that is not a whole number, is *analog*; an integer spike of
+    value n or -n counts as n additions (I-LIF, arXiv 2407.20708: n spikes in n virtual timesteps).
 
     Args:
         model: any module whose spiking tensors have the timesteps in front, flattened with the batch or not.
@@ -57,8 +57,9 @@ class EnergyMeter:
         """Forget everything counted."""
         self.samples = 0
         self._sums: dict[str, Tensor] = {}
+        self._whole: dict[str, Tensor] = {}
         self._each: dict[str, list[Tensor]] = {}
-        self._last: tuple[Tensor, Tensor] | None = None
+        self._last: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
 
     def remove(self) -> None:
         """Take the hooks off the model."""
@@ -129,7 +130,8 @@ class EnergyMeter:
 
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
             if self._inside and not looking():
-                self._add(layer.name, self._per_frame(args[0].detach(), layer).view(steps, -1, self._channels(layer)))
+                sums, whole = self._per_frame(args[0].detach(), layer)
+                self._add(layer.name, sums.view(steps, -1, self._channels(layer)), whole)
 
         return hook
 
@@ -137,15 +139,21 @@ class EnergyMeter:
     def _channels(layer: Layer) -> int:
         return layer.input_shape[-1 if layer.channels_last else 0]
 
-    def _per_frame(self, x: Tensor, layer: Layer) -> Tensor:
-        """Sum over space: ``(frames, channels)``. Query, key and value read the same tensor, which is summed once."""
+    def _per_frame(self, x: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:
+        """Magnitudes summed over space, ``(frames, channels)``, and whether all values are whole numbers.
+
+        Query, key and value read the same tensor, which is summed once.
+        """
         last = self._last
-        if last is not None and last[0].data_ptr() == x.data_ptr() and last[0].shape == x.shape:
+        if layer.shares and last is not None and last[0].data_ptr() == x.data_ptr() and last[0].shape == x.shape:
             return last[1]
+        binary = x.is_cpu and is_binary(x)
+        whole = torch.ones((), dtype=torch.bool) if binary else all_whole(x)
+        magnitudes = x if binary else x.abs()
         space = range(layer.lead, x.dim() - 1) if layer.channels_last else range(layer.lead + 1, x.dim())
-        sums = x.sum(tuple(space), dtype=torch.float32) if len(space) else x.float()
-        self._last = (x, sums)
-        return sums
+        sums = magnitudes.sum(tuple(space), dtype=torch.float32) if len(space) else magnitudes.float()
+        self._last = (x, (sums, whole))
+        return sums, whole
 
     def _operator(self, name: str) -> Any:
         def hook(module: Any, args: tuple[Any, ...]) -> None:
@@ -155,8 +163,10 @@ class EnergyMeter:
 
         return hook
 
-    def _add(self, name: str, counts: Tensor) -> None:
-        """``counts``: ``(T, B, channels)``."""
+    def _add(self, name: str, counts: Tensor, whole: Tensor | None = None) -> None:
+        """``counts``: ``(T, B, channels)``; ``whole``: whether they are of whole numbers."""
+        if whole is not None:
+            self._whole[name] = self._whole[name] & whole if name in self._whole else whole
         total = counts.sum(1, dtype=torch.float64)
         if name in self._sums:
             self._sums[name] += total
@@ -169,15 +179,17 @@ class EnergyMeter:
         """Sum the counts over all processes of a distributed run; every process then has the whole."""
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return
-        own = (self.samples, {name: sums.cpu() for name, sums in self._sums.items()}, self._survey, self._each)
+        sums, whole = ({name: value.cpu() for name, value in found.items()} for found in (self._sums, self._whole))
         parts: list[Any] = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(parts, own)
+        torch.distributed.all_gather_object(parts, (self.samples, sums, whole, self._survey, self._each))
         self.reset()
-        for samples, sums, found, each in parts:
+        for samples, sums, whole, found, each in parts:
             self.samples += samples
             self._survey = self._survey or found
             for name, counts in sums.items():
                 self._sums[name] = self._sums[name] + counts if name in self._sums else counts
+            for name, judged in whole.items():
+                self._whole[name] = self._whole[name] & judged if name in self._whole else judged
             for name, batches in each.items():
                 self._each.setdefault(name, []).extend(batches)
 
@@ -194,7 +206,8 @@ class EnergyMeter:
         if not self.samples or self._survey is None:
             raise UserError("no samples were measured: the energy meter saw no forward pass")
         layers = self._survey.layers.values()
-        return [count(x, self._sums.get(x.name), self.samples, self.timesteps) for x in layers]
+        whole = {name: bool(judged) for name, judged in self._whole.items()}
+        return [count(x, self._sums.get(x.name), self.samples, self.timesteps, whole.get(x.name, True)) for x in layers]
 
     def sample_counts(self) -> list[LayerCount]:
         """As ``counts``, with spikes and additions of every sample: ``(T, samples)``. Needs ``per_sample``."""
@@ -203,18 +216,20 @@ class EnergyMeter:
         return [layer.with_spikes(np.broadcast_to(each.get(layer.name, 0.0), shape)) for layer in self.counts()]
 
 
-def count(layer: Layer, sums: Tensor | None, samples: int, timesteps: int) -> LayerCount:
-    """A layer's counts a sample from ``sums`` ``(T, channels)`` over all; without sums, as if everything fired."""
+def count(layer: Layer, sums: Tensor | None, samples: int, timesteps: int, whole: bool = True) -> LayerCount:
+    """A layer's counts a sample from ``sums`` ``(T, channels)`` over all; without sums, as if everything fired.
+
+    Args:
+        whole: whether what was summed are whole numbers.
+    """
     shares = {"dead": 0.0, "saturated": 0.0}
     if sums is None:
         full = layer.potential if layer.kind == "attention" else layer.inputs or layer.potential
-        spikes, whole = np.full(timesteps, full), True
+        spikes = np.full(timesteps, full)
     else:
         channels = sums.cpu().numpy() / samples
         if not np.isfinite(channels).all():
             raise UserError(f"NaN or infinite values reached {layer.name}: are the weights and inputs finite?")
-        total = sums.cpu().numpy()
-        whole = bool((total == np.round(total)).all())
         spikes = np.broadcast_to(channels.sum(1), (timesteps,)).copy()
         if layer.kind == "synapse":
             rates = channels.mean(0) / (layer.inputs / channels.shape[1])

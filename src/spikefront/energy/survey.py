@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, cast
 
@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry
 
+from spikefront.energy.values import is_whole
 from spikefront.errors import UserError
-from spikefront.nn.torch_internals import TorchDispatchMode
+from spikefront.nn.torch_internals import TorchDispatchMode, storage_of
 
 SYNAPSES = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
@@ -51,6 +52,7 @@ class Layer:
         first: reads the network's own input.
         analog: an attention operator that multiplies real values (softmax attention).
         tokens, width: N and D of an attention operator.
+        shares: reads what the convolution, linear layer or pool before it read, unchanged, as keys do beside queries.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Layer:
     analog: bool = False
     tokens: int = 0
     width: int = 0
+    shares: bool = False
 
     @property
     def group(self) -> str:
@@ -114,11 +117,6 @@ def looking() -> bool:
     return _looking
 
 
-def is_whole(x: Tensor) -> bool:
-    """Whether a tensor holds whole numbers, as spikes are."""
-    return bool((x == x.round()).all())
-
-
 def survey(model: nn.Module, example: Tensor, timesteps: int, whole: Callable[[Tensor], bool] = is_whole) -> Survey:
     """Pass one sample of ``example`` through ``model`` in evaluation mode and find every layer that costs energy.
 
@@ -132,6 +130,7 @@ def survey(model: nn.Module, example: Tensor, timesteps: int, whole: Callable[[T
     frames_batch = example[:1].shape[0]
     spiking: dict[str, Layer] = {}
     handles = []
+    read: list[Any] = [None]  # last, by a layer with weights or a pool
 
     def enter(name: str) -> Any:
         return lambda module, args: watch.stack.append(name)
@@ -143,6 +142,10 @@ def survey(model: nn.Module, example: Tensor, timesteps: int, whole: Callable[[T
                 layer = _layer(name, module, args, out, timesteps, frames_batch, not found.layers, whole)
             if layer is None:
                 return
+            if isinstance(module, (*SYNAPSES, *POOLS)):
+                x = args[0]
+                before, read[0] = read[0], (x, x._version)
+                layer = replace(layer, shares=before is not None and _same(before[0], x) and before[1] == x._version)
             if layer.kind != "neuron":
                 found.layers[name] = layer
             elif not any(other.startswith(name + ".") for other in (*spiking, *found.layers)):
@@ -248,6 +251,11 @@ def _time(name: str, x: Tensor, timesteps: int, batch: int, linear: bool) -> tup
         f"the energy meter can't tell time from space in the input of {name or 'the network'}, shape"
         f" {tuple(x.shape)}: give it (T*B, ...) or (T, B, ...) with T = {timesteps}"
     )
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are the same memory, read alike."""
+    return storage_of(a) == storage_of(b) and (a.data_ptr(), a.shape, a.stride()) == (b.data_ptr(), b.shape, b.stride())
 
 
 def _fires(module: nn.Module, x: Tensor, out: Tensor, whole: Callable[[Tensor], bool]) -> bool:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -13,6 +17,7 @@ from torch import Tensor, nn
 from spikefront.errors import UserError
 from spikefront.renamed import current
 
+AVERAGED, PLAIN = ("state_dict_ema", "model_ema"), ("state_dict", "model")  # where a file keeps its weights
 WRAPPERS = (
     "module.",
     "model.",
@@ -32,23 +37,28 @@ def load_checkpoint(model: nn.Module, path: str | Path, *, ema: bool = True) -> 
         UserError: the file can't be read, or its tensors differ from the model's; the message names which.
     """
     state = _weights(read_checkpoint(path), ema)
-    own = model.state_dict()
     state = _bare({key: value for key, value in state.items() if isinstance(value, Tensor)})
+    if (why := misfit(model, state)) is not None:
+        raise UserError(f"checkpoint {path} is of another model: {why}")
+    model.load_state_dict(state)
+    return model
+
+
+def misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str | None:
+    """Which tensors keep ``state`` from being the state of ``model``, in words; None if it fits."""
+    own = model.state_dict()
     different = [
         f"{key} {tuple(state[key].shape)} here {tuple(own[key].shape)}"
         for key in own
         if key in state and state[key].shape != own[key].shape
     ]
     missing, surplus = [k for k in own if k not in state], [k for k in state if k not in own]
-    if different or missing or surplus:
-        parts = [
-            f"{len(keys)} {what}: {', '.join(keys[:3])}{' …' if len(keys) > 3 else ''}"
-            for what, keys in (("of another shape", different), ("missing", missing), ("unknown", surplus))
-            if keys
-        ]
-        raise UserError(f"checkpoint {path} is of another model: {'; '.join(parts)}")
-    model.load_state_dict(state)
-    return model
+    parts = [
+        f"{len(keys)} {what}: {', '.join(keys[:3])}{' …' if len(keys) > 3 else ''}"
+        for what, keys in (("of another shape", different), ("missing", missing), ("unknown", surplus))
+        if keys
+    ]
+    return "; ".join(parts) or None
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -66,14 +76,40 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
             return load_file(path)
         with torch.serialization.safe_globals([argparse.Namespace]):  # timm keeps its arguments beside the weights
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            try:
+                content = torch.load(path, map_location="cpu", weights_only=True)
+            except UnpicklingError as error:
+                raise UserError(f"checkpoint {path} can't be read: {_strange(error, path)}") from error
+    except UserError:
+        raise
     except Exception as error:
-        raise UserError(
-            f"checkpoint {path} can't be read ({type(error).__name__}): it is damaged, or holds more than weights"
-        ) from error
+        raise UserError(f"checkpoint {path} can't be read: it is damaged ({type(error).__name__})") from error
     if not isinstance(content, dict):
         raise UserError(f"checkpoint {path} holds a {type(content).__name__}, not a state dict")
     return content
+
+
+def _strange(error: UnpicklingError, path: Path) -> str:
+    """What a file holds beside weights, and the line that leaves it out."""
+    if (found := re.search(r"(?:GLOBAL|type) ([\w.]+)", str(error))) is None:
+        return f"it is damaged, or holds more than weights ({str(error).splitlines()[-1].strip()})"
+    names = [found[1]]
+    with suppress(Exception):  # of PyTorch's older kind of file it says the first
+        names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    return (
+        f"it holds {', '.join(names)} beside the weights, and to read these may run code. If you trust who made it,"
+        f" keep the weights alone: {strip(path)}"
+    )
+
+
+def strip(path: Path) -> str:
+    """A command that writes the weights in a checkpoint, whatever else it holds, into a file beside it."""
+    program = (
+        f"import torch; c = torch.load({str(path)!r}, map_location='cpu', weights_only=False);"
+        f" c = next((c[k] for k in {(*AVERAGED, *PLAIN)} if isinstance(c.get(k), dict)), c);"
+        f" torch.save({{k: v for k, v in c.items() if torch.is_tensor(v)}}, {str(path.with_suffix('.weights.pth'))!r})"
+    )
+    return shlex.join(["python", "-c", program]) if set(program) & set('"$`\\!') else f'python -c "{program}"'
 
 
 def configuration(content: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -83,8 +119,7 @@ def configuration(content: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _weights(content: dict[str, Any], ema: bool) -> dict[str, Any]:
-    averaged, plain = ("state_dict_ema", "model_ema"), ("current_model_state", "state_dict", "model")
-    for key in (*averaged, "state_dict", "model") if ema else plain:
+    for key in (*AVERAGED, *PLAIN) if ema else ("current_model_state", *PLAIN):
         if isinstance(content.get(key), dict):
             return content[key]
     return content

@@ -81,10 +81,10 @@ def _make(package: str, module: str, name: str, ours: dict[str, Any], theirs: di
         library = importlib.import_module(module)
     except ImportError as error:
         raise UserError(f"neuron {module}.{name}: {package} is not installed; pip install {package}") from error
-    if not hasattr(library, name):
-        classes = [n for n, c in vars(library).items() if isinstance(c, type) and issubclass(c, nn.Module)]
+    classes = {n: c for n, c in vars(library).items() if isinstance(c, type) and issubclass(c, nn.Module)}
+    if name not in classes:
         raise UserError(f"{module} has no {name!r}: {near_matches(name, classes)}")
-    cls = getattr(library, name)
+    cls = classes[name]
     known = inspect.signature(cls).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
         ours = {k: v for k, v in ours.items() if k in known}

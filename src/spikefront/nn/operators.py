@@ -72,7 +72,7 @@ class SDSA3Op(nn.Module):
     def operations(self, q: Tensor, k: Tensor, v: Tensor, *_: object) -> tuple[Tensor, int]:
         """Pairs of k and v spikes at a token in a head, then a row of the product for every q spike."""
         width = q.shape[2] // self.num_heads
-        at_token = [_heads(s, self.num_heads).sum(-2, dtype=torch.float64) for s in (k, v)]
+        at_token = [_heads(s, self.num_heads).abs().sum(-2, dtype=torch.float64) for s in (k, v)]
         done = (at_token[0] * at_token[1]).sum((-1, -2)) + width * _spikes(q)[0].sum(-1)
         return done, 2 * width * q[0, 0].numel()
 
@@ -139,5 +139,5 @@ def _heads(x: Tensor, num_heads: int) -> Tensor:
 
 
 def _spikes(*streams: Tensor) -> Tensor:
-    """Spikes of each stream in every channel ``(streams, T, B, D)``."""
-    return torch.stack([s.flatten(3).sum(-1, dtype=torch.float64) for s in streams])
+    """Spikes of each stream, of either sign, in every channel ``(streams, T, B, D)``."""
+    return torch.stack([s.flatten(3).abs().sum(-1, dtype=torch.float64) for s in streams])

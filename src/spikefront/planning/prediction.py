@@ -16,6 +16,7 @@ from spikefront.energy.report import EnergyReport
 from spikefront.energy.survey import survey
 from spikefront.nn.kernels.build import library
 from spikefront.planning.calibration import criterion, machine, shape
+from spikefront.planning.precision import autocast, dtypes
 from spikefront.planning.rehearsal import META, Rehearsal, rehearse, rehearsing
 from spikefront.units import amount, joules
 
@@ -78,16 +79,16 @@ def predict_cost(cfg: DictConfig, *, rate: float | None = None, time: bool = Tru
             result is kept in ``$SPIKEFRONT_CACHE``.
 
     Raises:
-        UserError: sizes that don't fit together.
+        UserError: sizes that don't fit together, no such ``trainer.precision``.
     """
     with META:
         model = instantiate(cfg.model)
     device = accelerator(cfg)
     here = device == "cpu" or torch.cuda.is_available()
-    step = rehearsed(model, cfg, with_kernels=device == "cpu" and library("neuron") is not None)
-    report = counted(model, cfg, rate, step.real)
+    step = rehearsed(model, cfg)
     parameters = sum(p.numel() for p in model.parameters())
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    report = counted(model.float(), cfg, rate, step.real)
     states = weights * step.states
     # gradients live from one backward pass to the next, so a forward pass has those of the step before
     peak = states + weights + max(step.forward_peak + weights, step.peak, 2 * weights)
@@ -116,13 +117,22 @@ def counted(model: nn.Module, cfg: DictConfig, rate: float | None, real: set[str
     return EnergyReport(layers, instantiate(cfg.energy, rate=rate), 1, found.notes)
 
 
-def rehearsed(model: nn.Module, cfg: DictConfig, with_kernels: bool) -> Rehearsal:
-    size = shape(cfg)
+def rehearsed(model: nn.Module, cfg: DictConfig) -> Rehearsal:
+    """A training step of ``cfg`` where it will train, in its precision, which ``model`` takes on."""
+    size, device = shape(cfg), accelerator(cfg)
     frames = torch.empty(prod(size[:-3]), *size[-3:], device=META).contiguous(memory_format=torch.channels_last)
     images = frames if len(size) == 4 else frames.unflatten(0, (size[1], size[0])).transpose(0, 1)
     loss, target = criterion(cfg), torch.empty(len(images), dtype=torch.long, device=META)
-    optimizer = instantiate(cfg.optimizer)
-    return rehearse(model, images, lambda steps: loss(steps, target), optimizer, with_kernels=with_kernels)
+    weights, products = dtypes(cfg.trainer.get("precision"), device)
+    optimizer, cast = instantiate(cfg.optimizer), autocast(products, device)
+    return rehearse(
+        model.to(weights),
+        images.to(weights),
+        lambda steps: loss(steps, target),
+        optimizer,
+        with_kernels=device == "cpu" and library("neuron") is not None,
+        precision=cast,
+    )
 
 
 def accelerator(cfg: DictConfig) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,6 +181,7 @@ def rehearse(
     optimizer: Callable[[list[Tensor]], torch.optim.Optimizer],
     *,
     with_kernels: bool,
+    precision: AbstractContextManager[Any] | None = None,
 ) -> Rehearsal:
     """Run one training step of a model on the meta device.
 
@@ -189,6 +190,7 @@ def rehearse(
         loss: from per-timestep logits ``(T, B, classes)``.
         optimizer: of a list of parameters.
         with_kernels: whether it will run with the compiled CPU kernels.
+        precision: what the forward pass runs in.
     """
     real: set[str] = set()
 
@@ -204,7 +206,8 @@ def rehearse(
     try:
         with rehearsing(with_kernels) as stage:
             stage.own([*model.parameters(), *model.buffers(), images])
-            value = loss(model.train()(images, per_step=True))
+            with precision or nullcontext():
+                value = loss(model.train()(images, per_step=True))
             forward_peak = stage.peak
             value.backward()
         trained = [p for p in model.parameters() if p.grad is not None]

@@ -135,7 +135,8 @@ class Progress(TQDMProgressBar):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._plain and trainer.is_global_zero:
             figures = "  ".join(f"{k} {v}" for k, v in _figures(trainer).items())
-            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {figures}", flush=True)
+            of = f"/{trainer.max_epochs}" if trainer.max_epochs not in (None, -1) else ""
+            print(f"epoch {trainer.current_epoch + 1}{of}  {figures}", flush=True)
         else:
             super().on_train_epoch_end(trainer, pl_module)
 

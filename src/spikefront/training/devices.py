@@ -31,19 +31,40 @@ def count_devices(trainer: Mapping[str, Any]) -> int:
     kind = _kind(trainer.get("accelerator"))
     if kind is None:
         return 1  # one of Lightning's others, which knows best
-    asked = trainer.get("devices")
-    asked = list(asked) if isinstance(asked, Sequence) and not isinstance(asked, str) else asked
+    asked = _asked(trainer)
     if asked in (None, "auto"):
         return max(1, kind.auto_device_count())
     try:
         found = kind.parse_devices(asked)  # type: ignore[arg-type]
     except (MisconfigurationException, TypeError, ValueError) as error:
-        there = f"{kind.auto_device_count()} there" if kind.is_available() else "none there"
-        raise UserError(
-            f"trainer.devices={asked} with trainer.accelerator={trainer.get('accelerator')}: {there};"
-            " use a number, a list such as [0,1], or auto"
-        ) from error
+        raise _refusal(trainer, kind) from error
     return len(found) if isinstance(found, list) else int(found or 1)
+
+
+def check_devices(trainer: Mapping[str, Any]) -> None:
+    """Raise UserError if ``trainer.devices`` can't be read; they may be another machine's."""
+    kind, asked = _kind(trainer.get("accelerator")), _asked(trainer)
+    if kind is None or asked in (None, "auto"):
+        return
+    try:
+        kind.parse_devices(asked)  # type: ignore[arg-type]
+    except MisconfigurationException:
+        return  # not here
+    except (TypeError, ValueError) as error:
+        raise _refusal(trainer, kind) from error
+
+
+def _asked(trainer: Mapping[str, Any]) -> Any:
+    asked = trainer.get("devices")
+    return list(asked) if isinstance(asked, Sequence) and not isinstance(asked, str) else asked
+
+
+def _refusal(trainer: Mapping[str, Any], kind: type[Accelerator]) -> UserError:
+    there = f"{kind.auto_device_count()} there" if kind.is_available() else "none there"
+    return UserError(
+        f"trainer.devices={trainer.get('devices')} with trainer.accelerator={trainer.get('accelerator')}: {there};"
+        " use a number, a list such as [0,1], or auto"
+    )
 
 
 def _kind(accelerator: Any) -> type[Accelerator] | None:

@@ -13,6 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
+from spikefront import trust
 from spikefront.data import build_data
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import configuration, load_checkpoint, read_checkpoint
@@ -34,7 +35,8 @@ def evaluate(cfg: DictConfig) -> Result:
     whatever the training was limited to, and on several devices by as many processes.
 
     Raises:
-        UserError: an unreadable or foreign checkpoint, devices that aren't there, a process that was killed.
+        UserError: an unreadable or foreign checkpoint, one whose configuration would run what it shouldn't, devices
+            that aren't there, a process that was killed.
     """
     quiet()
     run = _configuration(cfg)
@@ -53,6 +55,8 @@ def _configuration(cfg: DictConfig) -> DictConfig:
     stored = configuration(content)
     if stored is None:
         raise UserError(f"checkpoint {cfg.checkpoint} was not written by train.py: it holds no configuration")
+    if not cfg.get("trust"):
+        trust.check(stored, f"checkpoint {cfg.checkpoint}", "trust")
     run = OmegaConf.merge(OmegaConf.create(stored), cfg.get("overrides") or {})
     assert isinstance(run, DictConfig)
     run.callbacks = {"energy": run.callbacks.energy}

@@ -6,7 +6,7 @@ that could not be stopped between two batches must not find that out when it is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,6 +48,19 @@ def begin_validation_again(checkpoint: dict[str, Any]) -> None:
                 raise KeyError(*counts)
             counts.update(begun)
         progress["is_last_batch"] = False
+
+
+def epochs_of(checkpoint: Mapping[str, Any]) -> int:
+    """Epochs that a checkpoint's training has ended."""
+    with _known("how many epochs a checkpoint has had"):
+        return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+
+
+def batches_of(trainer: pl.Trainer) -> int | float:
+    """Training batches of a whole epoch, infinitely many of data without a length."""
+    with _known("how many batches an epoch has"):
+        trainer.fit_loop.setup_data()
+        return trainer.num_training_batches
 
 
 @contextmanager

@@ -13,8 +13,12 @@ from timm.scheduler import CosineLRScheduler
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from spikefront.errors import UserError
 from spikefront.training.batch import effective_batch, scaled
+from spikefront.training.lightning_internals import batches_of
 from spikefront.training.penalty import EnergyPenalty
+
+PLACE = "schedule"  # of a checkpoint: how many steps of it are over, and how many an epoch has
 
 
 class AnytimeAccuracy(Metric):
@@ -59,6 +63,8 @@ class SpikingClassifier(pl.LightningModule):
         super().__init__()
         self.model, self.loss, self.penalty = model, loss, penalty
         self._optimizer, self._schedule = optimizer, schedule
+        self._per_epoch, self._ahead = 0, 0  # a schedule's steps, and how far it is beyond them: epochs had fewer once
+        self._place: tuple[int, int] | None = None
         self.save_hyperparameters({"config": config})
         timesteps: int = model.timesteps  # type: ignore[assignment]
         self.accuracy = nn.ModuleDict({split: AnytimeAccuracy(timesteps) for split in ("val", "test")})
@@ -112,20 +118,50 @@ class SpikingClassifier(pl.LightningModule):
         if rule != "none":
             rate["lr"] = scaled(given["lr"], rule, settings.get("lr_batch"), effective_batch(self.trainer))
         optimizer = self._optimizer(groups, **rate)
-        if settings.pop("name", "constant") == "constant":
-            return optimizer
-        steps = max(1, int(self.trainer.estimated_stepping_batches))
-        per_epoch = steps / max(1, self.trainer.max_epochs or 1)
-        scheduler = CosineLRScheduler(
+        made: Any = optimizer
+        if settings.pop("name", "constant") != "constant":
+            made = {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._cosine(optimizer), "interval": "step"}}
+        self._asked = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+        return made
+
+    def _cosine(self, optimizer: torch.optim.Optimizer) -> CosineLRScheduler:
+        batches, steps = batches_of(self.trainer), self.trainer.estimated_stepping_batches
+        if math.inf in (batches, steps):
+            raise UserError(
+                "schedule=cosine ends with the training and counts its epochs: give trainer.max_epochs or"
+                " trainer.max_steps, of data without a length trainer.limit_train_batches too; or schedule=constant"
+            )
+        self._per_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches)
+        return CosineLRScheduler(
             optimizer,
-            t_initial=steps,
-            lr_min=settings["min_lr"],
-            warmup_t=math.ceil(settings["warmup_epochs"] * per_epoch),
-            warmup_lr_init=settings["warmup_lr"],
+            t_initial=max(1, int(steps)),
+            lr_min=self._schedule["min_lr"],
+            warmup_t=math.ceil(self._schedule["warmup_epochs"] * self._per_epoch),
+            warmup_lr_init=self._schedule["warmup_lr"],
             warmup_prefix=False,
             t_in_epochs=False,
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._per_epoch:
+            checkpoint[PLACE] = (self.global_step + self._ahead, self._per_epoch)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # what is asked for now holds: a schedule follows from that and from how much of it is over
+        checkpoint["lr_schedulers"] = []
+        self._place = checkpoint.get(PLACE)
+
+    def on_train_start(self) -> None:
+        if not self.global_step:
+            return
+        for group, asked in zip(self.trainer.optimizers[0].param_groups, self._asked, strict=True):
+            group.update(asked)
+        schedulers: list[Any] = [config.scheduler for config in self.trainer.lr_scheduler_configs]
+        for scheduler in schedulers:
+            if self._place and self.trainer.max_steps != scheduler.t_initial:  # ends with epochs, not steps
+                place, per_epoch = self._place
+                self._ahead = round(place * self._per_epoch / per_epoch) - self.global_step
+            self.lr_scheduler_step(scheduler, None)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        scheduler.step_update(num_updates=self.global_step)
+        scheduler.step_update(num_updates=self.global_step + self._ahead)

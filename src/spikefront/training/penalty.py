@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from spikefront.energy import CostModel, LayerCount
 from spikefront.energy.meter import count
 from spikefront.energy.survey import looking, survey
+from spikefront.energy.values import is_whole
 from spikefront.errors import UserError
 
+SPIKES, SIGNED, REAL = "spikes", "spikes of either sign", "real values"
 PENALTY_KEYS = ("energy_weight", "energy_budget")
 
 
@@ -42,11 +45,18 @@ class EnergyPenalty:
         self._slopes: dict[str, float] = {}
         self._constant = self._full = 0.0
         self._rates: dict[str, Tensor] = {}
-        model.register_forward_pre_hook(self._enter)
+        self._reads: dict[str, str] = {}  # by layer: spikes, of either sign, or real values
+        self._inside = False  # a recomputation in the backward pass (activation checkpointing) is outside
+        self._hooks = [model.register_forward_pre_hook(self._enter)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy, as of the model that is watched: without the graph of the last pass."""
+        return {**self.__dict__, "_rates": {}, "_hooks": []}
 
     def __call__(self) -> Tensor:
         """The term of the last training pass: a scalar."""
         energy = self.energy()
+        self._inside, self._rates = False, {name: rate.detach() for name, rate in self._rates.items()}
         if self.budget is None:
             return self.weight * energy / self._full
         return self.weight * (energy / self.budget - 1).clamp_min(0)
@@ -56,12 +66,17 @@ class EnergyPenalty:
         moving = torch.stack([self._slopes[name] * rate for name, rate in self._rates.items()])
         return moving.sum() + self._constant
 
+    def remove(self) -> None:
+        """Take the hooks off the model."""
+        while self._hooks:
+            self._hooks.pop().remove()
+
     def _enter(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
         if looking() or not (module.training and torch.is_grad_enabled()):
             return
         if not self._slopes:
             self._prepare(args[0])
-        self._rates = {}
+        self._inside, self._rates = True, {}
 
     def _prepare(self, images: Tensor) -> None:
         timesteps = int(self.model.timesteps)  # type: ignore[arg-type]
@@ -73,31 +88,34 @@ class EnergyPenalty:
             self._constant += self._joules(silent)
             self._slopes[layer.name] = self._joules(full) - self._joules(silent)
             if self._slopes[layer.name]:
-                modules[layer.name].register_forward_pre_hook(self._hook(full))
+                # whose copy goes with a copy of the model
+                self._hooks.append(modules[layer.name].register_forward_pre_hook(partial(self._look, full)))
 
     def _joules(self, layer: LayerCount) -> float:
         return float(self.cost.joules(layer).sum())
 
-    def _hook(self, layer: LayerCount) -> Any:
-        spikes: bool | None = None
+    def _look(self, layer: LayerCount, module: Any, args: tuple[Any, ...]) -> None:
+        if looking() or not (self.model.training and torch.is_grad_enabled()):
+            return
+        rate = self._rate(layer, module, args)  # of a recomputed block too, which must do what it did
+        if self._inside:
+            self._rates[layer.name] = rate
 
-        def hook(module: Any, args: tuple[Any, ...]) -> None:
-            nonlocal spikes
-            if looking() or not (self.model.training and torch.is_grad_enabled()):
-                return
-            if layer.kind == "attention":
-                done, potential = module.operations(*args)
-                self._rates[layer.name] = done.float().mean() / potential
-                return
-            if spikes is None:
-                spikes = bool((args[0] == args[0].round()).all())
-                if not spikes and layer.kind == "spikes":  # reads real values: multiplications, whatever fires
-                    analog = self._joules(replace(layer, kind="analog"))
-                    self._full += analog - self._slopes[layer.name] - self._joules(layer.at_rate(0.0))
-                    self._slopes[layer.name] = analog
-            self._rates[layer.name] = args[0].float().mean() if spikes else torch.ones((), device=args[0].device)
-
-        return hook
+    def _rate(self, layer: LayerCount, module: Any, args: tuple[Any, ...]) -> Tensor:
+        """Of what fires into a layer, from 0 to 1, or beyond of spikes of several values."""
+        if layer.kind == "attention":
+            done, potential = module.operations(*args)
+            return done.float().mean() / potential
+        x = args[0]
+        if layer.name not in self._reads:
+            self._reads[layer.name] = REAL if not is_whole(x) else SIGNED if bool((x < 0).any()) else SPIKES
+            if self._reads[layer.name] == REAL and layer.kind == "spikes":  # multiplications, whatever fires
+                analog = self._joules(replace(layer, kind="analog"))
+                self._full += analog - self._slopes[layer.name] - self._joules(layer.at_rate(0.0))
+                self._slopes[layer.name] = analog
+        reads = self._reads[layer.name]
+        fired = x.abs() if reads == SIGNED else x  # of spikes alone: a silent neuron's gradient is not 0
+        return torch.ones((), device=x.device) if reads == REAL else fired.float().mean()
 
 
 def build_penalty(loss: Mapping[str, Any], model: nn.Module, cost: CostModel) -> EnergyPenalty | None:

@@ -18,13 +18,14 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from spikefront.data import ImageData, build_data
 from spikefront.errors import UserError
-from spikefront.nn.checkpoints import read_checkpoint
 from spikefront.training.batch import share, wanted_batch
-from spikefront.training.latency import WAYS, latency
+from spikefront.training.latency import latency
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.penalty import build_penalty
 from spikefront.training.preemption import LAST, Interrupted, Signals, run_id
 from spikefront.training.result import Diverged, Result
+from spikefront.training.resumption import continued
+from spikefront.training.settings import check
 from spikefront.training.setup import build_loss, build_model, build_trainer, energy_of, evaluate_part, quiet
 from spikefront.training.together import together
 from spikefront.units import joules
@@ -50,6 +51,7 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
         UserError: sizes that don't fit together, data that isn't there, no step of training, a loss that isn't finite,
             a process that was killed.
     """
+    check(cfg)
     mates = [callback.elsewhere() for callback in callbacks if hasattr(callback, "elsewhere")]
     with together(cfg.trainer, partial(_train_beside, _resolved(cfg), mates)):
         return _train(cfg, callbacks)
@@ -70,8 +72,6 @@ def _train(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     quiet()
     started = time.perf_counter()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    if cfg.get("latency") not in (None, *WAYS):
-        raise UserError(f"latency={cfg.latency}: use null, {', '.join(WAYS)}")
     model = build_model(cfg)
     parameters = sum(p.numel() for p in model.parameters())
     say(
@@ -84,13 +84,11 @@ def _train(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     output = Path(cfg.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    rank_zero_only(OmegaConf.save)(OmegaConf.create(config), output / CONFIG)
 
     penalty = build_penalty(cfg.loss, model, instantiate(cfg.energy))
     module = SpikingClassifier(model, build_loss(cfg), instantiate(cfg.optimizer), cfg.schedule, config, penalty)
     resume = _resume(cfg)
-    # also a clear word on a missing or damaged file, before anything starts
-    logger = _logger(cfg, run_id(read_checkpoint(resume)) if resume else None)
+    logger = _logger(cfg, run_id(continued(resume, config, model)) if resume else None)
     trainer = build_trainer(cfg, logger, callbacks)
     if cfg.model.get("compile"):
         if trainer.world_size > 1:
@@ -103,10 +101,14 @@ def _train(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
         if size < data.batch_size:
             say(f"batch size {size}, not {data.batch_size}: {trainer.world_size * passes} make trainer.effective_batch")
         data.batch_size, trainer.accumulate_grad_batches = size, passes
+    # only now, that nothing of an earlier run is touched by one that is refused
+    rank_zero_only(OmegaConf.save)(OmegaConf.create(config), output / CONFIG)
     if logger is not None:
         logger.log_hyperparams({**config, "parameters": parameters})
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume)
+        if penalty is not None:
+            penalty.remove()  # nobody watches what is evaluated and deployed: it may be fused
         if trainer.interrupted:
             raise KeyboardInterrupt
         if trainer.global_step == 0:

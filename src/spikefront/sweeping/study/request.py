@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.samplers import CmaEsSampler
 
-from spikefront.config import SEARCHPATH, compose, is_group, merge
+from spikefront.config import LOCAL, SEARCHPATH, compose, flat, is_group, merge
 from spikefront.errors import UserError, near_matches
 from spikefront.sweeping.search import objectives as objectives_
 from spikefront.sweeping.search import pruning
@@ -21,7 +21,6 @@ from spikefront.sweeping.search.space import Space, parse
 from spikefront.sweeping.study.storage import directory, journal_url, url
 
 EXHAUSTIVE = ("optuna.samplers.BruteForceSampler", "spikefront.sweeping.search.samplers.Exhaustive")
-FREE = ("data.root", "data.num_workers", "data.cache", "trainer.accelerator", "trainer.devices", "trainer.num_nodes")
 FREE_GROUPS = ("logger", "callbacks", "dry_run", "output_dir", "resume", "search")
 Options = Callable[[str], list[str]]  # of a config group
 Predict = Callable[..., Any]  # (configuration, time=…) to its predicted cost
@@ -213,19 +212,8 @@ def _base(cfg: DictConfig) -> dict[str, Any]:
 
 def comparable(base: Mapping[str, Any]) -> dict[str, Any]:
     """A resolved configuration as flat keys, without what may differ between workers and between sessions."""
-    flat: dict[str, Any] = {}
-
-    def walk(prefix: str, node: Any) -> None:
-        if isinstance(node, Mapping) and node:
-            for key, value in node.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), value)
-        elif prefix not in FREE:
-            flat[prefix] = node
-
-    for group, node in base.items():
-        if group not in FREE_GROUPS:
-            walk(group, node)
-    return flat
+    chosen = {group: node for group, node in base.items() if group not in FREE_GROUPS}
+    return {key: value for key, value in flat(chosen).items() if key not in LOCAL} if chosen else {}
 
 
 def _plain(cfg: DictConfig, resolve: bool = True) -> dict[str, Any]:

@@ -45,6 +45,7 @@ from spikefront.sweeping.worker.configuration import Composer
 from spikefront.sweeping.worker.feasibility import Feasibility, Infeasible
 from spikefront.sweeping.worker.proposal import NoProposal, Repeated, propose, sampler
 from spikefront.sweeping.worker.starved import oom_kills, starved
+from spikefront.sweeping.worker.stored import check_study
 from spikefront.training import Diverged, Result, check_data, train
 from spikefront.training.devices import count_devices
 from spikefront.training.preemption import Interrupted, Signals, StopBetweenBatches
@@ -70,6 +71,8 @@ class Worker:
         self.train = train
         self.study, self.storage = studies.load(cfg.search)
         self.made = studies.record(self.study)
+        if not cfg.search.get("trust"):
+            check_study(self.study, cfg, shared(overrides))
         self.search = studies.settings(self.study, cfg.search, overrides)
         self.space = Space.parse(self.made["space"])
         self.objectives = self.made["objectives"]
