@@ -277,9 +277,27 @@ def test_configurations_are_logged_as_people_filter_them():
     }
 
 
-def test_settings_that_are_wrong_are_one_line(tmp_path):
-    with pytest.raises(UserError, match="use auto, online or offline"):
+@pytest.mark.parametrize("way", ["variable", "setting"])
+def test_where_it_is_disabled_nothing_is_written(server, script, quick, tmp_path, monkeypatch, way):
+    if way == "variable":
+        monkeypatch.setenv("WANDB_MODE", "disabled")
+    given = [o for o in quick if o != "logger=none"] + ["logger.mode=disabled"] * (way == "setting")
+    code, out, err = script("train", *given, "trainer.max_epochs=1", "trainer.limit_val_batches=1")
+    assert code == 0, out + err
+    assert (tmp_path / "run" / "result.json").is_file() and not list(tmp_path.rglob("*wandb*"))
+    logger = {"_target_": "spikefront.tracking.wandb.logger.wandb_logger", "project": "p"}
+    logger |= {"mode": "disabled"} if way == "setting" else {}
+    assert StudyRun.of(logger, "s", "s-ab-", tmp_path / "study") is None and not (tmp_path / "study").exists()
+    assert server.asked == []
+
+
+def test_settings_that_are_wrong_are_one_line(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="logger.mode is 'perhaps': use online, offline or disabled"):
         wandb_logger(str(tmp_path), mode="perhaps")
+    monkeypatch.setenv("WANDB_MODE", "never")
+    with pytest.raises(UserError, match="WANDB_MODE is 'never'"):
+        wandb_logger(str(tmp_path))
+    monkeypatch.delenv("WANDB_MODE")
     with pytest.raises(UserError, match="use none, front, all"):
         wandb_logger(str(tmp_path), checkpoints="some")
     assert checkpoint_path("outputs/best.ckpt") == "outputs/best.ckpt"

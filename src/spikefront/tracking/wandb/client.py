@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 import requests
 import wandb
@@ -23,6 +23,7 @@ from requests.utils import get_netrc_auth
 
 from spikefront.errors import UserError
 
+Mode = Literal["online", "offline", "disabled"]
 PATIENCE = 20  # seconds for the server: to begin a run, and to take what is left at its end
 ROOM = 1 << 16  # bytes on the disk without which the client drops what it is given, and says nothing
 
@@ -39,17 +40,18 @@ def server() -> str:
     return os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
 
 
-def is_online(mode: str) -> bool:
-    """What ``logger.mode`` means here; ``auto`` is online with an account, and ``WANDB_MODE`` goes first.
+def mode_of(asked: str) -> Mode:
+    """What ``logger.mode`` means here: ``auto`` is what ``WANDB_MODE`` says, by default online with an account.
 
     Raises:
         UserError: another mode.
     """
-    if mode not in ("auto", "online", "offline"):
-        raise UserError(f"logger.mode is {mode!r}: use auto, online or offline")
-    if mode == "auto":
-        mode = os.environ.get("WANDB_MODE") or ("online" if has_account() else "offline")
-    return mode == "online"
+    mode = asked if asked != "auto" else os.environ.get("WANDB_MODE") or ("online" if has_account() else "offline")
+    known = {**{mode: mode for mode in get_args(Mode)}, "dryrun": "offline", "run": "online", "shared": "online"}
+    if mode not in known:
+        where = f"logger.mode is {asked!r}" if mode == asked else f"WANDB_MODE is {mode!r}"
+        raise UserError(f"{where}: use {', '.join(get_args(Mode)[:-1])} or {get_args(Mode)[-1]}, or logger.mode=auto")
+    return cast(Mode, known[mode])
 
 
 def reach(server: str, patience: float) -> None:

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from spikefront.errors import UserError
-from spikefront.tracking.wandb.client import PATIENCE, Client, is_online, safe_id
+from spikefront.tracking.wandb.client import PATIENCE, Client, mode_of, safe_id
 
 COMPONENTS = ("neuron", "attention", "embedding", "residual")  # their own groups, and inside the model once more
 ASIDE = ("logger", "callbacks", "output_dir", "resume", "surrogate", "config")  # not what tells runs apart
@@ -98,10 +98,12 @@ def wandb_logger(
     checkpoints: str = "front",
     extra: Mapping[str, Any] | None = None,
     patience: float = PATIENCE,
-) -> RunLogger:
-    """A Lightning logger; ``mode="auto"`` is online with an account and offline without, ``WANDB_MODE`` goes first.
+) -> RunLogger | None:
+    """A Lightning logger; None, and nothing is written, where W&B is disabled.
 
     Args:
+        mode: ``online``, ``offline``, ``disabled``, or ``auto``: what ``WANDB_MODE`` says, by default online with an
+            account and offline without.
         checkpoints: which runs upload their best checkpoint: ``none``, ``front`` (a sweep's trials that are on its
             front as they end, and every run of its own) or ``all``.
         extra: more to log with the configuration.
@@ -112,11 +114,13 @@ def wandb_logger(
     """
     if checkpoints not in CHECKPOINTS:
         raise UserError(f"logger.checkpoints is {checkpoints!r}: use {', '.join(CHECKPOINTS)}")
-    online = is_online(mode)
+    meant = mode_of(mode)
+    if meant == "disabled":
+        return None
     Path(save_dir).mkdir(parents=True, exist_ok=True)
     init: dict[str, Any] = {"name": name, "project": project, "entity": entity, "group": group, "job_type": job_type}
     init |= {"tags": list(tags), "save_dir": save_dir, "id": id or secrets.token_hex(4)}
-    return RunLogger(init, online, checkpoints, extra or {}, patience)
+    return RunLogger(init, meant == "online", checkpoints, extra or {}, patience)
 
 
 def told_apart(config: Mapping[str, Any]) -> dict[str, Any]:
