@@ -18,7 +18,8 @@ from wandb.cli.cli import cli
 
 from spikefront.errors import UserError
 from spikefront.tracking.wandb.client import Client, has_account
-from spikefront.tracking.wandb.logger import told_apart, wandb_logger
+from spikefront.tracking.wandb.filters import told_apart
+from spikefront.tracking.wandb.logger import wandb_logger
 from spikefront.tracking.wandb.project import checkpoint_path, differing, project_records
 from spikefront.tracking.wandb.study_run import StudyRun
 

@@ -126,6 +126,7 @@ KNOWN: Attribute[str | None] = Attribute("known", _none)  # from where a warm st
 SPENT: Attribute[Spent] = Attribute("spent", Spent)
 OUTLOOK: Attribute[list[tuple[float, float]]] = Attribute("outlook", list)  # a stopped one's final points, as forecast
 _EPOCH = "epoch:"  # and the number: that epoch's point
+_ASKED = "fixed_params"  # of Optuna's system attributes: what enqueue_trial keeps
 _LEASE = "spikefront:lease"  # of Optuna's system attributes
 
 
@@ -161,6 +162,11 @@ def set_lease(storage: BaseStorage, trial_id: int, held: Holder) -> None:
 def enqueue(study: Study, params: Params, origin: str, skip_if_exists: bool = False) -> None:
     """Have these parameters tried next."""
     study.enqueue_trial(params, user_attrs={ORIGIN.name: origin}, skip_if_exists=skip_if_exists)
+
+
+def asked_for(trial: FrozenTrial) -> dict[str, Any]:
+    """A trial's parameters, of one that waits in the queue those it was put there with."""
+    return dict(trial.system_attrs.get(_ASKED, trial.params))
 
 
 def known_trial(

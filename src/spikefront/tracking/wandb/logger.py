@@ -13,9 +13,8 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from spikefront.errors import UserError
 from spikefront.tracking.wandb.client import PATIENCE, Client, mode_of, safe_id
+from spikefront.tracking.wandb.filters import tags_of, told_apart
 
-COMPONENTS = ("neuron", "attention", "embedding", "residual")  # their own groups, and inside the model once more
-ASIDE = ("logger", "callbacks", "output_dir", "resume", "surrogate", "config")  # not what tells runs apart
 CHECKPOINTS = ("none", "front", "all")
 
 
@@ -123,27 +122,6 @@ def wandb_logger(
     return RunLogger(init, meant == "online", checkpoints, extra or {}, patience)
 
 
-def told_apart(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved configuration as W&B's filters and charts want it.
-
-    Nested (W&B joins with dots itself), a component's class as its ``name``, nothing twice, nothing of this machine's
-    directories.
-    """
-    plain = {k: _named(v) for k, v in config.items() if k not in ASIDE}
-    model = plain.get("model")
-    if isinstance(model, dict):
-        plain["model"] = {k: v for k, v in model.items() if k not in COMPONENTS}
-        if {"depth", "dim"} <= set(model):
-            plain["model"]["name"] = f"sdt_{model['depth']}_{model['dim']}"
-    return plain
-
-
-def tags_of(config: Mapping[str, Any]) -> list[str]:
-    """Data, model and components of a ``told_apart`` configuration."""
-    named = (config.get(group) for group in ("data", "model", *COMPONENTS))
-    return [str(node["name"])[:64] for node in named if isinstance(node, Mapping) and node.get("name")]
-
-
 def summary_of(result: Mapping[str, Any]) -> dict[str, Any]:
     """A result as summary values: validation figures, which searches select on, by the objectives' names; the test
     part's under ``test/``."""
@@ -157,15 +135,6 @@ def summary_of(result: Mapping[str, Any]) -> dict[str, Any]:
     }
     rest = ("parameters", "seconds", "epochs", "convention", "latency", "memory", "on_front", "seed", "energy_groups")
     return summary | {k: result[k] for k in rest if result.get(k) is not None}
-
-
-def _named(node: Any) -> Any:
-    if isinstance(node, Mapping):
-        plain = {str(k): _named(v) for k, v in node.items() if k not in ("_target_", "_partial_")}
-        if "_target_" in node:
-            plain.setdefault("name", str(node["_target_"]).rpartition(".")[2])
-        return plain
-    return [_named(v) for v in node] if isinstance(node, list | tuple) else node
 
 
 def _anytime(points: Sequence[Mapping[str, float]]) -> Any:
