@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -149,32 +151,49 @@ def test_a_full_disk_in_mid_run_costs_one_line(tmp_path, capfd):
         subprocess.run(["umount", "-l", str(small)], check=False)
 
 
-def test_wandbs_own_process_may_be_killed(tmp_path):
-    """As by SLURM, which signals every process of a job; the next run has another, the exit is quiet."""
+@pytest.mark.parametrize("online", [False, True])
+def test_wandbs_own_process_may_be_killed(server, tmp_path, online):
+    """As by SLURM, which signals every process of a job: what follows is in another part, the exit is quiet."""
     script = """
 import os, signal, subprocess, sys, time
 from spikefront.tracking.wandb.client import Client
 
 def client(name):
-    return Client({"project": "p", "id": name, "dir": sys.argv[1]}, False, 20)
+    return Client({"project": "p", "id": name, "dir": sys.argv[1]}, sys.argv[2] == "True", 20)
 
-def children():
-    return subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout.split()
+def kill(run):
+    found = subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout.split()
+    for pid in found:
+        os.kill(int(pid), signal.SIGKILL)
+    time.sleep(0.5)
 
-run = client("first")
-run.do(lambda r: [os.kill(int(pid), signal.SIGKILL) for pid in children()])
-run.do(lambda r: time.sleep(0.5))
+run = client("amid")
+run.do(lambda r: r.config.update({"neuron": "lif"}), in_each_part=True)
+run.do(kill)
 for i in range(3):
-    run.do(lambda r: r.log({"x": i}))
+    run.do(lambda r, i=i: r.log({"x": i}))
+run.do(lambda r: r.summary.update({"accuracy": 0.5}), in_each_part=True)
 run.close()
-run = client("second")
+run = client("at the end")
+run.do(lambda r: r.summary.update({"accuracy": 0.75}), in_each_part=True)
+run.do(kill)
+run.close()
+run = client("next")
 run.do(lambda r: r.log({"x": 1}))
 run.close()
 """
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True)
+    given = [sys.executable, "-c", script, str(tmp_path), str(online)]
+    done = subprocess.run(given, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout == ""
-    assert done.stderr.count("\n") == 1 and "the run goes on" in done.stderr, done.stderr
-    assert len(list(tmp_path.glob("wandb/offline-run-*-second/run-second.wandb"))) == 1
+    said = done.stderr.splitlines()
+    assert len(said) == 2 and all("had not written by then is lost" in line for line in said), done.stderr
+    for part in re.findall(r"wandb sync ('[^']+'|[^;\n]+)", done.stderr):  # the first of the two is cut off
+        CliRunner().invoke(cli, ["sync", "--include-online", *shlex.split(part)])
+    amid, end = server.runs["amid"], server.runs["at the end"]
+    assert [row["x"] for row in amid["history"]] == [0, 1, 2] and amid["config"]["neuron"]["value"] == "lif"
+    assert (amid["summary"]["accuracy"], end["summary"]["accuracy"]) == (0.5, 0.75)
+    assert amid["state"] == end["state"] == "finished"
+    assert ("next" in server.runs) == online
 
 
 def test_a_continued_run_is_one_run(server, tmp_path):

@@ -36,7 +36,7 @@ class RunLogger(WandbLogger):
     def client(self) -> Client:
         if self._client is None:
             self._client = Client(self._wandb_init, self._online, self._patience)
-            self._client.do(_axes)
+            self._client.do(_axes, in_each_part=True)
         return self._client
 
     @property
@@ -46,8 +46,8 @@ class RunLogger(WandbLogger):
     @rank_zero_only
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
         config = {**told_apart(params), **self._extra}
-        self.client.do(lambda run: run.config.update(config, allow_val_change=True))
-        self.client.do(_add_tags, tags_of(config))
+        self.client.do(lambda run: run.config.update(config, allow_val_change=True), in_each_part=True)
+        self.client.do(_add_tags, tags_of(config), in_each_part=True)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -62,7 +62,7 @@ class RunLogger(WandbLogger):
             result: ``spikefront.training.Result`` as a dictionary, with what a sweep adds: ``latency``, ``on_front``.
         """
         summary = summary_of(result)
-        self.client.do(lambda run: run.summary.update(summary))
+        self.client.do(lambda run: run.summary.update(summary), in_each_part=True)
         self.client.do(lambda run: run.log({"anytime curve": _anytime(summary["anytime"])}))
         on_front = result.get("on_front")
         if checkpoint and (self._checkpoints == "all" or (self._checkpoints == "front" and on_front is not False)):

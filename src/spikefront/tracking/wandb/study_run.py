@@ -31,7 +31,7 @@ class StudyRun:
     def __init__(self, init: Mapping[str, Any], online: bool, run_id: str, patience: float = PATIENCE) -> None:
         self._id, self._project = run_id, init["project"]
         self._client = Client({**init, "id": f"{run_id}study"}, online, patience)
-        self._client.do(lambda run: run.define_metric("*", step_metric="trials"))
+        self._client.do(lambda run: run.define_metric("*", step_metric="trials"), in_each_part=True)
         self._logged, self._front, self._said = 0, "", -EVERY
         self._marked: dict[int, bool] = {}
         self._client.do(self._register)
@@ -51,7 +51,6 @@ class StudyRun:
         directory.mkdir(parents=True, exist_ok=True)
         init = {"project": logger["project"], "entity": logger.get("entity"), "dir": str(directory)}
         init |= {"name": study, "group": study, "job_type": "study", "tags": list(logger.get("tags") or [])}
-        init |= {"resume": "allow"}
         return cls(init, mode == "online", run_id, float(logger.get("patience", PATIENCE)))
 
     def due(self, records: StudyRecord) -> bool:
