@@ -18,7 +18,8 @@ from spikefront.errors import UserError, near_matches
 from spikefront.sweeping.search import objectives as objectives_
 from spikefront.sweeping.search import pruning
 from spikefront.sweeping.search.constraints import Constraints
-from spikefront.sweeping.search.space import Space, parse
+from spikefront.sweeping.search.grammar import parse
+from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study.storage import directory, journal_url, url
 
 EXHAUSTIVE = ("optuna.samplers.BruteForceSampler", "spikefront.sweeping.search.samplers.Exhaustive")

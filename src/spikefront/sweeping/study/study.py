@@ -96,7 +96,7 @@ def budget(study: Study) -> int:
 @functools.cache
 def _size(space: str) -> int:
     """How many points a search space has, which ``Space.to_plain`` made and has no end of none."""
-    return int(Space.parse(json.loads(space)).size())
+    return int(Space.stored(json.loads(space)).size())
 
 
 def whole(study: Study) -> bool:

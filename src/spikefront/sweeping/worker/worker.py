@@ -76,7 +76,7 @@ class Worker:
         self.study, self.storage = studies.load(cfg.search)
         self.made = studies.record(self.study)
         self.search = studies.settings(self.study, cfg.search, overrides)
-        self.space = Space.parse(self.made["space"])
+        self.space = Space.stored(self.made["space"])
         self.objectives = self.made["objectives"]
         sampler = seeded(instantiate(self.search.sampler), self.search.sampler.get("seed"))
         shown = BestPoints(sampler, self.objectives, attributes.candidate)
