@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from spikefront.analysis.schema import StudyRecord
-from spikefront.commands.cli import entry
+from spikefront.commands.cli import entry, plain
 from spikefront.commands.memory import keep_freed_memory
 from spikefront.commands.study import importance_lines
 from spikefront.config import places
@@ -30,9 +30,11 @@ from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.request import Options, Request
 from spikefront.sweeping.worker.budgets import Limits
+from spikefront.sweeping.worker.configuration import Composer
 from spikefront.sweeping.worker.processes import default_workers, stop_with_parent
 from spikefront.tracking.pages.front_table import front_table, write_front_html
 from spikefront.tracking.pages.terminal import SweepView
+from spikefront.tracking.wandb.filters import told_apart
 from spikefront.tracking.wandb.study_run import StudyRun
 
 PAGE = "front.html"
@@ -99,8 +101,15 @@ def _show_plan(asked: Request, workers: int, launch: Launch, console: Console) -
 
 
 def _warm_start(study: Study, asked: Request, options: Options) -> str:
+    compose = Composer(asked.shared)
+
+    def covers(run: Mapping[str, Any], params: dict[str, Any]) -> bool:
+        here = told_apart(plain(compose(asked.space.overrides(params))))
+        own, there = request.comparable(json.loads(json.dumps(here))), request.comparable(told_apart(run))
+        return all(k in there and there[k] == v for k, v in own.items())
+
     with storages.storage_errors(storages.url(asked.search)):
-        return warm.start(study, asked.sources, asked.space, partial(asked.option_of, options), asked.search["dir"])
+        return warm.start(study, asked.sources, asked.space, asked.option_of(options), covers, asked.search["dir"])
 
 
 def _announce(study: Study, asked: Request, new: bool, workers: int, known: str, console: Console) -> None:

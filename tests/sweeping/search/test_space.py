@@ -8,6 +8,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from spikefront.errors import UserError
 from spikefront.sweeping.search import expressions
+from spikefront.sweeping.search.samplers import Exhaustive
 from spikefront.sweeping.search.space import Space, parameter, parse
 
 
@@ -39,11 +40,52 @@ def test_grammar(text, distribution):
         ("tag(lag,interval(0,1))", "lag"),
         ("choice(1,", "can't read"),
         ("glob(x*)", "no option"),
+        ("tag(log,range(1,100,10))", r"tag\(log,interval\(1,91\)\) or choice\(1,11,"),
+        ("tag(log,range(0.1,1,0.3))", "'log' goes with intervals"),
+        ("int(range(0,3,0.5))", "no step"),
+        ("range(0,1,0)", "no step"),
     ],
 )
 def test_what_is_not_a_set_to_search_is_said(text, says):
     with pytest.raises(UserError, match=says):
         parameter("k", text, lambda group: ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("text", "points"),
+    [
+        ("range(0,1,0.3)", [0, 0.3, 0.6, 0.9]),
+        ("range(0.1,1,0.3)", [0.1, 0.4, 0.7]),
+        ("range(0,0.7,0.1)", [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
+        ("range(1,0,-0.3)", [0.1, 0.4, 0.7, 1]),
+        ("float(range(1,4))", [1, 2, 3]),
+        ("range(5,1,-2)", [3, 5]),
+        ("tag(log,range(1,5))", [1, 2, 3, 4]),
+    ],
+)
+def test_a_range_is_the_points_that_are_written(text, points):
+    space = Space.parse({"k": text})
+    assert space.size() == len(points)
+    study = optuna.create_study(sampler=Exhaustive())
+    assert sorted(space.suggest(study.ask())["k"] for _ in points) == points
+    (p,) = space
+    noisy = points if isinstance(p.distribution, IntDistribution) else [point + 1e-12 for point in points]
+    assert [float(p.override(point).removeprefix("k=")) for point in noisy] == points
+    assert [space.nearest({"k": p + 1e-3})["k"] for p in points] == points
+
+
+@pytest.mark.parametrize(
+    ("text", "then"),
+    [
+        ("tag(log,range(1,100,10))", IntDistribution(1, 91, log=True)),
+        ("tag(log,range(0.1,1,0.3))", FloatDistribution(0.1, 1.0, step=0.3)),
+        ("range(0,1,0.3)", FloatDistribution(0, 0.6, step=0.3)),
+    ],
+)
+def test_a_study_of_an_earlier_version_goes_on_with_the_range_it_had(text, then):
+    study = optuna.create_study()
+    study.ask({"k": then})
+    assert list(Space.stored({"k": text}).suggest(study.ask())) == ["k"]
 
 
 def test_choices_are_written_back_as_hydra_reads_them():

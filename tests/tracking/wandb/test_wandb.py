@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -19,7 +21,8 @@ from wandb.cli.cli import cli
 
 from spikefront.errors import UserError
 from spikefront.tracking.wandb.client import Client, has_account
-from spikefront.tracking.wandb.logger import told_apart, wandb_logger
+from spikefront.tracking.wandb.filters import told_apart
+from spikefront.tracking.wandb.logger import wandb_logger
 from spikefront.tracking.wandb.project import checkpoint_path, differing, project_records
 from spikefront.tracking.wandb.study_run import StudyRun
 
@@ -146,32 +149,49 @@ def test_a_full_disk_in_mid_run_costs_one_line(tmp_path, capfd):
             wandb.teardown()
 
 
-def test_wandbs_own_process_may_be_killed(tmp_path):
-    """As by SLURM, which signals every process of a job; the next run has another, the exit is quiet."""
+@pytest.mark.parametrize("online", [False, True])
+def test_wandbs_own_process_may_be_killed(server, tmp_path, online):
+    """As by SLURM, which signals every process of a job: what follows is in another part, the exit is quiet."""
     script = """
 import os, signal, subprocess, sys, time
 from spikefront.tracking.wandb.client import Client
 
 def client(name):
-    return Client({"project": "p", "id": name, "dir": sys.argv[1]}, False, 20)
+    return Client({"project": "p", "id": name, "dir": sys.argv[1]}, sys.argv[2] == "True", 20)
 
-def children():
-    return subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout.split()
+def kill(run):
+    found = subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout.split()
+    for pid in found:
+        os.kill(int(pid), signal.SIGKILL)
+    time.sleep(0.5)
 
-run = client("first")
-run.do(lambda r: [os.kill(int(pid), signal.SIGKILL) for pid in children()])
-run.do(lambda r: time.sleep(0.5))
+run = client("amid")
+run.do(lambda r: r.config.update({"neuron": "lif"}), in_each_part=True)
+run.do(kill)
 for i in range(3):
-    run.do(lambda r: r.log({"x": i}))
+    run.do(lambda r, i=i: r.log({"x": i}))
+run.do(lambda r: r.summary.update({"accuracy": 0.5}), in_each_part=True)
 run.close()
-run = client("second")
+run = client("at the end")
+run.do(lambda r: r.summary.update({"accuracy": 0.75}), in_each_part=True)
+run.do(kill)
+run.close()
+run = client("next")
 run.do(lambda r: r.log({"x": 1}))
 run.close()
 """
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True)
+    given = [sys.executable, "-c", script, str(tmp_path), str(online)]
+    done = subprocess.run(given, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout == ""
-    assert done.stderr.count("\n") == 1 and "the run goes on" in done.stderr, done.stderr
-    assert len(list(tmp_path.glob("wandb/offline-run-*-second/run-second.wandb"))) == 1
+    said = done.stderr.splitlines()
+    assert len(said) == 2 and all("had not written by then is lost" in line for line in said), done.stderr
+    for part in re.findall(r"wandb sync ('[^']+'|[^;\n]+)", done.stderr):  # the first of the two is cut off
+        CliRunner().invoke(cli, ["sync", "--include-online", *shlex.split(part)])
+    amid, end = server.runs["amid"], server.runs["at the end"]
+    assert [row["x"] for row in amid["history"]] == [0, 1, 2] and amid["config"]["neuron"]["value"] == "lif"
+    assert (amid["summary"]["accuracy"], end["summary"]["accuracy"]) == (0.5, 0.75)
+    assert amid["state"] == end["state"] == "finished"
+    assert ("next" in server.runs) == online
 
 
 def test_a_continued_run_is_one_run(server, tmp_path):
@@ -275,9 +295,27 @@ def test_configurations_are_logged_as_people_filter_them():
     }
 
 
-def test_settings_that_are_wrong_are_one_line(tmp_path):
-    with pytest.raises(UserError, match="use auto, online or offline"):
+@pytest.mark.parametrize("way", ["variable", "setting"])
+def test_where_it_is_disabled_nothing_is_written(server, script, quick, tmp_path, monkeypatch, way):
+    if way == "variable":
+        monkeypatch.setenv("WANDB_MODE", "disabled")
+    given = [o for o in quick if o != "logger=none"] + ["logger.mode=disabled"] * (way == "setting")
+    code, out, err = script("train", *given, "trainer.max_epochs=1", "trainer.limit_val_batches=1")
+    assert code == 0, out + err
+    assert (tmp_path / "run" / "result.json").is_file() and not list(tmp_path.rglob("*wandb*"))
+    logger = {"_target_": "spikefront.tracking.wandb.logger.wandb_logger", "project": "p"}
+    logger |= {"mode": "disabled"} if way == "setting" else {}
+    assert StudyRun.of(logger, "s", "s-ab-", tmp_path / "study") is None and not (tmp_path / "study").exists()
+    assert server.asked == []
+
+
+def test_settings_that_are_wrong_are_one_line(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="logger.mode is 'perhaps': use online, offline or disabled"):
         wandb_logger(str(tmp_path), mode="perhaps")
+    monkeypatch.setenv("WANDB_MODE", "never")
+    with pytest.raises(UserError, match="WANDB_MODE is 'never'"):
+        wandb_logger(str(tmp_path))
+    monkeypatch.delenv("WANDB_MODE")
     with pytest.raises(UserError, match="use none, front, all"):
         wandb_logger(str(tmp_path), checkpoints="some")
     assert checkpoint_path("outputs/best.ckpt") == "outputs/best.ckpt"

@@ -1,42 +1,32 @@
-"""The search space: Hydra's own override grammar, in YAML and on the command line alike, as Optuna distributions."""
+"""The search space: parameters in Hydra's own override grammar, in YAML and on the command line alike."""
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import (
-    ChoiceSweep,
-    Glob,
-    IntervalSweep,
-    Override,
-    Quote,
-    QuotedString,
-    RangeSweep,
-)
-from hydra.errors import HydraException
 from optuna import Trial
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from spikefront.errors import UserError
 from spikefront.sweeping.search import expressions, finite
+from spikefront.sweeping.search.grammar import (
+    GRAMMAR,
+    Options,
+    distribution_of,
+    parse,
+    suggest,
+    written_point,
+)
 from spikefront.sweeping.search.optuna_internals import contains
 
 Point = frozenset[tuple[str, Any]]
 """A configuration among a space's, see ``Space.point``."""
 CORNERS = 10_000  # of one condition
-GRAMMAR = "choice(1,2,4), range(1,9), interval(0,1), int(interval(1,8)), tag(log,interval(1e-4,1e-2)) or a,b,c"
 
 
 @dataclass(frozen=True)
@@ -56,6 +46,8 @@ class Parameter:
 
     def override(self, value: Any) -> str:
         """``key=value`` as Hydra reads it."""
+        if isinstance(self.distribution, FloatDistribution):
+            value = written_point(self.distribution, float(value))
         if value in self.spelled:
             return f"{self.key}={self.spelled[value]}"
         return f"{self.key}={value}"
@@ -74,7 +66,12 @@ class Space:
         return len(self.parameters)
 
     @classmethod
-    def parse(cls, entries: Mapping[str, Any], options: Callable[[str], list[str]] = lambda group: []) -> Space:
+    def stored(cls, entries: Mapping[str, Any]) -> Space:
+        """From ``to_plain``, of earlier versions too, which took ``tag(log,range(…))`` without its steps or its log."""
+        return cls(parameter(key, entry, earlier=True) for key, entry in entries.items())
+
+    @classmethod
+    def parse(cls, entries: Mapping[str, Any], options: Options = lambda group: []) -> Space:
         """From ``{key: "choice(1,2,4)"}`` or ``{key: {"values": "choice(1,2)", "when": "neuron == 'plif'"}}``.
 
         Args:
@@ -90,7 +87,7 @@ class Space:
         values: dict[str, Any] = {}
         for p in self:
             if p.when is None or expressions.holds(p.when, values):
-                values[p.key] = _suggest(trial, p)
+                values[p.key] = suggest(trial, p.key, p.distribution)
         return values
 
     def active(self, values: Mapping[str, Any]) -> list[str]:
@@ -174,9 +171,10 @@ class Space:
             elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
                 assert isinstance(d, IntDistribution | FloatDistribution)
                 value = min(max(value, d.low), d.high)
-                if d.step:
-                    value = d.low + round((value - d.low) / d.step) * d.step
-                point[p.key] = int(value) if isinstance(d, IntDistribution) else float(value)
+                if isinstance(d, FloatDistribution):
+                    point[p.key] = written_point(d, float(value))
+                else:
+                    point[p.key] = d.low + round((value - d.low) / d.step) * d.step
         return point
 
     def to_plain(self) -> dict[str, Any]:
@@ -184,8 +182,8 @@ class Space:
         return {p.key: p.text if p.when is None else {"values": p.text, "when": p.when} for p in self}
 
 
-def parameter(key: str, entry: Any, options: Callable[[str], list[str]] = lambda group: []) -> Parameter:
-    """One entry of a space, see ``Space.parse``."""
+def parameter(key: str, entry: Any, options: Options = lambda group: [], earlier: bool = False) -> Parameter:
+    """One entry of a space, see ``Space.parse`` and ``Space.stored``."""
     when = None
     if isinstance(entry, Mapping):
         unknown = set(entry) - {"values", "when"}
@@ -196,89 +194,8 @@ def parameter(key: str, entry: Any, options: Callable[[str], list[str]] = lambda
     override = parse(f"{key}={text}")
     if not override.is_sweep_override():
         raise UserError(f"search.space.{key}: '{text}' is one value, not a set to search; write {GRAMMAR}")
-    distribution, spelled = _distribution(override, options)
+    distribution, spelled = distribution_of(override, options, earlier)
     return Parameter(key, text, distribution, when, spelled)
-
-
-@functools.cache
-def _parser() -> OverridesParser:
-    return OverridesParser.create()
-
-
-def parse(text: str) -> Override:
-    """One Hydra override.
-
-    Raises:
-        UserError: it isn't one.
-    """
-    try:
-        return _parser().parse_override(text)
-    except HydraException as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"can't read the search space '{text}': {reason}; write {GRAMMAR}") from error
-
-
-def _distribution(
-    override: Override, options: Callable[[str], list[str]]
-) -> tuple[BaseDistribution, Mapping[Any, str]]:
-    sweep, key = override.value(), override.key_or_group
-    where = f"search.space.{key}"
-    try:
-        if isinstance(sweep, IntervalSweep):
-            log = "log" in sweep.tags
-            _only(sweep.tags, where)
-            low, high = sweep.start, sweep.end
-            assert low is not None and high is not None
-            if isinstance(low, int) and isinstance(high, int):
-                return IntDistribution(low, high, log=log), {}
-            return FloatDistribution(float(low), float(high), log=log), {}
-        if isinstance(sweep, RangeSweep):
-            _only(sweep.tags, where)
-            points = list(sweep.range())  # Hydra's range leaves the end out
-            if not points:
-                raise UserError(f"{where}: {override.input_line} is empty")
-            points.sort()
-            log, step = "log" in sweep.tags, abs(sweep.step)
-            if all(isinstance(p, int) for p in points):
-                return IntDistribution(points[0], points[-1], log=log, step=1 if log else int(step)), {}
-            return FloatDistribution(points[0], points[-1], step=float(step)), {}
-        if isinstance(sweep, ChoiceSweep):
-            spelled = {}
-            for value, text in zip(sweep.list, override.sweep_string_iterator(), strict=True):
-                if isinstance(value, str) and not _reads_as(key, text, value):
-                    text = QuotedString(value, Quote.single).with_quotes()
-                spelled[value if isinstance(value, str | int | float | bool) else text] = text
-            return CategoricalDistribution(list(spelled)), spelled
-        assert isinstance(sweep, Glob)
-        names = sweep.filter(options(key))
-        if not names:
-            raise UserError(f"{where}: no option of the group '{key}' matches {override.input_line}")
-        return CategoricalDistribution(names), {}
-    except ValueError as error:
-        raise UserError(f"{where}: {override.input_line}: {error}") from error
-
-
-def _reads_as(key: str, text: str, value: str) -> bool:
-    """Whether a text without quotes is read as the string that it stands for."""
-    try:
-        return bool(parse(f"{key}={text}").value() == value)
-    except UserError:
-        return False
-
-
-def _only(tags: set[str], where: str) -> None:
-    if surplus := tags - {"log"}:
-        raise UserError(f"{where}: the tag {sorted(surplus)[0]!r} means nothing here; 'log' does")
-
-
-def _suggest(trial: Trial, p: Parameter) -> Any:
-    d = p.distribution
-    if isinstance(d, CategoricalDistribution):
-        return trial.suggest_categorical(p.key, d.choices)
-    if isinstance(d, IntDistribution):
-        return trial.suggest_int(p.key, d.low, d.high, step=d.step, log=d.log)
-    assert isinstance(d, FloatDistribution)
-    return trial.suggest_float(p.key, d.low, d.high, step=d.step, log=d.log)
 
 
 def _ordered(parameters: dict[str, Parameter]) -> dict[str, Parameter]:

@@ -108,7 +108,7 @@ def counts(trial: FrozenTrial) -> bool:
 
 def points(space: Space, trials: Iterable[FrozenTrial]) -> set[Point]:
     """What trials try, or shall when their turn comes, as far as that is known."""
-    found = (space.point({**attributes.queued(t), **t.params}) for t in trials)
+    found = (space.point(attributes.asked_for(t)) for t in trials)
     return {p for p in found if p is not None}
 
 
@@ -120,7 +120,7 @@ def space_of(study: Study) -> Space:
 
 @functools.lru_cache(maxsize=16)
 def _space(plain: str) -> Space:
-    return Space.parse(json.loads(plain))
+    return Space.stored(json.loads(plain))
 
 
 def _open(space: Space, trials: list[FrozenTrial], finished: list[FrozenTrial], failed: list[FrozenTrial]) -> float:

@@ -149,6 +149,7 @@ KNOWN: Attribute[str | None] = Attribute("known", _none)  # from where a warm st
 SPENT: Attribute[Spent] = Attribute("spent", Spent)
 OUTLOOK: Attribute[list[tuple[float, float]]] = Attribute("outlook", list)  # a stopped one's final points, as forecast
 _EPOCH = "epoch:"  # and the number: that epoch's point
+_ASKED = "fixed_params"  # of Optuna's system attributes: what enqueue_trial keeps
 _LEASE = "spikefront:lease"  # of Optuna's system attributes
 
 
@@ -188,7 +189,12 @@ def enqueue(study: Study, params: Params, origin: str, skip_if_exists: bool = Fa
 
 def queued(trial: FrozenTrial) -> Params:
     """The parameters that ``enqueue`` gave a trial; none of one that a sampler proposes."""
-    return cast(Params, trial.system_attrs.get("fixed_params", {}))
+    return cast(Params, trial.system_attrs.get(_ASKED, {}))
+
+
+def asked_for(trial: FrozenTrial) -> Params:
+    """A trial's parameters, of one that waits in the queue those it was put there with."""
+    return {**queued(trial), **trial.params}
 
 
 def known_trial(

@@ -33,7 +33,7 @@ def records(study: Study, importance: bool = False, volumes: bool = True) -> Stu
         UserError: the study is another program's.
     """
     made = record(study)
-    objectives, space = made["objectives"], Space.parse(made["space"])
+    objectives, space = made["objectives"], Space.stored(made["space"])
     trials = [_trial(t, space, made) for t in study.get_trials(deepcopy=False)]
     judged = judge(trials, objectives, volumes)
     return {

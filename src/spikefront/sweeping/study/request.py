@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from spikefront.errors import UserError, near_matches
 from spikefront.sweeping.search import objectives as objectives_
 from spikefront.sweeping.search import pruning
 from spikefront.sweeping.search.constraints import Constraints
-from spikefront.sweeping.search.space import Space, parse
+from spikefront.sweeping.search.grammar import parse
+from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study.storage import directory, journal_url, url
 
 EXHAUSTIVE = ("optuna.samplers.BruteForceSampler", "spikefront.sweeping.search.samplers.Exhaustive")
@@ -66,13 +68,26 @@ class Request:
         given = self.search.get("warm_start") or []
         return [given] if isinstance(given, str) else list(map(str, given))
 
-    def option_of(self, options: Options, group: str, node: Mapping[str, Any]) -> str | None:
-        """Which option of a config group builds what a configuration builds."""
-        for option in options(group):
-            here = OmegaConf.select(compose(merge(self.shared, [f"{group}={option}"])), group)
-            if here is not None and here.get("_target_") == node.get("_target_"):
-                return option
-        return None
+    def option_of(self, options: Options) -> Callable[[str, Mapping[str, Any]], str | None]:
+        """What says which option of a config group builds what a configuration builds, as written or as W&B has it."""
+
+        @functools.cache
+        def built(group: str) -> dict[str, str | None]:
+            def compose_option(option: str) -> Any:
+                return OmegaConf.select(compose(merge(self.shared, [f"{group}={option}"])), group)
+
+            return {option: _kind(compose_option(option) or {}) for option in options(group)}
+
+        def option_of(group: str, node: Mapping[str, Any]) -> str | None:
+            wanted = _kind(node)
+            return next((option for option, kind in built(group).items() if kind is not None and kind == wanted), None)
+
+        return option_of
+
+
+def _kind(node: Mapping[str, Any]) -> str | None:
+    """What tells a component of a configuration from others: its own name, or that of its class."""
+    return node.get("name") or str(node.get("_target_") or "").rpartition(".")[2] or None
 
 
 def read(cfg: DictConfig, arguments: Sequence[str], options: Options, elsewhere: bool, predict: Predict) -> Request:

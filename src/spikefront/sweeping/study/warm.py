@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from optuna.distributions import CategoricalDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial
@@ -16,11 +17,13 @@ from optuna.trial import FrozenTrial
 from spikefront.errors import UserError
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import attributes
-from spikefront.sweeping.study.attributes import SOURCES
+from spikefront.sweeping.study.attributes import KNOWN, SOURCES, asked_for
 from spikefront.sweeping.study.study import record
 
 LOGGED = {"accuracy": "val/accuracy", "energy": "val/energy_joules", "firing_rate": "val/firing_rate"}
 WANDB = "wandb://"
+OptionOf = Callable[[str, Mapping[str, Any]], str | None]  # which option of a config group has a given configuration
+Covers = Callable[[Mapping[str, Any], dict[str, Any]], bool]  # whether a W&B run's configuration is a point's here
 
 
 @dataclass(frozen=True)
@@ -33,46 +36,74 @@ class Point:
     of: FrozenTrial | None = None  # the trial of another study that it is
 
 
-def start(study: Study, sources: Sequence[str], space: Space, option_of: Callable[[str, Any], Any], dir: str) -> str:
-    """Give the study what the sources know, each source once; what that was, in words.
+def start(study: Study, sources: Sequence[str], space: Space, option_of: OptionOf, covers: Covers, dir: str) -> str:
+    """Give the study what the sources know, each point once, however often it is begun; what that was, in words.
 
     Points with values become finished trials that the sampler learns from and the front shows; they don't count
     towards ``search.n_trials``. Of the others the parameters are queued, to be trained first.
 
-    Args:
-        option_of: which option of a config group has a given configuration.
-
     Raises:
         UserError: a source that isn't there or has nothing about this space.
     """
-    taken = SOURCES.get(study)
     known = queued = 0
     for source in sources:
-        if source in taken:
+        if source in SOURCES.get(study):
             continue
-        points = list(_points(source, study, space, option_of, dir))
+        points = list(_points(source, study, space, option_of, covers, dir))
         if not points:
             raise UserError(f"search.warm_start={source}: it holds no finished point of this search space")
-        for point in points:
-            if point.values is None:
-                attributes.enqueue(study, point.params, point.origin, skip_if_exists=True)
-                queued += 1
-            else:
-                distributions = {k: space.parameters[k].distribution for k in point.params}
-                brought = attributes.known_trial(point.params, distributions, point.values, point.origin, point.of)
-                study.add_trial(brought)
-                known += 1
-        taken = [*taken, source]
-        SOURCES.set(study, taken)
+        with _alone(study):
+            taken = SOURCES.get(study)
+            if source in taken:  # by the same command, started elsewhere meanwhile
+                continue
+            points = list(_new(points, study.get_trials(deepcopy=False)))
+            _add(study, points, space)
+            SOURCES.set(study, [*taken, source])
+        known += sum(p.values is not None for p in points)
+        queued += sum(p.values is None for p in points)
     return f"warm start: {known} known points, {queued} to be trained first" if known or queued else ""
 
 
-def _points(source: str, study: Study, space: Space, option_of: Callable[[str, Any], Any], dir: str) -> Iterator[Point]:
-    objectives = record(study)["objectives"]
+def _alone(study: Study) -> FileLock:
+    """Context that one command on a study's directory is in at a time; the end of its process leaves it too."""
+    path = Path(record(study)["path"])
+    path.mkdir(parents=True, exist_ok=True)
+    return FileLock(path / "warm.lock")
+
+
+def _new(points: Iterable[Point], trials: Sequence[FrozenTrial]) -> Iterator[Point]:
+    """Those that the study has not got: of known points each as it stands, of parameters to try each once."""
+    known = {(KNOWN.get(t), _same(t.params), tuple(t.values)) for t in trials if KNOWN.on(t)}
+    tried = {_same(asked_for(t)) for t in trials}
+    for point in points:
+        params = _same(point.params)
+        if point.values is None:
+            if params not in tried:
+                yield point
+        elif (point.origin, params, tuple(point.values)) not in known:
+            yield point
+        tried.add(params)
+
+
+def _same(params: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
+    return frozenset(params.items())
+
+
+def _add(study: Study, points: Iterable[Point], space: Space) -> None:
+    for point in points:
+        if point.values is None:
+            attributes.enqueue(study, point.params, point.origin)
+        else:
+            distributions = {k: space.parameters[k].distribution for k in point.params}
+            study.add_trial(attributes.known_trial(point.params, distributions, point.values, point.origin, point.of))
+
+
+def _points(source: str, study: Study, space: Space, option_of: OptionOf, covers: Covers, dir: str) -> Iterator[Point]:
+    made = record(study)
     if source.startswith(WANDB):
-        return _from_wandb(source, space, objectives, option_of)
+        return _from_wandb(source, space, made["objectives"], option_of, covers if made["seeds"] == 1 else _nothing)
     if source.endswith(".csv"):
-        return _from_csv(Path(source), space, objectives)
+        return _from_csv(Path(source), space, made["objectives"])
     return _from_study(source, study, space, dir)
 
 
@@ -83,7 +114,7 @@ def _from_study(source: str, study: Study, space: Space, dir: str) -> Iterator[P
 
     other = open_study(source, dir)
     here, there = record(study), record(other)
-    found, trials = records(other), other.trials
+    found, trials = records(other, volumes=False), other.trials
     same = here["objectives"] == there["objectives"] and here["seeds"] == there["seeds"]
     front = {p["number"] for p in found["front"]}
     for trial in found["trials"]:
@@ -151,9 +182,12 @@ def _read(text: str, distribution: Any) -> Any:
 
 
 def _from_wandb(
-    source: str, space: Space, objectives: Mapping[str, str], option_of: Callable[[str, Any], Any]
+    source: str, space: Space, objectives: Mapping[str, str], option_of: OptionOf, covers: Covers
 ) -> Iterator[Point]:
-    """Finished runs of ``wandb://entity/project`` or, with one more part, of a group there: a study of this engine."""
+    """Ended runs of ``wandb://entity/project`` or, with one more part, of a group there: a study of this engine.
+
+    Known is what was trained to its end in a configuration of this study's; of the rest the parameters are tried.
+    """
     import wandb
 
     entity, project, *group = source.removeprefix(WANDB).strip("/").split("/") + [""] * 2
@@ -165,17 +199,24 @@ def _from_wandb(
     except (wandb.errors.Error, ValueError, OSError) as error:
         raise UserError(f"search.warm_start={source}: {str(error).splitlines()[0]}") from error
     for run in runs:
-        params = {k: v for k in space.parameters if (v := _configured(run.config, k, option_of)) is not None}
-        params = {k: params[k] for k in space.active(params) if k in params}
+        told = (run.config.get("trial") or {}).get("params") or {}
+        found = {k: told.get(k, _configured(run.config, k, option_of)) for k in space.parameters}
+        params = {k: found[k] for k in space.active(found) if found[k] is not None}
         if not _complete(params, space):
             continue
-        values = [run.summary.get(LOGGED.get(name, name)) for name in objectives]
-        known = all(isinstance(v, int | float) for v in values)
+        values = [run.summary.get(name, run.summary.get(LOGGED.get(name, name))) for name in objectives]
+        whole = all(isinstance(v, int | float) for v in values) and not run.summary.get("pruned")
+        known = whole and covers(run.config, params)
         origin = f"W&B run {run.name} of {entity}/{project}"
         yield Point(params, [float(v) for v in values] if known else None, origin)
 
 
-def _configured(config: Mapping[str, Any], key: str, option_of: Callable[[str, Any], Any]) -> Any:
+def _nothing(*_: Any) -> bool:
+    """One training is none of several seeds' means."""
+    return False
+
+
+def _configured(config: Mapping[str, Any], key: str, option_of: OptionOf) -> Any:
     """A key's value in a run's configuration; of a config group the option that was chosen."""
     node: Any = config
     for part in key.split("."):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from spikefront.config import compose, is_group, merge
-from spikefront.sweeping.search.space import parse
+from spikefront.sweeping.search.grammar import parse
 
 
 class Composer:

@@ -13,7 +13,8 @@ from optuna.study import Study
 from spikefront import trust
 from spikefront.config import SEARCHPATH, is_group
 from spikefront.errors import UserError
-from spikefront.sweeping.search.space import Space, parse
+from spikefront.sweeping.search.grammar import parse
+from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import attributes
 from spikefront.sweeping.study.study import record
 
@@ -38,7 +39,7 @@ def check_study(study: Study, cfg: DictConfig, given: Sequence[str]) -> None:
     own = OmegaConf.to_container(cfg, resolve=False)
     made = record(study)
     trust.check(attributes.settings(study), where, FLAG, own)
-    for p in Space.parse(made["space"]):
+    for p in Space.stored(made["space"]):
         _parameter(p.key, [p.text, *(p.spelled or ())], where, own)
         if "_target_" in p.text:
             raise UserError(f"{where} searches classes by name, {p.key}={p.text}: {trust.CURE.format(flag=FLAG)}")

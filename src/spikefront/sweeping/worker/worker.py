@@ -74,7 +74,7 @@ class Worker:
         if not cfg.search.get("trust"):
             check_study(self.study, cfg, shared(overrides))
         self.search = studies.settings(self.study, cfg.search, overrides)
-        self.space = Space.parse(self.made["space"])
+        self.space = Space.stored(self.made["space"])
         self.objectives = self.made["objectives"]
         self.study.sampler = sampler(self.search, self.objectives, self.space)
         self.pruner = instantiate(self.search.pruner) if self.search.pruner else None

@@ -10,19 +10,22 @@ import contextlib
 import os
 import queue
 import re
+import shlex
 import shutil
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
+import psutil
 import requests
 import wandb
 from requests.utils import get_netrc_auth
 
 from spikefront.errors import UserError
 
+Mode = Literal["online", "offline", "disabled"]
 PATIENCE = 20  # seconds for the server: to begin a run, and to take what is left at its end
 ROOM = 1 << 16  # bytes on the disk without which the client drops what it is given, and says nothing
 
@@ -39,17 +42,18 @@ def server() -> str:
     return os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
 
 
-def is_online(mode: str) -> bool:
-    """What ``logger.mode`` means here; ``auto`` is online with an account, and ``WANDB_MODE`` goes first.
+def mode_of(asked: str) -> Mode:
+    """What ``logger.mode`` means here: ``auto`` is what ``WANDB_MODE`` says, by default online with an account.
 
     Raises:
         UserError: another mode.
     """
-    if mode not in ("auto", "online", "offline"):
-        raise UserError(f"logger.mode is {mode!r}: use auto, online or offline")
-    if mode == "auto":
-        mode = os.environ.get("WANDB_MODE") or ("online" if has_account() else "offline")
-    return mode == "online"
+    mode = asked if asked != "auto" else os.environ.get("WANDB_MODE") or ("online" if has_account() else "offline")
+    known = {**{mode: mode for mode in get_args(Mode)}, "dryrun": "offline", "run": "online", "shared": "online"}
+    if mode not in known:
+        where = f"logger.mode is {asked!r}" if mode == asked else f"WANDB_MODE is {mode!r}"
+        raise UserError(f"{where}: use {', '.join(get_args(Mode)[:-1])} or {get_args(Mode)[-1]}, or logger.mode=auto")
+    return cast(Mode, known[mode])
 
 
 def reach(server: str, patience: float) -> None:
@@ -75,16 +79,22 @@ class Client:
     def __init__(self, init: Mapping[str, Any], online: bool, patience: float = PATIENCE) -> None:
         self.run: Any = None
         self.online, self._patience = online, patience
-        self._init = {k: v for k, v in init.items() if v is not None}
-        self._calls: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = queue.SimpleQueue()
+        self._init = {"resume": "allow", **{k: v for k, v in init.items() if v is not None}}
+        self._calls: queue.SimpleQueue[tuple[Callable[[Any], Any], bool] | None] = queue.SimpleQueue()
+        self._told: list[Callable[[Any], Any]] = []
+        self._process: psutil.Process | None = None  # W&B's own, where this one started it
         self._later: list[Callable[[Any], Any]] = []
         self._said = False
         self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
         self._thread.start()
 
-    def do(self, call: Callable[..., Any], *arguments: Any) -> None:
-        """Have ``call(run, *arguments)`` done when its turn comes."""
-        self._calls.put((call, arguments))
+    def do(self, call: Callable[..., Any], *arguments: Any, in_each_part: bool = False) -> None:
+        """Have ``call(run, *arguments)`` done when its turn comes.
+
+        Args:
+            in_each_part: it says what the run is; also told to a part that takes over where W&B's own process is gone.
+        """
+        self._calls.put((lambda run: call(run, *arguments), in_each_part))
 
     def try_or_later(self, call: Callable[[Any], Any]) -> None:
         """Have ``call(run)`` done in its turn, or if that fails once the run has ended, offline."""
@@ -106,26 +116,34 @@ class Client:
         self._calls.put(None)
         self._thread.join(3 * self._patience)
         if self._thread.is_alive():
-            self._say("the server does not answer")
+            self._say("the server does not answer", self._kept())
 
     def _work(self) -> None:
         try:
             self.run = self._begin()
         except Exception as error:
-            self._say(_reason(error), lost=True)
+            self._say(_reason(error), "nothing is logged there")
         while (item := self._calls.get()) is not None:
             if self.run is None:
                 continue
-            call, arguments = item
+            call, in_each_part = item
             try:
-                call(self.run, *arguments)
+                try:
+                    if _ended(self._process):  # as when SLURM signals all of a job; a call may not notice
+                        raise ConnectionError
+                    call(self.run)
+                except ConnectionError:
+                    self._take_over()
+                    call(self.run)
+                if in_each_part:
+                    self._told.append(call)
                 if shutil.disk_usage(self.run.dir).free < ROOM:
                     raise OSError(f"no space left on the disk of {self.run.dir}, what comes now is lost")
             except Exception as error:
-                self._say(_reason(error))
-                if isinstance(error, ConnectionError):  # W&B's own process is gone, as when SLURM signals all of a job
+                self._say(_reason(error), self._kept())
+                if isinstance(error, ConnectionError):  # the other part's too
                     with contextlib.suppress(Exception):
-                        wandb.teardown()  # so that the next run gets another, and the exit is quiet
+                        wandb.teardown()  # so that the exit is quiet
         if self._later:  # the client asks the server before it takes an artifact, but not offline
             with contextlib.suppress(Exception), continued(self.run) as run:
                 for call in self._later:
@@ -141,8 +159,19 @@ class Client:
             self.online = False
             wandb.teardown()  # lets go of the run's id
             run = self._start("offline")
-            self._say(_reason(error), directory=run.dir)
+            self._say(_reason(error), _kept(run))
             return run
+
+    def _take_over(self) -> None:
+        """Go on in another part of the run, offline, with another process of W&B's."""
+        before = self.run
+        with contextlib.suppress(Exception):
+            wandb.teardown()
+        self.online, self.run = False, self._start("offline")
+        lost = "its own process ended, and what that had not written by then is lost"
+        self._say(lost, f"in another part: wandb sync {_part(before)}; wandb sync {_part(self.run)}")
+        for call in self._told:
+            call(self.run)
 
     def _start(self, mode: str) -> Any:
         os.environ.setdefault("WANDB_SILENT", "true")  # what the settings below don't reach
@@ -155,15 +184,34 @@ class Client:
             x_file_stream_retry_max=3,
             x_file_transfer_retry_max=3,
         )
-        return wandb.init(mode=mode, settings=settings, reinit="create_new", **self._init)  # type: ignore[arg-type]
+        run = wandb.init(mode=mode, settings=settings, reinit="create_new", **self._init)  # type: ignore[arg-type]
+        own = (p for p in psutil.Process().children() if p.name().startswith("wandb") and not _ended(p))
+        self._process = next(own, None)
+        return run
 
-    def _say(self, reason: str, lost: bool = False, directory: str | None = None) -> None:
-        if self._said:
-            return
-        self._said = True
-        where = directory or (self.run.dir if self.run is not None else None)
-        kept = f"its data is kept: wandb sync {Path(where).parent}" if where and not lost else "nothing is logged there"
-        print(f"spikefront: W&B: {reason}; the run goes on, {kept}", file=sys.stderr, flush=True)
+    def _kept(self) -> str:
+        return "nothing is logged there" if self.run is None else _kept(self.run)
+
+    def _say(self, reason: str, then: str) -> None:
+        if not self._said:
+            self._said = True
+            print(f"spikefront: W&B: {reason}; the run goes on, {then}", file=sys.stderr, flush=True)
+
+
+def _ended(process: psutil.Process | None) -> bool:
+    try:
+        return process is not None and process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _part(run: Any) -> str:
+    """The directory that ``wandb sync`` takes."""
+    return shlex.quote(str(Path(run.dir).parent))
+
+
+def _kept(run: Any) -> str:
+    return f"its data is kept: wandb sync {_part(run)}"
 
 
 def continued(run: Any, id: str | None = None) -> Any:

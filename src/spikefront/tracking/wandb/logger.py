@@ -12,10 +12,9 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from spikefront.errors import UserError
-from spikefront.tracking.wandb.client import PATIENCE, Client, is_online, safe_id
+from spikefront.tracking.wandb.client import PATIENCE, Client, mode_of, safe_id
+from spikefront.tracking.wandb.filters import tags_of, told_apart
 
-COMPONENTS = ("neuron", "attention", "embedding", "residual")  # their own groups, and inside the model once more
-ASIDE = ("logger", "callbacks", "output_dir", "resume", "surrogate", "config")  # not what tells runs apart
 CHECKPOINTS = ("none", "front", "all")
 
 
@@ -37,7 +36,7 @@ class RunLogger(WandbLogger):
     def client(self) -> Client:
         if self._client is None:
             self._client = Client(self._wandb_init, self._online, self._patience)
-            self._client.do(_axes)
+            self._client.do(_axes, in_each_part=True)
         return self._client
 
     @property
@@ -47,8 +46,8 @@ class RunLogger(WandbLogger):
     @rank_zero_only
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
         config = {**told_apart(params), **self._extra}
-        self.client.do(lambda run: run.config.update(config, allow_val_change=True))
-        self.client.do(_add_tags, tags_of(config))
+        self.client.do(lambda run: run.config.update(config, allow_val_change=True), in_each_part=True)
+        self.client.do(_add_tags, tags_of(config), in_each_part=True)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -63,7 +62,7 @@ class RunLogger(WandbLogger):
             result: ``spikefront.training.Result`` as a dictionary, with what a sweep adds: ``latency``, ``on_front``.
         """
         summary = summary_of(result)
-        self.client.do(lambda run: run.summary.update(summary))
+        self.client.do(lambda run: run.summary.update(summary), in_each_part=True)
         self.client.do(lambda run: run.log({"anytime curve": _anytime(summary["anytime"])}))
         on_front = result.get("on_front")
         if checkpoint and (self._checkpoints == "all" or (self._checkpoints == "front" and on_front is not False)):
@@ -98,10 +97,12 @@ def wandb_logger(
     checkpoints: str = "front",
     extra: Mapping[str, Any] | None = None,
     patience: float = PATIENCE,
-) -> RunLogger:
-    """A Lightning logger; ``mode="auto"`` is online with an account and offline without, ``WANDB_MODE`` goes first.
+) -> RunLogger | None:
+    """A Lightning logger; None, and nothing is written, where W&B is disabled.
 
     Args:
+        mode: ``online``, ``offline``, ``disabled``, or ``auto``: what ``WANDB_MODE`` says, by default online with an
+            account and offline without.
         checkpoints: which runs upload their best checkpoint: ``none``, ``front`` (a sweep's trials that are on its
             front as they end, and every run of its own) or ``all``.
         extra: more to log with the configuration.
@@ -112,32 +113,13 @@ def wandb_logger(
     """
     if checkpoints not in CHECKPOINTS:
         raise UserError(f"logger.checkpoints is {checkpoints!r}: use {', '.join(CHECKPOINTS)}")
-    online = is_online(mode)
+    meant = mode_of(mode)
+    if meant == "disabled":
+        return None
     Path(save_dir).mkdir(parents=True, exist_ok=True)
     init: dict[str, Any] = {"name": name, "project": project, "entity": entity, "group": group, "job_type": job_type}
     init |= {"tags": list(tags), "save_dir": save_dir, "id": id or secrets.token_hex(4)}
-    return RunLogger(init, online, checkpoints, extra or {}, patience)
-
-
-def told_apart(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved configuration as W&B's filters and charts want it.
-
-    Nested (W&B joins with dots itself), a component's class as its ``name``, nothing twice, nothing of this machine's
-    directories.
-    """
-    plain = {k: _named(v) for k, v in config.items() if k not in ASIDE}
-    model = plain.get("model")
-    if isinstance(model, dict):
-        plain["model"] = {k: v for k, v in model.items() if k not in COMPONENTS}
-        if {"depth", "dim"} <= set(model):
-            plain["model"]["name"] = f"sdt_{model['depth']}_{model['dim']}"
-    return plain
-
-
-def tags_of(config: Mapping[str, Any]) -> list[str]:
-    """Data, model and components of a ``told_apart`` configuration."""
-    named = (config.get(group) for group in ("data", "model", *COMPONENTS))
-    return [str(node["name"])[:64] for node in named if isinstance(node, Mapping) and node.get("name")]
+    return RunLogger(init, meant == "online", checkpoints, extra or {}, patience)
 
 
 def summary_of(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,15 +135,6 @@ def summary_of(result: Mapping[str, Any]) -> dict[str, Any]:
     }
     rest = ("parameters", "seconds", "epochs", "convention", "latency", "memory", "on_front", "seed", "energy_groups")
     return summary | {k: result[k] for k in rest if result.get(k) is not None}
-
-
-def _named(node: Any) -> Any:
-    if isinstance(node, Mapping):
-        plain = {str(k): _named(v) for k, v in node.items() if k not in ("_target_", "_partial_")}
-        if "_target_" in node:
-            plain.setdefault("name", str(node["_target_"]).rpartition(".")[2])
-        return plain
-    return [_named(v) for v in node] if isinstance(node, list | tuple) else node
 
 
 def _anytime(points: Sequence[Mapping[str, float]]) -> Any:

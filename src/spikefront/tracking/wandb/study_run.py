@@ -14,7 +14,7 @@ import wandb
 
 from spikefront.analysis.front import axes, completed
 from spikefront.analysis.schema import StudyRecord
-from spikefront.tracking.wandb.client import PATIENCE, Client, continued, is_online
+from spikefront.tracking.wandb.client import PATIENCE, Client, continued, mode_of
 
 HERE = Path(__file__).parent
 CHART = "spikefront-front"  # the custom chart's name in the entity's account
@@ -31,25 +31,27 @@ class StudyRun:
     def __init__(self, init: Mapping[str, Any], online: bool, run_id: str, patience: float = PATIENCE) -> None:
         self._id, self._project = run_id, init["project"]
         self._client = Client({**init, "id": f"{run_id}study"}, online, patience)
-        self._client.do(lambda run: run.define_metric("*", step_metric="trials"))
+        self._client.do(lambda run: run.define_metric("*", step_metric="trials"), in_each_part=True)
         self._logged, self._front, self._said = 0, "", -EVERY
         self._marked: dict[int, bool] = {}
         self._client.do(self._register)
 
     @classmethod
     def of(cls, logger: Any, study: str, run_id: str, directory: Path) -> StudyRun | None:
-        """The study's run where ``logger`` is ``conf/logger/wandb.yaml``; None for other loggers.
+        """The study's run where ``logger`` is ``conf/logger/wandb.yaml``; None for other loggers, and where W&B is disabled.
 
         Args:
             run_id: what the ids of the study's runs begin with.
         """
         if not isinstance(logger, Mapping) or not str(logger.get("_target_", "")).endswith("wandb_logger"):
             return None
+        mode = mode_of(logger.get("mode", "auto"))
+        if mode == "disabled":
+            return None
         directory.mkdir(parents=True, exist_ok=True)
         init = {"project": logger["project"], "entity": logger.get("entity"), "dir": str(directory)}
         init |= {"name": study, "group": study, "job_type": "study", "tags": list(logger.get("tags") or [])}
-        init |= {"resume": "allow"}
-        return cls(init, is_online(logger.get("mode", "auto")), run_id, float(logger.get("patience", PATIENCE)))
+        return cls(init, mode == "online", run_id, float(logger.get("patience", PATIENCE)))
 
     def due(self, records: StudyRecord) -> bool:
         """Whether something has ended since the last time, some seconds ago."""
