@@ -26,6 +26,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from spikefront.commands import debug
 from spikefront.commands.hydra_internals import flag_parser
 from spikefront.config import CONF
+from spikefront.console import spell_what_cannot_be_printed
 from spikefront.errors import UserError, near_matches
 from spikefront.start import spelled, whole_command_line
 
@@ -56,6 +57,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[
         @functools.wraps(main)
         def script() -> Any:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # hands Hydra's exceptions to us instead of printing them
+            spell_what_cannot_be_printed()
             with debug.taken_from(sys.argv), _one_line_errors():
                 flags, overrides = parted(sys.argv[1:])
                 sys.argv[1:] = [*overrides, *flags]
