@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +67,31 @@ def _quoted(path: str) -> str:
     from hydra.core.override_parser.types import Quote, QuotedString
 
     return path if re.fullmatch(r"[\w./:-]+", path) else QuotedString(path, Quote.single).with_quotes()
+
+
+def unreadable(override: str, why: BaseException | str) -> str:
+    """A line about an argument that Hydra's grammar refuses, with the form that it takes if there is one.
+
+    Args:
+        why: what the parser raised.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Quote, QuotedString
+    from hydra.errors import HydraException
+
+    words = " ".join(str(why).split())
+    key, equals, value = override.partition("=")
+    said = f"can't read the argument {override!r}: {words}"
+    if not equals:
+        return f"can't read the argument {override!r}: it has no '='; write key=value"
+    if "while evaluating" in words:  # choice(…), interval(…) and their like
+        return said
+    quoted = f"{key}={QuotedString(value, Quote.double).with_quotes()}"
+    try:
+        OverridesParser.create().parse_override(quoted)
+    except HydraException:
+        return said
+    return f"{said}; to mean that text, quote it for Hydra and for the shell: {shlex.quote(quoted)}"
 
 
 def is_group(override: str) -> bool:

@@ -27,6 +27,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from spikefront.config import unreadable
 from spikefront.errors import UserError
 from spikefront.sweeping.search import expressions
 from spikefront.sweeping.search.optuna_internals import contains
@@ -176,8 +177,7 @@ def parse(text: str) -> Override:
     try:
         return _parser().parse_override(text)
     except HydraException as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"can't read the search space '{text}': {reason}; write {GRAMMAR}") from error
+        raise UserError(f"{unreadable(text, error)}; what is searched is written {GRAMMAR}") from error
 
 
 def _distribution(
