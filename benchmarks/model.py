@@ -33,7 +33,6 @@ from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 
 import spikefront.nn.families.sdt
-import spikefront.nn.inference
 from spikefront.commands import memory
 from spikefront.nn import SpikeDrivenTransformer, kernels
 from spikefront.nn.attentions import SelfAttention

@@ -18,7 +18,7 @@ LONGEST = 300  # lines of a file
 
 
 # Which rooms each may know, beside itself and the ground that everything stands on.
-GROUND = {"errors", "config", "units", "files", "renamed", "start", "trust"}
+GROUND = {"errors", "config", "units", "files", "renamed", "start", "trust", "console"}
 ALLOWED: dict[str, set[str]] = {
     **{name: set() for name in GROUND},
     "analysis": set(),

@@ -165,5 +165,6 @@ def _error(log: Path) -> str | None:
     """The line by which a worker said why it ends."""
     if not log.is_file():
         return None
-    said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("spikefront: ")]
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    said = [line for line in lines if line.startswith("spikefront: ")]
     return f"{said[-1].removeprefix('spikefront: ')} (log: {log})" if said else None

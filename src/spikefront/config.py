@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,31 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix: node}
     parts = [flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in node.items()]
     return {key: value for part in parts for key, value in part.items()}
+
+
+def unreadable(override: str, why: BaseException | str) -> str:
+    """A line about an argument that Hydra's grammar refuses, with the form that it takes if there is one.
+
+    Args:
+        why: what the parser raised.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Quote, QuotedString
+    from hydra.errors import HydraException
+
+    words = " ".join(str(why).split())
+    key, equals, value = override.partition("=")
+    said = f"can't read the argument {override!r}: {words}"
+    if not equals:
+        return f"can't read the argument {override!r}: it has no '='; write key=value"
+    if "while evaluating" in words:  # choice(…), interval(…) and their like
+        return said
+    quoted = f"{key}={QuotedString(value, Quote.double).with_quotes()}"
+    try:
+        OverridesParser.create().parse_override(quoted)
+    except HydraException:
+        return said
+    return f"{said}; to mean that text, quote it for Hydra and for the shell: {shlex.quote(quoted)}"
 
 
 def is_group(override: str) -> bool:

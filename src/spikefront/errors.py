@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -19,3 +20,59 @@ def near_matches(name: str, options: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
     return f"{hint}options: {', '.join(names)}"
+
+
+def one_line(error: BaseException) -> str:
+    """One line for any exception: for what a user can mend what is wrong, where, what to do; else its kind and text."""
+    text = _line(error)
+    return mendable(error) or (f"{type(error).__name__}: {text}" if str(error).strip() else text)
+
+
+def mendable(error: BaseException) -> str | None:
+    """One line for what a user can mend, whatever it was wrapped in on its way; None for what looks like our fault."""
+    from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
+    from omegaconf import DictConfig
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+    from spikefront.config import unreadable
+
+    chain = list(_causes(error))
+    for e in chain:
+        if isinstance(e, UserError):
+            return _line(e, whole=True)
+    for e in chain:
+        if isinstance(e, MissingConfigException):
+            group, _, name = (e.missing_cfg_file or "").rpartition("/")
+            if not group or e.options is None:
+                return _line(e)
+            return f"{group}={name} does not exist; {near_matches(name, e.options)}"
+    for e in chain:
+        if isinstance(e, ConfigAttributeError | ConfigKeyError) and isinstance(e.parent_node, DictConfig):
+            keys = [str(k) for k in e.parent_node]
+            return f"no configuration key '{e.full_key or e.key}'; {near_matches(str(e.key), keys)}"
+    if isinstance(error, OverrideParseException):
+        return unreadable(error.override, error.__context__ or error)
+    if isinstance(error, InstantiationException):
+        at = re.search(r"full_key: (\S+)", str(error))
+        return _line(chain[-1]) + (f" (building '{at[1]}' of the configuration)" if at else "")
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        if argument := re.match(r"Ambiguous value for argument '(.*)'\n", str(error)):
+            return unreadable(argument[1], "several values need -m, a list brackets")
+        return _line(error)
+    if isinstance(error, OSError):
+        return f"{type(error).__name__}: {_line(error, whole=True)}"
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception, its cause, that one's cause and so on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _line(error: BaseException, whole: bool = False) -> str:
+    """The first line of an exception's text, or all of it in one."""
+    text = str(error).strip() or type(error).__name__
+    return " ".join((text if whole else text.splitlines()[0]).split())

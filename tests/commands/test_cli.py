@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 import torch
+
+from spikefront.commands.cli import explain
+from spikefront.config import compose
 
 MISTAKES = {
     "model=sdt_tinny": ("model=sdt_tinny does not exist", "did you mean 'sdt_tiny'"),
     "data=digit": ("data=digit does not exist", "'digits'"),
     "modle.dim=3": ("no configuration key 'modle'", "'model'"),
     "model.dimm=3": ("no configuration key 'model.dimm'", "'dim'"),
-    "model.dim=[": ("can't read the argument 'model.dim=['", "quote"),
+    "model.dim=[": ("can't read the argument 'model.dim=['", "quote", """'model.dim="["'"""),
+    "model.dim": ("can't read the argument 'model.dim'", "has no '='; write key=value"),
+    "model.dim=interval(1)": ("missing a required argument: 'end'",),
+    "model.dim=choice(null,x)": ("NoneType is incompatible with",),
+    "data.root=/a,b": ("several values need -m", """'data.root="/a,b"'"""),
     "model.dim=60": ("model.dim is 60", "model.num_heads=8"),
     "model.num_heads=3": ("model.dim is 64", "model.num_heads=3"),
     "model=sdt_1_12": ("model.dim is 12", "model.num_heads=8"),
@@ -39,6 +48,18 @@ def test_a_mistake_is_one_line(script, tmp_path, argument):
     for part in MISTAKES[argument]:
         assert part in lines[0]
     assert not (tmp_path / "result.json").exists()
+
+
+@pytest.mark.parametrize("text", ["=", "中文", "é", "🧠", *"([{})]#~'\"&;!,<>^`", "\\'", "a\nb", " ", "a?b=c#d, e"])
+def test_the_hint_for_an_argument_that_hydra_cannot_read_works(text):
+    path = f"/data/{text}x"
+    try:
+        read = compose([f"resume={path}"]).resume
+    except Exception as error:
+        hint = explain(error).partition("for the shell: ")[2]
+        assert "\n" not in hint.replace(text, "")
+        read = compose(shlex.split(hint)).resume  # as a shell hands it over
+    assert read == path
 
 
 def test_debug_shows_the_traceback(script, tmp_path):

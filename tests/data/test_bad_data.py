@@ -254,6 +254,37 @@ def test_a_bad_image(tmp_path, capfd, case):
     assert "left out" in capfd.readouterr().err
 
 
+ODD = ("实验 é [b]", "ein <i>böses\n'Bild'", os.fsdecode(b"latin \xe9\xff"))  # the last is no UTF-8
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("layout", ["folders", "shards", "gesture"])
+def test_files_and_classes_may_have_any_name(tmp_path, capfd, layout, odd):
+    """Any name that the file system takes, of the root, a class, a file: read, and named where it is bad."""
+    root = tmp_path / odd
+    if layout == "folders":
+        image_folders(root, classes=("n01440764", odd))
+        (root / "train" / odd / f"{odd}_0.JPEG").write_bytes(b"no picture")
+        bad, whole = root / "train" / odd / f"{odd}_0.JPEG", 12
+    elif layout == "shards":
+        shards(root)
+        bad, whole = root / f"{odd}-train-3.tar", 12
+        bad.write_bytes(b"no tar")
+    else:
+        gesture(root)
+        bad, whole = root / "DvsGesture" / f"{odd}.aedat", 33
+        bad.write_bytes(b"no recording")
+        (root / "DvsGesture" / f"{odd}_labels.csv").write_text(ONE)
+        with (root / "DvsGesture" / "trials_to_train.txt").open("ab") as listed:
+            listed.write(os.fsencode(bad.name.replace("\n", " ")) + b"\n")
+    name, classes = ("dvs128_gesture", None) if layout == "gesture" else ("imagenet", 2)
+    with pytest.raises(UserError, match=r"mend or remove") as caught:
+        load(name, root, "raise", classes)
+    assert odd.splitlines()[0] in str(caught.value)
+    assert whole - 3 <= load(name, root, "skip", classes) <= whole
+    assert "left out" in capfd.readouterr().err
+
+
 STOPS = {
     "a class folder is missing": (cifar10_dvs, "cifar10_dvs", "CIFAR10DVS/ship", "ship is missing"),
     "a digit is missing": (n_mnist, "n_mnist", "NMNIST/Test/7", "Test/7 is missing"),

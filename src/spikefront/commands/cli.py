@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -13,20 +12,13 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import (
-    ConfigCompositionException,
-    HydraException,
-    InstantiationException,
-    MissingConfigException,
-    OverrideParseException,
-)
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from spikefront.commands import debug
 from spikefront.commands.hydra_internals import flag_parser
 from spikefront.config import CONF
-from spikefront.errors import UserError, near_matches
+from spikefront.console import spell_what_cannot_be_printed
+from spikefront.errors import UserError, mendable, one_line
 from spikefront.start import spelled, whole_command_line
 
 INTERRUPTED = 130
@@ -56,6 +48,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[
         @functools.wraps(main)
         def script() -> Any:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # hands Hydra's exceptions to us instead of printing them
+            spell_what_cannot_be_printed()
             with debug.taken_from(sys.argv), _one_line_errors():
                 flags, overrides = parted(sys.argv[1:])
                 sys.argv[1:] = [*overrides, *flags]
@@ -109,42 +102,7 @@ class _one_line_errors:
 
 def explain(error: BaseException) -> str:
     """One line for any exception: what is wrong, where, what to do about it."""
-    chain = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(cause)
-    for e in chain:
-        if isinstance(e, UserError):
-            return " ".join(str(e).split())
-    for e in chain:
-        if isinstance(e, MissingConfigException):
-            return _missing(e)
-    for e in chain:
-        if isinstance(e, ConfigAttributeError | ConfigKeyError) and isinstance(e.parent_node, DictConfig):
-            where = f"{e.full_key}" if e.full_key else str(e.key)
-            keys = [str(k) for k in e.parent_node]
-            return f"no configuration key '{where}'; {near_matches(str(e.key), keys)}"
-    if isinstance(error, OverrideParseException):
-        return f"can't read the argument {error.override!r}: {_first_line(error)}; quote it for the shell if need be"
-    if isinstance(error, InstantiationException):
-        at = re.search(r"full_key: (\S+)", str(error))
-        return f"{_first_line(chain[-1])}" + (f" (building '{at[1]}' of the configuration)" if at else "")
-    if isinstance(error, HydraException | OmegaConfBaseException | ConfigCompositionException):
-        return _first_line(error)
-    if isinstance(error, OSError):
-        return f"{type(error).__name__}: {error}"
-    return f"unexpected {type(error).__name__}: {_first_line(error)} (debug=true shows the traceback)"
-
-
-def _missing(error: MissingConfigException) -> str:
-    group, _, name = (error.missing_cfg_file or "").rpartition("/")
-    if not group or error.options is None:
-        return _first_line(error)
-    return f"{group}={name} does not exist; {near_matches(name, error.options)}"
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return re.sub(r"\s+", " ", text.splitlines()[0])
+    return mendable(error) or f"unexpected {one_line(error)} (debug=true shows the traceback)"
 
 
 def plain(cfg: Any) -> Any:

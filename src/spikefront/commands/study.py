@@ -18,6 +18,7 @@ from rich.console import Console
 from spikefront.analysis.schema import StudyRecord, TrialRecord
 from spikefront.cluster import queue as slurm
 from spikefront.commands.cli import entry
+from spikefront.console import console as plain_console
 from spikefront.errors import UserError, near_matches
 from spikefront.sweeping.study import accounts, attributes
 from spikefront.sweeping.study import storage as storages
@@ -44,7 +45,7 @@ def inspect(cfg: DictConfig) -> None:
         raise UserError(f"action={cfg['action']} does not exist; {near_matches(cfg['action'], actions)}")
     study, _ = studies.load(cfg)
     with storages.storage_errors(storages.url(cfg)):
-        actions[cfg["action"]](study, cfg, Console(highlight=False, soft_wrap=True))
+        actions[cfg["action"]](study, cfg, plain_console(soft_wrap=True))
 
 
 def status(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
@@ -94,7 +95,7 @@ def export(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
     path = Path(cfg["output"] or storages.directory(cfg) / "trials.csv")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".json":
-        path.write_text(json.dumps(found, indent=1))
+        path.write_text(json.dumps(found, indent=1), encoding="utf-8")
     elif path.suffix == ".csv":
         rows = [
             {
@@ -105,7 +106,7 @@ def export(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
             }
             for t in found["trials"]
         ]
-        with path.open("w", newline="") as file:
+        with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             table = csv.DictWriter(file, list(dict.fromkeys(k for row in rows for k in row)))
             table.writeheader()
             table.writerows(rows)

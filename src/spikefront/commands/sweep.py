@@ -22,6 +22,7 @@ from spikefront.commands.cli import entry, plain
 from spikefront.commands.memory import keep_freed_memory
 from spikefront.commands.study import importance_lines
 from spikefront.config import places
+from spikefront.console import console as plain_console
 from spikefront.errors import UserError
 from spikefront.start import spelled
 from spikefront.sweeping.study import accounts, attributes, request, warm
@@ -70,7 +71,7 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
     Raises:
         UserError: a contradictory search, a study that was made with another, workers that failed.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     asked = request.read(cfg, arguments, options, elsewhere, _predict)
     limits = Limits(asked.search)
     wanted = asked.search["workers"] or (WORKERS_ELSEWHERE if elsewhere else default_workers(cfg.trainer))

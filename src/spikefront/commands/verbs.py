@@ -91,7 +91,8 @@ def _complete(what: list[str], known: list[str]) -> None:
             return
         os.environ["COMP_LINE"] = f"spikefront {_flags_first(rest)}"
         sys.argv = [sys.argv[0], verb, *_config_dir(rest), "-sc", *what]
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # half a line is no mistake
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
+            # half a line is no mistake
             _main(verb)
     else:
         sys.argv = ["spikefront", "train", "-sc", *what]  # whichever: the shell's script names the command alone

@@ -57,7 +57,7 @@ class Recordings(Sequence):
 
     def __init__(self, entry: Path, sources: Mapping[str, Recording], read: Callable[[Recording], np.ndarray]) -> None:
         try:
-            index = json.loads((entry / INDEX).read_text())
+            index = json.loads((entry / INDEX).read_text(encoding="utf-8"))
             self.names: list[str] = index["names"]
             self.labels = [sources[name].label for name in self.names]
             self.parts = [sources[name].part for name in self.names]
@@ -190,7 +190,7 @@ def _build(
             file.flush()
             os.fsync(file.fileno())
         index["seal"] = _seal(index)
-        (work / INDEX).write_text(json.dumps(index))
+        (work / INDEX).write_text(json.dumps(index), encoding="utf-8")
         if entry.exists():
             shutil.rmtree(entry)
         work.chmod(0o755)

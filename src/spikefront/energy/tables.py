@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from spikefront.console import console as plain_console
 from spikefront.errors import UserError, near_matches
 from spikefront.units import amount, joules
 
@@ -106,7 +106,7 @@ def table(figures: Figures, width: int | None = None) -> str:
     for label, text in summary(figures):
         totals.add_row(label, text)
     buffer = io.StringIO()
-    console = Console(file=buffer, width=max(width or WIDE, NARROW), highlight=False)
+    console = plain_console(file=buffer, width=max(width or WIDE, NARROW))
     console.print(grid)
     console.print()
     console.print(totals)

@@ -66,11 +66,11 @@ def machine(device: str) -> Machine:
     Another processor, number of threads, version of PyTorch or of the code here is measured anew.
     """
     where = torch.cuda.get_device_name() if device == "cuda" else processor()
-    code = [Path(file).read_text() for file in (__file__, work.__file__)]
+    code = [Path(file).read_text(encoding="utf-8") for file in (__file__, work.__file__)]
     what = [where, torch.get_num_threads(), torch.__version__, library("neuron") is not None, *code]
     path = cache_folder() / f"speed-{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}.json"
     try:
-        return Machine(json.loads(path.read_text()))
+        return Machine(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         pass
     found = Machine(calibrate(device))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import statistics
@@ -12,6 +13,8 @@ import time
 
 import psutil
 import pytest
+from hydra.utils import instantiate
+from optuna.trial import TrialState
 from pretended import Sweep, lock
 
 from spikefront.config import ROOT, compose
@@ -217,6 +220,25 @@ def test_the_second_interrupt_ends_what_the_workers_started_too(tmp_path):
     child = int((tmp_path / "worker_0.log").read_text())
     psutil.wait_procs([psutil.Process(child)] if psutil.pid_exists(child) else [], timeout=5)
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_failed_trial_keeps_its_cause_in_the_study_and_on_the_screen(make_sweep, capfd):
+    """In the words of train.py, whatever Hydra wraps it in."""
+
+    def build(cfg, callbacks):
+        instantiate(cfg.model)
+
+    search = make_sweep(
+        "search/sampler=grid", "search.n_trials=null", space=("model.num_heads=choice(7,9)",), train=build
+    )
+    with contextlib.suppress(UserError):  # that nothing could be trained
+        search.run_here()
+    said = capfd.readouterr().out
+    reasons = [attributes.REASON.get(t) for t in search.study().get_trials(states=(TrialState.FAIL,))]
+    assert len(reasons) == 2
+    for reason in reasons:
+        assert reason.startswith("model.dim is 64") and "model.num_heads=" in reason
+        assert f"failed: {reason}" in said
 
 
 def test_a_sampler_that_fails_ends_the_sweep_and_no_trial(make_sweep):

@@ -6,13 +6,13 @@ import io
 
 import made
 import pytest
-from rich.console import Console
 
+from spikefront.console import console as plain_console
 from spikefront.tracking.pages.terminal import SweepView, eta, scatter, view
 
 
 def text(renderable, width=120) -> str:
-    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    console = plain_console(file=io.StringIO(), width=width, force_terminal=False)
     console.print(renderable)
     return console.file.getvalue()
 
@@ -52,7 +52,7 @@ def test_eta_is_what_is_missing_over_those_that_run():
 
 
 def test_without_a_terminal_each_ended_trial_is_a_line_once(study):
-    console = Console(file=io.StringIO(), width=200, force_terminal=False)
+    console = plain_console(file=io.StringIO(), width=200, force_terminal=False)
     began = {**study, "trials": study["trials"][:2]}
     with SweepView(console, 40, began) as shown:
         shown.show(study)
@@ -62,9 +62,26 @@ def test_without_a_terminal_each_ended_trial_is_a_line_once(study):
     assert any("failed: loss is <NaN>" in line for line in lines)
 
 
+@pytest.mark.parametrize("reason", ["can't read [/data/train]", "[bold", "[/]", "one\nof two"])
+def test_without_a_terminal_each_failed_trial_is_a_line_whatever_its_reason(reason):
+    begun = made.records_of("s [/x]", [], space={"logger.tags": "choice([mlp,head],[/x])"})
+    failed = [{"state": "failed", "params": {"logger.tags": tags}} for tags in ("[mlp,head]", "[/x]")]
+    study = made.records_of("s [/x]", failed, space={"logger.tags": "choice([mlp,head],[/x])"})
+    for trial in study["trials"]:
+        trial["reason"] = reason
+    out = plain_console(file=io.StringIO(), width=200)
+    with SweepView(out, 4, begun) as shown:
+        shown.show(study)
+    lines = out.file.getvalue().splitlines()
+    assert [line.split()[2] for line in lines] == ["0:", "1:"]
+    assert all(reason.replace("\n", " ") in line for line in lines)
+    assert "tags=[mlp,head]" in lines[0] and "tags=[/x]" in lines[1]
+    assert "s [/x]" in text(view(study, 4))
+
+
 def test_in_a_terminal_the_view_stays_in_place_and_leaves_nothing(study):
     out = io.StringIO()
-    console = Console(file=out, width=100, force_terminal=True)
+    console = plain_console(file=out, width=100, force_terminal=True)
     with SweepView(console, 40, study) as shown:
         shown.show(study)
         console.print("a worker was killed; starting another")

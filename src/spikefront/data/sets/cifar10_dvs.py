@@ -42,7 +42,7 @@ class CIFAR10DVS(EventFiles):
         stored = [p.stem.removeprefix("cifar10_dvs_") for p in SPLITS.glob("cifar10_dvs_*.json")]
         path = SPLITS / f"cifar10_dvs_{split}.json" if split in stored else Path(split).expanduser()
         try:
-            self.tested = {name: set(numbers) for name, numbers in json.loads(path.read_text()).items()}
+            self.tested = {name: set(numbers) for name, numbers in json.loads(path.read_text(encoding="utf-8")).items()}
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise UserError(
                 f"data.split is {split!r}, neither stored nor a JSON file of numbers by class; "

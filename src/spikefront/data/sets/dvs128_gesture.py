@@ -59,7 +59,8 @@ class DVS128Gesture(EventFiles):
 
     def _trials(self, folder: Path, part: str) -> list[Recording]:
         found = []
-        for line in filter(None, map(str.strip, (folder / TRIALS[part]).read_text().splitlines())):
+        listed = (folder / TRIALS[part]).read_text(encoding="utf-8", errors="surrogateescape")
+        for line in filter(None, map(str.strip, listed.splitlines())):
             file = folder / line
             try:
                 rows = _gestures(file)
@@ -88,7 +89,7 @@ def _gestures(file: Path) -> list[tuple[int, int, int]]:
     if not labels.is_file():
         raise BadRecording(f"its {labels.name} is missing")
     rows = []
-    with open(labels, newline="") as lines:
+    with open(labels, newline="", encoding="utf-8", errors="replace") as lines:
         for number, row in enumerate(csv.DictReader(lines), 2):
             try:
                 label, start, end = (int(row[key]) for key in ("class", "startTime_usec", "endTime_usec"))

@@ -23,7 +23,7 @@ class Folders:
 
     def __init__(self, root: Path, classes: Sequence[str]) -> None:
         found = make_dataset(str(root), {name: i for i, name in enumerate(classes)}, IMG_EXTENSIONS, allow_empty=True)
-        self.files = np.array([os.path.relpath(file, root) for file, _ in found], dtype=np.bytes_)
+        self.files = np.array([os.fsencode(os.path.relpath(file, root)) for file, _ in found])
         self.labels, self.root = np.array([label for _, label in found], dtype=np.int64), root
         empty = sorted(set(range(len(classes))) - set(self.labels.tolist()))
         if empty:

@@ -52,7 +52,7 @@ def _compiled(source: Path) -> Path:
     if compiler is None:
         raise OSError("no C++ compiler found")
     version = subprocess.run([compiler, "-dumpfullversion"], capture_output=True, text=True, check=True).stdout
-    key = "\0".join([source.read_text(), *FLAGS, compiler, version, processor()])
+    key = "\0".join([source.read_text(encoding="utf-8"), *FLAGS, compiler, version, processor()])
     path = cache_folder() / f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def cache_folder() -> Path:
 def processor() -> str:
     """What ``-march=native`` depends on: a home directory may be shared by machines of several kinds."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
     except OSError:
         return platform.processor() + platform.machine()

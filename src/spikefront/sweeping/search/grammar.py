@@ -27,6 +27,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from spikefront.config import unreadable
 from spikefront.errors import UserError
 
 Options = Callable[[str], list[str]]  # of a config group
@@ -47,8 +48,7 @@ def parse(text: str) -> Override:
     try:
         return _parser().parse_override(text)
     except HydraException as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"can't read the search space '{text}': {reason}; write {GRAMMAR}") from error
+        raise UserError(f"{unreadable(text, error)}; what is searched is written {GRAMMAR}") from error
 
 
 def distribution_of(override: Override, options: Options, earlier: bool) -> tuple[BaseDistribution, Mapping[Any, str]]:

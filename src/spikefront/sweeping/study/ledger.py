@@ -254,7 +254,7 @@ def _host() -> str:
     """
     parts = [platform.node()]
     for read in (
-        lambda: Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        lambda: Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip(),
         lambda: os.readlink("/proc/self/ns/pid"),
     ):
         parts.append(_try(read))

@@ -143,7 +143,7 @@ def _complete(params: Mapping[str, Any], space: Space) -> bool:
 def _from_csv(path: Path, space: Space, objectives: Mapping[str, str]) -> Iterator[Point]:
     """A row a point: a column for each parameter, and known ones have one for each objective too."""
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"search.warm_start={path}: {error}") from error

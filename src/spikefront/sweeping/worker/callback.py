@@ -139,7 +139,7 @@ def _forget_peak(device: torch.device) -> int:
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)
         try:
-            Path("/proc/self/clear_refs").write_text("5")
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
         except OSError:
             return 0
     return psutil.Process().memory_info().rss
@@ -151,5 +151,5 @@ def _peak(device: torch.device) -> int | None:
         return torch.cuda.max_memory_allocated(device)
     if sys.platform != "linux":
         return None
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next((int(x.split()[1]) * 1024 for x in lines if x.startswith("VmHWM:")), None)

@@ -52,7 +52,7 @@ class PowerMeter:
 
 
 def _number(path: Path) -> float:
-    return float(path.read_text())
+    return float(path.read_text(encoding="utf-8"))
 
 
 def _readable(package: Path) -> bool:

@@ -230,6 +230,6 @@ def _gpus() -> list[str]:
 
 
 def _last_line(log: Path) -> str:
-    lines = [x for x in log.read_text(errors="replace").splitlines() if x.strip()]
+    lines = [x for x in log.read_text(encoding="utf-8", errors="replace").splitlines() if x.strip()]
     last = next((x for x in reversed(lines) if x.startswith("spikefront: ")), lines[-1] if lines else "no output")
     return f"{last.removeprefix('spikefront: ')} (log: {log})"

@@ -64,7 +64,7 @@ def run(
                 stop,
             )
             write_atomically(directory / DONE, json.dumps(outcome))
-        outcomes.append(json.loads((directory / DONE).read_text()))
+        outcomes.append(json.loads((directory / DONE).read_text(encoding="utf-8")))
     return outcomes[0] if seeds == 1 else _together(outcomes)
 
 

@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from spikefront.analysis.schema import EpochPoint
 from spikefront.cluster.jobs import job_of
 from spikefront.config import merge
-from spikefront.errors import UserError
+from spikefront.errors import UserError, mendable, one_line
 from spikefront.planning import predict_cost
 from spikefront.sweeping.search import objectives as objectives_
 from spikefront.sweeping.search import pruning
@@ -198,7 +198,7 @@ class Worker:
             except storages.BROKEN:  # the storage failed, not the trial: its lease runs out, another worker goes on
                 raise
             except Exception as error:
-                if not isinstance(error, UserError):
+                if mendable(error) is None:
                     traceback.print_exc()
                 self._spend(trial, account)
                 if self.signals.received is not None:  # sent to W&B's service as well, for instance, whose end this is
@@ -291,9 +291,7 @@ class Worker:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, UserError):
-        return str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in str(error):
+    memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in str(error)
+    if memory and not isinstance(error, UserError):
         return "out of memory"
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    return one_line(error)

@@ -72,7 +72,7 @@ class SweepView:
                 what = "  ".join(f"{name} {figure(name, value)}" for name, value in t["values"].items())
             else:
                 what = f"{t['state']}: {t['reason'] or ''}"
-            lines.append(f"{done}/{self.budget}  trial {t['number']}: {what}  [dim]{_params(t)}[/dim]")
+            lines.append(" ".join(f"{done}/{self.budget}  trial {t['number']}: {what}  {_params(t)}".splitlines()))
         return lines
 
 
