@@ -20,7 +20,7 @@ def oom_kills() -> int | None:
     cgroup-v1/memory); psutil knows neither.
     """
     try:
-        groups = [line.split(":", 2) for line in MEMBERSHIP.read_text().splitlines()]
+        groups = [line.split(":", 2) for line in MEMBERSHIP.read_text(encoding="utf-8").splitlines()]
     except OSError:
         return None
     for _, controllers, path in groups:
@@ -30,7 +30,7 @@ def oom_kills() -> int | None:
         files = [root / path.lstrip("/") / name, root / name]
         for file in files:  # in a container the path may be the host's, and its own group the root
             try:
-                found = re.search(r"^oom_kill (\d+)$", file.read_text(), re.MULTILINE)
+                found = re.search(r"^oom_kill (\d+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
             except OSError:
                 continue
             if found:
