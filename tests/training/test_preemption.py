@@ -106,6 +106,40 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(cfg, hook, epoch, batch, 
     assert same[0] == same[1]
 
 
+class InTheTest(pl.Callback):
+    """Sends this process SIGTERM at the test pass's first batch."""
+
+    def on_test_batch_start(self, *_) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    "callbacks",
+    [("~callbacks.best", "~callbacks.last"), ("callbacks.last.every_n_train_steps=4",)],
+    ids=["quiet", "every 4 steps"],
+)
+def test_a_signal_in_the_test_pass_loses_nothing(cfg, callbacks):
+    more = [*callbacks, "trainer.limit_train_batches=3", "trainer.max_epochs=2"]
+    whole, parts = cfg("whole", *more), cfg("parts", *more)
+    expected = finish(whole)
+    with pytest.raises(SystemExit), preemptible(parts) as own:
+        run.train(parts, [*own, InTheTest()])
+    stopped = torch.load(f"{parts.output_dir}/{LAST}", weights_only=True)
+    assert stopped["global_step"] == 6
+    steps = Steps()
+    with preemptible(parts) as own:
+        resumed = run.train(parts, [*own, steps])
+    assert steps.count == 0
+    assert (resumed.accuracy, resumed.energy_joules) == (expected.accuracy, expected.energy_joules)
+
+
+class Steps(pl.Callback):
+    count = 0
+
+    def on_train_batch_end(self, *_) -> None:
+        self.count += 1
+
+
 def test_wandb_goes_on_in_the_same_run(cfg):
     parts = cfg("run", "logger=wandb")
     interrupted(parts, "on_train_batch_start", 1, 2, signal.SIGUSR1)

@@ -130,9 +130,22 @@ class StopBetweenBatches(pl.Callback):
         if trainer.state.fn == "fit" and (trainer.world_size == 1 or validation_batches_begun(trainer) == 1):
             self._look(trainer)
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # `last` may be every so many steps; the evaluation that follows is of the best weights, not of these
+        if trainer.world_size == 1 and trainer.checkpoint_callback is not None and not self._is_saved(trainer):
+            trainer.save_checkpoint(self.checkpoint)
+
     def on_test_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.world_size == 1 and self.signals.received is not None:
-            raise Interrupted  # training is over and saved
+            if not self._is_saved(trainer):  # no checkpoints are wanted, but what was trained shall not be lost
+                trainer.save_checkpoint(self.checkpoint)
+            raise Interrupted
+
+    def _is_saved(self, trainer: pl.Trainer) -> bool:
+        """Whether the checkpoint is of the step that training is at."""
+        if not self.checkpoint.is_file():
+            return False
+        return bool(torch.load(self.checkpoint, mmap=True, weights_only=True)["global_step"] == trainer.global_step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._look(trainer)
