@@ -27,7 +27,7 @@ from spikefront.sweeping.study.attributes import BEGAN, BUDGET, RECORD, SAMPLER,
 from spikefront.sweeping.study.request import Request
 from spikefront.sweeping.study.storage import directory, file_of, open_storage, shown, storage_errors, url
 
-PLACES = ("space", "study", "dir", "storage", "worker")
+PLACES = ("space", "study", "dir", "storage", "warm_start", "worker")
 
 logging.getLogger("optuna").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
