@@ -1,4 +1,4 @@
-"""Files that are whole or not there: what a kill, a crash or a full disk must not leave half of."""
+"""Files that are whole or not there: what a kill, a crash or a full disk must not leave half of; and the cache."""
 
 from __future__ import annotations
 
@@ -38,3 +38,9 @@ def write_atomically(path: str | Path, content: str) -> Path:
     with writing(path) as file:
         file.write(content)
     return Path(path)
+
+
+def cache_folder() -> Path:
+    """The user's own, ``$SPIKEFRONT_CACHE``: compiled kernels, this machine's speed, downloaded checkpoints."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "spikefront"
+    return Path(os.environ.get("SPIKEFRONT_CACHE", default))

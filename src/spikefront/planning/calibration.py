@@ -19,9 +19,9 @@ from omegaconf import DictConfig
 from scipy.optimize import nnls
 from torch import Tensor, nn
 
-from spikefront.files import write_atomically
+from spikefront.files import cache_folder, write_atomically
 from spikefront.nn import ALIF, SSA, SpikeDrivenTransformer, kernels
-from spikefront.nn.kernels.build import cache_folder, library, processor
+from spikefront.nn.kernels.build import library, processor
 from spikefront.nn.torch_internals import TorchDispatchMode
 from spikefront.planning import work
 from spikefront.planning.rehearsal import META, rehearse

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -78,12 +80,47 @@ def test_a_uris_file_is_where_it_says(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == []
 
 
-def test_passwords_are_not_shown(make_sweep, capsys):
-    for address in ("postgresql://me:s3cret@host:5432/db", "mysql://me@host/db?password=s3cret&x=1"):
-        assert "s3cret" not in storages.shown(address) and "host" in storages.shown(address)
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://me:s3/cr:et@host:5432/db",
+        "postgresql+psycopg://m%40e:s3%2Fcr%3Aet@host/db?sslmode=require",
+        "postgresql://me:s3/c@r:et@host/db",
+        "postgresql://me:s3 c?r#et@host/db",
+        "mysql://me@host/db?password=s3c%26ret&x=1",
+        "mysql://me@host/db?ssl=x&passwd=s3cret",
+        "postgresql://host/db?sslpassword=s3cret",
+        "grpc://me:s3cret@host:13000",
+        "martian://me:s3cret@host:nowhere/db",
+    ],
+)
+def test_passwords_are_neither_shown_nor_told(address):
+    for text in (address, f"search.storage='{address}'", f"search.warm_start=[{address},{address}]"):
+        assert "s3" not in storages.shown(text) and "et" not in storages.shown(text) and "host" in storages.shown(text)
+    password = re.search(r"s3[^&]*et(?=@|&|$)", address)[0]
+    for said in (f"no such host: {address}", f"bad dsn: {password}", f"wrong password {unquote(password)!r} for me"):
+        with pytest.raises(UserError) as error, storages.storage_errors(address):
+            raise OSError(said)
+        assert "s3" not in str(error.value) and "cret" not in str(error.value), str(error.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["journal:///a:b@c/x.log", "sqlite:////a/b:c@d.db", "postgresql://host:5432/db", "a=b"]
+)
+def test_what_holds_no_password_is_shown_as_it_is(address):
+    assert storages.shown(address) == address
+
+
+def test_passwords_are_not_kept(make_sweep, tmp_path, capsys):
     with pytest.raises(UserError) as error:
         make_sweep("search.n_trials=1", "search.storage=martian://me:s3cret@host/db").run_here()
     assert "s3cret" not in str(error.value) + capsys.readouterr().out
+    make_sweep("search.n_trials=1", "search.workers=1", f"search.dir={tmp_path}/other").run_here()
+    source = f"sqlite:///{tmp_path}/other/s/study.db?password=s3cret"
+    make_sweep("search.n_trials=1", "search.workers=1", f"search.warm_start='{source}'").run_here()
+    assert b"known" in b"".join(p.read_bytes() for p in (tmp_path / "s").glob("study.db*"))
+    assert not [p for p in (tmp_path / "s").rglob("*") if p.is_file() and b"s3cret" in p.read_bytes()]
+    assert "s3cret" not in capsys.readouterr().out
 
 
 def test_default_storage_lies_in_the_studys_directory(tmp_path):

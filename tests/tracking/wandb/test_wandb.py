@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shlex
+import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -38,6 +40,7 @@ def server(monkeypatch, tmp_path):
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
         monkeypatch.delenv("WANDB_MODE")
+        monkeypatch.setattr("spikefront.tracking.wandb.project.cache_folder", lambda: tmp_path / "own")
         wandb.teardown()
         yield standin
         standin.ended.set()
@@ -215,10 +218,13 @@ def test_a_continued_run_is_one_run_offline_too(server, tmp_path, monkeypatch):
     assert [row["loss"] for row in server.runs["trial-7"]["history"]] == [1.0, 0.5]
 
 
-def test_a_study_shows_its_front_and_sets_the_trials_right(server, tmp_path):
+def test_a_study_shows_its_front_and_sets_the_trials_right(server, tmp_path, monkeypatch):
     study = made.study("s", 30)
-    fallen = next(t for t in study["trials"] if t["state"] == "complete" and not t["on_front"])
-    fallen["front_then"] = True
+    known, never_logged, fallen = [t for t in study["trials"] if t["state"] == "complete" and not t["on_front"]][:3]
+    known["front_then"] = never_logged["front_then"] = fallen["front_then"] = True
+    known["known"] = True
+    asked, answer = [], server.on_Run
+    monkeypatch.setattr(server, "on_Run", lambda v: (asked.append(v["name"]), answer(v))[1], raising=False)
     checkpoint = tmp_path / "best.ckpt"
     checkpoint.write_bytes(b"weights")
     logger = wandb_logger(str(tmp_path), id=f"s-ab-{fallen['number']}", name="t", group="s", project="p")
@@ -250,6 +256,26 @@ def test_a_study_shows_its_front_and_sets_the_trials_right(server, tmp_path):
     table = next(json.loads(v) for k, v in whole["files"].items() if "front_table" in k)
     assert len(table["data"]) == len(study["front"]) and table["columns"][:4] == ["trial", "t", "accuracy", "energy"]
     assert trial["summary"]["on_front"] is False and "front" not in model["aliases"] and "best" in model["aliases"]
+    assert {f"s-ab-{t['number']}" for t in (never_logged, fallen)} == set(asked)
+
+
+def test_a_checkpoint_is_the_artifacts_own_file_in_the_users_own_cache(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "shared"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "spikefront").write_text("another's")
+    with wandb.init(project="p", dir=str(tmp_path), settings=wandb.Settings(silent=True, console="off")) as run:
+        artifact = wandb.Artifact("m", "model")
+        for name, content in (("model.ckpt", b"weights"), ("notes.txt", b"text")):
+            with artifact.new_file(name, "wb") as file:
+                file.write(content)
+        run.log_artifact(artifact, aliases=["best"])
+    path = Path(checkpoint_path(f"wandb:{ENTITY}/p/m"))
+    assert path.read_bytes() == b"weights" and path.is_relative_to(tmp_path / "own")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    path.write_bytes(b"changed")
+    (path.parent / "a.ckpt").write_bytes(b"another's")
+    assert Path(checkpoint_path(f"wandb:{ENTITY}/p/m")).read_bytes() == b"weights"
 
 
 def test_a_project_comes_back_as_studies(server, tmp_path):

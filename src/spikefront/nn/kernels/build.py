@@ -13,6 +13,8 @@ import warnings
 from functools import cache
 from pathlib import Path
 
+from spikefront.files import cache_folder
+
 HERE = Path(__file__).parent
 FLAGS = ["-O3", "-march=native", "-std=c++17", "-fopenmp", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 FLAGS += ["-shared", "-fPIC"]
@@ -65,12 +67,6 @@ def _compiled(source: Path) -> Path:
         finally:
             Path(scratch).unlink(missing_ok=True)
     return path
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels are kept."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "spikefront"
-    return Path(os.environ.get("SPIKEFRONT_CACHE", default))
 
 
 def processor() -> str:

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import unquote, unquote_plus
 
 import optuna
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
@@ -20,6 +21,10 @@ from spikefront.errors import UserError
 from spikefront.sweeping.study import filesystems
 
 LOCK_PATIENCE = 60.0  # seconds that SQLite waits for another process's transaction
+# As SQLAlchemy reads a URL: what follows user and colon, to the @; one more @ before the path belongs to it too. And
+# what drivers take in the query: ?password=, ?passwd=, ?sslpassword= …
+PASSWORD = re.compile(r"(://[^:/@]*:)([^@]*(?:@[^/?@\s]*(?=@))*)@")
+SECRET = re.compile(r"([?&][^=&\s]*(?:passw|pwd|secret|token)[^=&\s]*=)([^&]*)", re.I)
 BROKEN = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 
 
@@ -38,10 +43,20 @@ def file_of(address: str) -> Path | None:
     return Path(rest.removeprefix("/").removeprefix("file:").partition("?")[0])
 
 
-def shown(address: str) -> str:
-    """A storage's URL to be printed or kept: without its password."""
-    masked = re.sub(r"(://[^/@:]*:)[^/]*@", r"\1***@", address)
-    return re.sub(r"([?&]password=)[^&]*", r"\1***", masked)
+def shown(text: str) -> str:
+    """A storage's URL, or a text with one or several in it, to be printed or kept: without their passwords."""
+    return SECRET.sub(r"\1***", PASSWORD.sub(r"\1***@", text))
+
+
+def _hidden(reason: str, address: str) -> str:
+    """What a driver says of a storage, without the passwords of that or of any other URL."""
+    given = [found[1] for found in (*PASSWORD.findall(address), *SECRET.findall(address))]
+    given += [part for password in given for part in password.split("@")]
+    own = {text for password in given for text in (password, unquote(password), unquote_plus(password)) if text}
+    reason = reason.replace(address, shown(address))
+    for password in sorted(own, key=len, reverse=True):
+        reason = re.sub(rf"(?<!\w){re.escape(password)}(?!\w)", "***", reason)
+    return shown(reason)
 
 
 def url(search: Mapping[str, Any]) -> str:
@@ -147,12 +162,12 @@ def storage_errors(address: str) -> Iterator[None]:
         yield
     except BROKEN as error:
         cause = getattr(error, "orig", None) or error.__cause__ or error
-        raise UserError(f"the study's storage {place} can't be used: {_hint(str(cause))}") from error
+        raise UserError(f"the study's storage {place} can't be used: {_hint(_hidden(str(cause), address))}") from error
     except Exception as error:
         if not type(error).__module__.startswith("grpc"):
             raise
         details = str(error.details())  # type: ignore[attr-defined]
-        raise UserError(f"the study's storage {place} can't be reached: {_hint(details)}") from error
+        raise UserError(f"the study's storage {place} can't be reached: {_hint(_hidden(details, address))}") from error
 
 
 @contextlib.contextmanager
@@ -165,10 +180,11 @@ def _opening(address: str) -> Iterator[None]:
         raise UserError(f"the study's storage {place} can't be used: {_hint(str(error))}") from error
     except ImportError as error:
         raise UserError(
-            f"search.storage {place} needs a package that is missing: pip install 'spikefront[storage]' ({error})"
+            f"search.storage {place} needs a package that is missing: pip install 'spikefront[storage]'"
+            f" ({_hidden(str(error), address)})"
         ) from error
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"search.storage {place}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"search.storage {place}: {_hidden(str(error), address).splitlines()[0]}") from error
 
 
 def _hint(reason: str) -> str:

@@ -26,7 +26,7 @@ from spikefront.sweeping.study.request import Request
 from spikefront.sweeping.study.storage import directory, file_of, open_storage, shown, storage_errors, url
 
 SETTLE = 1.0  # seconds in which two commands that make a study at one moment see each other's
-PLACES = ("space", "study", "dir", "storage", "worker", "trust")
+PLACES = ("space", "study", "dir", "storage", "warm_start", "worker", "trust")
 
 logging.getLogger("optuna").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

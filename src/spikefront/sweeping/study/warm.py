@@ -18,6 +18,7 @@ from spikefront.errors import UserError
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import attributes
 from spikefront.sweeping.study.attributes import KNOWN, SOURCES, asked_for
+from spikefront.sweeping.study.storage import shown
 from spikefront.sweeping.study.study import record
 
 LOGGED = {"accuracy": "val/accuracy", "energy": "val/energy_joules", "firing_rate": "val/firing_rate"}
@@ -47,18 +48,18 @@ def start(study: Study, sources: Sequence[str], space: Space, option_of: OptionO
     """
     known = queued = 0
     for source in sources:
-        if source in SOURCES.get(study):
+        if shown(source) in SOURCES.get(study):
             continue
         points = list(_points(source, study, space, option_of, covers, dir))
         if not points:
-            raise UserError(f"search.warm_start={source}: it holds no finished point of this search space")
+            raise UserError(f"search.warm_start={shown(source)}: it holds no finished point of this search space")
         with _alone(study):
             taken = SOURCES.get(study)
-            if source in taken:  # by the same command, started elsewhere meanwhile
+            if shown(source) in taken:  # by the same command, started elsewhere meanwhile
                 continue
             points = list(_new(points, study.get_trials(deepcopy=False)))
             _add(study, points, space)
-            SOURCES.set(study, [*taken, source])
+            SOURCES.set(study, [*taken, shown(source)])
         known += sum(p.values is not None for p in points)
         queued += sum(p.values is None for p in points)
     return f"warm start: {known} known points, {queued} to be trained first" if known or queued else ""
@@ -121,7 +122,7 @@ def _from_study(source: str, study: Study, space: Space, dir: str) -> Iterator[P
         if trial["state"] != "complete":
             continue
         whole = {**there["base"], **trial["params"]}
-        origin = f"trial {trial['number']} of {source}"
+        origin = f"trial {trial['number']} of {shown(source)}"
         params = {k: whole[k] for k in space.parameters if k in whole}
         if same and _covers(whole, here["base"]) and _complete(params, space):
             yield Point(params, list(trial["values"].values()), origin, trials[trial["number"]])

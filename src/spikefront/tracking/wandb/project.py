@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,17 +13,20 @@ from spikefront.analysis.front import completed, judge
 from spikefront.analysis.importance import importances, study_of
 from spikefront.analysis.schema import Params, State, Step, StudyRecord, TrialRecord
 from spikefront.errors import UserError
+from spikefront.files import cache_folder
 from spikefront.start import spelled
+from spikefront.tracking.wandb.client import safe_id
 
 PREFIX = "wandb:"
 STATES: dict[str, State] = {"finished": "complete", "running": "running", "pending": "waiting"}
+CHECKPOINTS = (".ckpt", ".pth", ".pth.tar", ".tar", ".safetensors")
 DEFAULT = {"accuracy": "maximize", "energy": "minimize"}
 T = TypeVar("T")
 
 
 def checkpoint_path(address: str) -> str:
-    """The local file that ``address`` stands for: ``wandb:<entity>/<project>/<artifact>:<alias>`` is downloaded (once;
-    W&B caches by content), anything else is returned as it is.
+    """The local file that ``address`` stands for: ``wandb:<entity>/<project>/<artifact>:<alias>`` is downloaded into
+    the user's cache (once), anything else is returned as it is.
 
     Raises:
         UserError: no such artifact, no account, no network, or no checkpoint in it.
@@ -36,14 +38,16 @@ def checkpoint_path(address: str) -> str:
 
     def fetch() -> str:
         artifact = wandb.Api(timeout=60).artifact(name)
-        return artifact.download(root=str(Path(tempfile.gettempdir()) / "spikefront" / artifact.digest[:16]))
+        kept = sorted(path for path in artifact.manifest.entries if path.endswith(CHECKPOINTS))
+        if not kept:
+            raise UserError(f"{address} holds no checkpoint (.ckpt, .pth.tar or .safetensors)")
+        place = cache_folder() / "checkpoints" / safe_id(artifact.digest)
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = Path(artifact.download(str(place), path_prefix=kept[0])) / kept[0]  # what is there is compared by content
+        path.chmod(0o600)
+        return str(path)
 
-    found = sorted(
-        p for p in Path(_ask(address, fetch)).rglob("*") if p.suffix in (".ckpt", ".pth", ".tar", ".safetensors")
-    )
-    if not found:
-        raise UserError(f"{address} holds no checkpoint (.ckpt, .pth.tar or .safetensors)")
-    return str(found[0])
+    return _ask(address, fetch)
 
 
 def project_records(address: str) -> list[StudyRecord]:

@@ -69,7 +69,9 @@ class StudyRun:
     def close(self, records: StudyRecord) -> None:
         """Log the study as it is now, whole or not, set the trials' runs right, and end the run."""
         self._log(records, last=True)
-        self._client.do(self._mark, records)
+        for t in completed(records["trials"]):
+            if not t["known"] and self._marked.get(t["number"], t["front_then"]) not in (None, t["on_front"]):
+                self._client.do(self._mark, t["number"], t["on_front"])
         self._client.close()
 
     def _register(self, run: Any) -> None:
@@ -108,18 +110,14 @@ class StudyRun:
                 row["importance"] = wandb.Plotly(figures.importance_figure(records))
         run.log(row)
 
-    def _mark(self, run: Any, records: StudyRecord) -> None:
-        """Have the trials' runs say what the whole study says of them."""
-        for t in completed(records["trials"]):
-            number, said, now = t["number"], self._marked.get(t["number"], t["front_then"]), t["on_front"]
-            if said in (None, now):
-                continue
-            if self._client.online:
-                _mark_online(run, f"{self._id}{number}", now)
-            else:
-                with continued(run, f"{self._id}{number}") as trial:
-                    trial.summary["on_front"] = now
-            self._marked[number] = now
+    def _mark(self, run: Any, number: int, on_front: bool) -> None:
+        """Have a trial's run say what the whole study says of it; a warm start's known points have none."""
+        if self._client.online:
+            _mark_online(run, f"{self._id}{number}", on_front)
+        else:
+            with continued(run, f"{self._id}{number}") as trial:
+                trial.summary["on_front"] = on_front
+        self._marked[number] = on_front
 
 
 def summary(records: StudyRecord) -> dict[str, Any]:
