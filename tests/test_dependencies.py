@@ -33,13 +33,7 @@ ADAPTERS = {
     "spikefront/cluster/submission.py": "cluster/test_queue.py",  # a subclass of submitit's executor
     "spikefront/tracking/wandb/logger.py": "tracking/wandb/test_wandb.py",  # a subclass of Lightning's logger
 }
-YET = (  # to be brought into nn/torch_internals.py
-    "spikefront/nn/kernels/",  # asks torch for a module's hooks
-    "spikefront/nn/layers.py",  # a convolution without its bias
-    "spikefront/nn/recompute.py",  # a norm's buffers
-    "spikefront/nn/graphs.py",  # one kernel for many tensors
-)
-PUBLIC = {"_exit", "_name"}  # of the standard library, private by name alone
+PUBLIC = {"_exit", "_name", "_field_defaults"}  # of the standard library, private by name alone
 
 
 def requirements() -> dict[str, Requirement]:
@@ -125,7 +119,7 @@ def test_private_parts_of_other_libraries_are_used_in_their_adapters_alone():
     own = {name for tree in known.values() for node in ast.walk(tree) for name in defined(node)}
     uses = {path: found for path, tree in known.items() if (found := private(tree, own))}
     assert set(ADAPTERS) <= set(uses), "an adapter that isn't needed any more"
-    aside = {path: found for path, found in uses.items() if path not in ADAPTERS and not path.startswith(YET)}
+    aside = {path: found for path, found in uses.items() if path not in ADAPTERS}
     assert not aside
     assert all((ROOT / "tests" / test).is_file() for test in ADAPTERS.values())
 

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
-from spikefront.nn.torch_internals import TorchDispatchMode, has_aliases, storage_of, version_of
+from spikefront.nn.torch_internals import (
+    FakeTensor,
+    TorchDispatchMode,
+    convolve_without_bias,
+    copies,
+    has_aliases,
+    is_redirected,
+    storage_of,
+    version_of,
+    watched,
+    watched_backward,
+)
 
 
 def test_a_storage_is_told_by_its_views_and_no_other():
@@ -39,3 +51,38 @@ def test_every_operation_passes_a_mode_and_says_its_name():
     with Mode():
         torch.nn.Linear(2, 2)(torch.ones(1, 2)).sum().backward()
     assert {"addmm", "sum", "mm"} <= set(seen)
+
+
+def test_hooks_are_seen_whatever_they_look_at():
+    module = nn.Linear(2, 2)
+    assert not watched(module) and not watched_backward(module)
+    ways = [module.register_forward_hook, module.register_forward_pre_hook]
+    ways += [nn.modules.module.register_module_forward_hook, nn.modules.module.register_module_forward_pre_hook]
+    for register in ways:
+        handle = register(lambda *_: None)
+        assert watched(module)
+        handle.remove()
+        assert not watched(module)
+    module.register_full_backward_hook(lambda *_: None)
+    assert watched_backward(module)
+
+
+def test_modes_and_stand_ins_redirect_operations():
+    x = torch.ones(2)
+    assert not is_redirected(x)
+    with torch._subclasses.FakeTensorMode() as mode:
+        assert is_redirected(x)
+    fake = mode.from_tensor(x)
+    assert type(fake) is FakeTensor and is_redirected(fake)
+
+
+def test_a_convolution_keeps_its_padding_without_its_bias():
+    conv, x = nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), torch.randn(1, 2, 5, 5)
+    expected = conv(x) - conv.bias.view(1, -1, 1, 1)
+    torch.testing.assert_close(convolve_without_bias(conv, x), expected)
+
+
+def test_copies_share_nothing():
+    tensors = [torch.ones(2), torch.ones(3)]
+    made = copies(tensors)
+    assert all(torch.equal(a, b) and storage_of(a) != storage_of(b) for a, b in zip(tensors, made, strict=True))

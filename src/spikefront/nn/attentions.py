@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from spikefront.nn.kernels import MaxPool
-from spikefront.nn.kernels.sparse import Spikes, sdsa, watched
+from spikefront.nn.kernels.sparse import Spikes, sdsa
 from spikefront.nn.layers import NeuronFactory, beside, conv_bn, conv_bn_fire, over_frames, reads
 from spikefront.nn.operators import QKTAOp, SDSA1Op, SDSA2Op, SDSA3Op, SoftmaxOp, SSAOp
+from spikefront.nn.torch_internals import watched
 
 
 class SelfAttention(nn.Module):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikefront.nn.kernels.sparse import watched
+from spikefront.nn.torch_internals import copies, watched
 
 SHAPES = 4  # inputs of how many shapes, modes and precisions have graphs
 WARM = 2  # steps before a capture: libraries choose their algorithms in the first
@@ -146,5 +146,5 @@ class Replay(torch.autograd.Function):
         graph.grad.copy_(grads[0])
         graph.backward.replay()
         # copies: whoever accumulates gradients may keep what it gets, and the next replay writes there again
-        found = iter(torch._foreach_mul([g for g in graph.gradients if g is not None], 1.0))
+        found = iter(copies([g for g in graph.gradients if g is not None]))
         return None, None, *(None if g is None else next(found) for g in graph.gradients)

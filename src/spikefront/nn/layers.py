@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from spikefront.nn import kernels
 from spikefront.nn.kernels import gpu
-from spikefront.nn.kernels.sparse import watched
 from spikefront.nn.sparse_conv import SparseConv2d
+from spikefront.nn.torch_internals import convolve_without_bias, watched
 
 # Makes one neuron; keyword arguments override the configured ones, as ``neuron(threshold=0.5)``.
 NeuronFactory = Callable[..., nn.Module]
@@ -42,7 +42,7 @@ def _convolved(x: Tensor, conv: nn.Module, bn: nn.Module) -> tuple[Tensor, Any]:
     norm = gpu.without_bias(x, conv, bn)
     if norm is None:
         return over_frames(x, conv), bn
-    return over_frames(x, lambda frames: conv._conv_forward(frames, conv.weight, None)), norm  # type: ignore[operator]
+    return over_frames(x, lambda frames: convolve_without_bias(conv, frames)), norm
 
 
 def branch_onto(branch: Callable[..., Tensor], x: Tensor, residual: Any, drop: nn.Module) -> Tensor:

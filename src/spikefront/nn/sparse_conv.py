@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from spikefront.nn.kernels import sparse
-from spikefront.nn.kernels.sparse import Spikes, watched
-from spikefront.nn.torch_internals import version_of
+from spikefront.nn.kernels.sparse import Spikes
+from spikefront.nn.torch_internals import version_of, watched
 
 ROUNDS = 3  # of each way, when a layer decides
 MOST_IN_TRAINING = 0.4  # firing rate up to which sparse forward passes and weight gradients won wherever measured

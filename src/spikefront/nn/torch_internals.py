@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch._subclasses import FakeTensor
+from torch.nn.modules import module as _hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["TorchDispatchMode", "has_aliases", "storage_of", "version_of"]
+__all__ = [
+    "FakeTensor",
+    "TorchDispatchMode",
+    "convolve_without_bias",
+    "copies",
+    "has_aliases",
+    "is_redirected",
+    "storage_of",
+    "version_of",
+    "watched",
+    "watched_backward",
+]
+_modes = torch._C._len_torch_dispatch_stack  # that it is gone in some version shows at import
 
 
 def storage_of(t: Tensor) -> int:
@@ -23,3 +39,33 @@ def version_of(t: Tensor) -> int:
 def has_aliases(func: Any) -> bool:
     """Whether an operation (``torch.ops.aten.add_.Tensor``) writes an argument, or returns a view of one."""
     return any(a.alias_info for a in func._schema.arguments)
+
+
+def watched(module: nn.Module) -> bool:
+    """Whether a hook looks at what enters or leaves a module, or at what does of every module."""
+    return bool(
+        module._forward_pre_hooks
+        or module._forward_hooks
+        or _hooks._global_forward_pre_hooks
+        or _hooks._global_forward_hooks
+    )
+
+
+def watched_backward(module: nn.Module) -> bool:
+    """Whether a hook looks at a module's gradients."""
+    return bool(module._backward_hooks)
+
+
+def is_redirected(t: Tensor) -> bool:
+    """Whether an operation on a tensor does something else than to compute it: it is a stand-in, or a mode listens."""
+    return _modes() > 0 or type(t) is FakeTensor
+
+
+def convolve_without_bias(conv: nn.Module, x: Tensor) -> Tensor:
+    """A convolution of any kind with its own padding, its bias left out."""
+    return conv._conv_forward(x, conv.weight, None)  # type: ignore[operator]
+
+
+def copies(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Copies of many tensors, on a GPU by a few kernels for all."""
+    return torch._foreach_mul(list(tensors), 1.0)

@@ -15,12 +15,12 @@ from spikefront.nn.embeddings import SPS, pooling_stages
 from spikefront.nn.graphs import Fast
 from spikefront.nn.inference import for_inference
 from spikefront.nn.kernels import packed_spikes
-from spikefront.nn.kernels.sparse import watched
 from spikefront.nn.layers import NeuronFactory, branch_onto, conv_bn, conv_bn_fire, over_frames, reads
 from spikefront.nn.neurons import LIF
 from spikefront.nn.recompute import recomputed
 from spikefront.nn.residuals import MembraneResidual
 from spikefront.nn.sparse_conv import add_sparsely
+from spikefront.nn.torch_internals import watched
 
 GROUPS = ("embedding", "attention", "mlp", "head")
 

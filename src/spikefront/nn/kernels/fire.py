@@ -13,7 +13,7 @@ from spikefront.nn.kernels.launch import Constants, Operator, call, usable
 from spikefront.nn.kernels.layout import dense, distance, empty_frames, inner, like
 from spikefront.nn.kernels.norm import normalises, statistics, through_norm
 from spikefront.nn.kernels.pool import MaxPool
-from spikefront.nn.kernels.sparse import watched
+from spikefront.nn.torch_internals import watched
 
 
 def fire(

@@ -15,8 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from spikefront.nn.kernels import compiled, launches, normalises
 from spikefront.nn.kernels.launches import like
-from spikefront.nn.kernels.sparse import watched
-from spikefront.nn.torch_internals import version_of
+from spikefront.nn.torch_internals import version_of, watched
 
 try:
     import triton

@@ -15,14 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses import FakeTensor
 from torch.autograd.function import once_differentiable
 
 from spikefront.nn.kernels.build import library
+from spikefront.nn.torch_internals import FakeTensor, is_redirected
 
 KNOWN = (Tensor, nn.Parameter, FakeTensor)  # other subclasses know PyTorch's own operators alone
-# PyTorch's own, in one place: that they are gone in some version shows at import
-_modes = torch._C._len_torch_dispatch_stack
 _exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # before PyTorch 2.7
 _on = True
 
@@ -61,7 +59,7 @@ def usable(x: Tensor) -> bool:
 
 def _followed(x: Tensor) -> bool:
     """Whether something must see an operator where ``x`` goes into a kernel."""
-    return torch.compiler.is_compiling() or x.is_meta or _modes() > 0 or type(x) is FakeTensor
+    return torch.compiler.is_compiling() or x.is_meta or is_redirected(x)
 
 
 class Operator:

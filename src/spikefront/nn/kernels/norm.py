@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from spikefront.nn.kernels.launch import Operator, call
 from spikefront.nn.kernels.layout import dense, distance, like
+from spikefront.nn.torch_internals import watched, watched_backward
 
 
 class Statistics(NamedTuple):
@@ -31,7 +32,7 @@ def normalises(bn: nn.Module) -> bool:
     """Whether ``bn`` is a batch norm that the fused neuron can do in its own pass, or nothing at all."""
     if type(bn) is nn.Identity:
         return True
-    hooks = bn._forward_hooks or bn._forward_pre_hooks or bn._backward_hooks
+    hooks = watched(bn) or watched_backward(bn)
     return type(bn) is nn.BatchNorm2d and bn.affine and bn.track_running_stats and bn.momentum is not None and not hooks
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import torch.nn.modules.module as _hooks
 from torch import Tensor
 
 from spikefront.nn.kernels.build import library
+from spikefront.nn.torch_internals import watched
 
 SPAN = 511  # input channels a chunk, at most: a list entry is 16 bits of distance in bytes, 128 a channel
 GRADIENTS = 256 * 32  # of a tile, gathered from the cache at once
@@ -50,16 +50,6 @@ class Spikes:
         _library().decode(_p(self.bits), _p(rows), _i(len(rows)), _i(channels))
         frames = rows.view(-1, height, width, channels).permute(0, 3, 1, 2)
         return frames.unflatten(0, tuple(lead)) if len(lead) == 2 else frames
-
-
-def watched(module: torch.nn.Module) -> bool:
-    """Whether something is hooked onto ``module``, which then must see float tensors."""
-    return bool(
-        module._forward_pre_hooks
-        or module._forward_hooks
-        or _hooks._global_forward_pre_hooks
-        or _hooks._global_forward_hooks
-    )
 
 
 def hands_over(neuron: Any, x: Tensor) -> bool:

@@ -225,7 +225,7 @@ class Worker:
 
         def report(callback: TrialCallback, epoch: int, point: EpochPoint) -> None:
             self.devices = callback.devices
-            self._report(trial, epoch, point, last=epoch >= cfg.trainer.max_epochs)
+            self._report(trial, epoch, point, last=0 < (cfg.trainer.max_epochs or -1) <= epoch)
             if self.limits.on_trials:
                 account.enter(self.devices)
             if epoch > 1:  # by now all that is logged at an epoch's end has been
