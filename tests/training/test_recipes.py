@@ -202,7 +202,7 @@ def test_accumulated_passes_make_the_steps_of_the_effective_batch(script, quick,
 def test_an_impossible_effective_batch_stops_before_training(script, quick, tmp_path):
     code, _, err = script("train", *quick, "trainer.effective_batch=-4")
     assert code == 1
-    assert "trainer.effective_batch=-4 can't be shared by 1 process:" in err
+    assert "trainer.effective_batch is -4: give a whole number of at least 1" in err
 
 
 def test_a_sweep_never_selects_on_the_test_part(script, tmp_path):
