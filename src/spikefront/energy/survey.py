@@ -15,7 +15,7 @@ from torch.utils.flop_counter import flop_registry
 
 from spikefront.energy.values import is_whole
 from spikefront.errors import UserError
-from spikefront.nn.torch_internals import TorchDispatchMode, storage_of
+from spikefront.nn.torch_internals import TorchDispatchMode, storage_of, version_of
 
 SYNAPSES = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
@@ -144,8 +144,8 @@ def survey(model: nn.Module, example: Tensor, timesteps: int, whole: Callable[[T
                 return
             if isinstance(module, (*SYNAPSES, *POOLS)):
                 x = args[0]
-                before, read[0] = read[0], (x, x._version)
-                layer = replace(layer, shares=before is not None and _same(before[0], x) and before[1] == x._version)
+                before, read[0] = read[0], (x, version_of(x))
+                layer = replace(layer, shares=before is not None and _same(before[0], x) and before[1] == version_of(x))
             if layer.kind != "neuron":
                 found.layers[name] = layer
             elif not any(other.startswith(name + ".") for other in (*spiking, *found.layers)):
