@@ -25,7 +25,7 @@ from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import attributes, ledger
 from spikefront.sweeping.study.attributes import BEGAN, BUDGET, RECORD, SAMPLER, TOKEN, Made
 from spikefront.sweeping.study.request import Request
-from spikefront.sweeping.study.storage import directory, file_of, open_storage, shown, storage_errors, url
+from spikefront.sweeping.study.storage import directory, file_of, note_place, open_storage, shown, storage_errors, url
 
 PLACES = ("space", "study", "dir", "storage", "warm_start", "worker")
 
@@ -137,6 +137,7 @@ def create(asked: Request) -> tuple[Study, bool]:
                 study.set_metric_names(list(asked.objectives))
             TOKEN.set(study, secrets.token_hex(2))
             RECORD.set(study, made)
+    note_place(search)
     if not new:
         with storage_errors(address):
             found = record(study)
