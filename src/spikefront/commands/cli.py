@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from spikefront.commands import debug
-from spikefront.commands.hydra_internals import flag_parser
+from spikefront.commands.hydra_internals import flag_parser, keep_quotes
 from spikefront.config import CONF
 from spikefront.errors import UserError, near_matches
 from spikefront.start import spelled, whole_command_line
@@ -33,6 +33,7 @@ INTERRUPTED = 130
 
 # Hydra copies its whole search path for every group that --help and completion list: 3 s instead of 1 without this line
 ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
+keep_quotes()
 OmegaConf.register_new_resolver("command", spelled, replace=True)  # ${command:train} in the texts of --help
 
 
