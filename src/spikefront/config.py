@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import functools
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # `spikefront --help` waits for neither
     from hydra.conf import HydraConf
+    from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import DictConfig
 
 HERE = Path(__file__).resolve().parent
@@ -58,17 +59,49 @@ def places(hydra: DictConfig | HydraConf) -> list[str]:
     """
     found = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
     found += [path if "://" in path else str(Path(path).absolute()) for path in map(_local, hydra.searchpath)]
-    return [f"{SEARCHPATH}=[{','.join(map(_quoted, found))}]"] if found else []
+    return [f"{SEARCHPATH}=[{','.join(map(written, found))}]"] if found else []
 
 
 def _local(path: str) -> str:
     return path.removeprefix("file://")
 
 
-def _quoted(path: str) -> str:
+def written(value: Any) -> str:
+    """A value as Hydra reads it after ``key=``: bare where that is read back as the same, else quoted for Hydra.
+
+    For a shell the whole argument is quoted once more (``shlex``).
+    """
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{written(k)}:{written(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(written, value)) + "]"
+    if not isinstance(value, str):
+        return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return value if _reads_as(value) else _quoted(value)
+
+
+def _quoted(text: str) -> str:
     from hydra.core.override_parser.types import Quote, QuotedString
 
-    return path if re.fullmatch(r"[\w./:-]+", path) else QuotedString(path, Quote.single).with_quotes()
+    return QuotedString(text, Quote.single).with_quotes()
+
+
+def _reads_as(text: str) -> bool:
+    """Whether a text without quotes is read as the string that it stands for, in a list too."""
+    from hydra.errors import HydraException
+
+    try:
+        return override_parser().parse_override(f"key=[{text}]").value() == [text]
+    except HydraException:
+        return False
+
+
+@functools.cache
+def override_parser() -> OverridesParser:
+    """Hydra's own, which takes its time to be made."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create()
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -85,7 +118,6 @@ def unreadable(override: str, why: BaseException | str) -> str:
     Args:
         why: what the parser raised.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Quote, QuotedString
     from hydra.errors import HydraException
 
@@ -98,7 +130,7 @@ def unreadable(override: str, why: BaseException | str) -> str:
         return said
     quoted = f"{key}={QuotedString(value, Quote.double).with_quotes()}"
     try:
-        OverridesParser.create().parse_override(quoted)
+        override_parser().parse_override(quoted)
     except HydraException:
         return said
     return f"{said}; to mean that text, quote it for Hydra and for the shell: {shlex.quote(quoted)}"

@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from spikefront.commands import debug
-from spikefront.commands.hydra_internals import flag_parser
+from spikefront.commands.hydra_internals import flag_parser, keep_quotes
 from spikefront.config import CONF
 from spikefront.console import spell_what_cannot_be_printed
 from spikefront.errors import UserError, mendable, one_line
@@ -25,6 +25,7 @@ INTERRUPTED = 130
 
 # Hydra copies its whole search path for every group that --help and completion list: 3 s instead of 1 without this line
 ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
+keep_quotes()
 OmegaConf.register_new_resolver("command", spelled, replace=True)  # ${command:train} in the texts of --help
 
 

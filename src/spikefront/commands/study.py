@@ -24,6 +24,7 @@ from spikefront.sweeping.study import accounts, attributes
 from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.records import records
+from spikefront.sweeping.study.sources import open_study
 from spikefront.tracking.pages.front_table import front_table, write_front_html
 from spikefront.units import si
 
@@ -43,8 +44,8 @@ def inspect(cfg: DictConfig) -> None:
     actions = {"status": status, "front": front, "export": export, "retry": retry, "best": best}
     if cfg["action"] not in actions:
         raise UserError(f"action={cfg['action']} does not exist; {near_matches(cfg['action'], actions)}")
-    study, _ = studies.load(cfg)
-    with storages.storage_errors(storages.url(cfg)):
+    study = open_study(str(cfg["study"]), cfg["dir"], cfg["storage"])
+    with storages.storage_errors(studies.record(study)["storage"]):
         actions[cfg["action"]](study, cfg, plain_console(soft_wrap=True))
 
 
@@ -86,13 +87,13 @@ def front(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
     """The front as a table, and its plot."""
     found = records(study)
     console.print(front_table(found))
-    console.print(f"plot: {write_front_html(found, storages.directory(cfg) / 'front.html')}")
+    console.print(f"plot: {write_front_html(found, Path(found['path']) / 'front.html')}")
 
 
 def export(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
     """Every trial into a file: JSON holds the whole records, CSV a row a trial."""
     found = records(study)
-    path = Path(cfg["output"] or storages.directory(cfg) / "trials.csv")
+    path = Path(cfg["output"] or Path(found["path"]) / "trials.csv")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".json":
         path.write_text(json.dumps(found, indent=1), encoding="utf-8")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import signal
 import sys
 import threading
@@ -27,6 +28,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 
 from spikefront.cluster.jobs import is_preempted, requeue
+from spikefront.config import written
 from spikefront.data.order import ResumableLoader
 from spikefront.files import writing
 from spikefront.training.lightning_internals import (
@@ -242,7 +244,7 @@ def preemptible(cfg: DictConfig) -> Iterator[list[pl.Callback]]:
     with suppress(OSError):  # the terminal is closed
         rank_zero_only(print)(
             f"{signals.received.name}: stopped with everything saved; go on with resume=auto"
-            f" hydra.run.dir={cfg.output_dir}",
+            f" {shlex.quote(f'hydra.run.dir={written(cfg.output_dir)}')}",
             flush=True,
         )
     with _first_process_first():

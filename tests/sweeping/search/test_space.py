@@ -4,6 +4,7 @@ import math
 
 import optuna
 import pytest
+from hydra.core.override_parser.types import Quote, QuotedString
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from spikefront.errors import UserError
@@ -96,13 +97,17 @@ def test_choices_are_written_back_as_hydra_reads_them():
     assert space.overrides({"model.neurons": neurons.distribution.choices[1]}) == ["model.neurons={mlp:2}"]
 
 
-@pytest.mark.parametrize("name", ["<b x='1'>(y)</b>", "a=b?", "[x]/{y}", "two words", "中文", "$x", "it's"])
+@pytest.mark.parametrize(
+    "name",
+    ["<b x='1'>(y)</b>", "a=b?", "[x]/{y}", "two words", "中文", "$x", "it's", "e#f", "a&b", "12", "null", "a\\"],
+)
 def test_choices_may_hold_any_character(name):
-    quoted = name.replace("'", "\\'")
-    space = Space.parse({"data.name": f"choice('{quoted}','plain')"})
+    quoted = QuotedString(name, Quote.single).with_quotes()
+    space = Space.parse({"data.name": f"choice({quoted},'plain')"})
     assert space.parameters["data.name"].distribution.choices == (name, "plain")
-    (override,) = space.overrides({"data.name": name})
-    assert parse(override).value() == name
+    for where in (space, Space([])):  # a study's own, and one that does not know the parameter
+        (override,) = where.overrides({"data.name": name})
+        assert parse(override).value() == name
 
 
 def test_a_condition_decides_what_is_asked_for():

@@ -4,35 +4,83 @@ from __future__ import annotations
 
 import pytest
 
+from spikefront.commands.study import inspect
 from spikefront.errors import UserError
 from spikefront.sweeping.search.space import Space
+from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.request import Request
-from spikefront.sweeping.study.sources import read_study
+from spikefront.sweeping.study.sources import open_study, read_study
+
+PLACES = {
+    "sqlite": (None, "one-digits/study.db"),
+    "sqlite elsewhere": ("sqlite:///{}/elsewhere.db", "elsewhere.db"),
+    "journal": ("journal://{}/one-digits/study.log", "one-digits/study.log"),
+    "journal elsewhere": ("journal://{}/else where.log", "else where.log"),
+}
+
+
+def make(directory, name, storage=None):
+    """An empty study."""
+    search = {"study": name, "dir": str(directory), "storage": storage}
+    search |= {"sampler": {"_target_": "optuna.samplers.RandomSampler"}}
+    space = Space.parse({"model.depth": "choice(1,2)"})
+    objectives = {"accuracy": "maximize", "energy": "minimize"}
+    base, default = {"data.name": "digits"}, {"model.depth": 1}
+    studies.create(Request(search, space, objectives, 5, False, [], base, default, []))
 
 
 @pytest.fixture
 def made(tmp_path):
     """The directory of two empty studies, ``one-digits`` and ``two-digits``."""
     for name in ("one-digits", "two-digits"):
-        search = {
-            "study": name,
-            "dir": str(tmp_path),
-            "storage": None,
-            "sampler": {"_target_": "optuna.samplers.RandomSampler"},
-        }
-        space = Space.parse({"model.depth": "choice(1,2)"})
-        objectives = {"accuracy": "maximize", "energy": "minimize"}
-        base, default = {"data.name": "digits"}, {"model.depth": 1}
-        studies.create(Request(search, space, objectives, 5, False, [], base, default, []))
+        make(tmp_path, name)
     return tmp_path
 
 
-def test_a_study_by_name_beginning_directory_and_url(made):
-    url = f"sqlite:///{made / 'one-digits' / 'study.db'}"
-    for source in ("one-digits", "one", str(made / "one-digits"), url):
-        (found,) = read_study(source, dir=str(made))
+@pytest.mark.parametrize("place", PLACES)
+def test_every_verb_finds_a_study_however_it_is_called(tmp_path, monkeypatch, capsys, place):
+    storage, file = PLACES[place]
+    storage = storage and storage.format(tmp_path)
+    make(tmp_path, "one-digits", storage)
+    monkeypatch.chdir(tmp_path)
+    here = str(tmp_path)
+    address = storage or f"sqlite:///{tmp_path}/{file}"
+    for source in ("one-digits", "one", f"{here}/one-digits", "./one-digits/", f"./{file}", address):
+        (found,) = read_study(source, dir=here)
         assert (found["study"], found["data"], found["sampler"]) == ("one-digits", "digits", "random")
+        study = {"study": source, "dir": here, "storage": None}
+        inspect({**study, "action": "status"})
+        assert "study one-digits: 0 of 5 trials" in capsys.readouterr().out
+        inspect({**study, "action": "export", "output": None})
+        assert (tmp_path / "one-digits" / "trials.csv").is_file()
+    assert studies.load({"study": "one-digits", "dir": here, "storage": None})[0].study_name == "one-digits"
+
+
+def test_of_several_in_a_storage_one_is_named(tmp_path):
+    storage = f"journal://{tmp_path}/all.log"
+    for name in ("one", "two"):
+        make(tmp_path, name, storage)
+    assert [s["study"] for s in read_study(storage)] == [s["study"] for s in read_study(f"{tmp_path}/all.log")]
+    assert open_study("two", str(tmp_path / "nowhere"), storage).study_name == "two"
+    assert open_study(str(tmp_path / "two")).study_name == "two"
+    with pytest.raises(UserError, match="holds 2 studies: one, two; give the directory of one"):
+        open_study(f"{tmp_path}/all.log")
+
+
+def test_a_directory_that_was_renamed_holds_its_study(made):
+    (made / "one-digits").rename(made / "kept")
+    assert open_study("kept", str(made)).study_name == open_study(str(made / "kept")).study_name == "one-digits"
+
+
+def test_where_a_storage_lies_is_noted_without_its_password(tmp_path):
+    search = {"study": "s", "dir": str(tmp_path), "storage": "postgresql://me:s3cret@host/db"}
+    storages.note_place(search)
+    assert "s3cret" not in (tmp_path / "s" / "storage.url").read_text()
+    with pytest.raises(UserError, match=r"postgresql://me:\*\*\*@host/db, and the password nowhere: give storage="):
+        open_study("s", str(tmp_path))
+    storages.note_place({**search, "storage": "postgresql://host/db"})
+    assert storages.url({**search, "storage": None}) == "postgresql://host/db"
 
 
 def test_a_study_that_does_not_exist_names_those_that_do(made):

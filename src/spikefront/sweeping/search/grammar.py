@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
     ChoiceSweep,
     Glob,
     IntervalSweep,
     Override,
-    Quote,
-    QuotedString,
     RangeSweep,
 )
 from hydra.errors import HydraException
@@ -27,16 +23,11 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from spikefront.config import unreadable
+from spikefront.config import override_parser, unreadable, written
 from spikefront.errors import UserError
 
 Options = Callable[[str], list[str]]  # of a config group
 GRAMMAR = "choice(1,2,4), range(1,9), interval(0,1), int(interval(1,8)), tag(log,interval(1e-4,1e-2)) or a,b,c"
-
-
-@functools.cache
-def _parser() -> OverridesParser:
-    return OverridesParser.create()
 
 
 def parse(text: str) -> Override:
@@ -46,7 +37,7 @@ def parse(text: str) -> Override:
         UserError: it isn't one.
     """
     try:
-        return _parser().parse_override(text)
+        return override_parser().parse_override(text)
     except HydraException as error:
         raise UserError(f"{unreadable(text, error)}; what is searched is written {GRAMMAR}") from error
 
@@ -69,8 +60,8 @@ def distribution_of(override: Override, options: Options, earlier: bool) -> tupl
         if isinstance(sweep, ChoiceSweep):
             spelled = {}
             for value, text in zip(sweep.list, override.sweep_string_iterator(), strict=True):
-                if isinstance(value, str) and not _reads_as(key, text, value):
-                    text = QuotedString(value, Quote.single).with_quotes()
+                if isinstance(value, str):
+                    text = written(value)
                 spelled[value if isinstance(value, str | int | float | bool) else text] = text
             return CategoricalDistribution(list(spelled)), spelled
         assert isinstance(sweep, Glob)
@@ -103,14 +94,6 @@ def _range(override: Override, sweep: RangeSweep, where: str, earlier: bool) -> 
     if whole:
         return IntDistribution(int(low), int(high), step=int(abs(step)))
     return FloatDistribution(float(low), float(high), step=float(abs(step)))
-
-
-def _reads_as(key: str, text: str, value: str) -> bool:
-    """Whether a text without quotes is read as the string that it stands for."""
-    try:
-        return bool(parse(f"{key}={text}").value() == value)
-    except UserError:
-        return False
 
 
 def _only(tags: set[str], where: str) -> None:

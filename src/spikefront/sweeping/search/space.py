@@ -12,6 +12,7 @@ from typing import Any
 from optuna import Trial
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from spikefront.config import written
 from spikefront.errors import UserError
 from spikefront.sweeping.search import expressions, finite
 from spikefront.sweeping.search.grammar import (
@@ -50,7 +51,7 @@ class Parameter:
             value = written_point(self.distribution, float(value))
         if value in self.spelled:
             return f"{self.key}={self.spelled[value]}"
-        return f"{self.key}={value}"
+        return f"{self.key}={written(value)}"
 
 
 class Space:
@@ -124,7 +125,7 @@ class Space:
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
         """Hydra overrides of a trial's parameters; those this space doesn't know are left as they print."""
         known = self.parameters
-        return [known[k].override(v) if k in known else f"{k}={v}" for k, v in values.items()]
+        return [known[k].override(v) if k in known else f"{k}={written(v)}" for k, v in values.items()]
 
     def size(self, given: Mapping[str, Any] = MappingProxyType({})) -> float:
         """How many different configurations there are with these values; infinite with a continuous parameter."""

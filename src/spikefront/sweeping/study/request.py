@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.samplers import CmaEsSampler
 
-from spikefront.config import LOCAL, SEARCHPATH, compose, flat, is_group, merge
+from spikefront.config import LOCAL, SEARCHPATH, compose, flat, is_group, merge, written
 from spikefront.errors import UserError, near_matches
 from spikefront.sweeping.search import objectives as objectives_
 from spikefront.sweeping.search import pruning
@@ -55,7 +55,7 @@ class Request:
     @property
     def worker(self) -> list[str]:
         """A worker's overrides."""
-        return [*self.fixed, f"search.study={self.search['study']}", "search.worker=true"]
+        return [*self.fixed, f"search.study={written(self.search['study'])}", "search.worker=true"]
 
     @property
     def shared(self) -> list[str]:
@@ -241,7 +241,7 @@ def _train_arguments(cfg: DictConfig, shared: Sequence[str]) -> list[str]:
     plain = compose(own)
     with_search = OmegaConf.create({k: v for k, v in cfg.items_ex(resolve=False) if k != "hydra"})
     now, then = (comparable(_plain(c, resolve=False)) for c in (with_search, plain))
-    return own + [f"{k}={v}" for k, v in now.items() if k in then and then[k] != v]
+    return own + [f"{k}={written(v)}" for k, v in now.items() if k in then and then[k] != v]
 
 
 def _check(cfg: DictConfig, search: Mapping[str, Any], objectives: dict[str, str], predict: Predict) -> None:

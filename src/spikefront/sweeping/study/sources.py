@@ -1,7 +1,8 @@
-"""Studies' records by the name or the storage URL that a user gives."""
+"""A study by whatever a user calls it: its name, its directory, its storage's file or URL."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import optuna
@@ -20,43 +21,86 @@ from spikefront.sweeping.study.study import record
 def read_study(
     source: str, dir: str = "outputs/studies", storage: str | None = None, importance: bool = False
 ) -> list[StudyRecord]:
-    """The records of one study, by name, its beginning if only one has it, or directory; or of all in a storage URL.
+    """The records of a study, found as ``open_study`` finds it, or of all that a storage's URL or file holds.
 
     Raises:
         UserError: there is none, or its storage can't be read; a study that another program made.
     """
-    if "://" in source:
-        return _all_in(source, importance)
+    if (address := _address(source, dir, storage)) is not None:
+        return _all_in(address, importance)
     study = open_study(source, dir, storage)
     with storages.storage_errors(record(study)["storage"]):
         return [records(study, importance=importance)]
 
 
 def open_study(source: str, dir: str = "outputs/studies", storage: str | None = None) -> Study:
-    """One study by name, its beginning if only one has it, directory, or the URL of a storage that holds no other.
+    """One study, whatever its storage.
+
+    Args:
+        source: its name, or that's beginning if only one has it; its directory; or the file or the URL of a storage
+            that holds no other.
+        dir: where studies that are given by name have their directories.
+        storage: the URL of the storage of a study that is given by name.
 
     Raises:
         UserError: there is none, or its storage can't be read.
     """
+    if (address := _address(source, dir, storage)) is not None:
+        return _only(address)
+    if not storage:
+        dir, source = _place(source, dir)
+    try:
+        return studies.load({"study": source, "dir": dir, "storage": storage})[0]
+    except UserError:
+        address = storages.url({"study": source, "dir": dir})
+        file = storages.file_of(address)
+        if storage or file is None or not file.is_file() or source in _names_in(address)[1]:
+            raise
+        return _only(address)  # a directory that was copied or renamed
+
+
+def _address(source: str, dir: str, storage: str | None) -> str | None:
+    """The URL that a source is, or that of the file; None of a name and of a directory."""
     if "://" in source:
-        opened, names = _names_in(source)
-        if len(names) > 1:
-            raise UserError(
-                f"{storages.shown(source)} holds {len(names)} studies: {', '.join(names)}; give the directory of one"
-            )
-        return optuna.load_study(study_name=names[0], storage=opened)
-    if (Path(source) / "study.db").is_file():
-        dir, source = str(Path(source).parent), Path(source).name
-    if storage is None and not (Path(dir) / source).is_dir():
-        here = [p.name for p in Path(dir).iterdir() if p.is_dir()] if Path(dir).is_dir() else []
-        begin = [name for name in here if name.startswith(source)]
-        if len(begin) == 1:
-            return open_study(begin[0], dir, storage)
-        hint = (
-            near_matches(source, here) if here else f"there are none in {dir}; start one with {spelled('sweep')} -m …"
+        return source
+    path = Path(source).absolute()
+    if storage or not path.is_file() or (Path(dir) / source).is_dir():
+        return None
+    with path.open("rb") as file:
+        return f"sqlite:///{path}" if file.read(16).startswith(b"SQLite format 3") else f"journal://{path}"
+
+
+def _place(source: str, dir: str) -> tuple[str, str]:
+    """The directory and the name of the study in a directory, or of that name, or of the only one whose begins so."""
+    root, place = Path(os.path.abspath(dir)), Path(os.path.abspath(Path(dir) / source))
+    if not place.is_dir():
+        place = Path(os.path.abspath(source))
+        if not storages.lies_in(place):
+            place = root / _begun(source, dir)
+    if place.is_relative_to(root) and place != root:
+        return str(root), str(place.relative_to(root))
+    return str(place.parent), place.name
+
+
+def _begun(source: str, dir: str) -> str:
+    """The name of the only study in a directory whose name begins so."""
+    here = [p.name for p in Path(dir).iterdir() if p.is_dir()] if Path(dir).is_dir() else []
+    begin = [name for name in here if name.startswith(source)]
+    if len(begin) == 1:
+        return begin[0]
+    hint = near_matches(source, here) if here else f"there are none in {dir}; start one with {spelled('sweep')} -m …"
+    raise UserError(f"no study '{source}'; {hint}")
+
+
+def _only(address: str) -> Study:
+    storage, names = _names_in(address)
+    if len(names) > 1:
+        raise UserError(
+            f"{storages.shown(address)} holds {len(names)} studies: {', '.join(names)}; give the directory of one,"
+            " or its name beside storage=…"
         )
-        raise UserError(f"no study '{source}'; {hint}")
-    return studies.load({"study": source, "dir": dir, "storage": storage})[0]
+    with storages.storage_errors(address):
+        return optuna.load_study(study_name=names[0], storage=storage)
 
 
 def _all_in(url: str, importance: bool) -> list[StudyRecord]:
@@ -68,7 +112,9 @@ def _all_in(url: str, importance: bool) -> list[StudyRecord]:
 def _names_in(url: str) -> tuple[BaseStorage, list[str]]:
     file = storages.file_of(url)
     if file is not None and not file.is_file():
-        raise UserError(f"no storage at {url}; an absolute path has four slashes: sqlite:////path/study.db")
+        raise UserError(
+            f"no storage at {storages.shown(url)}; an absolute path has four slashes: sqlite:////path/study.db"
+        )
     storage = storages.open_storage(url)
     with storages.storage_errors(url):
         names = optuna.get_all_study_names(storage)

@@ -18,6 +18,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from spikefront.errors import UserError
+from spikefront.files import write_atomically
 from spikefront.sweeping.study import filesystems
 
 LOCK_PATIENCE = 60.0  # seconds that SQLite waits for another process's transaction
@@ -25,6 +26,8 @@ LOCK_PATIENCE = 60.0  # seconds that SQLite waits for another process's transact
 # what drivers take in the query: ?password=, ?passwd=, ?sslpassword= …
 PASSWORD = re.compile(r"(://[^:/@]*:)([^@]*(?:@[^/?@\s]*(?=@))*)@")
 SECRET = re.compile(r"([?&][^=&\s]*(?:passw|pwd|secret|token)[^=&\s]*=)([^&]*)", re.I)
+HIDDEN = "***"
+ELSEWHERE = "storage.url"  # in a study's directory, where its storage is not there
 BROKEN = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 
 
@@ -45,7 +48,7 @@ def file_of(address: str) -> Path | None:
 
 def shown(text: str) -> str:
     """A storage's URL, or a text with one or several in it, to be printed or kept: without their passwords."""
-    return SECRET.sub(r"\1***", PASSWORD.sub(r"\1***@", text))
+    return SECRET.sub(rf"\1{HIDDEN}", PASSWORD.sub(rf"\1{HIDDEN}@", text))
 
 
 def _hidden(reason: str, address: str) -> str:
@@ -60,14 +63,42 @@ def _hidden(reason: str, address: str) -> str:
 
 
 def url(search: Mapping[str, Any]) -> str:
-    """The storage's URL: ``search.storage``, by default SQLite in the study's directory, or, where other machines may
-    see it, a journal file."""
+    """The storage's URL: ``search.storage``, by default that of the study's directory.
+
+    There lies an SQLite database or, where other machines may see it, a journal file, or a note of where that is.
+
+    Raises:
+        UserError: the note lacks the password, which is not kept.
+    """
     if search.get("storage"):
         return str(search["storage"])
-    database, journal = directory(search) / "study.db", directory(search) / "study.log"
+    here = directory(search)
+    database, journal, elsewhere = here / "study.db", here / "study.log", here / ELSEWHERE
+    if not database.exists() and not journal.exists() and elsewhere.exists():
+        noted = elsewhere.read_text(encoding="utf-8").strip()
+        if HIDDEN in noted:
+            raise UserError(f"the study in {here} is kept in {noted}, and the password nowhere: give storage=… with it")
+        return noted
     if not database.exists() and (journal.exists() or filesystems.shared(database)):
         return journal_url(search)
     return f"sqlite:///{database}"
+
+
+def lies_in(place: Path) -> bool:
+    """Whether a directory is a study's."""
+    return any((place / name).exists() for name in ("study.db", "study.log", ELSEWHERE))
+
+
+def note_place(search: Mapping[str, Any]) -> None:
+    """Leave in the study's directory where its storage is, if that is elsewhere, for who looks for the study there."""
+    address, note = str(search.get("storage") or ""), directory(search) / ELSEWHERE
+    if not address:
+        return
+    file = file_of(address)
+    if file is not None:
+        address = f"{address.partition('://')[0]}://{'/' if address.startswith('sqlite') else ''}{file.absolute()}"
+    if file is None or file.absolute().parent != directory(search):
+        write_atomically(note, shown(address) + "\n")
 
 
 def journal_url(search: Mapping[str, Any]) -> str:

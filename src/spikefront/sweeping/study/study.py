@@ -23,7 +23,7 @@ from spikefront.start import spelled
 from spikefront.sweeping.study import accounts, attributes
 from spikefront.sweeping.study.attributes import BEGAN, BUDGET, FORGIVEN, RECORD, SAMPLER, TOKEN, Made
 from spikefront.sweeping.study.request import Request
-from spikefront.sweeping.study.storage import directory, file_of, open_storage, shown, storage_errors, url
+from spikefront.sweeping.study.storage import directory, file_of, note_place, open_storage, shown, storage_errors, url
 
 SETTLE = 1.0  # seconds in which two commands that make a study at one moment see each other's
 PLACES = ("space", "study", "dir", "storage", "warm_start", "worker", "trust")
@@ -115,6 +115,7 @@ def create(asked: Request) -> tuple[Study, bool]:
             if _is_unmade(study, directions):  # and whoever did before was killed
                 _make(study, made)
                 time.sleep(SETTLE)
+        note_place(search)
         found = record(study)
         _same(search["study"], found, json.loads(json.dumps(made)))
         BUDGET.set(study, asked.budget)
