@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # `spikefront --help` waits for neither
     from hydra.conf import HydraConf
@@ -56,20 +55,38 @@ def places(hydra: DictConfig | HydraConf) -> list[str]:
     """
     found = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
     found += [path if "://" in path else str(Path(path).absolute()) for path in map(_local, hydra.searchpath)]
-    return [f"{SEARCHPATH}=[{','.join(map(_quoted, found))}]"] if found else []
+    return [override(SEARCHPATH, found)] if found else []
 
 
 def _local(path: str) -> str:
     return path.removeprefix("file://")
 
 
-def _quoted(path: str) -> str:
+def override(key: str, value: Any) -> str:
+    """``key=value`` as Hydra reads that value back: a text in quotes where it would be read as something else."""
+    return f"{key}={_spelled(value)}"
+
+
+def _spelled(value: Any) -> str:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Quote, QuotedString
+    from hydra.errors import HydraException
 
-    return path if re.fullmatch(r"[\w./:-]+", path) else QuotedString(path, Quote.single).with_quotes()
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{k}:{_spelled(v)}' for k, v in value.items())}}}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"[{','.join(map(_spelled, value))}]"
+    if not isinstance(value, str):
+        return "null" if value is None else str(value)
+    try:  # in a list, as commas and brackets part its elements
+        if OverridesParser.create().parse_override(f"x=[{value}]").value() == [value]:
+            return value
+    except HydraException:
+        pass
+    return QuotedString(value, Quote.single).with_quotes()
 
 
-def unreadable(override: str, why: BaseException | str) -> str:
+def unreadable(argument: str, why: BaseException | str) -> str:
     """A line about an argument that Hydra's grammar refuses, with the form that it takes if there is one.
 
     Args:
@@ -80,10 +97,10 @@ def unreadable(override: str, why: BaseException | str) -> str:
     from hydra.errors import HydraException
 
     words = " ".join(str(why).split())
-    key, equals, value = override.partition("=")
-    said = f"can't read the argument {override!r}: {words}"
+    key, equals, value = argument.partition("=")
+    said = f"can't read the argument {argument!r}: {words}"
     if not equals:
-        return f"can't read the argument {override!r}: it has no '='; write key=value"
+        return f"can't read the argument {argument!r}: it has no '='; write key=value"
     if "while evaluating" in words:  # choice(…), interval(…) and their like
         return said
     quoted = f"{key}={QuotedString(value, Quote.double).with_quotes()}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from hydra.errors import InstantiationException
@@ -12,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.samplers import CmaEsSampler
 
-from spikefront.config import SEARCHPATH, compose, is_group, merge
+from spikefront.config import SEARCHPATH, compose, is_group, merge, override
 from spikefront.errors import UserError, near_matches
 from spikefront.sweeping.search import objectives as objectives_
 from spikefront.sweeping.search import pruning
@@ -54,7 +55,7 @@ class Request:
     @property
     def worker(self) -> list[str]:
         """A worker's overrides."""
-        return [*self.fixed, f"search.study={self.search['study']}", "search.worker=true"]
+        return [*self.fixed, override("search.study", self.search["study"]), "search.worker=true"]
 
     @property
     def shared(self) -> list[str]:
@@ -91,6 +92,7 @@ def read(cfg: DictConfig, arguments: Sequence[str], options: Options, elsewhere:
     budget = _budget(search, space)
     with open_dict(cfg.search):
         cfg.search.study = search["study"] = search["study"] or _name(cfg, space)
+        _check_name(str(search["study"]))
         if elsewhere and not search["storage"] and url(search).startswith("sqlite:") and _is_new(search):
             cfg.search.storage = search["storage"] = journal_url(search)
     default = {p.key: _choice(cfg, p.key) if is_group(p.key) else OmegaConf.select(cfg, p.key) for p in space}
@@ -123,11 +125,11 @@ def _space(cfg: DictConfig, arguments: Sequence[str], options: Callable[[str], l
     entries: dict[str, Any] = dict(OmegaConf.to_container(cfg.search.space, resolve=True) or {})  # type: ignore[arg-type]
     fixed = []
     for argument in arguments:
-        override = parse(argument)
-        key = override.key_or_group
+        given = parse(argument)
+        key = given.key_or_group
         entries.pop(key, None)
-        if override.is_sweep_override():
-            entries[key] = override.get_value_string()
+        if given.is_sweep_override():
+            entries[key] = given.get_value_string()
         else:
             fixed.append(argument)
     if not entries:
@@ -199,6 +201,12 @@ def _name(cfg: DictConfig, space: Space) -> str:
     return "-".join(parts).replace("/", "_")
 
 
+def _check_name(name: str) -> None:
+    path = Path(name)
+    if path.is_absolute() or not path.parts or ".." in path.parts:
+        raise UserError(f"search.study={name!r} is no name: the study would lie outside of search.dir")
+
+
 def _choice(cfg: DictConfig, group: str) -> Any:
     return cfg.hydra.runtime.choices.get(group)
 
@@ -237,7 +245,7 @@ def _train_arguments(cfg: DictConfig, shared: Sequence[str]) -> list[str]:
     plain = compose(own)
     with_search = OmegaConf.create({k: v for k, v in cfg.items_ex(resolve=False) if k != "hydra"})
     now, then = (comparable(_plain(c, resolve=False)) for c in (with_search, plain))
-    return own + [f"{k}={v}" for k, v in now.items() if k in then and then[k] != v]
+    return own + [override(k, v) for k, v in now.items() if k in then and then[k] != v]
 
 
 def _check(cfg: DictConfig, search: Mapping[str, Any], objectives: dict[str, str], predict: Predict) -> None:

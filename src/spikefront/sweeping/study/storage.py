@@ -7,8 +7,10 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote, unquote
 
 import optuna
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
@@ -35,7 +37,7 @@ def file_of(address: str) -> Path | None:
         return Path(rest)
     if kind != "sqlite" or not rest:
         return None
-    return Path(rest.removeprefix("/").removeprefix("file:").partition("?")[0])
+    return Path(unquote(rest.removeprefix("/").removeprefix("file:").partition("?")[0]))
 
 
 def shown(address: str) -> str:
@@ -52,7 +54,7 @@ def url(search: Mapping[str, Any]) -> str:
     database, journal = directory(search) / "study.db", directory(search) / "study.log"
     if not database.exists() and (journal.exists() or filesystems.shared(database)):
         return journal_url(search)
-    return f"sqlite:///{database}"
+    return "sqlite:///" + re.sub(r"[?%#{}\n]", lambda match: quote(match[0]), str(database))
 
 
 def journal_url(search: Mapping[str, Any]) -> str:
@@ -82,6 +84,9 @@ def open_storage(address: str) -> BaseStorage:
             _refuse_shared(file)
             file.parent.mkdir(parents=True, exist_ok=True)
             options: dict[str, Any] = {"connect_args": {"timeout": LOCK_PATIENCE}}
+            if not rest.startswith("/file:"):  # versions of SQLAlchemy differ in what of a path they decode
+                open_file = partial(sqlite3.connect, file, LOCK_PATIENCE, check_same_thread=False)
+                options = {"creator": open_file}
         else:
             options = {"pool_pre_ping": True}
         storage = RDBStorage(address, engine_kwargs=options)
