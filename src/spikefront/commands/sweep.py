@@ -112,8 +112,8 @@ def _announce(study: Study, asked: Request, new: bool, workers: int, known: str,
         f" {finished} of {asked.budget} trials finished"
         + (f", {workers} worker{'s' if workers > 1 else ''}" if finished < asked.budget else "")
     )
-    if known:
-        console.print(known)
+    for line in filter(None, [known, *asked.notes]):
+        console.print(line)
 
 
 def _tracked(cfg: DictConfig, study: Study, asked: Request) -> StudyRun | None:

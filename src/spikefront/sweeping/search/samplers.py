@@ -6,12 +6,14 @@ import contextlib
 from typing import Any
 
 import numpy as np
-from optuna.samplers import BaseSampler, BruteForceSampler
+from optuna.distributions import CategoricalDistribution
+from optuna.samplers import BaseSampler, BruteForceSampler, CmaEsSampler, QMCSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from spikefront.errors import UserError
 from spikefront.sweeping.search.optuna_internals import random_states
+from spikefront.sweeping.search.space import Space
 
 
 class Exhaustive(BruteForceSampler):
@@ -24,6 +26,19 @@ class Exhaustive(BruteForceSampler):
     def after_trial(self, *args: Any, **kwargs: Any) -> None:
         with contextlib.suppress(RuntimeError):
             super().after_trial(*args, **kwargs)
+
+
+def note(sampler: BaseSampler, name: str, space: Space) -> str | None:
+    """A line about parameters that a sampler leaves to chance: those that aren't numbers, or not in every trial."""
+    if not isinstance(sampler, CmaEsSampler | QMCSampler):
+        return None
+    random = [p.key for p in space if p.when or (isinstance(p.distribution, CategoricalDistribution) and p.size > 1)]
+    if not random:
+        return None
+    return (
+        f"search/sampler={name} draws {', '.join(random)} at random: it searches numbers that every trial has, written"
+        " range(…) or interval(…); search/sampler=tpe searches choices and conditional parameters too"
+    )
 
 
 def seeded(sampler: BaseSampler, seed: int | None) -> BaseSampler:

@@ -16,7 +16,7 @@ from optuna.samplers import CmaEsSampler
 from spikefront.config import SEARCHPATH, compose, is_group, merge, override
 from spikefront.errors import UserError, near_matches
 from spikefront.sweeping.search import objectives as objectives_
-from spikefront.sweeping.search import pruning
+from spikefront.sweeping.search import pruning, samplers
 from spikefront.sweeping.search.constraints import Constraints
 from spikefront.sweeping.search.space import Space, parse
 from spikefront.sweeping.study.storage import directory, journal_url, url
@@ -38,7 +38,9 @@ class Request:
         exhaustive: the sampler visits every point once.
         fixed: the command line's overrides that nothing sweeps.
         base: the configuration without the searched parameters, resolved: a study's trials must agree in it.
-        default: the searched parameters' default values, which become trial 0.
+        default: the searched parameters' default values, or what is offered nearest to them, which become trial 0.
+        default_whole: all of them are offered as they are.
+        notes: lines about what was asked for and is not quite what will happen.
         command: what all trials share, as train.py takes it.
     """
 
@@ -50,7 +52,9 @@ class Request:
     fixed: list[str]
     base: dict[str, Any]
     default: dict[str, Any]
+    default_whole: bool
     command: list[str]
+    notes: list[str]
 
     @property
     def worker(self) -> list[str]:
@@ -97,7 +101,8 @@ def read(cfg: DictConfig, arguments: Sequence[str], options: Options, elsewhere:
             cfg.search.storage = search["storage"] = journal_url(search)
     default = {p.key: _choice(cfg, p.key) if is_group(p.key) else OmegaConf.select(cfg, p.key) for p in space}
     base = {k: v for k, v in _base(cfg).items() if not any(k == p.key or k.startswith(f"{p.key}.") for p in space)}
-    _check(cfg, search, objectives, predict)
+    notes = _check(cfg, search, objectives, predict, space)
+    nearest = space.nearest(default)
     return Request(
         search,
         space,
@@ -106,8 +111,10 @@ def read(cfg: DictConfig, arguments: Sequence[str], options: Options, elsewhere:
         _exhaustive(search),
         fixed,
         base,
-        space.nearest(default),
+        nearest,
+        all(nearest.get(key) == default[key] for key in space.active(nearest)),
         _train_arguments(cfg, shared(fixed)),
+        notes,
     )
 
 
@@ -248,18 +255,30 @@ def _train_arguments(cfg: DictConfig, shared: Sequence[str]) -> list[str]:
     return own + [override(k, v) for k, v in now.items() if k in then and then[k] != v]
 
 
-def _check(cfg: DictConfig, search: Mapping[str, Any], objectives: dict[str, str], predict: Predict) -> None:
-    """Say what is wrong with constraints, seeds, sampler and pruner before anything is made of them."""
+def _check(
+    cfg: DictConfig, search: Mapping[str, Any], objectives: dict[str, str], predict: Predict, space: Space
+) -> list[str]:
+    """Say what is wrong with constraints, seeds, sampler and pruner before anything is made of them.
+
+    Returns:
+        What is right but may not be what was meant.
+    """
     if not isinstance(search["seeds"], int) or search["seeds"] < 1:
         raise UserError(f"search.seeds is {search['seeds']}: it must be a whole number of at least 1")
     Constraints(search["constraints"], predict).check(cfg)  # of the default configuration, whatever the verdict
-    if isinstance(_built(cfg, "sampler"), CmaEsSampler) and len(objectives) > 1:
+    sampler = _built(cfg, "sampler")
+    if isinstance(sampler, CmaEsSampler) and len(objectives) > 1:
         raise UserError(
             f"search/sampler=cmaes searches one objective, not {', '.join(objectives)}: choose tpe, gp or nsga2, or"
             " search.objectives=[accuracy]"
         )
     if (pruner := _built(cfg, "pruner")) is not None:
         pruning.check(pruner, search["prune_on"], objectives)
+    said = (
+        samplers.note(sampler, _choice(cfg, "search/sampler"), space),
+        pruning.note(pruner, _choice(cfg, "search/pruner"), search["prune_on"], objectives),
+    )
+    return [line for line in said if line]
 
 
 def _built(cfg: DictConfig, part: str) -> Any:
