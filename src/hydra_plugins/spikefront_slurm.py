@@ -75,6 +75,7 @@ class SlurmArray(SlurmLauncher):
         return [f"{key}={value}" for key, value in {**wanted, "trainer.devices": tasks}.items() if key not in given]
 
     def _announce(self, there: int, jobs: list[str], folder: Path) -> None:
+        from spikefront.config import override
         from spikefront.start import spelled
         from spikefront.sweeping.study.storage import directory
 
@@ -87,8 +88,8 @@ class SlurmArray(SlurmLauncher):
         lines.append(f"logs:  {folder}/{ids[-1]}*_log.out")
         lines.append(f"watch: squeue --jobs={','.join(ids)}")
         if search:
-            lines[-1] += f"; {spelled('study')} study={search.study}"
-            name = f"--job-name=spikefront:{search.study} --comment={directory(search)}"
+            lines[-1] += f"; {spelled('study')} {shlex.quote(override('study', search.study))}"
+            name = shlex.join([f"--job-name=spikefront:{search.study}", f"--comment={directory(search)}"])
             lines.append(f"more:  {_worker(name)} {_address(search)}")
         lines.append(f"stop:  scancel {' '.join(ids)}" + ("; the same command continues" if search else ""))
         if self.params["wait"]:
@@ -154,11 +155,12 @@ def _worker(options: str) -> str:
 
 def _address(search: DictConfig) -> str:
     """The overrides by which a worker finds the study."""
+    from spikefront.config import override
     from spikefront.sweeping.study.storage import journal_url, shown
 
     usual = (None, "outputs/studies", journal_url(search))  # type: ignore[arg-type]
     given = {key: search[key] for key in ("study", "dir", "storage") if search[key] not in usual}
-    return " ".join(f"search.{key}={shown(value)}" for key, value in given.items())
+    return shlex.join(override(f"search.{key}", shown(str(value))) for key, value in given.items())
 
 
 def _error(log: Path) -> str | None:

@@ -59,11 +59,16 @@ def places(hydra: DictConfig | HydraConf) -> list[str]:
     """
     found = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
     found += [path if "://" in path else str(Path(path).absolute()) for path in map(_local, hydra.searchpath)]
-    return [f"{SEARCHPATH}=[{','.join(map(written, found))}]"] if found else []
+    return [override(SEARCHPATH, found)] if found else []
 
 
 def _local(path: str) -> str:
     return path.removeprefix("file://")
+
+
+def override(key: str, value: Any) -> str:
+    """``key=value`` as Hydra reads that value back."""
+    return f"{key}={written(value)}"
 
 
 def written(value: Any) -> str:
@@ -112,7 +117,7 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
     return {key: value for part in parts for key, value in part.items()}
 
 
-def unreadable(override: str, why: BaseException | str) -> str:
+def unreadable(argument: str, why: BaseException | str) -> str:
     """A line about an argument that Hydra's grammar refuses, with the form that it takes if there is one.
 
     Args:
@@ -122,10 +127,10 @@ def unreadable(override: str, why: BaseException | str) -> str:
     from hydra.errors import HydraException
 
     words = " ".join(str(why).split())
-    key, equals, value = override.partition("=")
-    said = f"can't read the argument {override!r}: {words}"
+    key, equals, value = argument.partition("=")
+    said = f"can't read the argument {argument!r}: {words}"
     if not equals:
-        return f"can't read the argument {override!r}: it has no '='; write key=value"
+        return f"can't read the argument {argument!r}: it has no '='; write key=value"
     if "while evaluating" in words:  # choice(…), interval(…) and their like
         return said
     quoted = f"{key}={QuotedString(value, Quote.double).with_quotes()}"

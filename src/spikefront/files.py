@@ -21,7 +21,7 @@ def writing(path: str | Path, mode: str = "w", durable: bool = False) -> Iterato
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name[:80]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    scratch = path.with_name(f".{os.fsdecode(os.fsencode(path.name)[:80])}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with scratch.open(f"{mode}+" if mode == "wb" else mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file

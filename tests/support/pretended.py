@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from spikefront.commands.sweep import sweep
-from spikefront.config import ROOT, compose
+from spikefront.config import ROOT, compose, override
 from spikefront.sweeping.worker.callback import TrialCallback
 from spikefront.sweeping.worker.worker import Worker
 from spikefront.training import Evaluation, Result
@@ -74,7 +74,7 @@ class Sweep:
 
     def __init__(self, directory, *overrides, space=SPACE, train=pretend):
         self.space = space
-        self.overrides = [f"search.dir={directory}", "search.study=s", "logger=none", *overrides]
+        self.overrides = [override("search.dir", str(directory)), "search.study=s", "logger=none", *overrides]
         self.train = train
         self.kills = 0
 

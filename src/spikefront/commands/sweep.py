@@ -125,8 +125,8 @@ def _announce(study: Study, asked: Request, new: bool, workers: int, known: str,
         f" {finished} of {budget} trials finished"
         + (f", {workers} worker{'s' if workers > 1 else ''}" if finished < budget else "")
     )
-    if known:
-        console.print(known)
+    for line in filter(None, [known, *asked.notes]):
+        console.print(line)
 
 
 def _tracked(cfg: DictConfig, study: Study, asked: Request) -> StudyRun | None:

@@ -15,7 +15,7 @@ from spikefront.data.augmentation import EventAugmentation
 from spikefront.data.base import ImageData
 from spikefront.data.binning import Binning
 from spikefront.data.cache import EVENT, BadRecording, Recording, Recordings, open_cache
-from spikefront.data.download import fetch
+from spikefront.data.download import Archive, fetch
 from spikefront.errors import UserError
 
 LOOKED_AT = 50  # recordings, to tell what the binning leaves out
@@ -179,6 +179,7 @@ class EventFiles(EventData):
 
     title: str
     expected: str  # the files, for the message that they aren't there
+    archives: Sequence[Archive]  # what ``fetch`` downloads
 
     def __init__(self, *, root: str, download: bool = True, **common: object) -> None:
         super().__init__(**common)  # type: ignore[arg-type]
@@ -194,7 +195,7 @@ class EventFiles(EventData):
 
     def check(self) -> None:
         if self.folder() is None:
-            fetch(self.fetch, self.title, self.root, f"{self.expected} there", self.download)
+            fetch(self.fetch, self.title, self.root, f"{self.expected} there", self.archives, self.download)
             self.located()
 
     def located(self) -> Path:

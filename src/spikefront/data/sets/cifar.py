@@ -8,9 +8,11 @@ from torch.utils.data import Dataset, Subset
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity
 
-from spikefront.data.download import fetch
+from spikefront.data.download import Archive, fetch
 from spikefront.data.images import Pictures
 from spikefront.errors import UserError
+
+SIZES = {"CIFAR10": 170498071, "CIFAR100": 169001437}  # of the archives, in bytes
 
 
 class CIFAR(Pictures):
@@ -39,6 +41,7 @@ class CIFAR(Pictures):
                 name,
                 self.root,
                 f"{expected} in {folder} (from {self.dataset.filename})",
+                [Archive(self.dataset.url, self.dataset.filename, self.dataset.tgz_md5, size=SIZES.get(name, 0))],
                 self.download,
             )
         for file, md5 in files:

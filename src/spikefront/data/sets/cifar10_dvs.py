@@ -14,10 +14,12 @@ from scipy.io import loadmat
 from tonic.io import make_structured_array, read_aedat4
 
 from spikefront.data.cache import BadRecording, Recording
+from spikefront.data.download import Archive
 from spikefront.data.events import EventFiles
 from spikefront.data.formats.aedat import read_aedat2
 from spikefront.errors import UserError, near_matches
 
+TONIC = tonic.datasets.CIFAR10DVS
 SPLITS = Path(__file__).with_name("splits")
 
 
@@ -35,6 +37,8 @@ class CIFAR10DVS(EventFiles):
 
     title = "CIFAR10-DVS"
     expected = "airplane/cifar10_airplane_0.aedat4 (or .aedat, .mat) … truck/cifar10_truck_999.aedat4"
+
+    archives = (Archive(TONIC.url, TONIC.filename, TONIC.file_md5, "CIFAR10DVS"),)
 
     def __init__(self, *, split: str = "seed0", **common: object) -> None:
         super().__init__(**common)  # type: ignore[arg-type]

@@ -12,11 +12,13 @@ import numpy as np
 import tonic.datasets
 
 from spikefront.data.cache import BadRecording, Recording
+from spikefront.data.download import Archive
 from spikefront.data.events import EventFiles
 from spikefront.data.formats.aedat import read_aedat31
 from spikefront.errors import UserError
 
 TRIALS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
+TONIC = tonic.datasets.DVSGesture
 CUT = {"train": "ibmGestureTrain", "test": "ibmGestureTest"}
 
 
@@ -32,6 +34,11 @@ class DVS128Gesture(EventFiles):
     expected = (
         "DvsGesture/trials_to_train.txt, trials_to_test.txt, user01_fluorescent.aedat, user01_fluorescent_labels.csv …"
         " (unpacked from DvsGesture.tar.gz), or DVSGesture/ibmGestureTrain and ibmGestureTest (tonic's copy)"
+    )
+
+    archives = (
+        Archive(TONIC.train_url, TONIC.train_filename, TONIC.train_md5, "DVSGesture", 1.8e9),
+        Archive(TONIC.test_url, TONIC.test_filename, TONIC.test_md5, "DVSGesture", 6.6e8),
     )
 
     def fetch(self) -> None:

@@ -15,9 +15,11 @@ from tonic.download_utils import extract_archive
 from tonic.io import read_mnist_file
 
 from spikefront.data.cache import BadRecording, Recording
+from spikefront.data.download import Archive
 from spikefront.data.events import EventFiles
 from spikefront.errors import UserError
 
+MNIST, CALTECH = tonic.datasets.NMNIST, tonic.datasets.NCALTECH101
 FOLDERS = {"train": "Train", "test": "Test"}  # of N-MNIST
 SPLIT_SEED = 0  # the test part of N-Caltech101 is the same for everyone
 
@@ -33,6 +35,11 @@ class NMNIST(EventFiles):
 
     title = "N-MNIST"
     expected = "Train/0 … Train/9 and Test/0 … Test/9 of .bin files (from train.zip and test.zip)"
+
+    archives = (
+        Archive(MNIST.train_url, MNIST.train_filename, MNIST.train_md5, "NMNIST"),
+        Archive(MNIST.test_url, MNIST.test_filename, MNIST.test_md5, "NMNIST"),
+    )
 
     def __init__(self, *, stabilise: bool = False, **common: object) -> None:
         super().__init__(**common)  # type: ignore[arg-type]
@@ -66,6 +73,7 @@ class NCaltech101(EventFiles):
 
     title = "N-Caltech101"
     expected = "Caltech101/accordion/image_0001.bin … Caltech101/yin_yang/ (from Caltech101.zip)"
+    archives = (Archive(CALTECH.url, CALTECH.filename, CALTECH.file_md5, "NCALTECH101"),)
 
     def fetch(self) -> None:
         tonic.datasets.NCALTECH101(str(self.root))

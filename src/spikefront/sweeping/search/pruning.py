@@ -143,6 +143,14 @@ def check(pruner: Any, objective: str, objectives: Directions) -> None:
         raise UserError(f"search.prune_on is '{objective}': use accuracy or energy, one of the objectives")
 
 
+def note(pruner: Any, name: str, objective: str, objectives: Directions) -> str | None:
+    """A line about objectives that the pruner doesn't look at."""
+    if not isinstance(pruner, BasePruner) or len(objectives) < 2:
+        return None
+    said = f"search/pruner={name} judges {objective} alone: it may stop a trial that would be on the front"
+    return f"{said}; search/pruner=front judges both" if set(objectives) == set(JUDGED) else said
+
+
 class _OneObjective:
     """A study as Optuna's pruners want it: with one direction."""
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, BruteForceSampler
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler, BruteForceSampler, CmaEsSampler, QMCSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -124,6 +124,19 @@ class Distinct(Around):
         wanted = {k: self.space.place(k, v) for k, v in given.items() if k in self.space.parameters}
         there = {p for p in taken() if all(wanted.get(k, place) == place for k, place in p)}
         return len(there) < size
+
+
+def note(sampler: BaseSampler, name: str, space: Space) -> str | None:
+    """A line about parameters that a sampler leaves to chance: those that aren't numbers, or not in every trial."""
+    if not isinstance(sampler, CmaEsSampler | QMCSampler):
+        return None
+    random = [p.key for p in space if p.when or (isinstance(p.distribution, CategoricalDistribution) and p.size > 1)]
+    if not random:
+        return None
+    return (
+        f"search/sampler={name} draws {', '.join(random)} at random: it searches numbers that every trial has, written"
+        " range(…) or interval(…); search/sampler=tpe searches choices and conditional parameters too"
+    )
 
 
 def seeded(sampler: BaseSampler, seed: int | None) -> BaseSampler:

@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from hydra.errors import InstantiationException
@@ -13,10 +14,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from optuna.samplers import CmaEsSampler
 
-from spikefront.config import LOCAL, SEARCHPATH, compose, flat, is_group, merge, written
+from spikefront.config import LOCAL, SEARCHPATH, compose, flat, is_group, merge, override
 from spikefront.errors import UserError, near_matches
 from spikefront.sweeping.search import objectives as objectives_
-from spikefront.sweeping.search import pruning
+from spikefront.sweeping.search import pruning, samplers
 from spikefront.sweeping.search.constraints import Constraints
 from spikefront.sweeping.search.grammar import parse
 from spikefront.sweeping.search.space import Space
@@ -38,7 +39,9 @@ class Request:
         exhaustive: the sampler visits every point once.
         fixed: the command line's overrides that nothing sweeps.
         base: the configuration without the searched parameters, resolved: a study's trials must agree in it.
-        default: the searched parameters' default values, which become trial 0.
+        default: the searched parameters' default values, or what is offered nearest to them, which become trial 0.
+        default_whole: all of them are offered as they are.
+        notes: lines about what was asked for and is not quite what will happen.
         command: what all trials share, as train.py takes it.
     """
 
@@ -50,12 +53,14 @@ class Request:
     fixed: list[str]
     base: dict[str, Any]
     default: dict[str, Any]
+    default_whole: bool
     command: list[str]
+    notes: list[str]
 
     @property
     def worker(self) -> list[str]:
         """A worker's overrides."""
-        return [*self.fixed, f"search.study={written(self.search['study'])}", "search.worker=true"]
+        return [*self.fixed, override("search.study", self.search["study"]), "search.worker=true"]
 
     @property
     def shared(self) -> list[str]:
@@ -105,11 +110,13 @@ def read(cfg: DictConfig, arguments: Sequence[str], options: Options, elsewhere:
     budget = _budget(search, space)
     with open_dict(cfg.search):
         cfg.search.study = search["study"] = search["study"] or _name(cfg, space)
+        _check_name(str(search["study"]))
         if elsewhere and not search["storage"] and url(search).startswith("sqlite:") and _is_new(search):
             cfg.search.storage = search["storage"] = journal_url(search)
     default = {p.key: _choice(cfg, p.key) if is_group(p.key) else OmegaConf.select(cfg, p.key) for p in space}
     base = {k: v for k, v in _base(cfg).items() if not any(k == p.key or k.startswith(f"{p.key}.") for p in space)}
-    _check(cfg, search, objectives, predict)
+    notes = _check(cfg, search, objectives, predict, space)
+    nearest = space.nearest(default)
     return Request(
         search,
         space,
@@ -118,8 +125,10 @@ def read(cfg: DictConfig, arguments: Sequence[str], options: Options, elsewhere:
         _exhaustive(search),
         fixed,
         base,
-        space.nearest(default),
+        nearest,
+        all(nearest.get(key) == default[key] for key in space.active(nearest)),
         _train_arguments(cfg, shared(fixed)),
+        notes,
     )
 
 
@@ -137,11 +146,11 @@ def _space(cfg: DictConfig, arguments: Sequence[str], options: Callable[[str], l
     entries: dict[str, Any] = dict(OmegaConf.to_container(cfg.search.space, resolve=True) or {})  # type: ignore[arg-type]
     fixed = []
     for argument in arguments:
-        override = parse(argument)
-        key = override.key_or_group
+        given = parse(argument)
+        key = given.key_or_group
         entries.pop(key, None)
-        if override.is_sweep_override():
-            entries[key] = override.get_value_string()
+        if given.is_sweep_override():
+            entries[key] = given.get_value_string()
         else:
             fixed.append(argument)
     if not entries:
@@ -214,6 +223,12 @@ def _name(cfg: DictConfig, space: Space) -> str:
     return "-".join(parts).replace("/", "_")
 
 
+def _check_name(name: str) -> None:
+    path = Path(name)
+    if path.is_absolute() or not path.parts or ".." in path.parts:
+        raise UserError(f"search.study={name!r} is no name: the study would lie outside of search.dir")
+
+
 def _choice(cfg: DictConfig, group: str) -> Any:
     return cfg.hydra.runtime.choices.get(group)
 
@@ -241,21 +256,33 @@ def _train_arguments(cfg: DictConfig, shared: Sequence[str]) -> list[str]:
     plain = compose(own)
     with_search = OmegaConf.create({k: v for k, v in cfg.items_ex(resolve=False) if k != "hydra"})
     now, then = (comparable(_plain(c, resolve=False)) for c in (with_search, plain))
-    return own + [f"{k}={written(v)}" for k, v in now.items() if k in then and then[k] != v]
+    return own + [override(k, v) for k, v in now.items() if k in then and then[k] != v]
 
 
-def _check(cfg: DictConfig, search: Mapping[str, Any], objectives: dict[str, str], predict: Predict) -> None:
-    """Say what is wrong with constraints, seeds, sampler and pruner before anything is made of them."""
+def _check(
+    cfg: DictConfig, search: Mapping[str, Any], objectives: dict[str, str], predict: Predict, space: Space
+) -> list[str]:
+    """Say what is wrong with constraints, seeds, sampler and pruner before anything is made of them.
+
+    Returns:
+        What is right but may not be what was meant.
+    """
     if not isinstance(search["seeds"], int) or search["seeds"] < 1:
         raise UserError(f"search.seeds is {search['seeds']}: it must be a whole number of at least 1")
     Constraints(search["constraints"], predict).check(cfg)  # of the default configuration, whatever the verdict
-    if isinstance(_built(cfg, "sampler"), CmaEsSampler) and len(objectives) > 1:
+    sampler = _built(cfg, "sampler")
+    if isinstance(sampler, CmaEsSampler) and len(objectives) > 1:
         raise UserError(
             f"search/sampler=cmaes searches one objective, not {', '.join(objectives)}: choose tpe, gp or nsga2, or"
             " search.objectives=[accuracy]"
         )
     if (pruner := _built(cfg, "pruner")) is not None:
         pruning.check(pruner, search["prune_on"], objectives)
+    said = (
+        samplers.note(sampler, _choice(cfg, "search/sampler"), space),
+        pruning.note(pruner, _choice(cfg, "search/pruner"), search["prune_on"], objectives),
+    )
+    return [line for line in said if line]
 
 
 def _built(cfg: DictConfig, part: str) -> Any:

@@ -7,9 +7,10 @@ import json
 import re
 import sqlite3
 from collections.abc import Generator, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import quote, unquote, unquote_plus
 
 import optuna
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
@@ -43,7 +44,7 @@ def file_of(address: str) -> Path | None:
         return Path(rest)
     if kind != "sqlite" or not rest:
         return None
-    return Path(rest.removeprefix("/").removeprefix("file:").partition("?")[0])
+    return Path(unquote(rest.removeprefix("/").removeprefix("file:").partition("?")[0]))
 
 
 def shown(text: str) -> str:
@@ -81,7 +82,11 @@ def url(search: Mapping[str, Any]) -> str:
         return noted
     if not database.exists() and (journal.exists() or filesystems.shared(database)):
         return journal_url(search)
-    return f"sqlite:///{database}"
+    return _sqlite(database)
+
+
+def _sqlite(file: Path) -> str:
+    return "sqlite:///" + re.sub(r"[?%#{}\n]", lambda match: quote(match[0]), str(file))
 
 
 def lies_in(place: Path) -> bool:
@@ -96,7 +101,7 @@ def note_place(search: Mapping[str, Any]) -> None:
         return
     file = file_of(address)
     if file is not None:
-        address = f"{address.partition('://')[0]}://{'/' if address.startswith('sqlite') else ''}{file.absolute()}"
+        address = _sqlite(file.absolute()) if address.startswith("sqlite") else f"journal://{file.absolute()}"
     if file is None or file.absolute().parent != directory(search):
         write_atomically(note, shown(address) + "\n")
 
@@ -128,6 +133,9 @@ def open_storage(address: str) -> BaseStorage:
             _refuse_shared(file)
             file.parent.mkdir(parents=True, exist_ok=True)
             options: dict[str, Any] = {"connect_args": {"timeout": LOCK_PATIENCE}}
+            if not rest.startswith("/file:"):  # versions of SQLAlchemy differ in what of a path they decode
+                open_file = partial(sqlite3.connect, file, LOCK_PATIENCE, check_same_thread=False)
+                options = {"creator": open_file}
         else:
             options = {"pool_pre_ping": True}
         storage = RDBStorage(address, engine_kwargs=options)

@@ -124,7 +124,8 @@ def create(asked: Request) -> tuple[Study, bool]:
         FORGIVEN.set(study, [t.number for t in accounts.account(study).failed])
         attributes.set_settings(study, {k: v for k, v in search.items() if k not in PLACES})
         if not study.get_trials(deepcopy=False) and search.get("default_first", True):
-            attributes.enqueue(study, asked.default, "default configuration")
+            origin = "default configuration" if asked.default_whole else "nearest to the default configuration"
+            attributes.enqueue(study, asked.default, origin)
     return study, new
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
@@ -117,7 +118,7 @@ def _dimension(key: str, values: Sequence[Any]) -> dict[str, Any]:
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
         return {"label": key, "values": list(values)}
     named = sorted({str(v) for v in values})
-    ticks = {"tickvals": list(range(len(named))), "ticktext": named}
+    ticks = {"tickvals": list(range(len(named))), "ticktext": [escape(name) for name in named]}
     return {"label": key, "values": [named.index(str(v)) for v in values], **ticks}
 
 
@@ -137,9 +138,9 @@ def _colours(values: Sequence[Any]) -> list[Any]:
 def _words(trial: TrialRecord) -> str:
     lines = [f"<b>trial {trial['number']}</b>"]
     lines += [f"{k} {si(v, 'J') if k == 'energy' else format(v, '.4g')}" for k, v in trial["values"].items()]
-    return "<br>".join(
-        [*lines, *(f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}" for k, v in trial["params"].items())]
-    )
+    for key, value in trial["params"].items():
+        lines.append(f"{key} = {value:.4g}" if isinstance(value, float) else f"{key} = {escape(str(value))}")
+    return "<br>".join(lines)
 
 
 def _dressed(figure: go.Figure, cost: str, gain: str) -> go.Figure:

@@ -138,17 +138,17 @@ function drawFront() {
       const x = [], y = [];
       for (const r of top) { for (const p of curve(r)) { x.push(p.x); y.push(p.y); } x.push(null); y.push(null); }
       if (x.length) traces.push({ x, y, mode: "lines+markers", line: { color: colour, width: 1, dash: "dot" }, marker: { size: 3.5, color: colour }, opacity: .5,
-        name: several ? `anytime, ${study.name}` : "anytime: the same network stopped at t", hoverinfo: "skip", connectgaps: false, showlegend: !several });
+        name: several ? `anytime, ${safe(study.name)}` : "anytime: the same network stopped at t", hoverinfo: "skip", connectgaps: false, showlegend: !several });
     }
     if ($("show-dominated").checked && below.length) {
       traces.push({ x: below.map(r => r.x), y: below.map(r => r.y), mode: "markers", customdata: custom(below), text: below.map(r => hover(r, null, r.x, r.y)),
-        hovertemplate: "%{text}<extra></extra>", marker: marker(below, { size: 7, symbol, opacity: .34, line: { width: 0 } }), name: several ? `${study.name}, dominated` : "dominated trials", showlegend: !several && !paint.number });
+        hovertemplate: "%{text}<extra></extra>", marker: marker(below, { size: 7, symbol, opacity: .34, line: { width: 0 } }), name: several ? `${safe(study.name)}, dominated` : "dominated trials", showlegend: !several && !paint.number });
     }
     const points = study.front.filter(p => { const r = rows.find(q => q.s === s && q.number === p.number); return r && seen.has(r); });
     const owner = p => rows.find(r => r.s === s && r.number === p.number);
     points.sort((a, b) => a.x - b.x);
     if (points.length) {
-      traces.push({ x: points.map(p => p.x), y: points.map(p => p.y), mode: "lines", line: { shape: "hv", color: colour, width: 2.2 }, hoverinfo: "skip", name: several ? `front of ${study.name}` : "front" });
+      traces.push({ x: points.map(p => p.x), y: points.map(p => p.y), mode: "lines", line: { shape: "hv", color: colour, width: 2.2 }, hoverinfo: "skip", name: several ? `front of ${safe(study.name)}` : "front" });
       for (const final of [true, false]) {
         const group = points.filter(p => p.final === final);
         if (!group.length) continue;
@@ -211,7 +211,7 @@ function fit(ys) { // the interesting part of the accuracies: single collapsed t
 function drawHypervolume() {
   const traces = data.studies.filter(s => s.volumes.length).map(s => {
     const i = data.studies.indexOf(s), y = s.volumes;
-    return { x: y.map((_, k) => k + 1), y, mode: y.length < 3 ? "lines+markers" : "lines", name: s.name + (s.sampler ? ` (${s.sampler})` : ""), line: { shape: "hv", width: 2.2, color: colours()[i % OKABE_ITO.length], dash: s.sampler === "random" ? "dash" : "solid" },
+    return { x: y.map((_, k) => k + 1), y, mode: y.length < 3 ? "lines+markers" : "lines", name: safe(s.name) + (s.sampler ? ` (${s.sampler})` : ""), line: { shape: "hv", width: 2.2, color: colours()[i % OKABE_ITO.length], dash: s.sampler === "random" ? "dash" : "solid" },
       hovertemplate: "after %{x} trials<br>%{y:.4~g}<extra>" + safe(s.name) + "</extra>" };
   });
   Plotly.react("hypervolume", traces, layout({ showlegend: true, xaxis: axis({ title: "trials finished", rangemode: "tozero" }), yaxis: axis({ title: "hypervolume", exponentformat: "SI" }) }), options);
@@ -223,7 +223,7 @@ function drawImportance() {
   const many = data.studies.filter(s => Object.values(s.importance).some(o => Object.keys(o).length));
   const all = many.flatMap(s => Object.entries(s.importance).map(([objective, shares]) => ({ s, objective, shares })));
   const names = [...new Set(all.flatMap(a => Object.keys(a.shares)))].map(n => [n, Math.max(...all.map(a => a.shares[n] || 0))]).sort((a, b) => a[1] - b[1]).map(n => n[0]).slice(-14);
-  const traces = all.map((a, i) => ({ type: "bar", orientation: "h", y: names, x: names.map(n => a.shares[n] ?? null), name: many.length > 1 ? `${a.objective}, ${a.s.name}` : a.objective,
+  const traces = all.map((a, i) => ({ type: "bar", orientation: "h", y: names, x: names.map(n => a.shares[n] ?? null), name: many.length > 1 ? `${safe(a.objective)}, ${safe(a.s.name)}` : safe(a.objective),
     marker: many.length > 1 ? { color: colours()[data.studies.indexOf(a.s) % OKABE_ITO.length], pattern: { shape: a.objective === data.gain ? "" : "/", fgopacity: .75 } }
       : { color: colours()[[0, 4, 2, 3][i % 4]] }, hovertemplate: "%{y}: %{x:.0%} of " + safe(a.objective) + "<extra></extra>" }));
   Plotly.react("importance", traces, layout({ barmode: "group", bargap: .3, showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "normal" }, xaxis: axis({ title: "share of the variance", tickformat: ".0%", rangemode: "tozero" }), yaxis: axis({ title: "", type: "category" }) }), options);
