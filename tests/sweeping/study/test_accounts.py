@@ -128,7 +128,7 @@ class Cluster:
             source = self.path / "known.csv"
             rows = [f"{t},{'' if d is None else d},0.5,1e-6" for t, d in sorted(self.known, key=str)]
             source.write_text("\n".join(["model.timesteps,model.dim,accuracy,energy", *rows]))
-            warm.start(study, [str(source)], asked.space, lambda *_: None, str(self.path))
+            warm.start(study, [str(source)], asked.space, lambda *_: None, lambda *_: True, str(self.path))
         cfg = OmegaConf.create({"search": self.search, "trainer": {}})
         for _ in range(MOST):
             try:
