@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from hydra.errors import InstantiationException
@@ -15,6 +17,7 @@ from optuna.samplers import CmaEsSampler
 
 from spikefront.config import SEARCHPATH, compose, is_group, merge, written
 from spikefront.errors import UserError, near_matches
+from spikefront.start import spelled
 from spikefront.sweeping.search import objectives as objectives_
 from spikefront.sweeping.search import pruning
 from spikefront.sweeping.search.constraints import Constraints
@@ -41,6 +44,7 @@ class Request:
         base: the configuration without the searched parameters, resolved: a study's trials must agree in it.
         default: the searched parameters' default values, which become trial 0.
         command: what all trials share, as train.py takes it.
+        arguments: the command line's overrides, as they were given.
     """
 
     search: dict[str, Any]
@@ -52,6 +56,13 @@ class Request:
     base: dict[str, Any]
     default: dict[str, Any]
     command: list[str]
+    arguments: Sequence[str] = ()
+
+    def beside(self, place: Path) -> str:
+        """The same command for a study of another name, which begins with what the one in ``place`` knows."""
+        given = [a for a in self.arguments if not a.startswith(("search.study=", "search.warm_start="))]
+        own = [f"search.study={written(self.search['study'] + '-2')}", f"search.warm_start={written(str(place))}"]
+        return f"{spelled('sweep')} -m {shlex.join([*given, *own])}"
 
     @property
     def worker(self) -> list[str]:
@@ -121,6 +132,7 @@ def read(cfg: DictConfig, arguments: Sequence[str], options: Options, elsewhere:
         base,
         space.nearest(default),
         _train_arguments(cfg, shared(fixed)),
+        list(arguments),
     )
 
 
