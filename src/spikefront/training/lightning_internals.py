@@ -50,6 +50,12 @@ def begin_validation_again(checkpoint: dict[str, Any]) -> None:
         progress["is_last_batch"] = False
 
 
+def log_step(trainer: pl.Trainer) -> None:
+    """Log the training batch just given, which Lightning does after the hooks that a stop never leaves."""
+    with _known("how a training batch is logged"):
+        trainer._logger_connector.update_train_step_metrics()
+
+
 @contextmanager
 def _known(what: str) -> Iterator[None]:
     try:
