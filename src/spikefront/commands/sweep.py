@@ -102,7 +102,7 @@ def _show_plan(asked: Request, workers: int, launch: Launch, console: Console) -
 
 
 def _warm_start(study: Study, asked: Request, options: Options) -> str:
-    compose = Composer(asked.shared)
+    compose, option_of = Composer(asked.shared), warm.options_by_content(asked.shared, options)
 
     def covers(run: Mapping[str, Any], params: dict[str, Any]) -> bool:
         here = told_apart(plain(compose(asked.space.overrides(params))))
@@ -110,7 +110,7 @@ def _warm_start(study: Study, asked: Request, options: Options) -> str:
         return all(k in there and there[k] == v for k, v in own.items())
 
     with storages.storage_errors(storages.url(asked.search)):
-        return warm.start(study, asked.sources, asked.space, asked.option_of(options), covers, asked.search["dir"])
+        return warm.start(study, asked.sources, asked.space, option_of, covers, asked.search["dir"])
 
 
 def _announce(study: Study, asked: Request, new: bool, workers: int, known: str, console: Console) -> None:
