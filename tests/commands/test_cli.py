@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -121,3 +124,22 @@ def test_a_foreign_checkpoint_is_one_line(script, tmp_path, content, says):
     assert len(err.strip().splitlines()) == 1
     assert str(path) in err
     assert says in err
+
+
+def test_two_commands_of_one_second_have_a_directory_each(script, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clock = SimpleNamespace(now=lambda: datetime(2026, 1, 2, 3, 4, 5))
+    monkeypatch.setattr("hydra.core.utils.datetime", clock)  # of ${now:…}
+    failing = ["model=sdt_1_16", "model.timesteps=0"]  # the directory is there before
+    for _ in range(2):
+        for name, more in (("train", failing), ("energy", failing), ("train", ["-m", *failing])):
+            assert script(name, *more)[0] == 1
+    for folder, sep in (("outputs/train", "_"), ("outputs/energy", "_"), ("multirun/2026-01-02", "/")):
+        named = f"2026-01-02{sep}03-04-05".removeprefix("2026-01-02/")
+        assert {p.name for p in Path(folder).iterdir()} == {named, f"{named}-2"}
+    assert all((p / "0").is_dir() for p in Path("multirun/2026-01-02").iterdir())
+    monkeypatch.setenv("SLURM_PROCID", "1")  # another process of a run: where the first one is
+    script("train", *failing)
+    script("train", *failing, "hydra.run.dir=mine")
+    script("train", *failing, "hydra.run.dir=mine")
+    assert len(list(Path("outputs/train").iterdir())) == 2 and not Path("mine-2").exists()
