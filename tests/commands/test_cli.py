@@ -19,6 +19,10 @@ MISTAKES = {
     "modle.dim=3": ("no configuration key 'modle'", "'model'"),
     "model.dimm=3": ("no configuration key 'model.dimm'", "'dim'"),
     "model.dim=[": ("can't read the argument 'model.dim=['", "quote", """'model.dim="["'"""),
+    "ckpt_path=x.ckpt": ("no configuration key 'ckpt_path'", "resume=", "checkpoint="),
+    "train=False": ("no configuration key 'train'", "evaluate"),
+    "tags=[a]": ("no configuration key 'tags'", "logger.tags="),
+    "paths.output_dir=x": ("no configuration key 'paths'", "hydra.run.dir="),
     "model.dim": ("can't read the argument 'model.dim'", "has no '='; write key=value"),
     "model.dim=interval(1)": ("missing a required argument: 'end'",),
     "model.dim=choice(null,x)": ("NoneType is incompatible with",),
@@ -143,3 +147,22 @@ def test_two_commands_of_one_second_have_a_directory_each(script, tmp_path, monk
     script("train", *failing, "hydra.run.dir=mine")
     script("train", *failing, "hydra.run.dir=mine")
     assert len(list(Path("outputs/train").iterdir())) == 2 and not Path("mine-2").exists()
+
+
+@pytest.mark.parametrize("name", ["train", "energy"])
+def test_a_job_that_fails_does_not_end_the_others(script, tmp_path, name):
+    own = ["model=sdt_1_16", "trainer=cpu", "logger=none", f"hydra.sweep.dir={tmp_path}"]
+    how = ["dry_run=true"] if name == "train" else ["energy.rate=0.1"]
+    code, out, err = script(name, "-m", *own, *how, "model.num_heads=7,8", "seed=0,1")
+    assert code == 1
+    assert out.count("nJ a sample") == 2  # both that can be
+    lines = [line for line in err.splitlines() if line.startswith("spikefront: ")]
+    assert len(lines) == 3 and all("model.num_heads=" in line for line in lines)
+    assert lines[-1].startswith("spikefront: 2 of the jobs failed: #0 (") and "; #1 (" in lines[-1]
+    code, _, err = script(name, "-m", *own, *how, "model.num_heads=8", "seed=0,1")
+    assert code == 0, err
+
+
+def test_the_launcher_of_sweeps_is_not_that_of_jobs(script, tmp_path):
+    code, _, err = script("train", "-m", "hydra/launcher=local", "seed=0,1", f"hydra.sweep.dir={tmp_path}")
+    assert code == 1 and err.strip().splitlines()[-1].startswith("spikefront: hydra/launcher=local starts the workers")
