@@ -111,10 +111,9 @@ _failed: list[str] = []  # jobs of this command's multirun
 
 def _in_a_row(cfg: DictConfig) -> bool:
     """Whether this is a job of a multirun that runs its jobs one after the other in this process."""
-    hydra_ = HydraConfig.get()
-    return (
-        hydra_.mode == RunMode.MULTIRUN and "search" not in cfg and hydra_.launcher._target_.endswith("BasicLauncher")
-    )
+    running = HydraConfig.get()
+    basic = str(running.launcher["_target_"]).endswith("BasicLauncher")
+    return running.mode == RunMode.MULTIRUN and basic and "search" not in cfg
 
 
 class _of_several:
