@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from optuna.exceptions import StorageInternalError
 from pretended import Sweep
 
 from spikefront.errors import UserError
@@ -116,7 +117,7 @@ def test_passwords_are_neither_shown_nor_told(address):
     password = re.search(r"s3[^&]*et(?=@|&|$)", address)[0]
     for said in (f"no such host: {address}", f"bad dsn: {password}", f"wrong password {unquote(password)!r} for me"):
         with pytest.raises(UserError) as error, storages.storage_errors(address):
-            raise OSError(said)
+            raise StorageInternalError(said)
         assert "s3" not in str(error.value) and "cret" not in str(error.value), str(error.value)
 
 
