@@ -27,7 +27,7 @@ def make(directory, name, storage=None):
     space = Space.parse({"model.depth": "choice(1,2)"})
     objectives = {"accuracy": "maximize", "energy": "minimize"}
     base, default = {"data.name": "digits"}, {"model.depth": 1}
-    studies.create(Request(search, space, objectives, 5, False, [], base, default, []))
+    studies.create(Request(search, space, objectives, 5, False, [], base, default, True, [], []))
 
 
 @pytest.fixture
