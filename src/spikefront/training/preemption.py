@@ -52,8 +52,7 @@ class Interrupted(Exception):
 class Signals:
     """Context in which SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and ``more`` ask for a stop instead of ending the process.
 
-    ``received`` is the first that came. A second SIGINT ends the process at once. SIGHUP, which a closing terminal
-    sends, stays ignored where it is (nohup).
+    ``received`` is the first that came. A second SIGINT ends the process at once. Under nohup SIGHUP stays ignored.
     """
 
     def __init__(self, *more: signal.Signals) -> None:
