@@ -1,16 +1,22 @@
-"""How Hydra finds the other search paths (sweeps/, slurm/) and models by name (sdt_<depth>_<dim>)."""
+"""How Hydra finds the other search paths (sweeps/, slurm/), models by name (sdt_<depth>_<dim>), an own directory."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
 import re
+from pathlib import Path
+from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
+from hydra.experimental.callback import Callback
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 
-from spikefront.config import CONF, ROOT
+from spikefront.config import CONF, ROOT, override
 
 ANY_MODEL = re.compile(r"model/sdt_(\d+)_(\d+)(\.yaml)?")
 
@@ -51,3 +57,26 @@ class AnyModel(ConfigSource):
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         return []
+
+
+class OwnDirectory(Callback):
+    """Makes the directory of a command that is named by the time; of two that begin in one second one is ``…-2``."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        _claim(config.hydra.run)
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        if _claim(config.hydra.sweep):  # each job is composed anew
+            config.hydra.overrides.hydra.append(override("hydra.sweep.dir", config.hydra.sweep.dir))
+
+
+def _claim(node: DictConfig) -> bool:
+    by_time = "${now:" in str(OmegaConf.to_container(node, resolve=False)["dir"])  # type: ignore[index,call-overload]
+    if not by_time or any(int(os.environ.get(rank) or 0) for rank in ("RANK", "LOCAL_RANK", "SLURM_PROCID")):
+        return False  # a user's own place, or another process of a run, whose first one makes it
+    for path in itertools.chain([node.dir], (f"{node.dir}-{i}" for i in itertools.count(2))):
+        with contextlib.suppress(FileExistsError), flag_override(node, ["readonly", "struct"], False):
+            Path(path).mkdir(parents=True)
+            node.dir = path
+            return True
+    raise AssertionError

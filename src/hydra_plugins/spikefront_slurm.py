@@ -107,9 +107,13 @@ class SlurmArray(SlurmLauncher):
 
         assert self.config is not None
         study, _ = studies.load(self.config.search)
-        ids, said_last = _arrays(jobs), ""
+        ids, said_last, missed = _arrays(jobs), "", 0
         try:
-            while (left := slurm.workers(name, comment)) is None or left:
+            while missed < 2:  # a job whose node has failed may be out of the queue for a moment
+                left = slurm.workers(name, comment)
+                missed = missed + 1 if left == {} else 0
+                if missed and account(study).whole:
+                    break
                 reasons = ", ".join(sorted({job.where for job in (left or {}).values()} - {"(None)"}))
                 if left and reasons and all(job.state == "PENDING" for job in left.values()) and reasons != said_last:
                     print(f"no worker runs yet; they wait in the queue: {reasons}", flush=True)

@@ -52,11 +52,17 @@ class LocalProcesses(Launcher):
         self._config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from spikefront.errors import UserError
         from spikefront.start import again
         from spikefront.sweeping.study.storage import shown
         from spikefront.sweeping.worker.processes import Processes, gpus_of
 
-        search = self._config.search
+        search = self._config.get("search")
+        if search is None:
+            raise UserError(
+                "hydra/launcher=local starts the workers of a sweep: leave it out and the jobs run one after the"
+                " other, or take hydra/launcher=slurm"
+            )
         commands = [[*again(), *overrides] for overrides in job_overrides]
         if self._config.get("dry_run"):
             print("\n".join(shlex.join(map(shown, command)) for command in commands))

@@ -6,6 +6,17 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator
 
+ELSEWHERE = {  # keys that users of lightning-hydra-template look for, and what they are called here
+    "ckpt_path": "resume=… goes on with a training, checkpoint=… is what evaluate and energy read",
+    "train": "train always trains, evaluate only evaluates",
+    "test": "a training always ends with the test part; trainer.limit_test_batches=1 makes that short",
+    "tags": "logger.tags=[…] with logger=wandb",
+    "task_name": "hydra.run.dir=… says where a run lies, logger.name=… what it is called",
+    "paths": "data.root=… and hydra.run.dir=…",
+    "extras": "there are none to set",
+    "optimized_metric": "search.objectives=[…] of a sweep",
+}
+
 
 class UserError(Exception):
     """Something the user can mend: the message is one line saying what is wrong, where, and what to do about it.
@@ -48,6 +59,8 @@ def mendable(error: BaseException) -> str | None:
             return f"{group}={name} does not exist; {near_matches(name, e.options)}"
     for e in chain:
         if isinstance(e, ConfigAttributeError | ConfigKeyError) and isinstance(e.parent_node, DictConfig):
+            if str(e.full_key or e.key) in ELSEWHERE:
+                return f"no configuration key '{e.key}': {ELSEWHERE[str(e.key)]}"
             keys = [str(k) for k in e.parent_node]
             return f"no configuration key '{e.full_key or e.key}'; {near_matches(str(e.key), keys)}"
     if isinstance(error, OverrideParseException):

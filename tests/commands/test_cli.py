@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +19,10 @@ MISTAKES = {
     "modle.dim=3": ("no configuration key 'modle'", "'model'"),
     "model.dimm=3": ("no configuration key 'model.dimm'", "'dim'"),
     "model.dim=[": ("can't read the argument 'model.dim=['", "quote", """'model.dim="["'"""),
+    "ckpt_path=x.ckpt": ("no configuration key 'ckpt_path'", "resume=", "checkpoint="),
+    "train=False": ("no configuration key 'train'", "evaluate"),
+    "tags=[a]": ("no configuration key 'tags'", "logger.tags="),
+    "paths.output_dir=x": ("no configuration key 'paths'", "hydra.run.dir="),
     "model.dim": ("can't read the argument 'model.dim'", "has no '='; write key=value"),
     "model.dim=interval(1)": ("missing a required argument: 'end'",),
     "model.dim=choice(null,x)": ("NoneType is incompatible with",),
@@ -121,3 +128,41 @@ def test_a_foreign_checkpoint_is_one_line(script, tmp_path, content, says):
     assert len(err.strip().splitlines()) == 1
     assert str(path) in err
     assert says in err
+
+
+def test_two_commands_of_one_second_have_a_directory_each(script, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clock = SimpleNamespace(now=lambda: datetime(2026, 1, 2, 3, 4, 5))
+    monkeypatch.setattr("hydra.core.utils.datetime", clock)  # of ${now:…}
+    failing = ["model=sdt_1_16", "model.timesteps=0"]  # the directory is there before
+    for _ in range(2):
+        for name, more in (("train", failing), ("energy", failing), ("train", ["-m", *failing])):
+            assert script(name, *more)[0] == 1
+    for folder, sep in (("outputs/train", "_"), ("outputs/energy", "_"), ("multirun/2026-01-02", "/")):
+        named = f"2026-01-02{sep}03-04-05".removeprefix("2026-01-02/")
+        assert {p.name for p in Path(folder).iterdir()} == {named, f"{named}-2"}
+    assert all((p / "0").is_dir() for p in Path("multirun/2026-01-02").iterdir())
+    monkeypatch.setenv("SLURM_PROCID", "1")  # another process of a run: where the first one is
+    script("train", *failing)
+    script("train", *failing, "hydra.run.dir=mine")
+    script("train", *failing, "hydra.run.dir=mine")
+    assert len(list(Path("outputs/train").iterdir())) == 2 and not Path("mine-2").exists()
+
+
+@pytest.mark.parametrize("name", ["train", "energy"])
+def test_a_job_that_fails_does_not_end_the_others(script, tmp_path, name):
+    own = ["model=sdt_1_16", "trainer=cpu", "logger=none", f"hydra.sweep.dir={tmp_path}"]
+    how = ["dry_run=true"] if name == "train" else ["energy.rate=0.1"]
+    code, out, err = script(name, "-m", *own, *how, "model.num_heads=7,8", "seed=0,1")
+    assert code == 1
+    assert out.count("nJ a sample") == 2  # both that can be
+    lines = [line for line in err.splitlines() if line.startswith("spikefront: ")]
+    assert len(lines) == 3 and all("model.num_heads=" in line for line in lines)
+    assert lines[-1].startswith("spikefront: 2 of the jobs failed: #0 (") and "; #1 (" in lines[-1]
+    code, _, err = script(name, "-m", *own, *how, "model.num_heads=8", "seed=0,1")
+    assert code == 0, err
+
+
+def test_the_launcher_of_sweeps_is_not_that_of_jobs(script, tmp_path):
+    code, _, err = script("train", "-m", "hydra/launcher=local", "seed=0,1", f"hydra.sweep.dir={tmp_path}")
+    assert code == 1 and err.strip().splitlines()[-1].startswith("spikefront: hydra/launcher=local starts the workers")

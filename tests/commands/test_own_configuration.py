@@ -12,6 +12,7 @@ import pytest
 
 import spikefront
 from spikefront.config import ROOT, compose, places
+from spikefront.errors import UserError
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.worker.worker import Worker
 
@@ -60,7 +61,11 @@ def test_local_workers_compose_with_it(search):
 
 
 def test_workers_that_come_late_know_it_from_the_study(search):
+    """If their user trusts it: who may write to a storage shall bring no configuration."""
     own = [f"search.{key}={value}" for key, value in search.items() if value]
+    with pytest.raises(UserError, match=r"takes configuration from .*give hydra\.searchpath=.* search\.trust=true"):
+        Worker(compose(own, root="sweep"), own)
+    own.append("search.trust=true")
     worker = Worker(compose(own, root="sweep"), own)
     assert worker.compose(["neuron=mine"]).neuron.threshold == 0.125
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 
 import pytest
 from optuna.trial import TrialState
 
 from spikefront.commands.study import inspect
+from spikefront.config import compose
 from spikefront.errors import UserError
 
 
@@ -55,6 +57,33 @@ def test_best_prints_commands_that_retrain(search, capsys):
     assert "model.timesteps=4" in lines[0] and lines[0].startswith("python src/train.py")
     with pytest.raises(UserError, match="not on the front"):
         run(search, action="best", trial=99)
+
+
+def test_a_key_that_is_added_is_searched_shown_and_retrained(tmp_path, capsys):
+    from pretended import Sweep, pretend
+
+    seen = []
+    spaces = ("+optimizer.eps=choice(1e-8,1e-6)", "++model.timesteps=choice(2,4)")
+    options = ("search/sampler=grid", "search.n_trials=null", "search.workers=1")
+
+    def train(cfg, callbacks):
+        seen.append(cfg.copy())
+        return pretend(cfg, callbacks)
+
+    search = Sweep(tmp_path, *options, space=spaces, train=train)
+    search.run_here()
+    assert {(cfg.optimizer.eps, cfg.model.timesteps) for cfg in seen} == {(e, t) for e in (1e-8, 1e-6) for t in (2, 4)}
+    search.run_here()  # the same command continues
+    assert "optimizer.eps=choice" in capsys.readouterr().out
+    run(search, action="status")
+    run(search, action="best", trial=None, seeds=1)
+    command = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    cfg = compose(command[2:])
+    assert "+optimizer.eps" in " ".join(command) and cfg.optimizer.eps in (1e-8, 1e-6)
+    with pytest.raises(UserError, match=r"lr.*without the \+"):
+        Sweep(tmp_path, space=("+optimizer.lr=choice(1,2)",)).run_here()
+    with pytest.raises(UserError, match=r"'\+optimizer\.epsilon=…'"):
+        Sweep(tmp_path, space=("optimizer.epsilon=choice(1,2)",)).run_here()
 
 
 def test_unknown_studies_and_actions_are_said(search):

@@ -9,6 +9,7 @@ import signal
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import Logger
 
 from spikefront.config import compose
 from spikefront.training import run
@@ -75,6 +76,34 @@ def assert_equal(a, b, path=""):
             assert_equal(x, y, f"{path}/{i}")
     else:
         assert a == b, path
+
+
+class Rows(Logger):
+    """Keeps the losses of single steps."""
+
+    name = version = "rows"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses: list[tuple[int, float]] = []
+
+    def log_hyperparams(self, *_, **__) -> None: ...
+
+    def log_metrics(self, metrics, step=None) -> None:
+        if "train/loss_step" in metrics:
+            self.losses.append((step, metrics["train/loss_step"]))
+
+
+@pytest.mark.parametrize(("hook", "batch"), [("on_train_batch_start", 1), ("on_validation_batch_start", 0)])
+def test_each_step_is_logged_once_wherever_a_run_stops(cfg, monkeypatch, hook, batch):
+    small = ("model=sdt_1_16", "trainer.max_epochs=2", "trainer.limit_train_batches=3", "trainer.log_every_n_steps=1")
+    whole, stopped = Rows(), Rows()
+    monkeypatch.setattr(run, "_logger", lambda *_: whole)
+    finish(cfg("whole", *small))
+    monkeypatch.setattr(run, "_logger", lambda *_: stopped)
+    interrupted(cfg("stopped", *small), hook, 1, batch, signal.SIGTERM)
+    finish(cfg("stopped", *small))
+    assert stopped.losses == whole.losses and [step for step, _ in whole.losses] == list(range(6))
 
 
 STATE = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "continuation")

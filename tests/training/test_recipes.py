@@ -84,7 +84,7 @@ PUBLISHED = {
     },
     "cifar10_2_512": {**CIFAR, "data.name": "cifar10", "model.num_classes": 10},
     "cifar100_2_512": {**CIFAR, "data.name": "cifar100", "model.num_classes": 100},
-    "cifar10_dvs": {
+    "cifar10_dvs_published": {
         **DVS,
         "data.name": "cifar10_dvs",
         "optimizer._target_": "torch.optim.AdamW",
@@ -97,8 +97,10 @@ PUBLISHED = {
         "loss.lambda_mse": 1e-3,
         "loss.mean": 1.0,
         "data.image_size": 64,
-        "data.augmentation.flip": 0.5,
-        "data.augmentation.roll": 5,
+        "data.augmentation.flip": 0.0,
+        "data.augmentation.roll": 0,
+        "data.augmentation.cutout": 0,
+        "callbacks.ema": None,
         "data.pooling": "0011",
         "model.timesteps": 10,
         "model.event_mode": True,
@@ -119,6 +121,16 @@ PUBLISHED = {
     },
 }
 PUBLISHED["imagenet_8_768"]["data.eval_size"] = 288
+PUBLISHED["cifar10_dvs"] = PUBLISHED["cifar10_dvs_published"]  # by its earlier name
+PUBLISHED["cifar10_dvs_authors"] = {
+    **{k: v for k, v in PUBLISHED["cifar10_dvs"].items() if k not in ("callbacks.ema", "data.augmentation.cutout")},
+    "trainer.max_epochs": 400,
+    "trainer.precision": "32-true",
+    "model.timesteps": 16,
+    "data.split": "seed0",
+    "callbacks.ema._target_": "spikefront.training.EMA",
+    "loss._target_": "spikefront.training.TET",
+}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

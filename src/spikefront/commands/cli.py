@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from spikefront.commands import debug
@@ -38,7 +39,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[[], Any]:
         @functools.wraps(main)
         def run(cfg: DictConfig) -> Any:
-            with _one_line_errors(), whole_command_line():
+            with _of_several() if _in_a_row(cfg) else _one_line_errors(), whole_command_line():
                 if "output_dir" in cfg and cfg.output_dir is None:
                     with open_dict(cfg):
                         cfg.output_dir = HydraConfig.get().runtime.output_dir
@@ -53,7 +54,11 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[
             with debug.taken_from(sys.argv), _one_line_errors():
                 flags, overrides = parted(sys.argv[1:])
                 sys.argv[1:] = [*overrides, *flags]
-                return app()
+                _failed.clear()
+                result = app()
+                if _failed:
+                    raise UserError(f"{len(_failed)} of the jobs failed: {'; '.join(_failed)}")
+                return result
 
         return script
 
@@ -99,6 +104,32 @@ class _one_line_errors:
             print(f"spikefront: {explain(error)}", file=sys.stderr)
         sys.stderr.flush()
         sys.exit(1)
+
+
+_failed: list[str] = []  # jobs of this command's multirun
+
+
+def _in_a_row(cfg: DictConfig) -> bool:
+    """Whether this is a job of a multirun that runs its jobs one after the other in this process."""
+    running = HydraConfig.get()
+    basic = str(running.launcher["_target_"]).endswith("BasicLauncher")
+    return running.mode == RunMode.MULTIRUN and basic and "search" not in cfg
+
+
+class _of_several:
+    """Context manager of one job of several: what goes wrong in it is said and kept, and the next one begins."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type | None, error: BaseException | None, tb: object) -> bool:
+        if error is None or not isinstance(error, Exception):
+            return False
+        job = f"#{HydraConfig.get().job.num} ({explain(error)})"
+        if debug.tracebacks():
+            traceback.print_exception(error)
+        print(f"spikefront: job {job}", file=sys.stderr, flush=True)
+        _failed.append(job)
+        return True
 
 
 def explain(error: BaseException) -> str:

@@ -90,7 +90,7 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
         _say(found, console)
         if tracked is not None:
             tracked.close(found)  # last: W&B may take its time
-    _conclude(study, limits)
+    _conclude(study)
 
 
 def _show_plan(asked: Request, workers: int, launch: Launch, console: Console) -> None:
@@ -102,7 +102,7 @@ def _show_plan(asked: Request, workers: int, launch: Launch, console: Console) -
 
 
 def _warm_start(study: Study, asked: Request, options: Options) -> str:
-    compose = Composer(asked.shared)
+    compose, option_of = Composer(asked.shared), warm.options_by_content(asked.shared, options)
 
     def covers(run: Mapping[str, Any], params: dict[str, Any]) -> bool:
         here = told_apart(plain(compose(asked.space.overrides(params))))
@@ -110,7 +110,7 @@ def _warm_start(study: Study, asked: Request, options: Options) -> str:
         return all(k in there and there[k] == v for k, v in own.items())
 
     with storages.storage_errors(storages.url(asked.search)):
-        return warm.start(study, asked.sources, asked.space, asked.option_of(options), covers, asked.search["dir"])
+        return warm.start(study, asked.sources, asked.space, option_of, covers, asked.search["dir"])
 
 
 def _announce(study: Study, asked: Request, new: bool, workers: int, known: str, console: Console) -> None:
@@ -163,14 +163,14 @@ def _work(
         console.print(f"all {now.size:.0f} points of the search space are done with: {finished} trained{told}")
 
 
-def _conclude(study: Study, limits: Limits) -> None:
+def _conclude(study: Study) -> None:
     """Say so where a search that has ended came to nothing.
 
     Raises:
         UserError: no trial has a result.
     """
     now = accounts.account(study)
-    if any(t.state == TrialState.COMPLETE for t in now.finished) or (not now.whole and limits.reached(study)):
+    if not now.whole or any(t.state == TrialState.COMPLETE for t in now.finished):
         return
     ended = {"failed": len(now.failed), "broke a constraint": now.infeasible, "stopped early": len(now.finished)}
     if now.known and not any(ended.values()):

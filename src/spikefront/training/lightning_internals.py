@@ -63,6 +63,12 @@ def batches_of(trainer: pl.Trainer) -> int | float:
         return trainer.num_training_batches
 
 
+def log_step(trainer: pl.Trainer) -> None:
+    """Log the training batch just given, which Lightning does after the hooks that a stop never leaves."""
+    with _known("how a training batch is logged"):
+        trainer._logger_connector.update_train_step_metrics()
+
+
 @contextmanager
 def _known(what: str) -> Iterator[None]:
     try:

@@ -34,6 +34,7 @@ from spikefront.files import writing
 from spikefront.training.lightning_internals import (
     batches_begun,
     begin_validation_again,
+    log_step,
     validation_batches_begun,
     within_epoch,
 )
@@ -51,8 +52,7 @@ class Interrupted(Exception):
 class Signals:
     """Context in which SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and ``more`` ask for a stop instead of ending the process.
 
-    ``received`` is the first that came. A second SIGINT ends the process at once. SIGHUP, which a closing terminal
-    sends, stays ignored where it is (nohup).
+    ``received`` is the first that came. A second SIGINT ends the process at once. Under nohup SIGHUP stays ignored.
     """
 
     def __init__(self, *more: signal.Signals) -> None:
@@ -125,7 +125,7 @@ class StopBetweenBatches(pl.Callback):
         # after an epoch's last batch the validation's first is a better place: a resumed run then validates as well;
         # between accumulated passes their gradients would be lost
         if within_epoch(trainer) and batches_begun(trainer) % trainer.accumulate_grad_batches == 0:
-            self._look(trainer)
+            self._look(trainer, within_batch=True)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         # shares of the validation part may differ by a batch, so all processes meet at their first only
@@ -152,7 +152,7 @@ class StopBetweenBatches(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._look(trainer)
 
-    def _look(self, trainer: pl.Trainer) -> None:
+    def _look(self, trainer: pl.Trainer, within_batch: bool = False) -> None:
         """All processes stop if one shall, and all of them then have its signal."""
         said = 1 + (self.signals.received or 0) if self.signals.received or self.wanted() else 0
         if trainer.world_size > 1:
@@ -161,6 +161,8 @@ class StopBetweenBatches(pl.Callback):
         if said > 1:
             self.signals.received = signal.Signals(said - 1)
         if said:
+            if within_batch and getattr(trainer, "logger", None) is not None:
+                log_step(trainer)  # the checkpoint is of after this batch: nobody else will
             trainer.save_checkpoint(self.checkpoint)
             raise Interrupted
 

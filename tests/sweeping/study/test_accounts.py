@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -139,7 +138,7 @@ class Cluster:
         else:
             raise AssertionError("it does not end")
         try:
-            command._conclude(study, SimpleNamespace(reached=lambda study: None))
+            command._conclude(study)
         except UserError:
             return study, 1
         return study, 0

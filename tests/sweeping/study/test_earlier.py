@@ -57,7 +57,7 @@ def sweep(before):
 def test_its_records_say_what_its_own_version_said(before):
     (found,) = read_study("before", dir=str(before), importance=True)
     assert Counter(t["state"] for t in found["trials"]) == {"complete": 3, "infeasible": 6, "pruned": 1, "waiting": 1}
-    assert (found["sampler"], found["data"], found["budget"]) == ("exhaustive", "digits", 12)
+    assert (found["sampler"], found["data"], found["budget"]) == ("exhaustive", "digits", 5)
     assert [(p["number"], p["t"]) for p in found["front"]] == [(1, None), (6, 1)]
     assert found["hypervolume"] == pytest.approx(9.989e-9, rel=1e-3)
     assert found["convention"] == "paper, first layer per timestep" and set(found["importance"]["energy"])
@@ -79,7 +79,7 @@ def test_its_records_say_what_its_own_version_said(before):
 def test_its_status_is_said(before, capsys):
     inspect({"study": "before", "dir": str(before), "storage": None, "action": "status"})
     said = capsys.readouterr().out
-    assert "study before: 3 of 12 trials finished" in said and "6 infeasible" in said and "1 waiting" in said
+    assert "study before: 3 of 5 trials finished" in said and "6 infeasible" in said and "1 waiting" in said
 
 
 def test_classes_are_found_under_their_old_names(before):

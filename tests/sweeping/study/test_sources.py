@@ -27,7 +27,7 @@ def make(directory, name, storage=None):
     space = Space.parse({"model.depth": "choice(1,2)"})
     objectives = {"accuracy": "maximize", "energy": "minimize"}
     base, default = {"data.name": "digits"}, {"model.depth": 1}
-    studies.create(Request(search, space, objectives, 5, False, [], base, default, []))
+    studies.create(Request(search, space, objectives, 5, False, [], base, default, True, [], []))
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_every_verb_finds_a_study_however_it_is_called(tmp_path, monkeypatch, ca
         assert (found["study"], found["data"], found["sampler"]) == ("one-digits", "digits", "random")
         study = {"study": source, "dir": here, "storage": None}
         inspect({**study, "action": "status"})
-        assert "study one-digits: 0 of 5 trials" in capsys.readouterr().out
+        assert "study one-digits: 0 of 2 trials" in capsys.readouterr().out
         inspect({**study, "action": "export", "output": None})
         assert (tmp_path / "one-digits" / "trials.csv").is_file()
     assert studies.load({"study": "one-digits", "dir": here, "storage": None})[0].study_name == "one-digits"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sqlite3
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from optuna.exceptions import StorageInternalError
+from pretended import Sweep
 
 from spikefront.errors import UserError
 from spikefront.sweeping.search import objectives
 from spikefront.sweeping.study import storage as storages
+from spikefront.sweeping.study.attributes import KNOWN
 from spikefront.sweeping.study.storage import open_storage, url
 
 
@@ -80,6 +84,19 @@ def test_a_uris_file_is_where_it_says(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == []
 
 
+def test_the_refusal_of_more_choices_says_the_command_that_takes_what_is_known_along(make_sweep, tmp_path):
+    make_sweep("search.n_trials=2", "search.workers=1").run_here()
+    more = ("model.timesteps=choice(1,2,4,8)", "neuron.threshold=interval(0.5,2)")
+    with pytest.raises(UserError, match=r"search space changed: model\.timesteps was") as refused:
+        make_sweep("search.n_trials=3", "search.workers=1", space=more).run_here()
+    python, script, flag, *arguments = shlex.split(str(refused.value).partition("knows what is known here: ")[2])
+    assert (python, script, flag) == ("python", "src/sweep.py", "-m") and set(more) < set(arguments)
+    again = Sweep(tmp_path, *(a for a in arguments if a not in more), space=more)
+    again.overrides = [a for a in again.overrides if a != "search.study=s"]  # which the command replaces
+    again.run_here()
+    assert sum(KNOWN.on(t) for t in again.study().trials) == 2
+
+
 @pytest.mark.parametrize(
     "address",
     [
@@ -100,7 +117,7 @@ def test_passwords_are_neither_shown_nor_told(address):
     password = re.search(r"s3[^&]*et(?=@|&|$)", address)[0]
     for said in (f"no such host: {address}", f"bad dsn: {password}", f"wrong password {unquote(password)!r} for me"):
         with pytest.raises(UserError) as error, storages.storage_errors(address):
-            raise OSError(said)
+            raise StorageInternalError(said)
         assert "s3" not in str(error.value) and "cret" not in str(error.value), str(error.value)
 
 

@@ -32,13 +32,17 @@ CORNERS = 10_000  # of one condition
 
 @dataclass(frozen=True)
 class Parameter:
-    """One searched key: ``text`` is its values in Hydra's grammar, ``when`` a condition on other parameters."""
+    """One searched key: ``text`` is its values in Hydra's grammar, ``when`` a condition on other parameters.
+
+    ``prefix`` is what Hydra wants before a key that the configuration lacks: ``+``, or ``++`` where it may be there.
+    """
 
     key: str
     text: str
     distribution: BaseDistribution
     when: str | None = None
     spelled: Mapping[Any, str] = field(default_factory=dict)
+    prefix: str = ""
 
     @property
     def size(self) -> float:
@@ -50,8 +54,8 @@ class Parameter:
         if isinstance(self.distribution, FloatDistribution):
             value = written_point(self.distribution, float(value))
         if value in self.spelled:
-            return f"{self.key}={self.spelled[value]}"
-        return f"{self.key}={written(value)}"
+            return f"{self.prefix}{self.key}={self.spelled[value]}"
+        return f"{self.prefix}{self.key}={written(value)}"
 
 
 class Space:
@@ -180,7 +184,7 @@ class Space:
 
     def to_plain(self) -> dict[str, Any]:
         """The form ``parse`` reads, for the study's record."""
-        return {p.key: p.text if p.when is None else {"values": p.text, "when": p.when} for p in self}
+        return {p.prefix + p.key: p.text if p.when is None else {"values": p.text, "when": p.when} for p in self}
 
 
 def parameter(key: str, entry: Any, options: Options = lambda group: [], earlier: bool = False) -> Parameter:
@@ -196,7 +200,8 @@ def parameter(key: str, entry: Any, options: Options = lambda group: [], earlier
     if not override.is_sweep_override():
         raise UserError(f"search.space.{key}: '{text}' is one value, not a set to search; write {GRAMMAR}")
     distribution, spelled = distribution_of(override, options, earlier)
-    return Parameter(key, text, distribution, when, spelled)
+    bare = override.key_or_group
+    return Parameter(bare, text, distribution, when, spelled, key[: len(key) - len(key.lstrip("+"))])
 
 
 def _ordered(parameters: dict[str, Parameter]) -> dict[str, Parameter]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,12 @@ from optuna.samplers import CmaEsSampler
 
 from spikefront.config import LOCAL, SEARCHPATH, compose, flat, is_group, merge, override
 from spikefront.errors import UserError, near_matches
+from spikefront.start import spelled
 from spikefront.sweeping.search import objectives as objectives_
 from spikefront.sweeping.search import pruning, samplers
 from spikefront.sweeping.search.constraints import Constraints
 from spikefront.sweeping.search.grammar import parse
-from spikefront.sweeping.search.space import Space
+from spikefront.sweeping.search.space import Parameter, Space
 from spikefront.sweeping.study.storage import directory, journal_url, url
 
 EXHAUSTIVE = ("optuna.samplers.BruteForceSampler", "spikefront.sweeping.search.samplers.Exhaustive")
@@ -43,6 +44,7 @@ class Request:
         default_whole: all of them are offered as they are.
         notes: lines about what was asked for and is not quite what will happen.
         command: what all trials share, as train.py takes it.
+        arguments: the command line's overrides, as they were given.
     """
 
     search: dict[str, Any]
@@ -56,6 +58,13 @@ class Request:
     default_whole: bool
     command: list[str]
     notes: list[str]
+    arguments: Sequence[str] = ()
+
+    def beside(self, place: Path) -> str:
+        """The same command for a study of another name, which begins with what the one in ``place`` knows."""
+        given = [a for a in self.arguments if not a.startswith(("search.study=", "search.warm_start="))]
+        own = [override("search.study", self.search["study"] + "-2"), override("search.warm_start", str(place))]
+        return f"{spelled('sweep')} -m {shlex.join([*given, *own])}"
 
     @property
     def worker(self) -> list[str]:
@@ -72,27 +81,6 @@ class Request:
         """Where a warm start comes from."""
         given = self.search.get("warm_start") or []
         return [given] if isinstance(given, str) else list(map(str, given))
-
-    def option_of(self, options: Options) -> Callable[[str, Mapping[str, Any]], str | None]:
-        """What says which option of a config group builds what a configuration builds, as written or as W&B has it."""
-
-        @functools.cache
-        def built(group: str) -> dict[str, str | None]:
-            def compose_option(option: str) -> Any:
-                return OmegaConf.select(compose(merge(self.shared, [f"{group}={option}"])), group)
-
-            return {option: _kind(compose_option(option) or {}) for option in options(group)}
-
-        def option_of(group: str, node: Mapping[str, Any]) -> str | None:
-            wanted = _kind(node)
-            return next((option for option, kind in built(group).items() if kind is not None and kind == wanted), None)
-
-        return option_of
-
-
-def _kind(node: Mapping[str, Any]) -> str | None:
-    """What tells a component of a configuration from others: its own name, or that of its class."""
-    return node.get("name") or str(node.get("_target_") or "").rpartition(".")[2] or None
 
 
 def read(cfg: DictConfig, arguments: Sequence[str], options: Options, elsewhere: bool, predict: Predict) -> Request:
@@ -129,6 +117,7 @@ def read(cfg: DictConfig, arguments: Sequence[str], options: Options, elsewhere:
         all(nearest.get(key) == default[key] for key in space.active(nearest)),
         _train_arguments(cfg, shared(fixed)),
         notes,
+        list(arguments),
     )
 
 
@@ -148,9 +137,9 @@ def _space(cfg: DictConfig, arguments: Sequence[str], options: Callable[[str], l
     for argument in arguments:
         given = parse(argument)
         key = given.key_or_group
-        entries.pop(key, None)
+        entries = {k: v for k, v in entries.items() if k.lstrip("+") != key}
         if given.is_sweep_override():
-            entries[key] = given.get_value_string()
+            entries[given.get_key_element()] = given.get_value_string()
         else:
             fixed.append(argument)
     if not entries:
@@ -161,7 +150,7 @@ def _space(cfg: DictConfig, arguments: Sequence[str], options: Callable[[str], l
     space = Space.parse(entries, options)
     space.check()
     for p in space:
-        _exists(cfg, p.key, p.when is not None)
+        _exists(cfg, p)
         if is_group(p.key):
             for value in space.parameters[p.key].spelled or ():
                 compose(merge(fixed, [p.override(value)]), root="sweep")  # Hydra's own message names what's wrong
@@ -176,15 +165,23 @@ def _check_validated(cfg: DictConfig) -> None:
         )
 
 
-def _exists(cfg: DictConfig, key: str, conditional: bool) -> None:
-    if is_group(key) or conditional:
+def _exists(cfg: DictConfig, p: Parameter) -> None:
+    key = p.key
+    if is_group(key) or p.when is not None or p.prefix == "++":
+        return
+    if p.prefix:
+        if OmegaConf.select(cfg, key, default=cfg) is not cfg:
+            raise UserError(f"search.space.+{key}: the configuration has that key: write it without the +")
         return
     node: Any = cfg
     parts = key.split(".")
     for depth, part in enumerate(parts, 1):
         if not OmegaConf.is_dict(node) or part not in node:
             options = list(node) if OmegaConf.is_dict(node) else []
-            raise UserError(f"search.space.{key}: no such configuration key; {near_matches(part, map(str, options))}")
+            raise UserError(
+                f"search.space.{key}: no such configuration key; {near_matches(part, map(str, options))}"
+                f" (one that shall be added: '+{key}=…')"
+            )
         if depth < len(parts):
             node = None if OmegaConf.is_missing(node, part) else node[part]
 

@@ -117,7 +117,7 @@ def create(asked: Request) -> tuple[Study, bool]:
                 time.sleep(SETTLE)
         note_place(search)
         found = record(study)
-        _same(search["study"], found, json.loads(json.dumps(made)))
+        _same(search["study"], found, json.loads(json.dumps(made)), asked.beside(directory(search)))
         BUDGET.set(study, asked.budget)
         BEGAN.set(study, time.time())
         SAMPLER.set(study, _sampler(search))
@@ -152,8 +152,11 @@ def _sampler(search: Mapping[str, Any]) -> str:
     return str(search["sampler"]["_target_"]).rpartition(".")[2].removesuffix("Sampler").lower()
 
 
-def _same(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    cure = f"choose another name with search.study=… or go on with the old settings (study '{name}' is untouched)"
+def _same(name: str, then: Mapping[str, Any], now: Mapping[str, Any], beside: str) -> None:
+    cure = (
+        f"go on with the old settings (study '{name}' is untouched), or begin another that knows what is known here:"
+        f" {shown(beside)}"
+    )
     if then["seeds"] != now["seeds"]:
         raise UserError(f"the study's seeds a configuration were {then['seeds']}, now {now['seeds']}: {cure}")
     for part, what in (("objectives", "objectives"), ("space", "search space"), ("base", "configuration")):

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from spikefront.config import compose, merge
 from spikefront.errors import UserError
+from spikefront.sweeping.search.grammar import Options
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import attributes
 from spikefront.sweeping.study.attributes import KNOWN, SOURCES, asked_for
@@ -63,6 +67,28 @@ def start(study: Study, sources: Sequence[str], space: Space, option_of: OptionO
         known += sum(p.values is not None for p in points)
         queued += sum(p.values is None for p in points)
     return f"warm start: {known} known points, {queued} to be trained first" if known or queued else ""
+
+
+def options_by_content(shared: Sequence[str], options: Options) -> OptionOf:
+    """What says which option of a config group builds what a configuration builds, as written or as W&B has it."""
+
+    @functools.cache
+    def built(group: str) -> dict[str, str | None]:
+        def kind(option: str) -> str | None:
+            return _kind(OmegaConf.select(compose(merge(shared, [f"{group}={option}"])), group) or {})
+
+        return {option: kind(option) for option in options(group)}
+
+    def option_of(group: str, node: Mapping[str, Any]) -> str | None:
+        wanted = _kind(node)
+        return next((option for option, kind in built(group).items() if kind is not None and kind == wanted), None)
+
+    return option_of
+
+
+def _kind(node: Mapping[str, Any]) -> str | None:
+    """What tells a component of a configuration from others: its own name, or that of its class."""
+    return node.get("name") or str(node.get("_target_") or "").rpartition(".")[2] or None
 
 
 def _alone(study: Study) -> FileLock:

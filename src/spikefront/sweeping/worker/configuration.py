@@ -35,5 +35,6 @@ class Composer:
         for override in overrides:
             if override not in groups:
                 parsed = parse(override)
-                OmegaConf.update(cfg, parsed.key_or_group, parsed.value())
+                added = parsed.is_add() or parsed.is_force_add()
+                OmegaConf.update(cfg, parsed.key_or_group, parsed.value(), force_add=added)
         return cfg
