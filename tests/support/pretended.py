@@ -32,6 +32,7 @@ PROGRESS = SimpleNamespace(is_last_batch=False, current=SimpleNamespace(ready=1)
 TRAINER = SimpleNamespace(
     world_size=1,
     accumulate_grad_batches=1,
+    logger=None,
     fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=PROGRESS)),
     save_checkpoint=lambda path: None,
 )

@@ -80,8 +80,9 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
         return
     study, new = studies.create(asked)
     known = _warm_start(study, asked, options)
-    workers = min(wanted, max(1, (now := accounts.account(study)).budget - len(now.finished)))
-    _announce(study, asked, new, workers, known, console)
+    now = accounts.account(study)
+    workers = min(wanted, max(1, now.budget - len(now.finished)))
+    _announce(study, asked, new, now, workers, known, console)
     tracked = _tracked(cfg, study, asked)
     try:
         _work(study, asked, workers, launch, limits, console, tracked)
@@ -113,8 +114,9 @@ def _warm_start(study: Study, asked: Request, options: Options) -> str:
         return warm.start(study, asked.sources, asked.space, option_of, covers, asked.search["dir"])
 
 
-def _announce(study: Study, asked: Request, new: bool, workers: int, known: str, console: Console) -> None:
-    now = accounts.account(study)
+def _announce(
+    study: Study, asked: Request, new: bool, now: accounts.Account, workers: int, known: str, console: Console
+) -> None:
     finished, budget = len(now.finished), now.budget
     console.print(
         f"study {study.study_name}: {', '.join(f'{n} ({d})' for n, d in asked.objectives.items())} over"
@@ -144,10 +146,11 @@ def _work(
     tracked: StudyRun | None,
 ) -> None:
     """Have workers run until the study is whole, a limit is reached or somebody interrupts."""
-    if accounts.account(study).whole:
+    now = accounts.account(study)
+    if now.whole:
         return
     try:
-        with _progress(study, accounts.account(study).budget, console, tracked):
+        with _progress(study, now.budget, console, tracked):
             launch([asked.worker] * workers)
     except KeyboardInterrupt:
         now = accounts.account(study)

@@ -118,6 +118,11 @@ def configuration(content: Mapping[str, Any]) -> dict[str, Any] | None:
     return None if stored is None else current(stored)
 
 
+def network_state(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The network's part of a checkpoint that train.py wrote."""
+    return {k.removeprefix("model."): v for k, v in content["state_dict"].items() if k.startswith("model.")}
+
+
 def _weights(content: dict[str, Any], ema: bool) -> dict[str, Any]:
     for key in (*AVERAGED, *PLAIN) if ema else ("current_model_state", *PLAIN):
         if isinstance(content.get(key), dict):

@@ -161,7 +161,7 @@ class StopBetweenBatches(pl.Callback):
         if said > 1:
             self.signals.received = signal.Signals(said - 1)
         if said:
-            if within_batch and getattr(trainer, "logger", None) is not None:
+            if within_batch and trainer.logger is not None:
                 log_step(trainer)  # the checkpoint is of after this batch: nobody else will
             trainer.save_checkpoint(self.checkpoint)
             raise Interrupted

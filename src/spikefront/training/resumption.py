@@ -10,7 +10,7 @@ from torch import nn
 
 from spikefront.config import LOCAL, flat
 from spikefront.errors import UserError
-from spikefront.nn.checkpoints import configuration, misfit, read_checkpoint
+from spikefront.nn.checkpoints import configuration, misfit, network_state, read_checkpoint
 from spikefront.renamed import same_default
 from spikefront.training.lightning_internals import epochs_of
 
@@ -42,8 +42,7 @@ def continued(path: str, asked: Mapping[str, Any], model: nn.Module) -> dict[str
         raise UserError(f"resume={path}: it holds weights, but no training to go on with; train.py's last.ckpt does")
     then = configuration(content)
     changed = {} if then is None else differences(then, asked)
-    state = {k.removeprefix("model."): v for k, v in content["state_dict"].items() if k.startswith("model.")}
-    if (why := misfit(model, state)) is not None:
+    if (why := misfit(model, network_state(content))) is not None:
         own = {k: v for k, v in changed.items() if k.split(".")[0] in ("model", "data", *asked["model"])}
         raise UserError(f"resume={path} is of another network: {_told(own) or why}: {CURE}")
     fixed = {k: v for k, v in changed.items() if k in FIXED or (k == DECAY and {*v} & {0, None, NOTHING})}

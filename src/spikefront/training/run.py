@@ -18,6 +18,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from spikefront.data import ImageData, build_data
 from spikefront.errors import UserError
+from spikefront.nn.checkpoints import network_state, read_checkpoint
 from spikefront.training.batch import share, wanted_batch
 from spikefront.training.latency import latency
 from spikefront.training.module import SpikingClassifier
@@ -118,7 +119,7 @@ def _train(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
         epochs = trainer.current_epoch
         checkpoint = _best(trainer)
         if checkpoint:
-            module.model.load_state_dict(_model_state(checkpoint))
+            module.model.load_state_dict(network_state(read_checkpoint(checkpoint)))
         validation = evaluate_part(trainer, module, data, "val")
         tested = evaluate_part(trainer, module, data, "test")
         result = Result(
@@ -221,8 +222,3 @@ def _best(trainer: pl.Trainer) -> str | None:
     callback = trainer.checkpoint_callback
     path = getattr(callback, "best_model_path", "") if callback else ""
     return path or None
-
-
-def _model_state(checkpoint: str) -> dict[str, torch.Tensor]:
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    return {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}

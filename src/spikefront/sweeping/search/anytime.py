@@ -96,11 +96,11 @@ class Shown(Around):
             front = self._front.trials
             shown = zip(front, best(front, self._front.candidates, self.objectives), strict=True)
             self._shown = {t.number: instead for t, instead in shown if instead}
-        if bad := [t for t in self.bad(study) if t.params]:
-            complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            self._worst = {t.number: _with(t, _worst(complete, self.objectives)) for t in bad} if complete else {}
-        else:
-            self._worst = {}
+        self._worst = {}
+        bad = [t for t in self.bad(study) if t.params]
+        if bad and (complete := study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))):
+            worst = _worst(complete, self.objectives)
+            self._worst = {t.number: _with(t, worst) for t in bad}
 
 
 def _worst(trials: list[FrozenTrial], objectives: Directions) -> list[float]:

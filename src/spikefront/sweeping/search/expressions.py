@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -67,6 +68,7 @@ def names(expression: str) -> set[str]:
     return found
 
 
+@functools.cache  # a study's conditions are asked for every trial of it, again and again
 def _parse(expression: str) -> ast.expr:
     try:
         return ast.parse(str(expression).strip(), mode="eval").body

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -87,42 +87,46 @@ class Distinct(Around):
     def __init__(self, sampler: BaseSampler, space: Space, taken: Taken) -> None:
         super().__init__(sampler)
         self.space, self.taken = space, taken
+        self._there: Callable[[], list[Point]] = list
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._there = functools.cache(lambda: list(self.taken(study, trial)))  # once a trial, if at all
+        super().before_trial(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         proposed = super().sample_relative(study, trial, search_space)
-        taken = functools.cache(lambda: list(self.taken(study, trial)))
         found: dict[str, Any] = {}
         for key in self.space.parameters:
             if key in proposed:
-                found[key] = self._new(key, proposed[key], found, taken)
+                found[key] = self._new(key, proposed[key], found)
         return {**proposed, **found}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         value = super().sample_independent(study, trial, param_name, param_distribution)
-        return self._new(param_name, value, trial.params, functools.cache(lambda: list(self.taken(study, trial))))
+        return self._new(param_name, value, trial.params)
 
-    def _new(self, key: str, value: Any, before: Mapping[str, Any], taken: Callable[[], Sequence[Point]]) -> Any:
+    def _new(self, key: str, value: Any, before: Mapping[str, Any]) -> Any:
         """The value, or the next that leads to something new after those before it; the value if none does."""
-        if key not in self.space.parameters or self._leads(before, key, value, taken):
+        if key not in self.space.parameters or self._leads(before, key, value):
             return value
         every = self.space.values(key)
         places = [self.space.place(key, v) for v in every]
         start = places.index(self.space.place(key, value))
         following = every[start + 1 :] + every[:start]
-        return next((v for v in following if self._leads(before, key, v, taken)), value)
+        return next((v for v in following if self._leads(before, key, v)), value)
 
-    def _leads(self, before: Mapping[str, Any], key: str, value: Any, taken: Callable[[], Sequence[Point]]) -> bool:
+    def _leads(self, before: Mapping[str, Any], key: str, value: Any) -> bool:
         """Whether a point with these values is left that is not taken."""
         given = {**before, key: value}
         size = self.space.size(given)
         if size == math.inf:
             return True
         wanted = {k: self.space.place(k, v) for k, v in given.items() if k in self.space.parameters}
-        there = {p for p in taken() if all(wanted.get(k, place) == place for k, place in p)}
+        there = {p for p in self._there() if all(wanted.get(k, place) == place for k, place in p)}
         return len(there) < size
 
 

@@ -78,15 +78,17 @@ def account(study: Study) -> Account:
     finished = [t for t in ended if counts(t)]
     failed = _unmended(trials)
     forgiven = set(FORGIVEN.get(study))
+    space = space_of(study)
+    size = space.size()
     return Account(
         wanted=BUDGET.get(study) or 0,
-        size=(space := space_of(study)).size(),
+        size=size,
         finished=finished,
         failed=failed,
         failures=[t for t in failed if t.number not in forgiven],
         infeasible=sum(INFEASIBLE.on(t) for t in ended),
         known=sum(KNOWN.on(t) for t in ended),
-        open=_open(space, trials, finished, failed),
+        open=size - _shut(space, trials, finished, failed) if size < math.inf else math.inf,
     )
 
 
@@ -123,13 +125,12 @@ def _space(plain: str) -> Space:
     return Space.stored(json.loads(plain))
 
 
-def _open(space: Space, trials: list[FrozenTrial], finished: list[FrozenTrial], failed: list[FrozenTrial]) -> float:
-    if space.size() == math.inf:
-        return math.inf
+def _shut(space: Space, trials: list[FrozenTrial], finished: list[FrozenTrial], failed: list[FrozenTrial]) -> int:
+    """How many points are trained, or can't be."""
     done = points(space, finished)
     again = points(space, (t for t in trials if t.state in BEGUN_OR_QUEUED))
     refused = points(space, [*failed, *(t for t in trials if t.state in FINISHED and not counts(t))])
-    return space.size() - len(done | (refused - again))
+    return len(done | (refused - again))
 
 
 def _unmended(trials: list[FrozenTrial]) -> list[FrozenTrial]:

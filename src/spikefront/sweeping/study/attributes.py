@@ -149,6 +149,7 @@ KNOWN: Attribute[str | None] = Attribute("known", _none)  # from where a warm st
 SPENT: Attribute[Spent] = Attribute("spent", Spent)
 OUTLOOK: Attribute[list[tuple[float, float]]] = Attribute("outlook", list)  # a stopped one's final points, as forecast
 _EPOCH = "epoch:"  # and the number: that epoch's point
+_RETRY = "retry of trial "  # and the number: an origin
 _ASKED = "fixed_params"  # of Optuna's system attributes: what enqueue_trial keeps
 _LEASE = "spikefront:lease"  # of Optuna's system attributes
 
@@ -182,9 +183,9 @@ def set_lease(storage: BaseStorage, trial_id: int, held: Holder) -> None:
     storage.set_trial_system_attr(trial_id, _LEASE, cast(Any, held))
 
 
-def enqueue(study: Study, params: Params, origin: str, skip_if_exists: bool = False) -> None:
+def enqueue(study: Study, params: Params, origin: str) -> None:
     """Have these parameters tried next."""
-    study.enqueue_trial(params, user_attrs={ORIGIN.name: origin}, skip_if_exists=skip_if_exists)
+    study.enqueue_trial(params, user_attrs={ORIGIN.name: origin})
 
 
 def queued(trial: FrozenTrial) -> Params:
@@ -252,9 +253,9 @@ def seen(trial: FrozenTrial, objectives: dict[str, str]) -> Seen | None:
 
 def retry_of(trial: FrozenTrial) -> str:
     """The origin of a trial that tries a failed one again."""
-    return f"retry of trial {trial.number}"
+    return f"{_RETRY}{trial.number}"
 
 
 def is_retry(trial: Trial) -> bool:
     """Whether a trial tries a failed one again."""
-    return (ORIGIN.get(trial) or "").startswith("retry of trial ")
+    return (ORIGIN.get(trial) or "").startswith(_RETRY)

@@ -76,13 +76,9 @@ class Ledger:
         self._looked_at: set[int] = set()
         self._counted: set[int] = set()
 
-    def finished(self) -> int:
-        """Trials that count towards the budget."""
-        return len(self._finished())
-
     def take(self, budget: float) -> Trial | None:
         """A trial to run, a returned one first; ``None`` when finished and running ones exhaust ``budget``."""
-        if self.finished() + len(self._trials(TrialState.RUNNING)) >= budget:
+        if len(self._finished()) + len(self._trials(TrialState.RUNNING)) >= budget:
             return None
         try:
             trial = self.study.ask()

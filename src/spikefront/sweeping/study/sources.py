@@ -67,7 +67,8 @@ def _address(source: str, dir: str, storage: str | None) -> str | None:
     if storage or not path.is_file() or (Path(dir) / source).is_dir():
         return None
     with path.open("rb") as file:
-        return f"sqlite:///{path}" if file.read(16).startswith(b"SQLite format 3") else f"journal://{path}"
+        sqlite = file.read(16).startswith(b"SQLite format 3")
+    return storages.sqlite_url(path) if sqlite else f"journal://{path}"
 
 
 def _place(source: str, dir: str) -> tuple[str, str]:

@@ -59,7 +59,7 @@ def _hidden(reason: str, address: str) -> str:
     own = {text for password in given for text in (password, unquote(password), unquote_plus(password)) if text}
     reason = reason.replace(address, shown(address))
     for password in sorted(own, key=len, reverse=True):
-        reason = re.sub(rf"(?<!\w){re.escape(password)}(?!\w)", "***", reason)
+        reason = re.sub(rf"(?<!\w){re.escape(password)}(?!\w)", HIDDEN, reason)
     return shown(reason)
 
 
@@ -82,10 +82,11 @@ def url(search: Mapping[str, Any]) -> str:
         return noted
     if not database.exists() and (journal.exists() or filesystems.shared(database)):
         return journal_url(search)
-    return _sqlite(database)
+    return sqlite_url(database)
 
 
-def _sqlite(file: Path) -> str:
+def sqlite_url(file: Path) -> str:
+    """The URL of an SQLite database, whatever its path is made of."""
     return "sqlite:///" + re.sub(r"[?%#{}\n]", lambda match: quote(match[0]), str(file))
 
 
@@ -101,7 +102,7 @@ def note_place(search: Mapping[str, Any]) -> None:
         return
     file = file_of(address)
     if file is not None:
-        address = _sqlite(file.absolute()) if address.startswith("sqlite") else f"journal://{file.absolute()}"
+        address = sqlite_url(file.absolute()) if address.startswith("sqlite") else f"journal://{file.absolute()}"
     if file is None or file.absolute().parent != directory(search):
         write_atomically(note, shown(address) + "\n")
 

@@ -15,7 +15,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from spikefront.analysis.schema import Directions
-from spikefront.errors import UserError
+from spikefront.errors import UserError, one_line
 from spikefront.sweeping.search.anytime import Shown
 from spikefront.sweeping.search.samplers import Distinct, innermost, seeded
 from spikefront.sweeping.search.space import Space
@@ -56,8 +56,7 @@ def propose(trial: Trial, study: Study, space: Space) -> dict[str, Any]:
         raise
     except Exception as error:
         name = type(innermost(study.sampler)).__name__
-        why = str(error).strip().splitlines() or [""]
-        raise NoProposal(f"search.sampler: {name} can't propose a point: {type(error).__name__}: {why[0]}") from error
+        raise NoProposal(f"search.sampler: {name} can't propose a point: {one_line(error)}") from error
 
 
 def admit(trial: Trial, study: Study, space: Space) -> None:

@@ -136,7 +136,7 @@ class Worker:
                 self._run(trial)
                 self._current = None
                 break_up()
-            elif self.ledger.finished() >= account.budget:
+            elif account.whole:
                 return
             else:
                 time.sleep(IDLE)  # someone else's trial may yet come back
