@@ -1,8 +1,8 @@
 # Two commands need no other: `make demo` and `make test` set up .venv themselves, once.
 PYTHON ?= python3
 BIN := .venv/bin
-# A process a core; a file's tests stay together, as they share what they set up.
-PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
+# A process a core; a file's tests stay together, as they share what they set up, and begin in the order of tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 DEMO ?=
 PARTS ?=
 
@@ -31,7 +31,7 @@ test-all: setup bench-extra
 
 # On the lowest versions that pyproject.toml allows, in an environment of their own.
 test-lowest: .venv-lowest/.ready
-	.venv-lowest/bin/python -m pytest -n auto --dist loadfile
+	.venv-lowest/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 .venv-lowest/.ready: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv .venv-lowest

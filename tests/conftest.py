@@ -4,17 +4,53 @@ from __future__ import annotations
 
 import importlib
 import os
+import pickle
 import signal
 import sys
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core: more threads would only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # `make test &`: what tests start would not hear an interrupt
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
+from hydra._internal.config_repository import ConfigRepository
 from hydra.core.global_hydra import GlobalHydra
+
+from spikefront.config import ROOT
+
+# Files of few tests and many seconds: begun last, they would leave the other cores idle at the end
+LONG = """sweeping/worker/test_several_devices sweeping/worker/test_worker sweeping/study/test_accounting
+    training/test_ddp commands/test_memory commands/test_wheel test_pairs commands/test_own_configuration
+    sweeping/study/test_accounts training/test_preemption energy/test_training nn/test_operators""".split()  # noqa: SIM905
+
+
+def pytest_configure():
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:  # `nohup make test &`: what tests start would hear neither
+            signal.signal(number, usual)
+
+
+def pytest_collection_modifyitems(items):
+    places = {f"tests/{name}.py": i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def read_once():
+    """Each file of the configuration is parsed once: the suite composes a thousand times, a third of it reading."""
+    read, kept = ConfigRepository.load_config, {}
+    ours = [str(ROOT / folder) for folder in ("conf", "sweeps", "slurm")]
+
+    def load_config(self, config_path):
+        if any(s.scheme() == "file" and s.path not in ours for s in self.get_sources()):
+            return read(self, config_path)
+        if config_path not in kept:
+            kept[config_path] = pickle.dumps(read(self, config_path))
+        return pickle.loads(kept[config_path])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConfigRepository, "load_config", load_config)
+        yield
 
 
 @pytest.fixture(autouse=True)
