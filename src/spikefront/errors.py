@@ -33,6 +33,13 @@ def near_matches(name: str, options: Iterable[str]) -> str:
     return f"{hint}options: {', '.join(names)}"
 
 
+def no_key(key: str, beside: Iterable[object]) -> str:
+    """A line about a configuration key that there is not: its name here, or those ``beside`` it that come near."""
+    if key in ELSEWHERE:
+        return f"no configuration key '{key}': {ELSEWHERE[key]}"
+    return f"no configuration key '{key}'; {near_matches(key.rpartition('.')[2], map(str, beside))}"
+
+
 def one_line(error: BaseException) -> str:
     """One line for any exception: for what a user can mend what is wrong, where, what to do; else its kind and text."""
     text = _line(error)
@@ -59,10 +66,7 @@ def mendable(error: BaseException) -> str | None:
             return f"{group}={name} does not exist; {near_matches(name, e.options)}"
     for e in chain:
         if isinstance(e, ConfigAttributeError | ConfigKeyError) and isinstance(e.parent_node, DictConfig):
-            if str(e.full_key or e.key) in ELSEWHERE:
-                return f"no configuration key '{e.key}': {ELSEWHERE[str(e.key)]}"
-            keys = [str(k) for k in e.parent_node]
-            return f"no configuration key '{e.full_key or e.key}'; {near_matches(str(e.key), keys)}"
+            return no_key(str(e.full_key or e.key), e.parent_node)
     if isinstance(error, OverrideParseException):
         return unreadable(error.override, error.__context__ or error)
     if isinstance(error, InstantiationException):

@@ -42,6 +42,10 @@ MISTAKES = {
     "data.batch_size=0": ("data.batch_size is 0", "at least 1"),
     "resume=nowhere.ckpt": ("nowhere.ckpt is not a file", "give the path"),
     "model.neurons.body.threshold=1": ("no configuration key 'model.neurons.body'", "model.neurons"),
+    "+train=False": ("no configuration key 'train': train always trains", "nothing reads it"),
+    "++tags.mine=1": ("no configuration key 'tags': logger.tags=", "nothing reads it"),
+    "+sead=1": ("no configuration key 'sead'; did you mean 'seed'", "nothing reads it"),
+    "+search.n_trials=1": ("no configuration key 'search'", "nothing reads it"),
     "+model.neurons.body.threshold=1": ("model.neurons has body", "embedding, attention, mlp, head"),
 }
 
@@ -55,6 +59,20 @@ def test_a_mistake_is_one_line(script, tmp_path, argument):
     for part in MISTAKES[argument]:
         assert part in lines[0]
     assert not (tmp_path / "result.json").exists()
+
+
+def test_what_is_added_is_read_where_a_value_names_it(script, tmp_path):
+    given = ["data=digits", "trainer=cpu", "logger=none", "dry_run=true", f"hydra.run.dir={tmp_path}"]
+    code, _, err = script("train", "model=sdt_1_16", "+steps=2", "model.timesteps=${steps}", *given)
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize("added", ["+foo=choice(1,2)", "+search.foo=1", "+search.n_trails=1"])
+def test_a_sweep_takes_no_key_that_nothing_reads(script, tmp_path, added):
+    code, _, err = script(
+        "sweep", "-m", "model=sdt_1_16", "data=digits", "model.timesteps=choice(1,2)", added, f"search.dir={tmp_path}"
+    )
+    assert code == 1 and "nothing reads it" in err and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("text", ["=", "中文", "é", "🧠", *"([{})]#~'\"&;!,<>^`", "\\'", "a\nb", " ", "a?b=c#d, e"])

@@ -17,9 +17,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from spikefront.commands import debug
 from spikefront.commands.hydra_internals import flag_parser, keep_quotes
-from spikefront.config import CONF
+from spikefront.config import CONF, unread
 from spikefront.console import spell_what_cannot_be_printed
-from spikefront.errors import UserError, mendable, one_line
+from spikefront.errors import UserError, mendable, no_key, one_line
 from spikefront.start import spelled, whole_command_line
 
 INTERRUPTED = 130
@@ -43,6 +43,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[
                 if "output_dir" in cfg and cfg.output_dir is None:
                     with open_dict(cfg):
                         cfg.output_dir = HydraConfig.get().runtime.output_dir
+                refuse_unread(cfg, HydraConfig.get(), HydraConfig.get().overrides.task, config_name)
                 return main(cfg)
 
         app = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)
@@ -63,6 +64,18 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[
         return script
 
     return decorate
+
+
+def refuse_unread(cfg: DictConfig, hydra: Any, arguments: Sequence[str], root: str) -> None:
+    """Refuse ``+key=value`` that would change nothing; ``config.unread`` says of what.
+
+    Raises:
+        UserError: the key, and those that come near.
+    """
+    if (key := unread(cfg, hydra, arguments, root)) is not None:
+        beside = cfg.search if key.startswith("search.") else cfg
+        others = set(beside) - {key.rpartition(".")[2], "hydra"}
+        raise UserError(f"{no_key(key, others)}; + adds it and nothing reads it")
 
 
 def parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from spikefront.analysis.schema import StudyRecord
-from spikefront.commands.cli import entry, plain
+from spikefront.commands.cli import entry, plain, refuse_unread
 from spikefront.commands.memory import keep_freed_memory
 from spikefront.commands.study import importance_lines
 from spikefront.config import places
@@ -72,6 +72,7 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
         UserError: a contradictory search, a study that was made with another, workers that failed.
     """
     console = plain_console(soft_wrap=True)
+    refuse_unread(cfg, cfg.hydra, arguments, "sweep")
     asked = request.read(cfg, arguments, options, elsewhere, _predict)
     limits = Limits(asked.search)
     wanted = asked.search["workers"] or (WORKERS_ELSEWHERE if elsewhere else default_workers(cfg.trainer))
