@@ -172,6 +172,17 @@ def test_workers_that_ask_at_the_same_moment_do_not_exceed_the_budget(make_sweep
     assert not states[TrialState.RUNNING] and not states[TrialState.FAIL]
 
 
+def test_a_place_that_was_given_back_is_no_trial_that_waits(make_sweep):
+    search = make_sweep("search.n_trials=2", "search.workers=1")
+    search.run_here()
+    study = search.study()
+    surplus = study.ask()._trial_id  # of two workers that asked at one moment
+    study._storage.set_trial_state_values(surplus, TrialState.WAITING)
+    study.enqueue_trial({"model.timesteps": 2, "neuron.threshold": 0.7})
+    states = Counter(t["state"] for t in records(study)["trials"])
+    assert states == {"complete": 2, "waiting": 1}
+
+
 def test_trial_zero_is_the_default_configuration(make_sweep):
     search = make_sweep("search.n_trials=2", "search.workers=1")
     search.run()

@@ -34,7 +34,7 @@ def records(study: Study, importance: bool = False, volumes: bool = True) -> Stu
     """
     made = record(study)
     objectives, space = made["objectives"], Space.stored(made["space"])
-    trials = [_trial(t, space, made) for t in study.get_trials(deepcopy=False)]
+    trials = [_trial(t, space, made) for t in study.get_trials(deepcopy=False) if not _place(t)]
     judged = judge(trials, objectives, volumes)
     return {
         "study": study.study_name,
@@ -49,6 +49,11 @@ def records(study: Study, importance: bool = False, volumes: bool = True) -> Stu
         **judged,
         "importance": importances(study, objectives) if importance else {},
     }
+
+
+def _place(t: FrozenTrial) -> bool:
+    """Whether a trial is but a place that a worker gave back, as it was one too many or had nothing proposed yet."""
+    return t.state == TrialState.WAITING and not (t.params or attributes.queued(t) or ORIGIN.get(t))
 
 
 def _trial(t: FrozenTrial, space: Space, made: Made) -> TrialRecord:
