@@ -62,7 +62,7 @@ SPACE = ["neuron.threshold=choice(0.1,0.2,0.3,0.4)", "optimizer.lr=choice(1e-3,1
 
 
 ROWS = [dict(zip(FEATURES, row, strict=True)) for row in AllPairs([list(options) for options in FEATURES.values()])]
-SHORT = 2  # of them in `make test`
+SHORT = 1  # of them in `make test`
 
 
 @pytest.mark.parametrize(

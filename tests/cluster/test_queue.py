@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 import time
 
 import psutil
@@ -113,6 +114,7 @@ def test_workers_that_a_budget_ended_are_no_failure(make_sweep, tmp_path, monkey
     study = make_sweep(*options).study()
     attributes.BUDGET.set(study, 5)
     monkeypatch.setattr(slurm, "workers", lambda *_: {})
+    monkeypatch.setattr(sys.modules[SlurmArray.__module__], "POLL", 0.1)
     array = object.__new__(SlurmArray)
     array.config = make_sweep(*options).cfg()
     with pytest.raises(UserError, match="all workers have ended"):

@@ -43,7 +43,7 @@ def test_an_override_is_read_as_it_was_meant(text):
         assert compose([override("resume", value)]).resume == value
 
 
-@pytest.mark.parametrize("storage", ["sqlite", "journal"])
+@pytest.mark.parametrize("storage", ["sqlite", pytest.param("journal", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_a_study_may_have_any_name_and_place(tmp_path, capfd, text, storage):
     place = tmp_path / text

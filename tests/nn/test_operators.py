@@ -74,7 +74,7 @@ def test_every_operator_passes_pytorchs_own_checks():
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-@pytest.mark.parametrize("neuron", ["lif", "plif"])
+@pytest.mark.parametrize("neuron", ["lif", pytest.param("plif", marks=pytest.mark.slow)])
 def test_a_network_is_compiled_whole_and_fires_the_same(training, neuron):
     model, images = network(neuron).train(training), torch.rand(16, 1, 8, 8)
     before = {k: v.clone() for k, v in model.state_dict().items()}

@@ -54,8 +54,13 @@ def train_a_step(model: SpikeDrivenTransformer, images: torch.Tensor) -> None:
     assert after.isfinite() and after != loss
 
 
-@pytest.mark.parametrize("neuron", options("neuron"))
-@pytest.mark.parametrize("attention", options("attention"))
+COMBINATIONS = [  # every neuron and every attention in `make test`, all their pairs in `make test-all`
+    pytest.param(n, a, marks=[] if n == "lif" or a == "sdsa1" else pytest.mark.slow)
+    for n, a in itertools.product(options("neuron"), options("attention"))
+]
+
+
+@pytest.mark.parametrize(("neuron", "attention"), COMBINATIONS)
 def test_every_combination_trains(neuron, attention):
     images, events = torch.rand(3, 2, 8, 8), (torch.rand(3, 2, 2, 8, 8) < 0.3).float()
     for embedding, residual in itertools.product(options("embedding"), options("residual")):

@@ -86,7 +86,7 @@ def lightnings(cfg):
     return step
 
 
-@pytest.mark.parametrize("network", [NETWORKS[0], NETWORKS[5]])
+@pytest.mark.parametrize("network", [NETWORKS[0], pytest.param(NETWORKS[5], marks=pytest.mark.slow)])
 @pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed", "bf16-true", "64-true"])
 def test_memory_knows_the_precision(network, precision):
     cfg = compose([*network.split(), "trainer=cpu", f"trainer.precision={precision}"])

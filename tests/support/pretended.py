@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import multiprocessing
 import os
 import random
@@ -78,6 +79,12 @@ class Sweep:
         self.overrides = [override("search.dir", str(directory)), "search.study=s", "logger=none", *overrides]
         self.train = train
         self.kills = 0
+
+    def changed(self, *overrides, space=None):
+        """The same search with other settings, or another space."""
+        other = copy.copy(self)
+        other.overrides, other.space = [*self.overrides, *overrides], self.space if space is None else space
+        return other
 
     def cfg(self, *more):
         return compose([*self.overrides, *more], root="sweep", with_hydra=True)

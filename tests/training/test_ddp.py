@@ -154,7 +154,7 @@ class TestTwoProcesses:
 
     @pytest.mark.parametrize(
         ("number", "rank"),
-        [(signal.SIGTERM, 0), (signal.SIGUSR1, 1), (signal.SIGINT, 1)],
+        [pytest.param(signal.SIGTERM, 0, marks=pytest.mark.slow), (signal.SIGUSR1, 1), (signal.SIGINT, 1)],
     )
     def test_a_signal_to_either_stops_both_with_everything_saved(self, one, team, tmp_path, number, rank):
         cfg = configure(tmp_path, 2)

@@ -69,7 +69,14 @@ def test_every_sampler_proposes(name):
         assert {t.params["a"] for t in study.trials} == {1, 2}
 
 
-@pytest.mark.parametrize("name", sorted(set(SAMPLERS) - {"grid"}))
+@pytest.mark.parametrize(
+    "name",
+    [
+        "random",
+        "tpe",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in sorted({*SAMPLERS} - {"grid", "random", "tpe"})),
+    ],
+)
 def test_workers_with_one_seed_propose_different_points_and_the_same_ones_again(name):
     wanted = ["maximize"] if name == "cmaes" else ["maximize", "minimize"]
     space = Space.parse({"a": "interval(0.0,1.0)", "b": "interval(0.0,1.0)"})

@@ -23,6 +23,14 @@ def untouched(search):
     return [(t.number, t.state, t.params) for t in search.study().trials], search.study().user_attrs
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A study of one trial, which no test changes."""
+    sweep = Sweep(tmp_path_factory.mktemp("begun"), "search/sampler=random", "search.n_trials=1", "search.workers=1")
+    sweep.run_here()
+    return sweep
+
+
 @pytest.mark.parametrize(
     ("overrides", "space", "says"),
     [
@@ -42,13 +50,10 @@ def untouched(search):
         ([], ("model.depth=choice(1,2)", "model.depth=3"), "search space is empty"),
     ],
 )
-def test_a_changed_or_contradictory_search_is_refused_and_the_study_untouched(make_sweep, overrides, space, says):
-    begun = make_sweep("search.n_trials=1", "search.workers=1")
-    begun.run_here()
+def test_a_changed_or_contradictory_search_is_refused_and_the_study_untouched(begun, overrides, space, says):
     before = untouched(begun)
-    options = {} if space is None else {"space": space}
     with pytest.raises(UserError, match=says):
-        make_sweep("search.n_trials=1", "search.workers=1", *overrides, **options).run_here()
+        begun.changed(*overrides, space=space).run_here()
     assert untouched(begun) == before
 
 

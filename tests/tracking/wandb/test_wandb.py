@@ -115,7 +115,9 @@ def test_a_server_that_fails_from_the_start_costs_one_line_and_sync_makes_up_for
     assert [row["loss"] for row in server.runs["r"]["history"]] == [1, 1 / 2, 1 / 3]
 
 
-@pytest.mark.parametrize("mode", ["refuse", "limit", "stall", "drop"])
+@pytest.mark.parametrize(
+    "mode", ["refuse", "stall", *(pytest.param(m, marks=pytest.mark.slow) for m in ("limit", "drop"))]
+)
 def test_a_server_that_fails_in_mid_run_costs_one_line_and_sync_makes_up_for_it(server, tmp_path, capfd, mode):
     run = client(tmp_path, "r")
     begun = threading.Event()
