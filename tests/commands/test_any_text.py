@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 from made import records_of
@@ -96,6 +97,33 @@ def test_pages_and_tables_show_text_as_it_is(tmp_path, text):
     out.print(front_table(found))
     assert "".join(text.split()) in "".join(out.file.getvalue().split())  # a title wraps
     assert write_report([found], tmp_path / f"{text}.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [("logger.project=a/b", "cannot contain"), ("logger.tags=['']", "empty"), ("logger.mode=onlin", "offline")],
+)
+def test_what_weights_and_biases_does_not_take_is_said_before_anything_is_made(script, tmp_path, setting, says):
+    common = ["model=sdt_1_16", "data=digits", "logger=wandb", setting]
+    commands = {
+        "train": [f"hydra.run.dir={tmp_path}/run"],
+        "sweep": ["-m", "neuron=lif,plif", f"search.dir={tmp_path}/s"],
+    }
+    for verb, own in commands.items():
+        code, _, err = script(verb, *common, *own)
+        key = setting.partition("=")[0]
+        assert (code, len(err.strip().splitlines())) == (1, 1) and key in err and says in err, err
+    assert not (tmp_path / "s").exists() and not list((tmp_path / "run").rglob("*.ckpt"))
+
+
+def test_weights_and_biases_takes_any_other_text(script, quick, tmp_path):
+    text = "a b [x] (é) 中🧠 <b>&amp; = , ; ' \""
+    own = overrides(logger__project=text, logger__name=text, logger__group=text, logger__tags=[text, "b"])
+    mine = [o for o in quick if not o.startswith("logger")]
+    code, _, err = script("train", *mine, "logger=wandb", "trainer.max_epochs=1", *own)
+    assert code == 0 and "W&B" not in err
+    parts = list(Path(tmp_path).rglob("run-*.wandb"))
+    assert len(parts) == 1 and parts[0].read_bytes().count(text.encode()) >= 4
 
 
 def test_files_with_the_longest_names_are_written(tmp_path):

@@ -73,6 +73,7 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
     """
     console = plain_console(soft_wrap=True)
     refuse_unread(cfg, cfg.hydra, arguments, "sweep")
+    StudyRun.mode(_logger(cfg))  # before a study is made
     asked = request.read(cfg, arguments, options, elsewhere, _predict)
     limits = Limits(asked.search)
     wanted = asked.search["workers"] or (WORKERS_ELSEWHERE if elsewhere else default_workers(cfg.trainer))
@@ -132,9 +133,12 @@ def _announce(
         console.print(line)
 
 
+def _logger(cfg: DictConfig) -> Any:
+    return OmegaConf.to_container(cfg, resolve=True).get("logger")  # type: ignore[union-attr]
+
+
 def _tracked(cfg: DictConfig, study: Study, asked: Request) -> StudyRun | None:
-    logger = OmegaConf.to_container(cfg, resolve=True).get("logger")  # type: ignore[union-attr]
-    return StudyRun.of(logger, study.study_name, studies.wandb_id(study, ""), storages.directory(asked.search))
+    return StudyRun.of(_logger(cfg), study.study_name, studies.wandb_id(study, ""), storages.directory(asked.search))
 
 
 def _work(

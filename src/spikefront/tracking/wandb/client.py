@@ -7,6 +7,7 @@ in the run's directory for ``wandb sync``; what went wrong is said once.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import queue
 import re
@@ -14,7 +15,7 @@ import shlex
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -56,6 +57,21 @@ def mode_of(asked: str) -> Mode:
     return cast(Mode, known[mode])
 
 
+def check_names(project: str, tags: Sequence[str]) -> None:
+    """Refuse what W&B would, by its own rules: later it costs the run its log.
+
+    Raises:
+        UserError: the setting, and W&B's reason.
+    """
+    tries = {"project": lambda: wandb.Settings(project=project), "tags": lambda: wandb.Settings(run_tags=tuple(tags))}
+    for key, settings in tries.items():
+        try:
+            settings()
+        except (wandb.errors.UsageError, ValueError) as error:
+            reason = error.errors()[0]["msg"] if hasattr(error, "errors") else str(error)  # of pydantic's, the message
+            raise UserError(f"logger.{key}: {reason.removeprefix('Value error, ')}") from error
+
+
 def reach(server: str, patience: float) -> None:
     """Raise unless the server answers at all: the client itself goes on trying without a word."""
     answer = requests.post(f"{server}/graphql", json={"query": "{__typename}"}, timeout=patience)
@@ -64,8 +80,9 @@ def reach(server: str, patience: float) -> None:
 
 
 def safe_id(text: str) -> str:
-    """``text`` as W&B takes it for an id or an artifact's name."""
-    return re.sub(r"[^\w.-]", "_", text)[:120]
+    """``text`` as W&B takes it for an id or an artifact's name; with a hash where much of it is lost."""
+    short = re.sub(r"[^\w.-]", "_", text, flags=re.ASCII)[:100]
+    return short if text.isascii() and len(text) <= 100 else f"{short}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 class Client:

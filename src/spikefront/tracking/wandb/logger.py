@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from spikefront.errors import UserError
-from spikefront.tracking.wandb.client import PATIENCE, Client, mode_of, safe_id
+from spikefront.tracking.wandb.client import PATIENCE, Client, check_names, mode_of, safe_id
 from spikefront.tracking.wandb.filters import tags_of, told_apart
 
 CHECKPOINTS = ("none", "front", "all")
@@ -109,13 +109,14 @@ def wandb_logger(
         patience: seconds for the server to begin a run, and to take what is left at its end.
 
     Raises:
-        UserError: another mode, or other checkpoints.
+        UserError: another mode, other checkpoints, a project or a tag that W&B does not take.
     """
     if checkpoints not in CHECKPOINTS:
         raise UserError(f"logger.checkpoints is {checkpoints!r}: use {', '.join(CHECKPOINTS)}")
     meant = mode_of(mode)
     if meant == "disabled":
         return None
+    check_names(project, tags)
     Path(save_dir).mkdir(parents=True, exist_ok=True)
     init: dict[str, Any] = {"name": name, "project": project, "entity": entity, "group": group, "job_type": job_type}
     init |= {"tags": list(tags), "save_dir": save_dir, "id": id or secrets.token_hex(4)}

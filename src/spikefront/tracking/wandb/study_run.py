@@ -14,7 +14,7 @@ import wandb
 
 from spikefront.analysis.front import axes, completed
 from spikefront.analysis.schema import StudyRecord
-from spikefront.tracking.wandb.client import PATIENCE, Client, continued, mode_of
+from spikefront.tracking.wandb.client import PATIENCE, Client, Mode, check_names, continued, mode_of
 
 HERE = Path(__file__).parent
 CHART = "spikefront-front"  # the custom chart's name in the entity's account
@@ -36,6 +36,19 @@ class StudyRun:
         self._marked: dict[int, bool] = {}
         self._client.do(self._register)
 
+    @staticmethod
+    def mode(logger: Any) -> Mode:
+        """How a sweep with this logger is told to W&B: ``disabled`` for other loggers.
+
+        Raises:
+            UserError: a mode that there is not, a project or a tag that W&B does not take.
+        """
+        if not isinstance(logger, Mapping) or not str(logger.get("_target_", "")).endswith("wandb_logger"):
+            return "disabled"
+        if (mode := mode_of(logger.get("mode", "auto"))) != "disabled":
+            check_names(logger["project"], logger.get("tags") or [])
+        return mode
+
     @classmethod
     def of(cls, logger: Any, study: str, run_id: str, directory: Path) -> StudyRun | None:
         """The study's run where ``logger`` is ``conf/logger/wandb.yaml``; None for other loggers, and where W&B is disabled.
@@ -43,10 +56,7 @@ class StudyRun:
         Args:
             run_id: what the ids of the study's runs begin with.
         """
-        if not isinstance(logger, Mapping) or not str(logger.get("_target_", "")).endswith("wandb_logger"):
-            return None
-        mode = mode_of(logger.get("mode", "auto"))
-        if mode == "disabled":
+        if (mode := cls.mode(logger)) == "disabled":
             return None
         directory.mkdir(parents=True, exist_ok=True)
         init = {"project": logger["project"], "entity": logger.get("entity"), "dir": str(directory)}
