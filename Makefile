@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # A process a core; a file's tests stay together, as they share what they set up, and begin in the order of tests/conftest.py.
-PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+SPREAD := -n auto --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest $(SPREAD)
 DEMO ?=
 PARTS ?=
 
@@ -31,7 +32,7 @@ test-all: setup bench-extra
 
 # On the lowest versions that pyproject.toml allows, in an environment of their own.
 test-lowest: .venv-lowest/.ready
-	.venv-lowest/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	.venv-lowest/bin/python -m pytest $(SPREAD)
 
 .venv-lowest/.ready: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv .venv-lowest

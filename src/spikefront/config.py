@@ -141,31 +141,6 @@ def unreadable(argument: str, why: BaseException | str) -> str:
     return f"{said}; to mean that text, quote it for Hydra and for the shell: {shlex.quote(quoted)}"
 
 
-def unread(cfg: DictConfig, hydra: DictConfig | HydraConf, arguments: Iterable[str], root: str) -> str | None:
-    """The first key that an argument adds with ``+`` where nothing reads it: at the top, or directly below ``search``.
-
-    Elsewhere whatever is built from the node refuses it. A key that another value names, ``${key}``, is read.
-
-    Args:
-        cfg: what the arguments composed to, perhaps without those that are swept.
-        hydra: its Hydra node.
-        root: the name of the command's own configuration.
-    """
-    from omegaconf import OmegaConf
-
-    keys = [a.partition("=")[0].lstrip("+") for a in arguments if a.startswith("+") and "@" not in a]
-    groups = ("hydra", *hydra.runtime.choices)
-    added = [key for key in keys if (top := key.split(".")[0]) == "search" or not (top in groups or is_group(top))]
-    if not added:
-        return None
-    known, said = compose([], root), OmegaConf.to_yaml(cfg) + "\n".join(arguments)
-    for key in added:
-        place = ".".join(key.split(".")[: 2 if key.startswith("search.") and "search" in known else 1])
-        if OmegaConf.select(known, place, default=known) is known and "${" + place not in said:
-            return place
-    return None
-
-
 def is_group(override: str) -> bool:
     """Whether an override chooses a config group's option rather than setting a value."""
     group = override.partition("=")[0].lstrip("+~").partition("@")[0]

@@ -45,6 +45,7 @@ MISTAKES = {
     "+train=False": ("no configuration key 'train': train always trains", "nothing reads it"),
     "++tags.mine=1": ("no configuration key 'tags': logger.tags=", "nothing reads it"),
     "+sead=1": ("no configuration key 'sead'; did you mean 'seed'", "nothing reads it"),
+    "+sead=a@b": ("no configuration key 'sead'; did you mean 'seed'", "nothing reads it"),
     "+search.n_trials=1": ("no configuration key 'search'", "nothing reads it"),
     "+model.neurons.body.threshold=1": ("model.neurons has body", "embedding, attention, mlp, head"),
 }

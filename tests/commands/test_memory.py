@@ -58,4 +58,5 @@ def test_our_commands_keep_what_is_freed(tmp_path, command, arguments):
 
 def test_the_users_settings_come_first(tmp_path):
     program = "from spikefront.commands.memory import keep_freed_memory; keep_freed_memory()"
+    assert keeps_freed_memory(program, cwd=tmp_path)
     assert not keeps_freed_memory(program, cwd=tmp_path, MALLOC_TOP_PAD_="0")

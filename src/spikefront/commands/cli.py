@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from spikefront.commands import debug
 from spikefront.commands.hydra_internals import flag_parser, keep_quotes
-from spikefront.config import CONF, unread
+from spikefront.config import CONF, compose, is_group, override_parser
 from spikefront.console import spell_what_cannot_be_printed
 from spikefront.errors import UserError, mendable, no_key, one_line
 from spikefront.start import spelled, whole_command_line
@@ -67,15 +67,31 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[
 
 
 def refuse_unread(cfg: DictConfig, hydra: Any, arguments: Sequence[str], root: str) -> None:
-    """Refuse ``+key=value`` that would change nothing; ``config.unread`` says of what.
+    """Refuse ``+key=value`` at the top, or directly below ``search``, where nothing reads the key.
+
+    Elsewhere whatever is built from the node refuses it. A key that another value names, ``${key}``, is read.
+
+    Args:
+        cfg: what the arguments composed to, perhaps without those that are swept.
+        hydra: its Hydra node.
+        root: the name of the command's own configuration.
 
     Raises:
         UserError: the key, and those that come near.
     """
-    if (key := unread(cfg, hydra, arguments, root)) is not None:
-        beside = cfg.search if key.startswith("search.") else cfg
-        others = set(beside) - {key.rpartition(".")[2], "hydra"}
-        raise UserError(f"{no_key(key, others)}; + adds it and nothing reads it")
+    given = [override_parser().parse_override(a) for a in arguments if a.startswith("+")]
+    groups = ("hydra", *hydra.runtime.choices)
+    keys = [o.key_or_group for o in given if o.package is None]
+    added = [key for key in keys if (top := key.split(".")[0]) == "search" or not (top in groups or is_group(top))]
+    if not added:
+        return
+    known, said = compose([], root), OmegaConf.to_yaml(cfg) + "\n".join(arguments)
+    for key in added:
+        place = ".".join(key.split(".")[: 2 if key.startswith("search.") and "search" in known else 1])
+        if OmegaConf.select(known, place, default=known) is known and "${" + place not in said:
+            parent, _, name = place.rpartition(".")
+            others = set(cfg[parent] if parent else cfg) - {name, "hydra"}
+            raise UserError(f"{no_key(place, others)}; + adds it and nothing reads it")
 
 
 def parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from optuna.study import Study
 from optuna.trial import TrialState
 from rich.console import Console
@@ -73,7 +73,7 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
     """
     console = plain_console(soft_wrap=True)
     refuse_unread(cfg, cfg.hydra, arguments, "sweep")
-    StudyRun.mode(_logger(cfg))  # before a study is made
+    StudyRun.mode(logger := plain(cfg.get("logger")))  # refuses, before a study is made
     asked = request.read(cfg, arguments, options, elsewhere, _predict)
     limits = Limits(asked.search)
     wanted = asked.search["workers"] or (WORKERS_ELSEWHERE if elsewhere else default_workers(cfg.trainer))
@@ -85,7 +85,7 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
     now = accounts.account(study)
     workers = min(wanted, max(1, now.budget - len(now.finished)))
     _announce(study, asked, new, now, workers, known, console)
-    tracked = _tracked(cfg, study, asked)
+    tracked = _tracked(logger, study, asked)
     try:
         _work(study, asked, workers, launch, limits, console, tracked)
     finally:
@@ -133,12 +133,8 @@ def _announce(
         console.print(line)
 
 
-def _logger(cfg: DictConfig) -> Any:
-    return OmegaConf.to_container(cfg, resolve=True).get("logger")  # type: ignore[union-attr]
-
-
-def _tracked(cfg: DictConfig, study: Study, asked: Request) -> StudyRun | None:
-    return StudyRun.of(_logger(cfg), study.study_name, studies.wandb_id(study, ""), storages.directory(asked.search))
+def _tracked(logger: Any, study: Study, asked: Request) -> StudyRun | None:
+    return StudyRun.of(logger, study.study_name, studies.wandb_id(study, ""), storages.directory(asked.search))
 
 
 def _work(
