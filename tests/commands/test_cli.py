@@ -168,7 +168,7 @@ def test_two_commands_of_one_second_have_a_directory_each(script, tmp_path, monk
     assert len(list(Path("outputs/train").iterdir())) == 2 and not Path("mine-2").exists()
 
 
-@pytest.mark.parametrize("name", ["train", "energy"])
+@pytest.mark.parametrize("name", ["train", pytest.param("energy", marks=pytest.mark.slow)])
 def test_a_job_that_fails_does_not_end_the_others(script, tmp_path, name):
     own = ["model=sdt_1_16", "trainer=cpu", "logger=none", f"hydra.sweep.dir={tmp_path}"]
     how = ["dry_run=true"] if name == "train" else ["energy.rate=0.1"]

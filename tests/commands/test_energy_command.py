@@ -24,7 +24,7 @@ def config(*overrides):
     return compose([*TINY, *overrides], root="measure")
 
 
-def test_command_line(tmp_path):
+def test_command_line(script, tmp_path):
     command = [sys.executable, str(ROOT / "src/energy.py"), *TINY, "format=json", f"hydra.run.dir={tmp_path}"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -32,8 +32,8 @@ def test_command_line(tmp_path):
     assert record["samples"] == 8 and record["total_joules"] > 0
     assert record["rows"][0]["kind"] == "analog" and record["baseline"]["quantised"]["bits"] == 3
     assert "random weights" in record["notes"][0] and "random weights" in done.stderr
-    bad = subprocess.run([*command, "energy=papr"], capture_output=True, text=True, cwd=tmp_path)
-    assert bad.returncode == 1 and "did you mean 'paper'" in bad.stderr and "Traceback" not in bad.stderr
+    code, _, err = script("energy", *command[2:], "energy=papr")
+    assert code == 1 and "did you mean 'paper'" in err and "Traceback" not in err
 
 
 def test_assumed_rate_needs_no_data():

@@ -48,7 +48,7 @@ def test_as_a_library_we_leave_the_hosts_allocator_alone(tmp_path):
         pytest.param("train", ["dry_run=true", "model=sdt_1_16", "trainer=gpu"], marks=pytest.mark.slow),
         pytest.param("evaluate", ["checkpoint=nowhere"], marks=pytest.mark.slow),
         pytest.param("energy", ["model=sdt_1_16", "input=noise", "samples=1"], marks=pytest.mark.slow),
-        ("sweep", ["search.worker=true", "search.study=nothing"]),
+        pytest.param("sweep", ["search.worker=true", "search.study=nothing"], marks=pytest.mark.slow),
     ],
 )
 def test_our_commands_keep_what_is_freed(tmp_path, command, arguments):

@@ -206,7 +206,13 @@ def test_several_processes_build_at_once(tmp_path):
     assert [f.suffix for f in (tmp_path / "cache").iterdir()] == [".so"]
 
 
-@pytest.mark.parametrize("broken", [{"PATH": "/nowhere"}, {"SPIKEFRONT_CACHE": "/proc/nowhere"}], ids=["PATH", "cache"])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param({"PATH": "/nowhere"}, id="PATH"),
+        pytest.param({"SPIKEFRONT_CACHE": "/proc/nowhere"}, id="cache", marks=pytest.mark.slow),
+    ],
+)
 def test_without_a_build_says_so_once(broken):
     codes, errors = processes(1, **broken)
     assert codes == [1] and errors[0].count("no compiled kernels") == 1

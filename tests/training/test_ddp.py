@@ -188,6 +188,7 @@ class TestTwoProcesses:
         with pytest.raises(ValueError, match="sample 7 is torn"):
             train(configure(tmp_path, 2), [Torn()])
 
+    @pytest.mark.slow
     def test_a_killed_one_ends_the_training_and_the_next_starts_another(self, team, tmp_path):
         with pytest.raises(Broken, match="process 2 of 2 of this training was killed"):
             train(configure(tmp_path, 2), [Signal(signal.SIGKILL, 1)])

@@ -115,7 +115,7 @@ STATE = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_ste
         ("on_train_batch_start", 1, 2, ()),  # in the middle of an epoch
         pytest.param("on_train_batch_start", 0, 5, (), marks=pytest.mark.slow),  # an epoch's last batch
         pytest.param("on_validation_batch_start", 1, 0, (), marks=pytest.mark.slow),
-        ("on_train_batch_start", 1, 3, ("data.num_workers=2",)),
+        pytest.param("on_train_batch_start", 1, 3, ("data.num_workers=2",), marks=pytest.mark.slow),
     ],
     ids=["mid-epoch", "last batch", "validation", "loader processes"],
 )

@@ -20,27 +20,30 @@ from spikefront.sweeping.study.records import records
 STORAGES = {"sqlite": "search.storage=null", "journal": "search.storage=journal:///{}/study.log"}
 
 
+@pytest.mark.parametrize(("trials", "kills"), [(24, 5), pytest.param(60, 12, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("storage", STORAGES)
-def test_killed_workers_lose_nothing(make_sweep, tmp_path, storage):
+def test_killed_workers_lose_nothing(make_sweep, tmp_path, storage, trials, kills):
     search = make_sweep(
-        "search.n_trials=60", "search.workers=4", "search.heartbeat=2", STORAGES[storage].format(tmp_path)
+        f"search.n_trials={trials}", "search.workers=4", "search.heartbeat=2", STORAGES[storage].format(tmp_path)
     )
-    search.run(kills=12)
-    check_exact(search, tmp_path)
+    search.run(kills=kills)
+    check_exact(search, tmp_path, trials, kills)
 
 
-def check_exact(search, tmp_path):
-    """Exactly 60 trials of four steps finished, none twice, none lost, no step but the last of a life repeated."""
-    assert search.kills == 12
+def check_exact(search, tmp_path, finished, kills):
+    """Exactly so many trials of four steps finished, none twice, none lost, no step but the last of a life repeated."""
+    assert search.kills == kills
     trials = search.study().get_trials()
     assert not [attributes.REASON.get(t) for t in trials if t.state == TrialState.FAIL]
     states = Counter(t.state for t in trials)
-    assert states.pop(TrialState.COMPLETE) == 60
+    assert states.pop(TrialState.COMPLETE) == finished
     assert set(states) <= {TrialState.WAITING}, states  # a number asked for at the very end and returned
     assert [t.number for t in trials] == list(range(len(trials)))
     complete = [t for t in trials if t.state == TrialState.COMPLETE]
     assert all(len(t.values) == 2 and set(t.params) == {"model.timesteps", "neuron.threshold"} for t in complete)
-    assert len({tuple(t.params.values()) for t in complete}) == 60  # continuous: a repeat would be a trial run twice
+    assert (
+        len({tuple(t.params.values()) for t in complete}) == finished
+    )  # continuous: a repeat would be a trial run twice
     for t in complete:
         directory = tmp_path / "s" / "trials" / f"{t.number:05d}"
         lines = [line.split() for line in (directory / "steps").read_text().splitlines()]

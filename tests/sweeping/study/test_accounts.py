@@ -152,7 +152,7 @@ some = st.sets(st.sampled_from(POINTS), max_size=3)
 
 
 @settings(
-    max_examples=60,
+    max_examples=30,
     deadline=None,
     derandomize=True,
     database=None,

@@ -92,7 +92,7 @@ def test_killed_workers_lose_nothing_on_postgresql(make_sweep, tmp_path, postgre
     options = ("search.n_trials=60", "search.workers=4", "search.heartbeat=1", f"search.storage={postgres}")
     search = make_sweep(*options)
     search.run(kills=12)
-    check_exact(search, tmp_path)
+    check_exact(search, tmp_path, 60, 12)
 
 
 @pytest.mark.slow
