@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shlex
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from spikefront import start
 from spikefront.commands.cli import explain
 from spikefront.config import compose
 
@@ -185,3 +187,13 @@ def test_a_job_that_fails_does_not_end_the_others(script, tmp_path, name):
 def test_the_launcher_of_sweeps_is_not_that_of_jobs(script, tmp_path):
     code, _, err = script("train", "-m", "hydra/launcher=local", "seed=0,1", f"hydra.sweep.dir={tmp_path}")
     assert code == 1 and err.strip().splitlines()[-1].startswith("spikefront: hydra/launcher=local starts the workers")
+
+
+def test_what_is_imported_is_put_beyond_the_garbage_collector_once(monkeypatch):
+    frozen = []
+    monkeypatch.setattr(start, "_settled", set())
+    monkeypatch.setattr(start.gc, "freeze", lambda: frozen.append(gc.isenabled()))
+    for _ in range(2):  # a later job's garbage would stay for good
+        with start.importing():
+            assert not gc.isenabled()
+    assert frozen == [False] and gc.isenabled()

@@ -20,7 +20,7 @@ from spikefront.commands.hydra_internals import flag_parser, keep_quotes
 from spikefront.config import CONF, compose, is_group, override_parser
 from spikefront.console import spell_what_cannot_be_printed
 from spikefront.errors import UserError, mendable, no_key, one_line
-from spikefront.start import spelled, whole_command_line
+from spikefront.start import settle, spelled, whole_command_line
 
 INTERRUPTED = 130
 
@@ -50,6 +50,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[
 
         @functools.wraps(main)
         def script() -> Any:
+            settle("door")
             os.environ["HYDRA_FULL_ERROR"] = "1"  # hands Hydra's exceptions to us instead of printing them
             spell_what_cannot_be_printed()
             with debug.taken_from(sys.argv), _one_line_errors():

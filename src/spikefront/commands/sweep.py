@@ -24,7 +24,7 @@ from spikefront.commands.study import importance_lines
 from spikefront.config import places
 from spikefront.console import console as plain_console
 from spikefront.errors import UserError
-from spikefront.start import spelled
+from spikefront.start import importing, spelled
 from spikefront.sweeping.study import accounts, attributes, request, warm
 from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
@@ -51,7 +51,8 @@ def main(cfg: DictConfig) -> None:
     if not cfg.search.worker:
         raise UserError(f"a sweep needs -m: {spelled('sweep')} -m hparams_search=timesteps")
     stop_with_parent()  # before what takes its time
-    from spikefront.sweeping.worker.worker import Worker
+    with importing():
+        from spikefront.sweeping.worker.worker import Worker
 
     keep_freed_memory()
     running = HydraConfig.get()

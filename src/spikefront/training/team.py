@@ -33,7 +33,12 @@ GRACE = 5.0  # seconds in which all processes end a work, when one did with an e
 PATIENCE = 20.0  # seconds that one may wait in a collective operation for another that is gone
 FOREVER = timedelta(days=365)
 SECRET = "SPIKEFRONT_TEAM"  # environment: what its processes sign their words with
-FOLLOW = "from spikefront.training.together import follow; follow()"
+FOLLOW = """
+from spikefront.start import importing
+with importing():
+    from spikefront.training.together import follow
+follow()
+"""
 Work = Callable[[Any], Any]  # picklable; gets the process's Signals
 
 
