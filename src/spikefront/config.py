@@ -18,7 +18,10 @@ ROOT = HERE if (HERE / "conf").is_dir() else HERE.parents[1]  # a wheel holds in
 CONF = ROOT / "conf"
 SEARCHPATH = "hydra.searchpath"
 # what is each machine's own
-LOCAL = ("data.root", "data.num_workers", "data.cache", "trainer.accelerator", "trainer.devices", "trainer.num_nodes")
+LOCAL = (
+    *("threads", "data.root", "data.num_workers", "data.cache"),
+    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes"),
+)
 
 
 def compose(overrides: Sequence[str] = (), root: str = "train", with_hydra: bool = False) -> DictConfig:

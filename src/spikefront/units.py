@@ -36,3 +36,10 @@ def figure(name: str, value: float) -> str:
     if name in ("parameters", "memory"):
         return f"{value:,.0f}"
     return f"{value:.4f}"
+
+
+def duration(seconds: float) -> str:
+    """A time to go, roughly: ``40 s``, ``7 min``, ``1.5 h``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

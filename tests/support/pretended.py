@@ -60,7 +60,7 @@ def pretend(cfg, callbacks=(), seconds=0.05, steps=4):
         told = {"accuracy": accuracy * step / steps, "energy_joules": energy, "firing_rate": 0.1, "anytime": []}
         report(callbacks, step, told)
     anytime = [{"t": i, "accuracy": accuracy * i / t, "energy_joules": energy * i / t} for i in range(1, t + 1)]
-    validation = Evaluation(accuracy, energy, 0.1, anytime)
+    validation = Evaluation(accuracy, energy, 0.1, 360, anytime)
     return Result(accuracy, energy, 0.1, 1000, seconds, anytime, "none", "test", 10, validation, steps)
 
 

@@ -58,7 +58,8 @@ def clean(events: np.ndarray, sensor: tuple[int, int]) -> np.ndarray:
 
 
 class Frames(Dataset):
-    """Recordings as frames: binned, augmented, ``(T, C, size, size)`` float32 beside their class."""
+    """Recordings as frames, binned and augmented, ``(T, C, size, size)`` float32 beside their class; of more than
+    ``first`` frames these."""
 
     def __init__(
         self,
@@ -66,8 +67,9 @@ class Frames(Dataset):
         indices: Sequence[int],
         binning: Binning,
         augmentation: EventAugmentation | None = None,
+        first: int | None = None,
     ) -> None:
-        self.recordings, self.indices = recordings, indices
+        self.recordings, self.indices, self.first = recordings, indices, first
         self.binning, self.augmentation = binning, augmentation
 
     def __len__(self) -> int:
@@ -81,7 +83,7 @@ class Frames(Dataset):
         frames = self.binning(events)
         if self.augmentation is not None:
             frames = self.augmentation.frames(frames)
-        return frames, self.recordings.labels[at]
+        return frames[: self.first], self.recordings.labels[at]
 
 
 class EventData(ImageData):
@@ -92,6 +94,8 @@ class EventData(ImageData):
         binning: ``(events) -> (T, C, image_size, image_size)``, a Hydra partial of ``Binning``.
         cache: directory of the parsed recordings, one entry a set.
         augmentation: of training samples, or None.
+        frames: how many a recording is binned into; more than ``timesteps``: the network sees the first ones, as one
+            does that is stopped early. None: ``timesteps``.
     """
 
     def __init__(
@@ -101,11 +105,14 @@ class EventData(ImageData):
         binning: Callable[..., Binning],
         cache: str,
         augmentation: EventAugmentation | None = None,
+        frames: int | None = None,
         **common: object,
     ) -> None:
         super().__init__(**common)  # type: ignore[arg-type]
         self.sensor = (int(sensor[0]), int(sensor[1]))
-        self.binning = binning(timesteps=self.timesteps, sensor=self.sensor, size=self.image_size)
+        if frames is not None and frames < self.timesteps:
+            raise UserError(f"data.frames={frames} is less than model.timesteps={self.timesteps}")
+        self.binning = binning(timesteps=frames or self.timesteps, sensor=self.sensor, size=self.image_size)
         self.binning.check(self.channels)
         self.cache, self.augmentation = Path(cache).expanduser(), augmentation
 
@@ -143,10 +150,10 @@ class EventData(ImageData):
         test = [i for i, part in enumerate(recordings.parts) if part == "test"]
         self._tell_of_gaps(recordings)
         kept, held = self.held_out([recordings.labels[i] for i in train])
-        test_set = Frames(recordings, test, self.binning)
+        test_set = Frames(recordings, test, self.binning, None, self.timesteps)
         return (
-            Frames(recordings, [train[i] for i in kept], self.binning, self.augmentation),
-            Frames(recordings, [train[i] for i in held], self.binning) if held else test_set,
+            Frames(recordings, [train[i] for i in kept], self.binning, self.augmentation, self.timesteps),
+            Frames(recordings, [train[i] for i in held], self.binning, None, self.timesteps) if held else test_set,
             test_set,
         )
 
@@ -162,7 +169,7 @@ class EventData(ImageData):
             return
         change = "data.binning.window" if self.binning.mode == "window" else "data.binning.mode"
         print(
-            f"spikefront: data.binning.mode={self.binning.mode} with {self.timesteps} timesteps {what} (of"
+            f"spikefront: data.binning.mode={self.binning.mode} with {self.binning.timesteps} timesteps {what} (of"
             f" {len(looked_at)} recordings): change model.timesteps or {change}",
             file=sys.stderr,
             flush=True,

@@ -1,7 +1,7 @@
 """Energy: operations counted from shapes, spikes counted in real forward passes, joules from a named convention."""
 
 from spikefront.energy.costs import Chip, CostModel, Paper
-from spikefront.energy.counts import LayerCount
+from spikefront.energy.counts import LayerCount, from_plain, to_plain
 from spikefront.energy.meter import EnergyMeter, check_finite, measure_energy
 from spikefront.energy.report import EnergyReport
 from spikefront.energy.tables import render
@@ -14,6 +14,8 @@ __all__ = [
     "LayerCount",
     "Paper",
     "check_finite",
+    "from_plain",
     "measure_energy",
     "render",
+    "to_plain",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -68,3 +70,15 @@ class LayerCount:
         if self.kind == "analog":
             return self
         return self.with_spikes(np.full(self.spikes.shape, rate * self.ceiling))
+
+
+def to_plain(layers: Iterable[LayerCount]) -> list[dict[str, Any]]:
+    """Counts as JSON holds them."""
+    return [{**asdict(x), "spikes": x.spikes.tolist()} for x in layers]
+
+
+def from_plain(layers: Iterable[Mapping[str, Any]]) -> list[LayerCount]:
+    """What ``to_plain`` gave. Raises TypeError for anything else."""
+    return [
+        LayerCount(**{**x, "spikes": np.array(x["spikes"]), "input_shape": tuple(x["input_shape"])}) for x in layers
+    ]

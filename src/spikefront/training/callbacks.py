@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import time
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,7 +12,7 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 
 from spikefront.energy import CostModel, EnergyMeter, EnergyReport, LayerCount
 from spikefront.errors import UserError
-from spikefront.units import joules
+from spikefront.units import duration, joules
 
 
 class EnergyCallback(pl.Callback):
@@ -21,7 +23,8 @@ class EnergyCallback(pl.Callback):
     and ``<split>/firing_rate/<group>``, ``<split>/dead`` and ``<split>/saturated`` (shares of channels). Counts are
     summed over all processes.
 
-    ``report`` is the last finished evaluation's; with ``per_sample``, ``counts`` are that of each of its samples.
+    ``report`` and ``layers``, its counts, are the last finished evaluation's; with ``per_sample``, ``counts`` are those
+    of each of its samples.
     """
 
     def __init__(self, cost: CostModel | None = None, every: int = 10, per_sample: bool = False) -> None:
@@ -30,6 +33,7 @@ class EnergyCallback(pl.Callback):
         self.cost, self.every, self.per_sample = cost, every, per_sample
         self.meters: dict[str, EnergyMeter] = {}
         self.report: EnergyReport | None = None
+        self.layers: list[LayerCount] = []
         self.counts: list[LayerCount] = []
         self._said: set[str] = set()
 
@@ -84,7 +88,7 @@ class EnergyCallback(pl.Callback):
         meter.stop()
         report = self._log(meter, pl_module, split)
         if report is not None:
-            self.report = report
+            self.report, self.layers = report, meter.counts()
             self.counts = meter.sample_counts() if self.per_sample else []
 
     def _log(self, meter: EnergyMeter, pl_module: pl.LightningModule, split: str) -> EnergyReport | None:
@@ -123,22 +127,45 @@ def _figures(trainer: pl.Trainer) -> dict[str, str]:
 
 
 class Progress(TQDMProgressBar):
-    """A bar with loss, accuracy, firing rate and energy; a plain line an epoch where there is no terminal."""
+    """A bar while an epoch runs, where there is a terminal; a line of each that is over, with the time left."""
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=1 if sys.stderr.isatty() else 0)
         self._plain = not sys.stderr.isatty()
+        self._narrow = shutil.get_terminal_size().columns < 110
+        if self._narrow:  # what is learned matters more than a picture of the progress and batches a second
+            self.BAR_FORMAT = "{l_bar}{n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+        self._begun = (0.0, 0)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        return dict(_figures(trainer))
+        shown = dict(_figures(trainer))
+        if self._narrow:
+            shown.pop("firing rate", None)
+        return shown
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._begun = (time.monotonic(), trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._plain and trainer.is_global_zero:
+        if not self._plain:
+            super().on_train_epoch_end(trainer, pl_module)
+        if trainer.is_global_zero:
             figures = "  ".join(f"{k} {v}" for k, v in _figures(trainer).items())
             of = f"/{trainer.max_epochs}" if trainer.max_epochs not in (None, -1) else ""
-            print(f"epoch {trainer.current_epoch + 1}{of}  {figures}", flush=True)
-        else:
-            super().on_train_epoch_end(trainer, pl_module)
+            line = f"epoch {trainer.current_epoch + 1}{of}  {figures}{self._left(trainer)}"
+            if self._plain:
+                print(line, flush=True)
+            else:
+                self.print(line)  # above the bar, where it stays
+
+    def _left(self, trainer: pl.Trainer) -> str:
+        """The time that the epochs to go will take, at the pace of those that were."""
+        begun, first = self._begun
+        done, last = trainer.current_epoch + 1, trainer.max_epochs
+        if last is None or last <= done or done <= first:
+            return ""
+        return f"  about {duration((time.monotonic() - begun) / (done - first) * (last - done))} left"
 
 
 class SameBatches(pl.Callback):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.accelerators import Accelerator, CPUAccelerator, CUDAAccelerator, MPSAccelerator
 from pytorch_lightning.plugins.environments import (
@@ -100,6 +102,26 @@ def _port(environment: Mapping[str, str]) -> int:
     job = int(environment.get("SLURM_JOB_ID", "0"))
     step = environment.get("SLURM_STEP_ID", "0")
     return 15000 + (job + 1009 * (int(step) if step.isdigit() else 0)) % 10000
+
+
+@contextlib.contextmanager
+def threads(wanted: int | None) -> Iterator[None]:
+    """Context in which PyTorch computes with so many threads on the CPU; None: with as many as it does."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(wanted or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def threads_each(trainer: Mapping[str, Any]) -> int | None:
+    """CPU threads of each process of a training in this one's place; None where a ``conf/trainer`` asks for GPUs,
+    whose sums don't depend on them."""
+    if _kind(trainer.get("accelerator")) is not CPUAccelerator:
+        return None
+    size = count_devices(trainer)
+    return torch.get_num_threads() if size == 1 else int(threads_of(size)[POOLS[0]])
 
 
 def threads_of(size: int) -> dict[str, str]:

@@ -17,7 +17,7 @@ from spikefront import trust
 from spikefront.data import build_data
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import configuration, load_checkpoint, read_checkpoint
-from spikefront.training.devices import count_devices, spread
+from spikefront.training.devices import count_devices, spread, threads
 from spikefront.training.early_exit import EarlyExit
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.result import Result
@@ -57,6 +57,8 @@ def _configuration(cfg: DictConfig) -> DictConfig:
         raise UserError(f"checkpoint {cfg.checkpoint} was not written by train.py: it holds no configuration")
     if not cfg.get("trust"):
         trust.check(stored, f"checkpoint {cfg.checkpoint}", "trust")
+    if "timesteps" in ((cfg.get("overrides") or {}).get("data") or {}):  # which is but a network's default
+        raise UserError("overrides.data.timesteps changes nothing: the network has overrides.model.timesteps")
     run = OmegaConf.merge(OmegaConf.create(stored), cfg.get("overrides") or {})
     assert isinstance(run, DictConfig)
     run.callbacks = {"energy": run.callbacks.energy}
@@ -87,6 +89,11 @@ def _inherited(run: DictConfig) -> str:
 
 
 def _evaluate(cfg: DictConfig, run: DictConfig) -> Result:
+    with threads(cfg.get("threads") or run.get("threads")):
+        return _evaluated(cfg, run)
+
+
+def _evaluated(cfg: DictConfig, run: DictConfig) -> Result:
     say(f"evaluating with {_inherited(run)}", flush=True)
     started = time.perf_counter()
     pl.seed_everything(run.seed, workers=True, verbose=False)
@@ -103,12 +110,11 @@ def _evaluate(cfg: DictConfig, run: DictConfig) -> Result:
     report = energy_of(trainer).report
     assert report is not None
     result = Result(
-        **{k: getattr(tested, k) for k in ("accuracy", "energy_joules", "firing_rate", "anytime")},
+        **{k: getattr(tested, k) for k in ("accuracy", "energy_joules", "firing_rate", "samples", "anytime")},
         parameters=sum(p.numel() for p in model.parameters()),
         seconds=time.perf_counter() - started,
         convention=report.convention,
         split="test",
-        samples=report.samples,
         validation=validation,
         checkpoint=str(cfg.checkpoint),
         early_exit=early.curve(energy_of(trainer).counts, instantiate(run.energy)) if early else [],

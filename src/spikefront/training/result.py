@@ -12,6 +12,7 @@ from spikefront.files import write_atomically
 from spikefront.units import joules
 
 FILE = "result.json"
+COUNTS = "counts.json"  # what each layer did, a sample: from it the same network can be costed otherwise
 
 
 class Diverged(UserError):
@@ -20,7 +21,8 @@ class Diverged(UserError):
 
 @dataclass
 class Evaluation:
-    """One data split: accuracy 0-1, energy in joules a sample, mean firing rate of what enters the spiking layers.
+    """One data split of so many samples: accuracy 0-1, energy in joules a sample, mean firing rate of what enters the
+    spiking layers.
 
     ``anytime``: ``{"t", "accuracy", "energy_joules"}`` of stopping after t = 1 … T timesteps.
     """
@@ -28,6 +30,7 @@ class Evaluation:
     accuracy: float
     energy_joules: float
     firing_rate: float
+    samples: int
     anytime: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -37,6 +40,8 @@ class Result:
 
     ``selected_on``: the part on which the best epoch was chosen, ``test`` where ``data.val_fraction`` is 0.
     ``latency_seconds``: a sample, of the deployed network; None: not measured (``latency=null``).
+    ``threads``: of each process, where it computed on a CPU: with another number the same sums come out otherwise in
+    their last digits, and after some epochs so do accuracies.
     ``early_exit``: ``{"confidence", "accuracy", "energy_joules", "timesteps"}`` of stopping each sample by confidence.
     """
 
@@ -55,6 +60,7 @@ class Result:
     checkpoint: str | None = None
     latency_seconds: float | None = None
     early_exit: list[dict[str, float]] = field(default_factory=list)
+    threads: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

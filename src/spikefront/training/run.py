@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence, Sized
@@ -17,14 +18,17 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from spikefront.data import ImageData, build_data
+from spikefront.energy import to_plain
 from spikefront.errors import UserError
+from spikefront.files import write_atomically
 from spikefront.nn.checkpoints import network_state, read_checkpoint
 from spikefront.training.batch import share, wanted_batch
+from spikefront.training.devices import threads
 from spikefront.training.latency import latency
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.penalty import build_penalty
 from spikefront.training.preemption import LAST, Interrupted, Signals, run_id
-from spikefront.training.result import Diverged, Result
+from spikefront.training.result import COUNTS, Diverged, Result
 from spikefront.training.resumption import continued
 from spikefront.training.settings import check
 from spikefront.training.setup import build_loss, build_model, build_trainer, energy_of, evaluate_part, quiet
@@ -70,6 +74,11 @@ def _resolved(cfg: DictConfig) -> DictConfig:
 
 
 def _train(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
+    with threads(cfg.get("threads")):
+        return _trained(cfg, callbacks)
+
+
+def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     quiet()
     started = time.perf_counter()
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -121,19 +130,21 @@ def _train(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
         if checkpoint:
             module.model.load_state_dict(network_state(read_checkpoint(checkpoint)))
         validation = evaluate_part(trainer, module, data, "val")
+        counts = {"validation": to_plain(energy_of(trainer).layers)}
         tested = evaluate_part(trainer, module, data, "test")
+        counts["test"] = to_plain(energy_of(trainer).layers)
         result = Result(
-            **{k: getattr(tested, k) for k in ("accuracy", "energy_joules", "firing_rate", "anytime")},
+            **{k: getattr(tested, k) for k in ("accuracy", "energy_joules", "firing_rate", "samples", "anytime")},
             parameters=parameters,
             seconds=time.perf_counter() - started,
             convention=energy_of(trainer).report.convention,  # type: ignore[union-attr]
             split="test",
-            samples=energy_of(trainer).report.samples,  # type: ignore[union-attr]
             validation=validation,
             selected_on="validation" if data.val_fraction else "test",
             epochs=epochs,
             checkpoint=checkpoint,
             latency_seconds=_latency(cfg, module.model, data),
+            threads=torch.get_num_threads() if trainer.strategy.root_device.type == "cpu" else None,
         )
         if logger is not None:
             figures = result.to_dict() | {"energy_groups": energy_of(trainer).report.groups}  # type: ignore[union-attr]
@@ -147,6 +158,7 @@ def _train(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
         _close(logger, "pruned" if type(error).__name__ == "TrialPruned" else "failed")
         raise
     _close(logger, "success")
+    rank_zero_only(write_atomically)(output / COUNTS, json.dumps(counts))
     rank_zero_only(result.save)(output)
     return result
 

@@ -17,6 +17,7 @@ SCHEDULES = ("constant", "cosine")
 # key: its type, the least it may be, and what else it may be
 WHOLE: dict[str, tuple[int, tuple[Any, ...]]] = {
     "seed": (0, ()),
+    "threads": (1, (None,)),
     "data.batch_size": (1, ()),
     "trainer.max_epochs": (-1, (None,)),
     "trainer.max_steps": (-1, (None,)),

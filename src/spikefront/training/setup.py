@@ -40,6 +40,7 @@ def evaluate_part(
         accuracy=accuracies[-1],
         energy_joules=report.total_joules,
         firing_rate=report.firing_rate,
+        samples=report.samples,
         anytime=[
             {"t": t, "accuracy": a, "energy_joules": e}
             for t, (a, e) in enumerate(zip(accuracies, energies, strict=True), 1)
