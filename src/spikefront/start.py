@@ -66,6 +66,19 @@ def again() -> list[str]:
     return [sys.executable, *program, *_verb]
 
 
+def another(verb: str) -> list[str]:
+    """The command line of another command's process, up to the arguments."""
+    script = Path(sys.argv[0]).with_name(f"{verb}.py")
+    if not _verb and script.parent.name == "src" and script.is_file():
+        return [sys.executable, str(script)]
+    return [sys.executable, "-m", "spikefront", verb]
+
+
+def typed(verb: str, *arguments: str) -> str:
+    """A whole command line, to be pasted into a shell."""
+    return " ".join([spelled(verb), *map(shlex.quote, arguments)])
+
+
 def spelled(verb: str) -> str:
     """What the user of this process types for a command: ``spikefront train``, in a clone ``python src/train.py``."""
     if _verb or ROOT == HERE:

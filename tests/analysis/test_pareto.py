@@ -43,7 +43,15 @@ def test_a_front_kept_as_the_study_grows_is_that_of_all_trials():
         anytime = [{"t": t, "accuracy": accuracy * t / 2, "energy_joules": energy * t / 2} for t in (1, 2)]
         own = {"metrics": {"accuracy": accuracy, "energy": energy}, "anytime": anytime}
         everyone = [attributes.candidate(t, objectives) for t in study.trials]
-        ours = {"number": -1, "params": {}, "values": own["metrics"], "test": {}, "anytime": anytime}
+        ours = {
+            "number": -1,
+            "params": {},
+            "values": own["metrics"],
+            "test": {},
+            "anytime": anytime,
+            "samples": None,
+            "origin": None,
+        }
         expected = any(p["number"] == -1 for p in front_of([*everyone, ours], objectives))
         front.look(study)
         answers.append(front.takes(attributes.would_be(len(study.trials), {**own, "test": {}})))

@@ -57,7 +57,7 @@ def test_a_study_may_have_any_name_and_place(tmp_path, capfd, text, storage):
     search.run_here()
     assert (place / "d" / text / "trials" / "00000").is_dir()  # nowhere else
     at = {"study": text, "dir": str(place / "d"), "storage": settings.get("search__storage")}
-    ask = {**at, "output": None, "trial": None, "seeds": 1}
+    ask = {**at, "output": None, "trial": None, "t": None}
     for action in ("status", "front", "export", "best"):
         inspect({**ask, "action": action})
     inspect({**ask, "action": "export", "output": str(place / "x" / f"{text}.json")})

@@ -26,7 +26,7 @@ def search(tmp_path_factory):
 
 
 def run(search, **options):
-    base = {"study": "s", "dir": search.cfg().search.dir, "storage": None, "output": None, "trial": None, "seeds": 2}
+    base = {"study": "s", "dir": search.cfg().search.dir, "storage": None, "output": None, "trial": None, "t": None}
     inspect({**base, **options})
 
 
@@ -34,7 +34,7 @@ def test_status_counts_and_weighs(search, capsys):
     run(search, action="status")
     said = capsys.readouterr().out
     assert "4 of 4 trials finished" in said and "1 failed" in said
-    assert "what energy depends on: " in said and "hypervolume" in said
+    assert "depends on" not in said and "hypervolume" in said  # of four trials nobody can say
 
 
 def test_export_has_every_trial(search, tmp_path):
@@ -42,21 +42,27 @@ def test_export_has_every_trial(search, tmp_path):
     run(search, action="export", output=tmp_path / "x.csv")
     trials = json.loads((tmp_path / "x.json").read_text())["trials"]
     rows = list(csv.DictReader((tmp_path / "x.csv").open()))
-    assert len(trials) == len(rows) == 5
-    assert [float(r["accuracy"]) for r in rows if r["accuracy"]] == [
-        t["values"]["accuracy"] for t in trials if t["values"]
-    ]
+    assert len(trials) == 5 and {int(r["number"]) for r in rows} == set(range(5))
+    own = [r for r in rows if r["final"] == "True"]  # a row is a point, of a trial of T timesteps T
+    assert [float(r["accuracy"]) for r in own] == [t["values"]["accuracy"] for t in trials if t["values"]]
+    assert len(rows) == 1 + sum(len(t["anytime"]) for t in trials)
     with pytest.raises(UserError, match="csv"):
         run(search, action="export", output=tmp_path / "x.xml")
 
 
 def test_best_prints_commands_that_retrain(search, capsys):
-    run(search, action="best", trial=0)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 and lines[1].endswith("seed=1")
-    assert "model.timesteps=4" in lines[0] and lines[0].startswith("python src/train.py")
-    with pytest.raises(UserError, match="not on the front"):
+    run(search, action="best", trial=0, t=1)
+    said = capsys.readouterr()
+    again, take = said.out.splitlines()
+    assert said.err.startswith("trial 0, t = 1 (stopped early), ") and "accuracy 0." in said.err
+    assert "model.timesteps=4" in again and again.startswith("python src/train.py")
+    assert take.startswith("python src/study.py study=") and take.endswith(" action=take trial=0 seeds=5 t=1")
+    run(search, action="best")
+    assert "on the front: accuracy" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"trial=99 has no result; these have: 0, 1, 2, 3"):
         run(search, action="best", trial=99)
+    with pytest.raises(UserError, match=r"t=9: the points of trial 0 are those of t = 1, 2, 3, 4"):
+        run(search, action="best", trial=0, t=9)
 
 
 def test_a_key_that_is_added_is_searched_shown_and_retrained(tmp_path, capsys):
@@ -76,8 +82,8 @@ def test_a_key_that_is_added_is_searched_shown_and_retrained(tmp_path, capsys):
     search.run_here()  # the same command continues
     assert "optimizer.eps=choice" in capsys.readouterr().out
     run(search, action="status")
-    run(search, action="best", trial=None, seeds=1)
-    command = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    run(search, action="best")
+    command = shlex.split(next(x for x in capsys.readouterr().out.splitlines() if "train.py" in x))
     cfg = compose(command[2:])
     assert "+optimizer.eps" in " ".join(command) and cfg.optimizer.eps in (1e-8, 1e-6)
     with pytest.raises(UserError, match=r"lr.*without the \+"):

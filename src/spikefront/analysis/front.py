@@ -7,8 +7,8 @@ from typing import TypedDict
 
 import numpy as np
 
-from spikefront.analysis import pareto
-from spikefront.analysis.schema import Candidate, Directions, FrontPoint, Objective, StudyRecord, Tested, TrialRecord
+from spikefront.analysis import confidence, pareto
+from spikefront.analysis.schema import Candidate, Directions, Objective, Point, Step, StudyRecord, Tested, TrialRecord
 
 ANYTIME = ("accuracy", "energy")  # objectives that stopping after t timesteps changes
 STEADY = ("parameters",)  # objectives that it doesn't
@@ -17,22 +17,27 @@ STEADY = ("parameters",)  # objectives that it doesn't
 class Judged(TypedDict):
     """Those parts of a study's record that follow from its trials."""
 
-    front: list[FrontPoint]
+    points: list[Point]
+    front: list[Point]
     reference: dict[str, float]
     hypervolume: float
     hypervolume_over_trials: list[float]
 
 
 def judge(trials: Sequence[TrialRecord], objectives: Directions, volumes: bool = True) -> Judged:
-    """The front of a study's trials, and what it covers (``volumes``, which take their time); sets ``on_front``."""
+    """The points of a study's trials, the front among them and what it covers (``volumes``, which take their time);
+    sets ``on_front``."""
     complete = completed(trials)
-    front = front_of(complete, objectives)
+    every = [p for t in complete for p in points(t, objectives)]
+    front = _front(every, objectives)
+    confidence.compare(every, front, objectives)
     there = {p["number"] for p in front}
     for trial in trials:
         trial["on_front"] = trial["number"] in there
     reference = reference_point(complete, objectives)
     over_trials = volumes_over(in_order(complete), objectives, reference) if volumes else []
     return {
+        "points": every,
         "front": front,
         "reference": dict(zip(objectives, reference, strict=True)) if complete else {},
         "hypervolume": over_trials[-1] if over_trials else 0.0,
@@ -50,52 +55,59 @@ def in_order(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
     return sorted(trials, key=lambda t: t["finished"] or "")
 
 
-def points(trial: Candidate, objectives: Directions) -> list[FrontPoint]:
-    """A finished trial's points: its own values, and those of stopping after each earlier timestep if that has a
-    meaning for all objectives."""
-    own: FrontPoint = {
-        "number": trial["number"],
-        "t": None,
-        "final": True,
-        "values": trial["values"],
-        "params": trial["params"],
-        "test": trial["test"],
-    }
-    steps = trial["anytime"]
-    if not steps or not all(name in ANYTIME or name in STEADY for name in objectives):
-        return [own]
-    own["t"] = steps[-1]["t"]
-    tested: dict[int, Tested] = {
-        p["t"]: {"t": p["t"], "accuracy": p["accuracy"], "energy_joules": p["energy_joules"]}
-        for p in trial["test"].get("anytime", [])
-    }
-    found: list[FrontPoint] = []
-    for step in steps:
-        if step["t"] == own["t"]:
-            continue
+def points(trial: Candidate, objectives: Directions) -> list[Point]:
+    """A finished trial's points: those of stopping after each earlier timestep if that has a meaning for all
+    objectives, and last its own values. Which are members, nobody has said yet."""
+    steps = trial["anytime"] if all(name in (*ANYTIME, *STEADY) for name in objectives) else []
+    tested: dict[int, Step] = {p["t"]: p for p in trial["test"].get("anytime", [])}
+    found = []
+    for step in steps[:-1]:
         changed = {"accuracy": step["accuracy"], "energy": step["energy_joules"]}
-        found.append(
-            {
-                "number": trial["number"],
-                "t": step["t"],
-                "final": False,
-                "values": {n: changed[n] if n in changed else trial["values"][n] for n in objectives},
-                "params": trial["params"],
-                "test": tested.get(step["t"], {}),
-            }
-        )
+        values = {n: changed[n] if n in changed else trial["values"][n] for n in objectives}
+        there, test = tested.get(step["t"]), Tested()
+        if there:
+            test = Tested(accuracy=there["accuracy"], energy_joules=there["energy_joules"], t=there["t"])
+            test["samples"] = trial["test"].get("samples")
+        found.append(_point(trial, step, values, test, final=False))
+    last = trial["anytime"][-1] if trial["anytime"] else None
+    own = _point(trial, last, trial["values"], trial["test"], final=True)
+    own["t"] = own["t"] if steps else None
     return [*found, own]
 
 
-def front_of(complete: Iterable[Candidate], objectives: Directions) -> list[FrontPoint]:
+def _point(trial: Candidate, step: Step | None, values: dict[str, float], test: Tested, final: bool) -> Point:
+    seeds = step.get("accuracies", []) if step else []
+    accuracy = values.get("accuracy")
+    return {
+        "number": trial["number"],
+        "t": step["t"] if step else None,
+        "final": final,
+        "member": False,
+        "near": None,
+        "values": values,
+        "interval": None if accuracy is None else confidence.interval(accuracy, trial["samples"], seeds),
+        "samples": trial["samples"],
+        "params": trial["params"],
+        "test": test,
+        "origin": trial["origin"],
+    }
+
+
+def front_of(complete: Iterable[Candidate], objectives: Directions) -> list[Point]:
     """The non-dominated points of the finished trials, anytime points among them; the best by the first objective
     last."""
-    candidates = [p for t in complete for p in points(t, objectives)]
-    if not candidates:
+    return _front([p for t in complete for p in points(t, objectives)], objectives)
+
+
+def _front(every: Sequence[Point], objectives: Directions) -> list[Point]:
+    """Those of the points that no other dominates, now marked as members."""
+    if not every:
         return []
-    keep = pareto.non_dominated([minimised(c["values"], objectives) for c in candidates])
-    chosen = [c for c, k in zip(candidates, keep, strict=True) if k]
-    return sorted(chosen, key=lambda c: minimised(c["values"], objectives), reverse=True)
+    keep = pareto.non_dominated([minimised(p["values"], objectives) for p in every])
+    for point, kept in zip(every, keep, strict=True):
+        point["member"] = bool(kept)
+    chosen = [p for p in every if p["member"]]
+    return sorted(chosen, key=lambda p: minimised(p["values"], objectives), reverse=True)
 
 
 def minimised(values: Mapping[str, float], objectives: Directions) -> list[float]:
@@ -146,12 +158,17 @@ def placed(record: StudyRecord) -> dict[int, tuple[float, float]]:
     return found
 
 
-def placed_front(record: StudyRecord) -> list[tuple[FrontPoint, float, float]]:
-    """The front's points with where they are drawn, cost and gain, by cost."""
+def placed_points(record: StudyRecord) -> list[tuple[Point, float, float]]:
+    """Every point with where it is drawn, cost and gain; without those of trials that have not both."""
     (gain, cost), trials = axes(record["objectives"]), placed(record)
     found = []
-    for point in record["front"]:
+    for point in record["points"]:
         if point["number"] in trials:
             x, y = trials[point["number"]]
             found.append((point, point["values"].get(cost, x), point["values"].get(gain, y)))
-    return sorted(found, key=lambda entry: entry[1])
+    return found
+
+
+def placed_front(record: StudyRecord) -> list[tuple[Point, float, float]]:
+    """The front's points with where they are drawn, cost and gain, by cost."""
+    return sorted((entry for entry in placed_points(record) if entry[0]["member"]), key=lambda entry: entry[1])

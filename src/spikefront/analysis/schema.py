@@ -6,7 +6,7 @@ seconds, memory bytes, accuracies and shares 0-1; moments are ISO 8601 texts.
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 State = Literal["complete", "pruned", "failed", "running", "waiting", "infeasible"]
 Params = dict[str, Any]
@@ -22,11 +22,12 @@ class Objective(TypedDict):
 
 
 class Step(TypedDict):
-    """A network stopped after timestep ``t``."""
+    """A network stopped after timestep ``t``; means, with each seed's accuracy, where several were trained."""
 
     t: int
     accuracy: float
     energy_joules: float
+    accuracies: NotRequired[list[float]]
 
 
 class EpochPoint(TypedDict, total=False):
@@ -45,8 +46,10 @@ class CurvePoint(EpochPoint, total=False):
 
 
 class Tested(TypedDict, total=False):
-    """The test part's figures; of one timestep, or of a whole network with its ``anytime`` steps."""
+    """The test part's figures, of ``samples`` images or recordings; of one timestep, or of a whole network with its
+    ``anytime`` steps."""
 
+    samples: int | None
     t: int
     accuracy: float | None
     energy_joules: float | None
@@ -71,13 +74,16 @@ class Layer(TypedDict):
 
 
 class Candidate(TypedDict):
-    """What a trial brings to the front: its values by objective (validation part), and its anytime points."""
+    """What a trial brings to the front: its values by objective (validation part, of ``samples`` images or recordings),
+    its anytime points, and who proposed it, if not the sampler."""
 
     number: int
     params: Params
     values: dict[str, float]
     test: Tested
     anytime: list[Step]
+    samples: int | None
+    origin: str | None
 
 
 class TrialRecord(Candidate):
@@ -91,11 +97,14 @@ class TrialRecord(Candidate):
             deviations.
         energy_groups: joules by group of layers.
         convention: how the energies were counted.
+        twin_joules: what the same network without spikes would take.
         on_front: at least one of its points is on the study's front; ``front_then``: it was as the trial ended.
         reason: why it failed, was stopped or not begun.
-        origin: who proposed it, if not the sampler.
         known: not trained here, a warm start brought it.
+        asked_epochs: how many it shall have.
+        threads: of each of its processes, where they computed on a CPU.
         command: the line that trains it again.
+        take: the line that trains it with other seeds; `` t=1`` behind it takes a point.
     """
 
     state: State
@@ -105,6 +114,8 @@ class TrialRecord(Candidate):
     parameters: int | None
     seconds: float | None
     epochs: int | None
+    asked_epochs: int | None
+    threads: int | None
     seed: int | None
     seeds: list[dict[str, float]]
     spread: dict[str, float]
@@ -112,30 +123,60 @@ class TrialRecord(Candidate):
     energy_groups: dict[str, float]
     energy_layers: list[Layer]
     convention: str | None
+    twin_joules: float | None
     on_front: bool
     front_then: bool | None
     reason: str | None
-    origin: str | None
     known: bool
     started: str | None
     finished: str | None
     command: str | None
+    take: str | None
 
 
-class FrontPoint(TypedDict):
-    """A trial, or the same network stopped early.
+class Point(TypedDict):
+    """A trained network, stopped after ``t`` timesteps: a trial is as many of them as it has timesteps.
 
     Attributes:
+        number: its trial's.
         t: the timestep it stops at; None if the objectives have no anytime points, or the trial.
         final: it is the trial's own result, with all its timesteps.
+        member: no other point of the study dominates it.
+        near: it is a member, or dominated by too little accuracy to tell it apart from those that dominate it; None
+            where that can't be said: accuracy is no objective, or nobody knows on how many samples it rests.
+        interval: 95 % interval of its accuracy, see ``analysis.confidence``.
+        samples: images or recordings of the validation part that its accuracy was measured on.
+        origin: as its trial's.
     """
 
     number: int
     t: int | None
     final: bool
+    member: bool
+    near: bool | None
     values: dict[str, float]
+    interval: tuple[float, float] | None
+    samples: int | None
     params: Params
     test: Tested
+    origin: str | None
+
+
+class Taken(TypedDict):
+    """A point trained again with other seeds: each seed's values by objective, and accuracy on the test part.
+
+    Attributes:
+        number, t: the point's.
+        study: that of the seeds, ``trials`` their numbers there.
+    """
+
+    number: int
+    t: int | None
+    study: str
+    seeds: list[int]
+    trials: list[int]
+    values: dict[str, list[float]]
+    tested: list[float]
 
 
 class StudyRecord(TypedDict):
@@ -144,14 +185,19 @@ class StudyRecord(TypedDict):
     Attributes:
         path: its directory, or where it was read from.
         data: the data set's name, if all trials have the same.
+        settings: what all trials have, under dotted keys; empty where nobody knows.
         sampler: what the last command searched with.
         convention: how the energies were counted.
         budget: finished trials that the last command asked for.
-        front: by the first objective, the best last.
+        command: the line that begins it and goes on with it.
+        points: every point of every complete trial, by trial and timestep; ``front``: those no other dominates, by the
+            first objective, the best last.
+        taken: points that were trained again.
         reference: the hypervolume's reference point by objective: 0 for what is maximised, the worst of the trials'
             final values for the rest; empty while no trial is complete.
         hypervolume_over_trials: after each complete trial, in the order that they finished; empty if not asked for.
-        importance: share of each objective's variance that each parameter explains; empty if not asked for.
+        importance: share of each objective's variance that each parameter explains, ``importance_spread`` how far that
+            is to be trusted; empty if not asked for, or of too few trials.
     """
 
     study: str
@@ -159,12 +205,17 @@ class StudyRecord(TypedDict):
     storage: str
     objectives: list[Objective]
     data: str | None
+    settings: dict[str, Any]
     sampler: str | None
     convention: str | None
     budget: int | None
+    command: str | None
     trials: list[TrialRecord]
-    front: list[FrontPoint]
+    points: list[Point]
+    front: list[Point]
+    taken: list[Taken]
     reference: dict[str, float]
     hypervolume: float
     hypervolume_over_trials: list[float]
     importance: dict[str, dict[str, float]]
+    importance_spread: dict[str, dict[str, float]]

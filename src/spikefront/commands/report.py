@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from spikefront.analysis.compare import parameters
 from spikefront.analysis.schema import StudyRecord
 from spikefront.commands.cli import entry
+from spikefront.config import compose, override_parser
+from spikefront.console import console as plain_console
+from spikefront.errors import UserError, near_matches
 
 
 @entry("report")
@@ -19,9 +25,13 @@ def main(cfg: DictConfig) -> None:
         UserError: a study that doesn't exist or can't be read, and what ``write_report`` raises.
     """
     from spikefront.sweeping.study.sources import read_study
+    from spikefront.tracking.pages.comparison import told_differences
     from spikefront.tracking.pages.page import write_report
 
     sources = [cfg["study"]] if isinstance(cfg["study"], str) else list(cfg["study"])
+
+    told: list[Any] = []
+    conventions = _conventions(cfg)
 
     def read() -> list[StudyRecord]:
         found: list[StudyRecord] = []
@@ -32,7 +42,12 @@ def main(cfg: DictConfig) -> None:
                 found.extend(project_records(source.removeprefix("wandb:")))
             else:
                 found.extend(read_study(source, dir=cfg["dir"], storage=cfg["storage"], importance=True))
-        return found
+        told[:] = map(_line, found)
+        if conventions:
+            found = _recosted(found, conventions, told)
+        if differing := told_differences(found):
+            told.extend(["settings that differ:", *(f"  {line}" for line in differing)])
+        return found if cfg["by"] is None else _compared(found, cfg["by"], told)
 
     if cfg["watch"]:
         from spikefront.tracking.pages.live import LiveReport
@@ -42,14 +57,44 @@ def main(cfg: DictConfig) -> None:
         with contextlib.suppress(KeyboardInterrupt):
             live.serve()
         return
-    studies = read()
-    path = write_report(studies, cfg["output"], cfg["published"])
-    print("\n".join(_line(s) for s in studies))
+    path = write_report(read(), cfg["output"], cfg["published"])
+    console = plain_console(soft_wrap=True)
+    for line in told:
+        console.print(line)
     print(f"report in {path}")
     if cfg["image"]:
         from spikefront.tracking.pages.picture import write_picture
 
         print(f"front in {write_picture(path, cfg['image'])}")
+
+
+def _conventions(cfg: DictConfig) -> dict[str, Any]:
+    """The options of ``conf/energy`` that are asked for, each with its node; of one as the command line changes it."""
+    given = [override_parser().parse_override(o) for o in HydraConfig.get().overrides.task]
+    chosen: list[Any] = [o.value() for o in given if o.key_or_group == "energy"]
+    names = chosen[-1] if chosen and chosen[-1] not in (None, "null") else []
+    if isinstance(names, str):
+        return {names: cfg["energy"]}
+    return {name: compose([f"energy={name}"])["energy"] for name in names}
+
+
+def _recosted(found: list[StudyRecord], conventions: dict[str, Any], told: list[Any]) -> list[StudyRecord]:
+    from spikefront.commands.recost import changes, recosted  # loads PyTorch
+
+    anew = [(s, recosted(s, name, node)) for s in found for name, node in conventions.items()]
+    told.extend(line for before, after in anew for line in changes(before, after))
+    return [after for _, after in anew]
+
+
+def _compared(found: list[StudyRecord], by: str, told: list[Any]) -> list[StudyRecord]:
+    from spikefront.tracking.pages.comparison import comparison
+
+    try:
+        shown, lines = comparison(found, by)
+    except KeyError as error:
+        raise UserError(f"by={by}: no study has it; {near_matches(by, parameters(found))}") from error
+    told.extend(lines)
+    return shown
 
 
 def _line(records: StudyRecord) -> str:

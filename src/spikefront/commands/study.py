@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,11 @@ from optuna.study import Study
 from optuna.trial import TrialState
 from rich.console import Console
 
-from spikefront.analysis.schema import StudyRecord, TrialRecord
+from spikefront.analysis.progress import finished, left, to_go
+from spikefront.analysis.schema import Point, StudyRecord, TrialRecord
 from spikefront.cluster import queue as slurm
 from spikefront.commands.cli import entry
+from spikefront.commands.take import chosen, take
 from spikefront.console import console as plain_console
 from spikefront.errors import UserError, near_matches
 from spikefront.sweeping.study import accounts, attributes
@@ -26,7 +27,7 @@ from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.sources import open_study
 from spikefront.tracking.pages.front_table import front_table, write_front_html
-from spikefront.units import si
+from spikefront.units import duration, figure
 
 
 @entry("study")
@@ -41,7 +42,7 @@ def inspect(cfg: DictConfig) -> None:
     Raises:
         UserError: an unknown action, no such study, a trial that isn't on the front, an output of another kind.
     """
-    actions = {"status": status, "front": front, "export": export, "retry": retry, "best": best}
+    actions = {"status": status, "front": front, "export": export, "retry": retry, "best": best, "take": take}
     if cfg["action"] not in actions:
         raise UserError(f"action={cfg['action']} does not exist; {near_matches(cfg['action'], actions)}")
     study = open_study(str(cfg["study"]), cfg["dir"], cfg["storage"])
@@ -54,21 +55,26 @@ def status(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
     found = records(study, importance=True)
     trials = found["trials"]
     counts = Counter(t["state"] for t in trials)
-    finished = sum(t["state"] in ("complete", "pruned") and not t["known"] for t in trials)
-    console.print(f"study {found['study']}: {finished} of {found['budget']} trials finished")
+    console.print(f"study {found['study']}: {finished(trials)} of {found['budget']} trials finished")
     console.print(", ".join(f"{n} {state}" for state, n in counts.items()) or "no trials yet")
     jobs = _jobs(study)
     for t in trials:
+        params = " ".join(f"{k}={v}" for k, v in t["params"].items())
+        epochs = f"epoch {t['epochs']} of {t['asked_epochs'] or '?'}"
         if t["state"] == "running":
-            params = " ".join(f"{k}={v}" for k, v in t["params"].items())
-            where = jobs.get(t["number"], "")
-            since = (t["started"] or "")[:19]
-            console.print(f"  trial {t['number']} runs since {since}, epoch {t['epochs']}: {params}{where}")
+            where, rest = jobs.get(t["number"], ""), to_go(t)
+            since = f"runs since {(t['started'] or '')[:19]}, {epochs}"
+            about = "" if rest is None else f", about {duration(rest)} left"
+            console.print(f"  trial {t['number']} {since}{about}: {params}{where}")
+        elif t["state"] == "waiting" and t["epochs"]:
+            console.print(f"  trial {t['number']} waits and goes on from {epochs}: {params}")
         elif t["state"] == "failed":
             console.print(f"  trial {t['number']} failed: {t['reason']}")
-    left = _left(trials, found["budget"], counts["running"])
-    if left is not None:
-        console.print(f"about {si(left, 's') if left < 60 else f'{left / 60:.0f} min'} left")
+    remaining = left(trials, found["budget"])
+    if remaining is not None:
+        console.print(f"about {duration(remaining)} left")
+    if found["command"] and not counts["running"] and finished(trials) < (found["budget"] or 0):
+        console.print(f"it goes on with: {found['command']}")
     if found["front"]:
         console.print(front_table(found))
         console.print(f"hypervolume {found['hypervolume']:.4g} (reference {found['reference']})")
@@ -79,8 +85,10 @@ def status(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
 def importance_lines(found: StudyRecord) -> Iterator[str]:
     """A line for each objective: the share of its variance that each parameter explains."""
     for objective, shares in found["importance"].items():
+        spread = found["importance_spread"].get(objective, {})
         if shares:
-            yield f"what {objective} depends on: " + ", ".join(f"{k} {v:.0%}" for k, v in shares.items())
+            told = (f"{k} {v:.0%} ± {spread.get(k, 0.0):.0%}" for k, v in shares.items())
+            yield f"what {objective} depends on: " + ", ".join(told)
 
 
 def front(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
@@ -91,29 +99,53 @@ def front(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
 
 
 def export(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
-    """Every trial into a file: JSON holds the whole records, CSV a row a trial."""
+    """The study into a file: JSON holds the whole records, CSV a row a point, and one for a trial that has none."""
     found = records(study)
     path = Path(cfg["output"] or Path(found["path"]) / "trials.csv")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".json":
         path.write_text(json.dumps(found, indent=1), encoding="utf-8")
     elif path.suffix == ".csv":
-        rows = [
-            {
-                **{k: t[k] for k in ("number", "state", "on_front", "epochs", "seconds", "parameters", "reason")},
-                **t["values"],
-                **{f"test_{k}": v for k, v in t["test"].items() if isinstance(v, int | float)},
-                **t["params"],
-            }
-            for t in found["trials"]
-        ]
+        rows = rows_of(found)
         with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             table = csv.DictWriter(file, list(dict.fromkeys(k for row in rows for k in row)))
             table.writeheader()
             table.writerows(rows)
     else:
         raise UserError(f"output={path}: name a .csv or a .json file")
-    console.print(f"{len(found['trials'])} trials in {path}")
+    console.print(f"{len(found['trials'])} trials, {len(found['points'])} points in {path}")
+
+
+def rows_of(found: StudyRecord) -> list[dict[str, Any]]:
+    """A row a point, by trial and timestep, and one for each trial that has none."""
+    own: dict[int, list[Point]] = {}
+    for point in found["points"]:
+        own.setdefault(point["number"], []).append(point)
+    return [row for t in found["trials"] for row in _rows(t, own.get(t["number"], []))]
+
+
+def _rows(trial: TrialRecord, points: Sequence[Point]) -> Iterator[dict[str, Any]]:
+    """A trial's rows: what is the trial's is in each of them."""
+    head: dict[str, Any] = {"number": trial["number"], "state": trial["state"]}
+    whole: dict[str, Any] = {k: trial[k] for k in ("epochs", "seconds", "parameters", "origin", "reason")}  # type: ignore[literal-required]
+    whole |= trial["params"]
+    for p in points:
+        low, high = p["interval"] or (None, None)
+        yield {
+            **head,
+            "t": p["t"],
+            "final": p["final"],
+            "on_front": p["member"],
+            "near_front": p["near"],
+            **p["values"],
+            "accuracy_low": low,
+            "accuracy_high": high,
+            "samples": p["samples"],
+            **{f"test_{k}": p["test"].get(k) for k in ("accuracy", "energy_joules", "samples")},
+            **whole,
+        }
+    if not points:
+        yield {**head, **whole}
 
 
 def retry(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
@@ -125,19 +157,18 @@ def retry(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
 
 
 def best(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
-    """The commands that retrain a front member on several seeds."""
-    found = records(study)
-    numbers = [p["number"] for p in found["front"]]
-    if not numbers:
-        raise UserError(f"the study '{study.study_name}' has no finished trial yet")
-    number = numbers[-1] if cfg["trial"] is None else cfg["trial"]
-    if number not in numbers:
-        raise UserError(
-            f"trial={number} is not on the front; its trials are {', '.join(map(str, sorted(set(numbers))))}"
-        )
-    command = found["trials"][number]["command"]
-    for seed in range(cfg["seeds"]):
-        print(f"{command} seed={seed}")
+    """The command that trains a point's trial as it was, and the one that takes the point; beside them, to stderr, what
+    it is."""
+    found = records(study, volumes=False)
+    point = chosen(found, cfg["trial"], cfg["t"])
+    trial = found["trials"][point["number"]]
+    where = "on the front" if point["member"] else "not on the front"
+    stop = "" if point["t"] is None else f", t = {point['t']}{'' if point['final'] else ' (stopped early)'}"
+    values = ", ".join(f"{n} {figure(n, v)}" for n, v in point["values"].items())
+    note = plain_console(stderr=True, soft_wrap=True).print
+    note(f"trial {point['number']}{stop}, {where}: {values}; trained as it was, and with other seeds:")
+    print(trial["command"])
+    print(trial["take"] or "", *([] if point["t"] is None else [f"t={point['t']}"]))
 
 
 def _jobs(study: Study) -> dict[int, str]:
@@ -152,18 +183,3 @@ def _jobs(study: Study) -> dict[int, str]:
             state = f"{queue[job].state} on {queue[job].where}"
         said[number] = f"  (SLURM job {job} {state})"
     return said
-
-
-def _left(trials: list[TrialRecord], budget: int | None, running: int) -> float | None:
-    """Seconds left at the pace so far: mean time of a trial, times those to go, over the workers busy now."""
-    done = [t for t in trials if t["state"] in ("complete", "pruned") and not t["known"]]
-    if not done or not budget or not running or len(done) >= budget:
-        return None
-    times = [t["spent"].get("seconds") or _seconds(t["started"], t["finished"]) for t in done]
-    return sum(times) / len(times) * (budget - len(done)) / running
-
-
-def _seconds(start: str | None, end: str | None) -> float:
-    if not start or not end:
-        return 0.0
-    return max(0.0, (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())

@@ -109,7 +109,7 @@ class Cluster:
         self.done[point] += 1
         t = cfg.model.timesteps
         accuracy, energy = 1 - 0.3 / t, 1e-6 * t * (cfg.model.dim or 8)
-        validation = Evaluation(accuracy, energy, 0.1, [])
+        validation = Evaluation(accuracy, energy, 0.1, 360, [])
         return Result(accuracy, energy, 0.1, 1000, 0.0, [], "none", "test", 10, validation, 1)
 
     def command(self, wanted, retry=False):

@@ -65,9 +65,9 @@ def test_sends_data_only_when_something_changed_and_survives_a_busy_storage(serv
 def test_open_page_follows_the_sweep(browser, served):
     live, state = served
     browser.get(live.url)
-    wait(lambda: browser.find_element("id", "count").text == "9 trials")
+    wait(lambda: browser.find_element("id", "count").text == "20 points of 9 trials")
     state["trials"] = 12
-    wait(lambda: browser.find_element("id", "count").text == "16 trials")
+    wait(lambda: browser.find_element("id", "count").text == "48 points of 16 trials")
     assert browser.find_element("id", "live").text == "live"
 
 

@@ -46,7 +46,7 @@ def test_page_opens_without_a_console_message_and_asks_the_network_for_nothing(o
     silent(opened)
     assert opened.execute_script("return performance.getEntriesByType('resource').map(r => r.name)") == []
     assert "architecture" in opened.find_element("id", "subtitle").text
-    assert opened.find_element("id", "count").text == "111 trials"
+    assert opened.find_element("id", "count").text == "412 points of 111 trials"
     assert len(css(opened, "#front .scatterlayer .trace")) >= 6
 
 
@@ -67,23 +67,29 @@ def test_hover_shows_the_configuration_and_a_click_the_command(opened):
     assert "trial" in text and "neuron" in text and "accuracy" in text
     number = int(re.search(r"trial (\d+)", text)[1])
     ActionChains(opened).click().perform()
-    wait(lambda: f"Trial {number} " in opened.find_element("id", "selected").text)
+    wait(lambda: re.search(rf"Trial {number}[ ,]", opened.find_element("id", "selected").text))
     expected = next(t for t in made.study("architecture", 60, repeats=3)["trials"] if t["number"] == number)
-    assert opened.find_element("id", "command").text == expected["command"]
-    opened.find_element("id", "copy").click()
-    wait(lambda: opened.find_element("id", "copy").text == "copied")
+    assert css(opened, "#selected .command")[0].text == expected["command"]
+    assert css(opened, "#selected .take")[0].text.startswith(expected["take"] + " t=")
+    css(opened, "#selected .copy-command")[0].click()
+    wait(lambda: css(opened, "#selected .copy-command")[0].text == "copied")
     silent(opened)
 
 
 def test_selected_model_shows_its_energy_layer_by_layer(opened):
-    bars = css(opened, "#layers .bar")
+    bars = css(opened, "#selected .layers .bar")
     assert len(bars) == 6 and not bars[0].is_displayed()
-    opened.find_element("css selector", "#layers summary").click()
+    opened.find_element("css selector", "#selected .layers summary").click()
     wait(lambda: bars[0].is_displayed())
     assert "block.0.attn.q_conv" in bars[0].text and "analog" in bars[0].text
     assert "block.2.mlp.fc1_conv" in bars[5].text and "0.200" in bars[5].text and "J" in bars[5].text
-    css(opened, "#trials tbody tr")[1].click()  # another of the front: stays open
-    wait(lambda: css(opened, "#layers .bar")[0].is_displayed())
+    css(opened, "#trials tbody tr")[1].click()  # another of the front: stays open, and is shown beside the row
+    wait(
+        lambda: (
+            css(opened, "#selected .layers .bar")[0].is_displayed()
+            and css(opened, ".detail .layers .bar")[0].is_displayed()
+        )
+    )
     silent(opened)
 
 
@@ -97,10 +103,10 @@ def test_two_thousand_trials_open_filter_and_sort(browser, tmp_path):
     path = write_report([made.study("big", 2000, importance=False)], tmp_path / "r.html")
     browser.get(path.as_uri())
     wait(lambda: browser.execute_script("return document.documentElement.dataset.ready"), 60)
-    assert browser.find_element("id", "count").text == "2004 trials"
+    assert browser.find_element("id", "count").text == "8000 points of 2004 trials"
     assert len(css(browser, "#trials tbody tr")) == 100  # the rest on request
     browser.find_element("id", "filter").send_keys("neuron=plif front")
-    wait(lambda: " of 2004" in browser.find_element("id", "count").text, 30)
+    wait(lambda: " of 2004 trials" in browser.find_element("id", "count").text, 30)
     silent(browser)
 
 
@@ -115,22 +121,26 @@ def test_filter_narrows_table_and_plot(opened):
         )
 
     before, field = drawn(), opened.find_element("id", "filter")
-    field.send_keys("neuron=plif accuracy>90% energy<0.2uJ random")
-    wait(lambda: " of " in opened.find_element("id", "count").text)
+    field.send_keys("neuron=plif accuracy > 90 energy<200 nJ random")
+    wait(lambda: " of 412 points" in opened.find_element("id", "count").text)
     heads = [h.text.strip(" ▴▾") for h in css(opened, "#trials th")]
-    wanted = [
-        t
-        for t in made.study("random", 40, seed=5)["trials"]
-        if t["values"]
-        and t["params"]["neuron"] == "plif"
-        and t["values"]["accuracy"] > 0.9
-        and t["values"]["energy"] < 2e-7
-    ]
-    assert wanted and {int(r[heads.index("trial")]) for r in rows()} == {t["number"] for t in wanted}
+    wanted = {
+        (p["number"], p["t"])
+        for p in made.study("random", 40, seed=5)["points"]
+        if p["params"]["neuron"] == "plif" and p["values"]["accuracy"] > 0.9 and p["values"]["energy"] < 2e-7
+    }
+    shown = {(int(r[heads.index("trial")]), int(r[heads.index("t")])) for r in rows()}
+    assert any(t < 4 for _, t in wanted) and shown == wanted
     assert drawn() < before
-    field.clear()
-    field.send_keys("nonsense>3")
-    wait(lambda: "wrong" in field.get_attribute("class"))
+    for text, said in (
+        ("nonsense>3", "no column is called nonsense"),
+        ("accuracy>", "nothing stands behind accuracy>"),
+        ("energy<fast", "fast is no number"),
+    ):
+        field.clear()
+        field.send_keys(text)
+        wait(lambda said=said: opened.find_element("id", "count").text == said)
+        assert "wrong" in field.get_attribute("class")
     silent(opened)
 
 
@@ -156,8 +166,15 @@ def test_downloads(opened):
         assert path.stat().st_size > 500
     files = {p.suffix: p for p in opened.downloads.iterdir()}
     table = list(csv.DictReader(files[".csv"].open()))
-    assert len(table) == 111 and sum(r["state"] == "complete" for r in table) == 103
-    first = next(r for r in table if r["study"] == "architecture" and r["trial"] == "7")
+    assert len(table) == 420 and sum(r["state"] == "complete" for r in table) == 412
+    found = {
+        s: made.study(*a)
+        for s, a in (("architecture", ("architecture", 60, 0, "digits", 3)), ("random", ("random", 40, 5)))
+    }
+    front = {(s, str(p["number"]), str(p["t"])) for s in found for p in found[s]["front"]}
+    assert {(r["study"], r["trial"], r["t"]) for r in table if r["front"] == "1"} == front
+    assert files[".tex"].read_text().count(r" \\") == len(front) + 1  # and the head
+    first = next(r for r in table if r["study"] == "architecture" and r["trial"] == "7" and r["t"] == "4")
     trial = made.study("architecture", 60, repeats=3)["trials"][7]
     assert float(first["accuracy"]) == trial["values"]["accuracy"] and first["command"] == trial["command"]
     assert r"\toprule" in files[".tex"].read_text() and r"\%" in files[".tex"].read_text()
@@ -202,8 +219,36 @@ def test_studies_with_nothing_in_them_yet(browser, tmp_path, trials):
     study = made.study("young", trials)
     browser.get(write_report([study], tmp_path / "r.html").as_uri())
     wait(lambda: browser.execute_script("return document.documentElement.dataset.ready"))
-    assert browser.find_element("id", "count").text == f"{trials + 4} trials"
+    assert browser.find_element("id", "count").text == f"{4 * trials} points of {trials + 4} trials"
+    empty = browser.find_element("id", "front-empty")
+    assert empty.is_displayed() == (not trials)  # a sentence, no axes
+    assert f"of {trials + 4} trials asked for" in browser.find_element("id", "cards").text
     silent(browser)
+
+
+def test_a_row_opens_beside_itself_and_keeps_the_focus(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    first, second = css(opened, "#trials tbody tr")[:2]
+    opened.execute_script("arguments[0].focus()", first)
+    opened.switch_to.active_element.send_keys(Keys.ARROW_DOWN)
+    assert opened.execute_script("return document.activeElement === arguments[0]", second)
+    opened.switch_to.active_element.send_keys(Keys.ENTER)
+    wait(lambda: css(opened, "#trials tr.detail"))
+    chosen = opened.switch_to.active_element
+    assert "chosen" in chosen.get_attribute("class")
+    assert opened.execute_script("return arguments[0].nextElementSibling.className", chosen) == "detail"
+    opened.switch_to.active_element.send_keys(Keys.ENTER)  # again: closed
+    wait(lambda: not css(opened, "#trials tr.detail"))
+    silent(opened)
+
+
+def test_no_member_of_the_front_is_cut_off(browser, tmp_path):
+    low = {5: {"metrics": {"accuracy": 0.2, "energy": 1e-12}, "anytime": []}}
+    browser.get(write_report([made.study("s", 40, changed=low, importance=False)], tmp_path / "r.html").as_uri())
+    wait(lambda: browser.execute_script("return document.documentElement.dataset.ready"))
+    range_ = browser.execute_script("return document.getElementById('front')._fullLayout.yaxis.range")
+    assert range_[0] < 0.2
 
 
 def test_published_marks_carry_their_source(browser, tmp_path):
@@ -245,6 +290,15 @@ def test_the_pages_hypervolumes_are_the_records():
     assert [(p["number"], p["t"], p["y"]) for p in drawn["front"]] == [
         (p["number"], p["t"], p["values"]["accuracy"]) for p in study["front"]
     ]
+
+
+def test_the_joint_front_of_several_studies_is_shared_out():
+    def trial(energy, accuracy):
+        return {"state": "complete", "outcome": {"metrics": {"accuracy": accuracy, "energy": energy}}}
+
+    one = made.records_of("one", [trial(1, 0.5), trial(3, 0.9)])
+    two = made.records_of("two", [trial(2, 0.6), trial(4, 0.8)])
+    assert payload([one, two])["joint"] == [2, 1] and payload([one])["joint"] is None
 
 
 def test_hypervolume_is_the_dominated_area():

@@ -7,8 +7,9 @@ import io
 import made
 import pytest
 
+from spikefront.analysis.progress import left
 from spikefront.console import console as plain_console
-from spikefront.tracking.pages.terminal import SweepView, eta, scatter, view
+from spikefront.tracking.pages.terminal import SweepView, scatter, view
 
 
 def text(renderable, width=120) -> str:
@@ -47,8 +48,8 @@ def test_eta_is_what_is_missing_over_those_that_run():
     begun = [trial("complete", 0, 10), trial("pruned", 0, 20), trial("complete", 0, 10)]
     trials = made.records_of("eta", [*begun, trial("running", 95), trial("running", 100)])["trials"]
     now = made.BEGAN.timestamp() + 100
-    assert eta(trials, 3, 7, now=now) == pytest.approx((4 * 10 - 5) / 2)
-    assert eta(trials, 7, 7, now=now) is None and eta(trials[3:], 0, 7, now=now) is None
+    assert left(trials, 7, now=now) == pytest.approx((4 * 10 - 5) / 2)
+    assert left(trials, 3, now=now) is None and left(trials[3:], 7, now=now) is None and left(trials[:3], 7) is None
 
 
 def test_without_a_terminal_each_ended_trial_is_a_line_once(study):

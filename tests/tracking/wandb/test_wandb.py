@@ -296,11 +296,7 @@ def test_a_project_comes_back_as_studies(server, tmp_path):
     }
     assert {(p["number"], p["t"]) for p in found["front"]} == {(p["number"], p["t"]) for p in study["front"]}
     assert found["trials"][0]["command"] == "python src/train.py data=digits"
-    shares = found["importance"]
-    assert set(shares) == {"accuracy", "energy"}
-    assert all(
-        set(s) == set(study["trials"][0]["params"]) and sum(s.values()) == pytest.approx(1) for s in shares.values()
-    )
+    assert found["importance"] == {"accuracy": {}, "energy": {}}  # of eight trials nobody can say
     with pytest.raises(UserError, match=r"holds no runs|can't be read"):
         project_records(f"{ENTITY}/elsewhere")
     with pytest.raises(UserError, match="<entity>/<project>"):

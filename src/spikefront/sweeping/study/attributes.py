@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from spikefront.analysis.schema import Candidate, EpochPoint, Layer, Params, Spent, Step, Tested
+from spikefront.analysis.schema import Candidate, EpochPoint, Layer, Params, Spent, Step, Taken, Tested
 from spikefront.renamed import current
 from spikefront.sweeping.search.pruning import Seen
 
@@ -70,9 +70,11 @@ RECORD: Attribute[Made | None] = Attribute("spikefront", _none)
 SAMPLER: Attribute[str | None] = Attribute("spikefront:sampler", _none)  # of the last command: tpe, random …
 TOKEN: Attribute[str] = Attribute("spikefront:token", str)  # tells this study from an earlier one of its name
 BUDGET: Attribute[int | None] = Attribute("spikefront:budget", _none)  # finished trials that the last command asked for
+ARGUMENTS: Attribute[list[str]] = Attribute("spikefront:arguments", list)  # of the last command, as it was typed
 BEGAN: Attribute[float | None] = Attribute("spikefront:began", _none)  # the last command, by its machine's clock
 FORGIVEN: Attribute[list[int]] = Attribute("spikefront:forgiven", list)  # failed trials as the last command began
 SOURCES: Attribute[list[str]] = Attribute("spikefront:warm", list)  # what a warm start has taken
+TAKEN: Attribute[list[Taken]] = Attribute("spikefront:taken", list)
 _SETTINGS: Attribute[dict[str, Any] | None] = Attribute("spikefront:search", _none)
 
 
@@ -100,12 +102,15 @@ class Outcome(TypedDict, total=False):
     metrics: dict[str, float]
     undefined: list[str]  # metrics that came to no number
     anytime: list[Step]
+    samples: int
     test: Tested
     firing_rate: float
     parameters: int
     seconds: float
     epochs: int
     convention: str
+    threads: int | None
+    twin_joules: float
     energy_groups: dict[str, float]
     energy_layers: list[Layer]
     seed: int
@@ -230,13 +235,22 @@ def candidate(trial: FrozenTrial, objectives: dict[str, str]) -> Candidate:
         "values": dict(zip(objectives, trial.values, strict=True)),
         "test": came.get("test", {}),
         "anytime": came.get("anytime", []),
+        "samples": came.get("samples"),
+        "origin": ORIGIN.get(trial),
     }
 
 
 def would_be(number: int, came: Outcome) -> Candidate:
     """The same of a trial that isn't told yet."""
-    values = dict(came["metrics"])
-    return {"number": number, "params": {}, "values": values, "test": came["test"], "anytime": came["anytime"]}
+    return {
+        "number": number,
+        "params": {},
+        "values": dict(came["metrics"]),
+        "test": came["test"],
+        "anytime": came["anytime"],
+        "samples": came.get("samples"),
+        "origin": None,
+    }
 
 
 def seen(trial: FrozenTrial, objectives: dict[str, str]) -> Seen | None:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import shlex
-
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from spikefront.analysis.front import completed, judge
 from spikefront.analysis.importance import importances
 from spikefront.analysis.schema import CurvePoint, State, StudyRecord, TrialRecord
-from spikefront.start import spelled
+from spikefront.start import typed
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import attributes
 from spikefront.sweeping.study.accounts import account
-from spikefront.sweeping.study.attributes import INFEASIBLE, KNOWN, ORIGIN, REASON, SAMPLER, SPENT, Made
-from spikefront.sweeping.study.study import record
+from spikefront.sweeping.study.attributes import (
+    ARGUMENTS,
+    INFEASIBLE,
+    KNOWN,
+    ORIGIN,
+    REASON,
+    SAMPLER,
+    SPENT,
+    TAKEN,
+    Made,
+)
+from spikefront.sweeping.study.study import record, retraining
 
 STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
@@ -35,6 +43,7 @@ def records(study: Study, importance: bool = False, volumes: bool = True) -> Stu
     made = record(study)
     objectives, space = made["objectives"], Space.stored(made["space"])
     trials = [_trial(t, space, made) for t in study.get_trials(deepcopy=False) if not _place(t)]
+    shares, spread = importances(study, objectives) if importance else ({}, {})
     judged = judge(trials, objectives, volumes)
     return {
         "study": study.study_name,
@@ -42,12 +51,16 @@ def records(study: Study, importance: bool = False, volumes: bool = True) -> Stu
         "storage": made["storage"],
         "objectives": [{"name": n, "direction": d} for n, d in objectives.items()],
         "data": made["base"].get("data.name"),
+        "settings": made["base"],
         "sampler": SAMPLER.get(study),
         "convention": next((t["convention"] for t in completed(trials) if t["convention"]), None),
         "budget": account(study).budget or None,
+        "command": typed("sweep", "-m", *given) if (given := ARGUMENTS.get(study)) else None,
         "trials": trials,
         **judged,
-        "importance": importances(study, objectives) if importance else {},
+        "taken": TAKEN.get(study),
+        "importance": shares,
+        "importance_spread": spread,
     }
 
 
@@ -58,6 +71,7 @@ def _place(t: FrozenTrial) -> bool:
 
 def _trial(t: FrozenTrial, space: Space, made: Made) -> TrialRecord:
     came, points = attributes.outcome(t), attributes.curve(t)
+    again = retraining(made, space, t.params, came.get("threads"))
     curve: list[CurvePoint] = [{"epoch": epoch, **point} for epoch, point in points.items()]
     return {
         "number": t.number,
@@ -67,11 +81,14 @@ def _trial(t: FrozenTrial, space: Space, made: Made) -> TrialRecord:
         "metrics": came.get("metrics", {}),
         "test": came.get("test", {}),
         "anytime": came.get("anytime", []),
+        "samples": came.get("samples"),
         "curve": curve,
         "firing_rate": came.get("firing_rate"),
         "parameters": came.get("parameters"),
         "seconds": came.get("seconds"),
         "epochs": came.get("epochs") or max(points, default=0),
+        "asked_epochs": t.params.get("trainer.max_epochs", made["base"].get("trainer.max_epochs")),
+        "threads": came.get("threads"),
         "seed": came.get("seed"),
         "seeds": came.get("seeds", []),
         "spread": came.get("spread", {}),
@@ -79,6 +96,7 @@ def _trial(t: FrozenTrial, space: Space, made: Made) -> TrialRecord:
         "energy_groups": came.get("energy_groups", {}),
         "energy_layers": came.get("energy_layers", []),
         "convention": came.get("convention"),
+        "twin_joules": came.get("twin_joules"),
         "on_front": False,  # until the study is judged as a whole
         "front_then": came.get("front_then"),
         "reason": REASON.get(t) or INFEASIBLE.get(t),
@@ -86,5 +104,6 @@ def _trial(t: FrozenTrial, space: Space, made: Made) -> TrialRecord:
         "known": KNOWN.on(t),
         "started": t.datetime_start.isoformat() if t.datetime_start else None,
         "finished": t.datetime_complete.isoformat() if t.datetime_complete else None,
-        "command": " ".join([spelled("train"), *map(shlex.quote, [*made["command"], *space.overrides(t.params)])]),
+        "command": typed("train", *again),
+        "take": typed("study", f"study={made['path']}", "action=take", f"trial={t.number}", "seeds=5"),
     }

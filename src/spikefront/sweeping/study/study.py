@@ -20,8 +20,9 @@ from spikefront import renamed
 from spikefront.config import is_group
 from spikefront.errors import UserError
 from spikefront.start import spelled
+from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import accounts, attributes
-from spikefront.sweeping.study.attributes import BEGAN, BUDGET, FORGIVEN, RECORD, SAMPLER, TOKEN, Made
+from spikefront.sweeping.study.attributes import ARGUMENTS, BEGAN, BUDGET, FORGIVEN, RECORD, SAMPLER, TOKEN, Made
 from spikefront.sweeping.study.request import Request
 from spikefront.sweeping.study.storage import directory, file_of, note_place, open_storage, shown, storage_errors, url
 
@@ -81,6 +82,13 @@ def record(study: Study) -> Made:
     return found
 
 
+def retraining(made: Made, space: Space, params: Mapping[str, Any], threads: int | None) -> list[str]:
+    """Overrides of ``train.py`` that train a trial's configuration again, with as many threads as it had."""
+    given = [*made["command"], *space.overrides(params)]
+    has = any(o.lstrip("+").startswith("threads=") for o in given)
+    return given if threads is None or has else [*given, f"threads={threads}"]
+
+
 def create(asked: Request) -> tuple[Study, bool]:
     """Make the study, or attach to it if it is the same search; the last value says whether it is new.
 
@@ -120,6 +128,7 @@ def create(asked: Request) -> tuple[Study, bool]:
         _same(search["study"], found, json.loads(json.dumps(made)), asked.beside(directory(search)))
         BUDGET.set(study, asked.budget)
         BEGAN.set(study, time.time())
+        ARGUMENTS.set(study, [shown(a) for a in asked.arguments])
         SAMPLER.set(study, _sampler(search))
         FORGIVEN.set(study, [t.number for t in accounts.account(study).failed])
         attributes.set_settings(study, {k: v for k, v in search.items() if k not in PLACES})

@@ -181,8 +181,8 @@ def _from_csv(path: Path, space: Space, objectives: Mapping[str, str]) -> Iterat
             f" {', '.join(space.parameters)}, and the objectives {', '.join(objectives)} if they are known"
         )
     for line, row in enumerate(rows, 2):
-        if row.get("state") not in (None, "", "complete"):
-            continue
+        if row.get("state") not in (None, "", "complete") or row.get("final") in ("False", "0"):
+            continue  # an exported study's: no trial's own result
         params = {}
         for key, p in space.parameters.items():
             if text := (row.get(key) or "").strip():

@@ -42,6 +42,7 @@ class TrialCallback(pl.Callback):
     ) -> None:
         self._report, self._check, self._judge = report, check, judge
         self.metrics: dict[str, float] = {}
+        self.twin_joules = 0.0
         self.groups: dict[str, float] = {}
         self.layers: list[Layer] = []
         self.on_front: bool | None = None
@@ -61,7 +62,7 @@ class TrialCallback(pl.Callback):
         """What is logged beside the result: what only this run measured, and what the sweep says about it."""
         self.on_front = self._judge(result)
         told: dict[str, Any] = {k: self.metrics[k] for k in ("latency", "memory") if k in self.metrics}
-        told["energy_groups"] = self.groups
+        told |= {"energy_groups": self.groups, "twin_joules": self.twin_joules}
         return told if self.on_front is None else {**told, "on_front": self.on_front}
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -88,7 +89,7 @@ class TrialCallback(pl.Callback):
         self.metrics["latency"] = statistics.median(self._latencies)
         if (memory := _peak(pl_module.device)) is not None:
             self.metrics["memory"] = float(memory - self._held)
-        self.groups = energy.groups
+        self.groups, self.twin_joules = energy.groups, energy.baseline()["total_joules"]
         self.layers = [
             {"name": r["name"], "group": r["group"], "joules": r["joules"], "firing_rate": r["firing_rate"]}
             for r in energy.rows()

@@ -17,6 +17,7 @@ from spikefront.files import write_atomically
 from spikefront.sweeping.study.attributes import Outcome
 from spikefront.sweeping.worker.callback import TrialCallback
 from spikefront.training import Result
+from spikefront.training.devices import threads_each
 from spikefront.training.preemption import LAST
 
 DONE = "trial.json"
@@ -49,6 +50,7 @@ def run(
         seeded, directory = (cfg, output) if seeds == 1 else (cfg.copy(), output / f"seed_{i}")
         with open_dict(seeded):
             seeded.seed = cfg.seed + i
+            seeded.threads = cfg.get("threads") or threads_each(cfg.trainer)  # its checkpoint says with how many
             seeded.output_dir = str(directory)
             if (directory / LAST).is_file():
                 seeded.resume = str(directory / LAST)
@@ -105,12 +107,20 @@ def _outcome(result: Result, callback: TrialCallback, seed: int) -> Outcome:
         "metrics": {k: v for k, v in metrics.items() if math.isfinite(v)},
         "undefined": sorted(k for k, v in metrics.items() if not math.isfinite(v)),
         "anytime": _steps(validation.anytime),
-        "test": {"accuracy": result.accuracy, "energy_joules": result.energy_joules, "anytime": _steps(result.anytime)},
+        "samples": validation.samples,
+        "test": {
+            "accuracy": result.accuracy,
+            "energy_joules": result.energy_joules,
+            "samples": result.samples,
+            "anytime": _steps(result.anytime),
+        },
         "firing_rate": validation.firing_rate,
         "parameters": result.parameters,
         "seconds": result.seconds,
         "epochs": result.epochs,
         "convention": result.convention,
+        "threads": result.threads,
+        "twin_joules": callback.twin_joules,
         "energy_groups": callback.groups,
         "energy_layers": callback.layers,
         "seed": seed,
@@ -125,6 +135,8 @@ def _together(outcomes: Sequence[Outcome]) -> Outcome:
     """Means over the seeds; ``seeds`` keeps each one's metrics and ``spread`` their standard deviations."""
     metrics = [o["metrics"] for o in outcomes]
     means: Outcome = _mean([{k: v for k, v in o.items() if k != "undefined"} for o in outcomes])
+    for step, own in zip(means["anytime"], zip(*(o["anytime"] for o in outcomes), strict=True), strict=True):
+        step["accuracies"] = [s["accuracy"] for s in own]
     return {
         **means,
         "seconds": sum(o["seconds"] for o in outcomes),

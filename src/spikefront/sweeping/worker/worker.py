@@ -237,6 +237,8 @@ class Worker:
             self.front.look(self.study)
             return self.front.takes(attributes.would_be(trial.number, came))
 
+        again = partial(studies.retraining, self.made, self.space)
+
         def label(run: DictConfig, part: str) -> None:
             if run.logger and "project" in run.logger:
                 own = {"number": trial.number, "params": dict(trial.params), "objectives": dict(self.objectives)}
@@ -246,7 +248,7 @@ class Worker:
                     name=f"{self.study.study_name}-{number}",
                     id=studies.wandb_id(self.study, f"{trial.number}{part}"),
                     job_type="trial",
-                    extra={"trial": own, "overrides": [*self.made["command"], *self.space.overrides(trial.params)]},
+                    extra={"trial": own, "overrides": again(trial.params, run.threads)},
                 )
 
         stop = partial(StopBetweenBatches, signals=self.signals, wanted=self.limits.out_of_time)

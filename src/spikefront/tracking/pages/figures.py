@@ -38,9 +38,12 @@ def front_figure(records: StudyRecord) -> go.Figure:
             go.Scatter(
                 x=[x for _, x, _ in front],
                 y=[y for _, _, y in front],
-                mode="lines",
+                mode="lines+markers",
                 name="front, with networks stopped early",
                 line={"shape": "hv", "color": BLUE, "width": 2},
+                marker={"symbol": ["circle" if p["final"] else "circle-open" for p, _, _ in front], "size": 10},
+                text=[f"trial {p['number']}" + (f", t = {p['t']}" if p["t"] else "") for p, _, _ in front],
+                hovertemplate="%{text}<br>%{x}<br>%{y}<extra></extra>",
             ),
         ]
     )

@@ -16,9 +16,10 @@ from spikefront.units import figure
 def front_table(records: StudyRecord) -> Table:
     """The front as a rich table: trial and timestep, validation objectives, test accuracy, parameters."""
     objectives = [o["name"] for o in records["objectives"]]
+    sure = any(point["interval"] for point in records["front"])
     searched: list[str] = list(dict.fromkeys(k for point in records["front"] for k in point["params"]))
     table = Table(
-        title=f"Pareto front of {records['study']}",
+        title=f"Pareto front of {records['study']}{_samples(records)}",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -31,6 +32,8 @@ def front_table(records: StudyRecord) -> Table:
         table.add_column("t", justify="right", no_wrap=True)
     for name in objectives:
         table.add_column(name, justify="right", style="bold", no_wrap=True)
+        if name == "accuracy" and sure:
+            table.add_column("95 %", justify="right", style="dim", no_wrap=True)
     if "accuracy" in objectives:
         table.add_column("test", justify="right", no_wrap=True)
     for key in searched:  # a narrow terminal cuts these first
@@ -39,16 +42,32 @@ def front_table(records: StudyRecord) -> Table:
         cells = [str(point["number"])]
         if anytime:
             cells.append(f"{point['t'] or ''}{'' if point['final'] else ' *'}")
-        cells += [figure(name, point["values"][name]) for name in objectives]
+        for name in objectives:
+            cells.append(figure(name, point["values"][name]))
+            if name == "accuracy" and sure:
+                cells.append("{:.2f}-{:.2f}".format(*point["interval"]) if point["interval"] else "")
         if "accuracy" in objectives:
             tested = point["test"].get("accuracy")
             cells.append("" if tested is None else figure("accuracy", tested))
         cells += [_short(point["params"].get(key, "")) for key in searched]
         table.add_row(*cells)
+    notes = []
     if any(not point["final"] for point in records["front"]):
-        table.caption = "* the same trained network, stopped before its last timestep"
-        table.caption_justify = "left"
+        notes.append("* the same trained network, stopped before its last timestep")
+    if close := sum(bool(point["near"]) and not point["member"] for point in records["points"]):
+        notes.append(f"{close} more points are too close to these to be told apart by so few samples")
+    table.caption = "\n".join(notes) or None
+    table.caption_justify = "left"
     return table
+
+
+def _samples(records: StudyRecord) -> str:
+    """On how many samples the accuracies rest, as far as that is known."""
+    known = sorted({n for point in records["front"] if (n := point["samples"])})
+    if not known or not any(o["name"] == "accuracy" for o in records["objectives"]):
+        return ""
+    few = f"{known[0]}" if len(known) == 1 else f"{known[0]} to {known[-1]}"
+    return f" (accuracy of {few} validation samples)"
 
 
 def write_front_html(records: StudyRecord, path: str | Path) -> Path:

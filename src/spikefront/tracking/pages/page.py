@@ -15,10 +15,16 @@ from typing import Any
 import yaml
 from plotly.offline import get_plotlyjs
 
-from spikefront.analysis.front import axes, completed, in_order, placed, placed_front, volumes_over
-from spikefront.analysis.schema import StudyRecord, TrialRecord
+from spikefront.analysis import pareto
+from spikefront.analysis.confidence import floor, half_width
+from spikefront.analysis.front import axes, completed, in_order, placed, placed_front, placed_points, volumes_over
+from spikefront.analysis.importance import ENOUGH
+from spikefront.analysis.progress import left
+from spikefront.analysis.schema import Point, StudyRecord, Taken, TrialRecord
 from spikefront.errors import UserError, near_matches
 from spikefront.files import write_atomically
+from spikefront.tracking.pages.comparison import told_differences
+from spikefront.units import duration
 
 HERE = Path(__file__).parent
 PUBLISHED = HERE.parent / "published.yaml"
@@ -36,7 +42,7 @@ TRIAL = (  # what the page shows of a trial
         "epochs",
         "seed",
     ),
-    *("energy_groups", "energy_layers", "reason", "on_front", "command"),
+    *("twin_joules", "energy_groups", "energy_layers", "reason", "origin", "on_front", "command", "take"),
 )
 
 
@@ -92,8 +98,22 @@ def payload(studies: Sequence[StudyRecord], published: str = "auto", live: bool 
         "made": datetime.now().strftime("%Y-%m-%d %H:%M"),
         "version": version("spikefront"),
         "published": references(published, [d for s in studies if (d := data_set(s))], (gain, cost)),
+        "enough": ENOUGH,
+        "differing": told_differences(studies),
+        "joint": joint(studies) if len(studies) > 1 else None,
         "studies": [_study(s, gain, cost, reference) for s in studies],
     }
+
+
+def joint(studies: Sequence[StudyRecord]) -> list[int]:
+    """How many points of the front of all studies together are each one's."""
+    owner, drawn = [], []
+    for i, study in enumerate(studies):
+        for _, x, y in placed_front(study):
+            owner.append(i)
+            drawn.append((x, -y))
+    keep = pareto.non_dominated(drawn)
+    return [sum(bool(k) and o == i for o, k in zip(owner, keep, strict=True)) for i in range(len(studies))]
 
 
 def data_set(records: StudyRecord) -> str | None:
@@ -129,8 +149,6 @@ def references(published: str, data_sets: Sequence[str], axes: tuple[str, str]) 
 
 def seed_groups(trials: Sequence[TrialRecord], gain: str, cost: str) -> list[dict[str, Any]]:
     """Configurations trained with several seeds: mean and half-width of Student's 95 % interval, both axes."""
-    from scipy.stats import t as student
-
     groups: dict[str, list[TrialRecord]] = {}
     for trial in trials:
         same = {k: v for k, v in trial["params"].items() if k != "seed"}
@@ -139,9 +157,8 @@ def seed_groups(trials: Sequence[TrialRecord], gain: str, cost: str) -> list[dic
     for members in groups.values():
         if len({m["seed"] if m["seed"] is not None else m["params"].get("seed") for m in members}) < 2:
             continue
-        width = float(student.ppf(0.975, len(members) - 1)) / math.sqrt(len(members))
         summary = {
-            axis: {"mean": mean(values), "half": width * stdev(values)}
+            axis: {"mean": mean(values), "half": half_width(values)}
             for axis, name in (("gain", gain), ("cost", cost))
             if (values := [m["values"][name] for m in members])
         }
@@ -153,20 +170,52 @@ def _study(record: StudyRecord, gain: str, cost: str, reference: float | None) -
     trials = _measured(record)
     drawn = in_order(t for t in completed(trials) if gain in t["values"] and cost in t["values"])
     both = {gain: "maximize", cost: "minimize"}
+    front = placed_front(record)
+    remaining = left(trials, record["budget"])
     return {
         "name": record["study"],
         "data": data_set(record),
         "sampler": record["sampler"],
         "convention": record["convention"],
+        "asked": record["budget"],
+        "left": None if remaining is None else duration(remaining),
         "trials": [_shown(t) for t in trials],
-        "front": [
-            {"number": p["number"], "t": p["t"], "final": p["final"], "x": x, "y": y}
-            for p, x, y in placed_front(record)
-        ],
+        "points": [_drawn(p, x, y) for p, x, y in placed_points(record)],
+        "front": [{"number": p["number"], "t": p["t"], "final": p["final"], "x": x, "y": y} for p, x, y in front],
+        "band": _band(front) if gain == "accuracy" else [],
         "volumes": volumes_over(drawn, both, [0.0, reference]) if reference is not None else [],
         "importance": record["importance"],
+        "spread": record["importance_spread"],
         "seeds": seed_groups(drawn, gain, cost),
+        "taken": [_taken(t, gain, cost) for t in record["taken"] if gain in t["values"] and cost in t["values"]],
     }
+
+
+def _drawn(point: Point, x: float, y: float) -> dict[str, Any]:
+    shown = {k: v for k, v in point.items() if k not in ("params", "origin") and v is not None}
+    if point["final"]:  # which are the trial's
+        shown = {k: v for k, v in shown.items() if k not in ("values", "test")}
+    return {**shown, "x": x, "y": y}
+
+
+def _taken(taken: Taken, gain: str, cost: str) -> dict[str, Any]:
+    """Mean and standard deviation over the other seeds that a point was trained with."""
+    shown: dict[str, Any] = {"number": taken["number"], "t": taken["t"], "n": len(taken["seeds"])}
+    for axis, name in (("x", cost), ("y", gain)):
+        values = taken["values"][name]
+        shown |= {axis: mean(values), f"d{axis}": stdev(values) if len(values) > 1 else 0.0}
+    return shown
+
+
+def _band(front: Sequence[tuple[Point, float, float]]) -> list[tuple[float, float]]:
+    """Below the front, by cost: the accuracies above which no point can be told apart from it."""
+    found: list[tuple[float, float]] = []
+    for point, x, _ in front:
+        least = floor(point)
+        if least is None:
+            return []
+        found.append((x, max(least, found[-1][1]) if found else least))
+    return found
 
 
 def _shown(trial: TrialRecord) -> dict[str, Any]:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from statistics import median
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -17,11 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from spikefront.analysis.front import axes, placed, placed_front
+from spikefront.analysis.progress import FINISHED, finished, left
 from spikefront.analysis.schema import StudyRecord, TrialRecord
-from spikefront.units import figure
+from spikefront.units import duration, figure
 
 ENDED = ("complete", "pruned", "failed", "infeasible")
-COUNTED = ("complete", "pruned")
 LOGARITHMIC = ("energy", "latency", "parameters", "memory")
 ROWS = 8  # running trials shown
 SCATTER = (52, 11)  # characters of the front's plot
@@ -63,11 +60,11 @@ class SweepView:
 
     def _lines(self, records: StudyRecord) -> list[str]:
         new = [t for t in records["trials"] if t["state"] in ENDED and t["number"] not in self._known]
-        done = sum(t["state"] in COUNTED and t["number"] in self._known for t in records["trials"])
+        done = finished([t for t in records["trials"] if t["number"] in self._known])
         lines = []
         for t in sorted(new, key=lambda t: t["finished"] or ""):
             self._known.add(t["number"])
-            done += t["state"] in COUNTED
+            done += t["state"] in FINISHED
             if t["state"] == "complete":
                 what = "  ".join(f"{name} {figure(name, value)}" for name, value in t["values"].items())
             else:
@@ -79,7 +76,7 @@ class SweepView:
 def view(records: StudyRecord, budget: int, width: int = 100, now: float | None = None) -> RenderableType:
     """The view: how far, what runs, and the front."""
     states: Counter[str] = Counter(t["state"] for t in records["trials"])
-    done = sum(states[s] for s in COUNTED)
+    done = finished(records["trials"])
     parts: list[RenderableType] = [_progress(records, states, done, budget, width, now)]
     running = [t for t in records["trials"] if t["state"] == "running"]
     if running:
@@ -94,19 +91,6 @@ def view(records: StudyRecord, budget: int, width: int = 100, now: float | None 
             body.add_row(plot)
         parts += [Text(), body]
     return Group(*parts)
-
-
-def eta(trials: Sequence[TrialRecord], done: int, budget: int, now: float | None = None) -> float | None:
-    """Seconds until the study is whole: the finished trials' median duration for each that is missing, over as many
-    workers as run now, less what the running ones already have behind them. None while nothing has finished."""
-    spans = [(_stamp(t["started"]), _stamp(t["finished"])) for t in trials if t["state"] in COUNTED]
-    durations = [b - a for a, b in spans if a is not None and b is not None]
-    running = [a for t in trials if t["state"] == "running" and (a := _stamp(t["started"])) is not None]
-    if not durations or budget <= done:
-        return None
-    one, now = median(durations), time.time() if now is None else now
-    spent = sum(min(one, max(0.0, now - started)) for started in running)
-    return max(0.0, (budget - done) * one - spent) / max(1, len(running))
 
 
 def scatter(records: StudyRecord, width: int, height: int) -> Text:
@@ -149,9 +133,9 @@ def _progress(
     records: StudyRecord, states: Counter[str], done: int, budget: int, width: int, now: float | None
 ) -> RenderableType:
     words = f"{done} of {budget} trials"
-    left = eta(records["trials"], done, budget, now)
-    if left is not None:
-        words += f", about {_duration(left)} left"
+    remaining = left(records["trials"], budget, now)
+    if remaining is not None:
+        words += f", about {duration(remaining)} left"
     line = Table.grid(padding=(0, 2))
     line.add_row(ProgressBar(budget, done, width=min(40, width // 3)), Text(words))
     others = ", ".join(f"{states[s]} {s}" for s in ("running", "pruned", "failed", "infeasible") if states[s])
@@ -166,7 +150,11 @@ def _running(trials: Sequence[TrialRecord]) -> Table:
     for t in trials[:ROWS]:
         last = t["curve"][-1] if t["curve"] else None
         cells = (
-            [str(last["epoch"]), figure("accuracy", last["accuracy"]), figure("energy", last["energy_joules"])]
+            [
+                f"{last['epoch']}/{t['asked_epochs'] or '?'}",
+                figure("accuracy", last["accuracy"]),
+                figure("energy", last["energy_joules"]),
+            ]
             if last
             else ["", "", ""]
         )
@@ -193,13 +181,3 @@ def _front(records: StudyRecord) -> Table:
 def _params(trial: TrialRecord) -> str:
     pairs = ((k.rpartition(".")[2], v) for k, v in trial["params"].items())
     return " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in pairs)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _stamp(when: str | None) -> float | None:
-    return datetime.fromisoformat(when).timestamp() if when else None

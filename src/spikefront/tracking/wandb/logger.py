@@ -132,9 +132,10 @@ def summary_of(result: Mapping[str, Any]) -> dict[str, Any]:
         "energy": validation["energy_joules"],
         "firing_rate": validation["firing_rate"],
         "anytime": validation["anytime"],
-        **{f"test/{k}": result[k] for k in ("accuracy", "energy_joules", "anytime")},
+        "samples": validation["samples"],
+        **{f"test/{k}": result[k] for k in ("accuracy", "energy_joules", "samples", "anytime")},
     }
-    rest = ("parameters", "seconds", "epochs", "convention", "latency", "memory", "on_front", "seed", "energy_groups")
+    rest = ("parameters", "seconds", "epochs", "convention", "latency", "memory", "on_front", "seed", "energy_groups", "twin_joules")
     return summary | {k: result[k] for k in rest if result.get(k) is not None}
 
 

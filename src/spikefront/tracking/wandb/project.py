@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +13,7 @@ from spikefront.analysis.importance import importances, study_of
 from spikefront.analysis.schema import Params, State, Step, StudyRecord, TrialRecord
 from spikefront.errors import UserError
 from spikefront.files import cache_folder
-from spikefront.start import spelled
+from spikefront.start import typed
 from spikefront.tracking.wandb.client import safe_id
 
 PREFIX = "wandb:"
@@ -94,6 +93,7 @@ def _study(name: str, address: str, runs: Sequence[Any]) -> StudyRecord:
     trials = [_trial(i, run, params, objectives) for i, (run, params) in enumerate(zip(runs, own, strict=True))]
     judged = judge(trials, objectives)
     finished = [(t["params"], t["values"]) for t in completed(trials)]
+    shares, spread = importances(study_of(finished, objectives), objectives)
     data = {dict(run.config.get("data") or {}).get("name") for run in runs}
     return {
         "study": name,
@@ -101,12 +101,16 @@ def _study(name: str, address: str, runs: Sequence[Any]) -> StudyRecord:
         "storage": address,
         "objectives": [{"name": n, "direction": d} for n, d in objectives.items()],
         "data": data.pop() if len(data) == 1 else None,
+        "settings": {},
         "sampler": None,
         "convention": next((t["convention"] for t in trials if t["convention"]), None),
         "budget": None,
+        "command": None,
         "trials": trials,
         **judged,
-        "importance": importances(study_of(finished, objectives), objectives),
+        "taken": [],
+        "importance": shares,
+        "importance_spread": spread,
     }
 
 
@@ -131,14 +135,18 @@ def _trial(index: int, run: Any, params: Params, objectives: Mapping[str, str]) 
         "test": {
             "accuracy": s.get("test/accuracy"),
             "energy_joules": s.get("test/energy_joules"),
+            "samples": s.get("test/samples"),
             "anytime": _steps(s.get("test/anytime")),
         },
         "anytime": _steps(s.get("anytime")),
+        "samples": s.get("samples"),
         "curve": [],
         "firing_rate": s.get("firing_rate"),
         "parameters": s.get("parameters"),
         "seconds": s.get("seconds"),
         "epochs": s.get("epochs"),
+        "asked_epochs": dict(run.config.get("trainer") or {}).get("max_epochs"),
+        "threads": run.config.get("threads"),
         "seed": run.config.get("seed"),
         "seeds": [],
         "spread": {},
@@ -146,6 +154,7 @@ def _trial(index: int, run: Any, params: Params, objectives: Mapping[str, str]) 
         "energy_groups": dict(s.get("energy_groups") or {}),
         "energy_layers": [],
         "convention": s.get("convention"),
+        "twin_joules": s.get("twin_joules"),
         "on_front": False,  # until the study is judged as a whole
         "front_then": s.get("on_front"),
         "reason": None,
@@ -153,7 +162,8 @@ def _trial(index: int, run: Any, params: Params, objectives: Mapping[str, str]) 
         "known": False,
         "started": run.created_at,
         "finished": run.heartbeat_at,
-        "command": " ".join([spelled("train"), *map(shlex.quote, overrides)]) if overrides else None,
+        "command": typed("train", *overrides) if overrides else None,
+        "take": None,
     }
 
 

@@ -155,11 +155,12 @@ def front_rows(records: StudyRecord) -> tuple[list[str | int], list[list[Any]]]:
     rows = []
     for p in records["front"]:
         t = by_number[p["number"]]
-        tested = p["test"].get("accuracy")
         known = {**t["metrics"], **p["values"]}
-        figures_ = [known.get(n) for n in names] + [tested, t["firing_rate"], t["parameters"]]
+        sure = [*(p["interval"] or (None, None)), p["samples"]]
+        figures_ = [*(known.get(n) for n in names), *sure, p["test"].get("accuracy"), t["firing_rate"], t["parameters"]]
         rows.append([p["number"], p["t"], *figures_, *(p["params"].get(k) for k in params), t["command"]])
-    return ["trial", "t", *names, "test accuracy", "firing rate", "parameters", *params, "command"], rows
+    sure_ = ("accuracy low", "accuracy high", "samples")
+    return ["trial", "t", *names, *sure_, "test accuracy", "firing rate", "parameters", *params, "command"], rows
 
 
 def chart_spec() -> dict[str, Any]:

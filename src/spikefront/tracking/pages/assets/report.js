@@ -8,7 +8,7 @@ const OPERATORS = { "=": (a, b) => a == b, ":": (a, b) => a == b, "!=": (a, b) =
 const PREFIX = { p: 1e-12, n: 1e-9, u: 1e-6, "µ": 1e-6, m: 1e-3, k: 1e3, M: 1e6, G: 1e9, "%": .01 };
 const PAGE = 100;
 const $ = id => document.getElementById(id);
-let data = JSON.parse($("data").textContent), rows = [], shown = [], chosen = null, sorted = { key: null, down: false }, limit = PAGE, layersOpen = false;
+let data = JSON.parse($("data").textContent), rows = [], shown = [], chosen = null, sorted = { key: null, down: false }, limit = PAGE, layersOpen = false, beside = false, wrong = "", listening = false;
 
 // ---- figures as people read them
 const si = (v, unit = "") => {
@@ -39,46 +39,56 @@ function el(tag, text, attributes = {}) {
 const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const narrow = () => window.innerWidth < 620;
 
-// ---- rows: one a trial, all studies together
+// ---- rows: one a point (a trial stopped after t timesteps), and one for each trial that has none, all studies together
 function ingest() {
   rows = [];
-  data.studies.forEach((study, s) => study.trials.forEach(t => {
-    const row = { ...t, s, i: rows.length, study: study.name, front: t.on_front, x: t.values[data.cost], y: t.values[data.gain] };
-    row.get = key => key === "study" ? study.name : key === "trial" ? t.number : key === "state" ? t.state : key in t.params ? t.params[key]
-      : key in t.values ? t.values[key] : key === "test accuracy" ? (t.test || {}).accuracy : key === "firing rate" ? t.firing_rate
-      : key === "front" ? (t.on_front ? "●" : "") : t[key];
-    row.text = null;
-    rows.push(row);
-  }));
+  data.studies.forEach((study, s) => {
+    const points = Map.groupBy ? Map.groupBy(study.points, p => p.number) : study.points.reduce((m, p) => m.set(p.number, [...(m.get(p.number) || []), p]), new Map());
+    for (const t of study.trials) for (const p of points.get(t.number) || [null]) rows.push(made(study, s, t, p));
+  });
   data.params = [...new Set(rows.flatMap(r => Object.keys(r.params)))];
-  if (chosen) chosen = rows.find(r => r.study === chosen.study && r.number === chosen.number) || null;
-  if (!chosen) chosen = rows.filter(r => r.front && r.y !== undefined).sort((a, b) => b.y - a.y)[0] || null;
+  const same = chosen && (rows.find(r => r.study === chosen.study && r.number === chosen.number && r.t === chosen.t) || rows.find(r => r.study === chosen.study && r.number === chosen.number));
+  chosen = same || rows.filter(r => r.front && r.y !== undefined).sort((a, b) => b.y - a.y)[0] || null;
 }
-const words = row => row.text ??= [row.study, `trial ${row.number}`, row.state, row.front ? "front" : "", row.reason || "",
+function made(study, s, t, p) {
+  const row = Object.assign(Object.create(t), { s, i: rows.length, study: study.name, text: null, t: p ? p.t : null, final: !p || p.final, front: !!p && p.member, near: p ? p.near : null, x: p ? p.x : null, y: p ? p.y : null });
+  if (p) Object.assign(row, { interval: p.interval, samples: p.samples });
+  if (p && !p.final) Object.assign(row, { values: p.values, test: p.test });
+  const [low, high] = row.interval || [];
+  const own = { study: study.name, trial: t.number, t: row.t, state: t.state, front: row.front ? "●" : row.near ? "≈" : "", low, high, samples: row.samples, "test accuracy": (row.test || {}).accuracy,
+    "test samples": (row.test || {}).samples, "firing rate": row.final ? t.firing_rate : null };
+  row.get = key => key in t.params ? t.params[key] : key in row.values ? row.values[key] : key in own ? own[key] : t[key];
+  return row;
+}
+const words = row => row.text ??= [row.study, `trial ${row.number}`, row.t ? `t=${row.t}` : "", row.state, row.front ? "front" : "", row.near ? "near" : "", row.reason || "",
   ...Object.entries(row.params).map(([k, v]) => `${k}=${v}`)].join(" ").toLowerCase();
 
 // ---- filter: words, and key<value with SI prefixes
 function quantity(s) {
-  const m = /^(-?[\d.]+(?:e[-+]?\d+)?)\s*([pnuµmkMG%]?)[a-zA-Z]*$/i.exec(s);
-  return m && m[1] !== "." ? Number(m[1]) * (PREFIX[m[2]] ?? 1) : null;
+  const m = /^(-?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)([pnuµmkMG%]?)(?:J|s|B)?$/.exec(s);
+  return m ? Number(m[1]) * (PREFIX[m[2]] ?? 1) : null;
 }
-function compile(query) {
-  const tests = [];
-  for (const token of query.trim().split(/\s+/).filter(Boolean)) {
-    const m = /^([^=<>!:]+)(<=|>=|!=|=|<|>|:)(.+)$/.exec(token);
+function compile(query) { // {test}, or {wrong: what can't be read}
+  const tests = [], close = query.trim().replace(/\s*(<=|>=|!=|=|<|>|:)\s*/g, "$1").replace(/([\d.])\s+(%|[pnuµmkMG]?[JsB])(?=\s|$)/g, "$1$2");
+  for (const token of close.split(/\s+/).filter(Boolean)) {
+    const m = /^([^=<>!:]*)(<=|>=|!=|=|<|>|:)(.*)$/.exec(token);
     if (!m) { tests.push(r => words(r).includes(token.toLowerCase())); continue; }
-    const known = ["study", "trial", "state", "firing rate", "parameters", "seconds", "epochs", "seed", "test accuracy", data.gain, data.cost, ...data.params];
+    const known = ["study", "trial", "t", "state", "firing rate", "parameters", "seconds", "epochs", "seed", "samples", "test accuracy", data.gain, data.cost, ...data.params];
     const wanted = m[1].replace(/_/g, " ").toLowerCase();
     const key = known.find(k => k.replace(/_/g, " ").toLowerCase() === wanted) || known.find(k => k.toLowerCase().split(".").pop() === m[1].toLowerCase());
-    if (!key) return null;
-    const number = quantity(m[3]), test = OPERATORS[m[2]];
+    if (!key) return { wrong: m[1] ? `no column is called ${m[1]}` : `nothing stands before ${token}` };
+    if (!m[3]) return { wrong: `nothing stands behind ${token}` };
+    const test = OPERATORS[m[2]], values = rows.map(r => r.get(key)).filter(v => v !== null && v !== undefined), numbers = values.length && values.every(v => typeof v === "number");
+    let number = quantity(m[3]);
+    if (number === null && numbers) return { wrong: `${m[3]} is no number` };
+    if (number > 1 && isAccuracy(key) && !m[3].endsWith("%")) number /= 100; // accuracy>90
     tests.push(r => {
       const v = r.get(key);
       if (v === null || v === undefined) return false;
       return typeof v === "number" ? number !== null && test(v, number) : test(String(v).toLowerCase(), m[3].toLowerCase());
     });
   }
-  return r => tests.every(t => t(r));
+  return { test: r => tests.every(t => t(r)) };
 }
 
 // ---- drawing
@@ -102,13 +112,17 @@ function ticks(values) { // a log axis people can read: 1, 2, 5 with SI prefixes
 const logarithmic = () => ["energy", "latency", "parameters", "memory"].includes(data.cost);
 
 function hover(row, t, x, y) {
-  const lines = [`<b>${safe(row.study)} · trial ${row.number}</b>${t ? ` stopped at t = ${t}` : ""}`,
+  const lines = [`<b>${safe(row.study)} · trial ${row.number}</b>${t ? ` ${row.final ? "with" : "stopped at"} t = ${t}` : ""}`,
     `${data.gain} ${figure(data.gain, y)} · ${data.cost} ${figure(data.cost, x)}`];
-  if (row.firing_rate != null && !t) lines.push(`firing rate ${row.firing_rate.toFixed(3)}`);
+  if (row.interval && row.t === t) lines.push(sure(row));
+  if (row.firing_rate != null && row.final) lines.push(`firing rate ${row.firing_rate.toFixed(3)}`);
   if (row.parameters) lines.push(`${si(row.parameters)} parameters`);
   for (const [k, v] of Object.entries(row.params)) lines.push(`${safe(k)} = <b>${safe(figure(k, v))}</b>`);
   return lines.join("<br>");
 }
+const spread = t => `${data.gain} ${figure(data.gain, t.y)} ± ${figure(data.gain, t.dy)} · ${data.cost} ${figure(data.cost, t.x)} ± ${figure(data.cost, t.dx)}`;
+const sure = row => row.interval ? `95 %: ${range(...row.interval)}${row.samples ? `, of ${row.samples} samples` : ""}` : "";
+const range = (low, high) => `${(100 * low).toFixed(1)}–${(100 * high).toFixed(1)} %`;
 const curve = row => data.gain === "accuracy" && data.cost === "energy" ? (row.anytime || []).map(p => ({ t: p.t, x: p.energy_joules, y: p.accuracy })) : [];
 
 function colouring(list) { // marker colours by any column; a key in HTML for categories, a colour bar for numbers
@@ -127,46 +141,60 @@ function colouring(list) { // marker colours by any column; a key in HTML for ca
 
 function drawFront() {
   const ok = r => r.x !== undefined && r.x !== null && r.y !== undefined && r.y !== null;
-  const list = shown.filter(ok), paint = colouring(list), traces = [], seen = new Set(shown), xs = [], ys = [];
+  const list = shown.filter(ok), paint = colouring(list), traces = [], seen = new Set(shown), xs = [], ys = [], several = data.studies.length > 1;
+  const anything = rows.some(ok);
+  $("front").hidden = !anything; $("front-empty").hidden = anything;
+  if (!anything) return;
   const marker = (group, extra) => paint.number
     ? { color: group.map(paint.number), coloraxis: "coloraxis", ...extra } : { color: group.map(paint.colour), ...extra };
-  const custom = group => group.map(r => r.i);
+  const custom = group => group.map(r => r.i), everything = !$("filter").value.trim();
+  const legend = [], marks_ = [];
   data.studies.forEach((study, s) => {
-    const own = list.filter(r => r.s === s), top = own.filter(r => r.front), below = own.filter(r => !r.front);
-    const colour = colours()[s % OKABE_ITO.length], symbol = SYMBOLS[s % SYMBOLS.length], several = data.studies.length > 1;
+    const own = list.filter(r => r.s === s), top = own.filter(r => r.front).sort((a, b) => a.x - b.x);
+    const below = own.filter(r => !r.front && (r.final || !everything)); // early points only where they are asked for
+    const colour = $("colour").value ? css("--soft") : colours()[s % OKABE_ITO.length], symbol = SYMBOLS[s % SYMBOLS.length];
+    if (study.band.length && everything) {
+      const end = Math.max(...own.map(r => r.x)), stairs = study.front.map(p => [p.x, p.y]).sort((a, b) => a[0] - b[0]), close = list => [...list, [end, list.at(-1)[1]]];
+      const up = close(stairs), low = close(study.band);
+      traces.push({ x: up.map(p => p[0]), y: up.map(p => p[1]), mode: "lines", line: { shape: "hv", width: 0 }, hoverinfo: "skip", showlegend: false });
+      traces.push({ x: low.map(p => p[0]), y: low.map(p => p[1]), mode: "lines", line: { shape: "hv", width: 0 }, fill: "tonexty", fillcolor: translucent(colour, .11), hoverinfo: "skip", name: "can't be told apart from the front", showlegend: false });
+      legend.push("band");
+    }
     if ($("show-anytime").checked) {
-      const x = [], y = [];
-      for (const r of top) { for (const p of curve(r)) { x.push(p.x); y.push(p.y); } x.push(null); y.push(null); }
-      if (x.length) traces.push({ x, y, mode: "lines+markers", line: { color: colour, width: 1, dash: "dot" }, marker: { size: 3.5, color: colour }, opacity: .5,
-        name: several ? `anytime, ${safe(study.name)}` : "anytime: the same network stopped at t", hoverinfo: "skip", connectgaps: false, showlegend: !several });
+      const x = [], y = [], owners = new Set();
+      for (const r of top) { if (owners.has(r.number)) continue; owners.add(r.number); for (const p of curve(r)) { x.push(p.x); y.push(p.y); } x.push(null); y.push(null); }
+      if (x.length) { traces.push({ x, y, mode: "lines+markers", line: { color: colour, width: 1, dash: "dot" }, marker: { size: 3.5, color: colour }, opacity: .6, name: "anytime", hoverinfo: "skip", connectgaps: false, showlegend: false }); legend.push("anytime"); }
     }
     if ($("show-dominated").checked && below.length) {
-      traces.push({ x: below.map(r => r.x), y: below.map(r => r.y), mode: "markers", customdata: custom(below), text: below.map(r => hover(r, null, r.x, r.y)),
-        hovertemplate: "%{text}<extra></extra>", marker: marker(below, { size: 7, symbol, opacity: .34, line: { width: 0 } }), name: several ? `${safe(study.name)}, dominated` : "dominated trials", showlegend: !several && !paint.number });
+      traces.push({ x: below.map(r => r.x), y: below.map(r => r.y), mode: "markers", customdata: custom(below), text: below.map(r => hover(r, r.t, r.x, r.y)),
+        hovertemplate: "%{text}<extra></extra>", marker: marker(below, { size: 6.5, symbol, opacity: .66, line: { width: 0 } }), name: several ? `${safe(study.name)}, dominated` : "dominated trials", showlegend: false });
+      legend.push("dominated");
     }
-    const points = study.front.filter(p => { const r = rows.find(q => q.s === s && q.number === p.number); return r && seen.has(r); });
-    const owner = p => rows.find(r => r.s === s && r.number === p.number);
-    points.sort((a, b) => a.x - b.x);
-    if (points.length) {
-      traces.push({ x: points.map(p => p.x), y: points.map(p => p.y), mode: "lines", line: { shape: "hv", color: colour, width: 2.2 }, hoverinfo: "skip", name: several ? `front of ${safe(study.name)}` : "front" });
+    if (top.length) {
+      traces.push({ x: top.map(r => r.x), y: top.map(r => r.y), mode: "lines", line: { shape: "hv", color: colour, width: 2.2 }, hoverinfo: "skip", name: several ? `front of ${safe(study.name)}` : "front", showlegend: several });
       for (const final of [true, false]) {
-        const group = points.filter(p => p.final === final);
+        const group = top.filter(r => r.final === final);
         if (!group.length) continue;
-        traces.push({ x: group.map(p => p.x), y: group.map(p => p.y), mode: "markers", customdata: custom(group.map(owner)),
-          text: group.map(p => hover(owner(p), final ? null : p.t, p.x, p.y)), hovertemplate: "%{text}<extra></extra>", name: final ? "on the front" : "on the front, stopped early",
-          marker: { ...marker(group.map(owner), { size: final ? 11 : 9, symbol: final ? symbol : `${symbol}-open` }), line: final ? { color: css("--panel"), width: 1.2 } : { width: 2 } }, showlegend: !several && !final && !paint.number });
+        traces.push({ x: group.map(r => r.x), y: group.map(r => r.y), mode: "markers", customdata: custom(group),
+          text: group.map(r => hover(r, r.t, r.x, r.y)), hovertemplate: "%{text}<extra></extra>", name: final ? "on the front" : "on the front, stopped early",
+          marker: { ...marker(group, { size: final ? 11 : 9, symbol: final ? symbol : `${symbol}-open` }), line: final ? { color: css("--panel"), width: 1.2 } : { width: 2 } }, showlegend: false });
+        legend.push(final ? "final" : "early");
       }
     }
-    for (const p of [...own, ...points]) { xs.push(p.x); ys.push(p.y); }
+    for (const p of [...below, ...top]) { marks_.push(p); xs.push(p.x); ys.push(p.y); }
     if (study.seeds.length) traces.push({ x: study.seeds.map(g => g.cost.mean), y: study.seeds.map(g => g.gain.mean), mode: "markers", marker: { symbol: "line-ew-open", size: 9, color: css("--ink") },
       error_y: { array: study.seeds.map(g => g.gain.half), color: css("--ink"), thickness: 1.4, width: 4 }, error_x: { array: study.seeds.map(g => g.cost.half), color: css("--ink"), thickness: 1.4, width: 4 },
       text: study.seeds.map(g => `<b>${safe(study.name)}</b>: mean of ${g.n} seeds, 95 % interval<br>${data.gain} ${figure(data.gain, g.gain.mean)} ± ${figure(data.gain, g.gain.half)}<br>${data.cost} ${figure(data.cost, g.cost.mean)} ± ${figure(data.cost, g.cost.half)}`),
       hovertemplate: "%{text}<extra></extra>", name: "mean of several seeds, 95 %", showlegend: s === 0 || !several });
+    if (study.taken.length) traces.push({ x: study.taken.map(t => t.x), y: study.taken.map(t => t.y), mode: "markers", marker: { symbol: "diamond-wide", size: 9, color: css("--ink") },
+      error_y: { array: study.taken.map(t => t.dy), color: css("--ink"), thickness: 1.4, width: 4 }, error_x: { array: study.taken.map(t => t.dx), color: css("--ink"), thickness: 1.4, width: 4 },
+      text: study.taken.map(t => `<b>trial ${t.number}${t.t ? `, t = ${t.t}` : ""}, ${t.n} other seeds</b><br>${spread(t)}`), hovertemplate: "%{text}<extra></extra>", name: "trained again with other seeds, mean ± deviation", showlegend: s === 0 || !several });
+    for (const t of study.taken) { xs.push(t.x); ys.push(t.y); }
   });
   const annotations = [], shapes = [];
   if ($("show-published").checked) {
     const marks = data.published.filter(p => p.energy), levels = data.published.filter(p => !p.energy);
-    if (marks.length) traces.push({ x: marks.map(p => p.energy), y: marks.map(p => p.accuracy), mode: narrow() ? "markers" : "markers+text", text: labels(marks, levels, list), textposition: marks.map(p => p.source === marks[0].source ? "bottom center" : "top center"), textfont: { size: 10.5, color: css("--soft") },
+    if (marks.length) traces.push({ x: marks.map(p => p.energy), y: marks.map(p => p.accuracy), mode: narrow() ? "markers" : "markers+text", text: labels(marks, levels, marks_), textposition: marks.map(p => p.source === marks[0].source ? "bottom center" : "top center"), textfont: { size: 10.5, color: css("--soft") },
       marker: { symbol: "star", size: 11, color: css("--soft") }, hovertext: marks.map(p => `<b>${safe(p.name)}</b>, published<br>accuracy ${figure("accuracy", p.accuracy)} · energy ${si(p.energy, "J")}${p.parameters ? `<br>${si(p.parameters)} parameters` : ""}<br>${safe(p.note || "")}<br><i>${safe(p.source)}</i>`), hovertemplate: "%{hovertext}<extra></extra>", name: "published" });
     for (const p of marks) { xs.push(p.energy); ys.push(p.accuracy); }
     for (const p of levels) {
@@ -183,11 +211,14 @@ function drawFront() {
   }
   const numbers = paint.number ? { coloraxis: { colorscale: CIVIDIS, colorbar: { ...bar(paint, list), title: { text: paint.title, side: "right", font: { size: 12 } }, thickness: 11, outlinewidth: 0, len: .85 } } } : {};
   const log = logarithmic();
-  const range = fit(ys);
+  const seenRange = fit(ys, list.filter(r => r.front).map(r => r.y));
+  const dot = (label, css_, kind = "") => { const span = el("span"), i = el("i", undefined, { class: kind }); i.style.setProperty("--c", css_); span.append(i, label); return span; };
+  const marks = { final: ["on the front", ""], early: ["on the front, stopped before its last timestep", "hollow"], dominated: ["dominated", "pale"], anytime: ["the front's networks after each timestep", "dotted"], band: ["too close to the front to be told apart (95 %)", "band"] };
+  $("key").replaceChildren(...paint.key.map(([label, colour]) => dot(label, colour)), ...Object.entries(marks).filter(([k]) => legend.includes(k)).map(([, [label, kind]]) => dot(label, css("--soft"), kind)));
   Plotly.react("front", traces, layout({ ...numbers, annotations, shapes, hovermode: "closest", dragmode: narrow() ? false : "zoom", uirevision: "keep",
     xaxis: axis({ title: title(data.cost), type: log ? "log" : "linear", ...(log ? ticks(xs) : {}), tickangle: 0 }),
-    yaxis: axis({ title: title(data.gain), tickformat: isAccuracy(data.gain) ? ".1~%" : "", ...(range ? { range } : {}) }) }), options);
-  $("key").replaceChildren(...paint.key.map(([label, colour]) => { const span = el("span"); const dot = el("i"); dot.style.background = colour; span.append(dot, label); return span; }));
+    yaxis: axis({ title: title(data.gain), tickformat: isAccuracy(data.gain) ? ".1~%" : "", ...(seenRange ? { range: seenRange } : {}) }) }), options);
+  if (!listening) { listening = true; $("front").on("plotly_click", e => { const i = e.points[0].customdata; if (i !== undefined && i !== null) choose(rows[i]); }); }
 }
 function labels(marks, levels, list) { // names of the marks, most accurate first, where there is room; the rest on hover
   const xs = [...marks.map(p => p.energy), ...list.map(r => r.x)].filter(v => v > 0).map(Math.log), ys = [...marks.map(p => p.accuracy), ...list.map(r => r.y)];
@@ -202,13 +233,17 @@ function bar(paint, list) { // ticks of a logarithmic colour bar, as values
   for (let e = Math.floor(Math.min(...values)); e <= Math.max(...values); e++) for (const s of [1, 3]) at.push(+(s * 10 ** e).toPrecision(1));
   return { tickvals: at.map(Math.log10), ticktext: at.map(v => v.toExponential(0).replace("e+", "e")) };
 }
-function fit(ys) { // the interesting part of the accuracies: single collapsed trials shouldn't flatten the front
+function fit(ys, members) { // the interesting part of the accuracies: single collapsed trials shouldn't flatten the front, which is never cut
   const good = ys.filter(v => typeof v === "number").sort((a, b) => a - b);
   if (good.length < 8 || !isAccuracy(data.gain)) return null;
   const low = good[Math.floor(good.length * .1)], high = good[good.length - 1], pad = Math.max(.004, (high - low) * .1);
-  return [Math.max(good[0] - pad, low - (high - low) * .5), Math.min(1.0 + pad / 3, high + pad)];
+  return [Math.min(Math.max(good[0] - pad, low - (high - low) * .5), ...members.map(v => v - pad)), Math.min(1.0 + pad / 3, high + pad)];
 }
+const translucent = (colour, opacity) => colour.startsWith("#") ? colour + Math.round(255 * opacity).toString(16).padStart(2, "0") : colour;
 function drawHypervolume() {
+  const some = data.studies.some(s => s.volumes.length);
+  $("hypervolume").hidden = !some;
+  if (!some) { $("hypervolume-note").textContent = "No trial has finished yet."; return; }
   const traces = data.studies.filter(s => s.volumes.length).map(s => {
     const i = data.studies.indexOf(s), y = s.volumes;
     return { x: y.map((_, k) => k + 1), y, mode: y.length < 3 ? "lines+markers" : "lines", name: safe(s.name) + (s.sampler ? ` (${s.sampler})` : ""), line: { shape: "hv", width: 2.2, color: colours()[i % OKABE_ITO.length], dash: s.sampler === "random" ? "dash" : "solid" },
@@ -221,55 +256,64 @@ function drawHypervolume() {
 }
 function drawImportance() {
   const many = data.studies.filter(s => Object.values(s.importance).some(o => Object.keys(o).length));
-  const all = many.flatMap(s => Object.entries(s.importance).map(([objective, shares]) => ({ s, objective, shares })));
+  const all = many.flatMap(s => Object.entries(s.importance).map(([objective, shares]) => ({ s, objective, shares, spread: s.spread[objective] || {} })));
   const names = [...new Set(all.flatMap(a => Object.keys(a.shares)))].map(n => [n, Math.max(...all.map(a => a.shares[n] || 0))]).sort((a, b) => a[1] - b[1]).map(n => n[0]).slice(-14);
-  const traces = all.map((a, i) => ({ type: "bar", orientation: "h", y: names, x: names.map(n => a.shares[n] ?? null), name: many.length > 1 ? `${safe(a.objective)}, ${safe(a.s.name)}` : safe(a.objective),
+  $("importance").hidden = !names.length;
+  $("importance-note").textContent = names.length ? "Share of each objective's variance that a parameter explains among the finished trials (fANOVA); the whiskers are the deviation over bootstrapped trials." : `Too few finished trials to say: a study needs ${data.enough}, and more for many parameters.`;
+  if (!names.length) return;
+  const traces = all.map((a, i) => ({ type: "bar", orientation: "h", y: names, x: names.map(n => a.shares[n] ?? null), error_x: { array: names.map(n => a.spread[n] ?? 0), color: css("--soft"), thickness: 1.3, width: 3 }, name: many.length > 1 ? `${safe(a.objective)}, ${safe(a.s.name)}` : safe(a.objective),
     marker: many.length > 1 ? { color: colours()[data.studies.indexOf(a.s) % OKABE_ITO.length], pattern: { shape: a.objective === data.gain ? "" : "/", fgopacity: .75 } }
       : { color: colours()[[0, 4, 2, 3][i % 4]] }, hovertemplate: "%{y}: %{x:.0%} of " + safe(a.objective) + "<extra></extra>" }));
-  Plotly.react("importance", traces, layout({ barmode: "group", bargap: .3, showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "normal" }, xaxis: axis({ title: "share of the variance", tickformat: ".0%", rangemode: "tozero" }), yaxis: axis({ title: "", type: "category" }) }), options);
-  $("importance-note").textContent = names.length ? "Share of each objective's variance that a parameter explains among the finished trials (fANOVA)." : "Too few finished trials to say.";
+  Plotly.react("importance", traces, layout({ barmode: "group", bargap: .3, showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "normal" }, xaxis: axis({ title: "share of the variance", tickformat: ".0%", range: [0, Math.min(1, 1.1 * Math.max(...all.flatMap(a => names.map(n => (a.shares[n] || 0) + (a.spread[n] || 0)))))] }), yaxis: axis({ title: "", type: "category" }) }), options);
 }
 
 // ---- the selected model
 function drawSelected() {
-  const box = $("selected"), r = chosen;
+  fill($("selected"), chosen);
+  const row = document.querySelector("#trials tr.detail div");
+  if (row && chosen) fill(row, chosen);
+}
+function fill(box, r) {
   if (!r) { box.replaceChildren(el("h2", "No trial selected"), el("p", "Click a point.", { class: "note" })); return; }
-  const h = el("h2", `Trial ${r.number} `);
-  h.append(el("small", `${data.studies.length > 1 ? r.study + ", " : ""}${r.front ? "on the front" : r.state === "complete" ? "dominated" : r.state}`));
+  const h = el("h2", `Trial ${r.number}${r.t && !r.final ? `, t = ${r.t}` : ""} `);
+  h.append(el("small", `${data.studies.length > 1 ? r.study + ", " : ""}${r.front ? "on the front" : r.near ? "too close to the front to be told apart" : r.state === "complete" ? "dominated" : r.state}`));
   const list = el("dl"), pair = (k, v) => { if (v !== "" && v !== undefined && v !== null) list.append(el("dt", k), el("dd", v)); };
-  for (const [k, v] of Object.entries(r.values)) pair(`${k}${k === "accuracy" ? " (validation)" : ""}`, figure(k, v));
-  pair("accuracy (test)", figure("accuracy", (r.test || {}).accuracy));
-  pair("firing rate", figure("firing rate", r.firing_rate));
+  for (const [k, v] of Object.entries(r.values)) { pair(`${k}${k === "accuracy" ? " (validation)" : ""}`, figure(k, v)); if (k === "accuracy") pair("95 % interval", r.interval ? range(...r.interval) + (r.samples ? `, ${r.samples} samples` : "") : ""); }
+  pair("accuracy (test)", figure("accuracy", (r.test || {}).accuracy) + ((r.test || {}).samples ? `, ${r.test.samples} samples` : ""));
+  if (r.twin_joules && r.final && r.values.energy) pair("without spikes (ANN)", `${si(r.twin_joules, "J")}, ${(r.twin_joules / r.values.energy).toPrecision(3)} times as much`);
+  if (r.final) pair("firing rate", figure("firing rate", r.firing_rate));
   if (!("parameters" in r.values)) pair("parameters", figure("parameters", r.parameters));
   pair("epochs", figure("epochs", r.epochs)); pair("trained for", figure("seconds", r.seconds));
+  for (const t of data.studies[r.s].taken) if (t.number === r.number && t.t === r.t) pair(`${t.n} other seeds`, spread(t));
+  if (r.origin) pair("proposed by", r.origin);
   if (r.reason) pair("reason", r.reason);
   for (const [k, v] of Object.entries(r.params)) pair(k, figure(k, v));
-  const parts = [h, list];
-  const steps = r.anytime || [];
+  const parts = [h, list], steps = r.anytime || [];
   if (steps.length > 1) {
-    const table = el("table", undefined, { class: "steps" }), head = el("tr");
-    head.append(...["stop at t", "accuracy", "energy"].map(x => el("th", x)));
-    table.append(head, ...steps.map(p => { const tr = el("tr"); tr.append(el("td", p.t), el("td", figure("accuracy", p.accuracy)), el("td", si(p.energy_joules, "J"))); return tr; }));
-    parts.push(el("h3", "Stopped early"), table);
+    const table = el("table", undefined, { class: "steps" }), head = el("tr"), members = new Set(rows.filter(q => q.study === r.study && q.number === r.number && q.front).map(q => q.t));
+    head.append(...["stop at t", "accuracy", "energy", ""].map(x => el("th", x)));
+    table.append(head, ...steps.map(p => { const tr = el("tr", undefined, { class: p.t === r.t ? "chosen" : "" }); tr.append(el("td", p.t), el("td", figure("accuracy", p.accuracy)), el("td", si(p.energy_joules, "J")), el("td", members.has(p.t) ? "● front" : "")); return tr; }));
+    parts.push(el("h3", "After each timestep"), table);
   }
   const groups = Object.entries(r.energy_groups || {}), most = Math.max(...groups.map(g => g[1]), 0);
-  if (most > 0) parts.push(el("h3", "Where the energy goes"), ...groups.map(([name, joules]) => share(name, joules / most, si(joules, "J"))));
+  if (most > 0) parts.push(el("h3", "Where the energy goes, all timesteps"), ...groups.map(([name, joules]) => share(name, joules / most, si(joules, "J"))));
   const layers = r.energy_layers || [], top = Math.max(...layers.map(l => l.joules), 0);
   if (top > 0) {
-    const details = el("details", undefined, { id: "layers" });
+    const details = el("details", undefined, { class: "layers" });
     details.append(el("summary", `layer by layer (${layers.length})`), ...layers.map(l =>
       share(l.name, l.joules / top, si(l.joules, "J"), l.firing_rate === null || l.firing_rate === undefined ? "analog" : l.firing_rate.toFixed(3))));
     details.open = layersOpen; details.ontoggle = () => { layersOpen = details.open; };
     details.append(el("p", "energy, and the firing rate of what enters the layer", { class: "note" }));
     parts.push(details);
   }
-  if (r.command) {
-    const pre = el("pre", r.command, { id: "command", tabindex: "0", title: "click to copy" }), button = el("button", "copy", { type: "button", id: "copy" });
-    const copy = async () => { await toClipboard(r.command); button.textContent = "copied"; setTimeout(() => button.textContent = "copy", 1200); };
-    pre.onclick = button.onclick = copy;
-    parts.push(el("h3", "Train it again"), pre, button);
-  }
+  if (r.take && r.state === "complete") parts.push(el("h3", "Take it: five other seeds, mean and spread, a checkpoint"), ...copied("take", r.t ? `${r.take} t=${r.t}` : r.take));
+  if (r.command) parts.push(el("h3", "Train it again, as it was"), ...copied("command", r.command));
   box.replaceChildren(...parts);
+}
+function copied(kind, text) {
+  const pre = el("pre", text, { class: kind, tabindex: "0", title: "click to copy" }), button = el("button", "copy", { type: "button", class: `copy-${kind}` });
+  pre.onclick = button.onclick = async () => { await toClipboard(text); button.textContent = "copied"; setTimeout(() => button.textContent = "copy", 1200); };
+  return [pre, button];
 }
 function share(name, part, value, more) {
   const bar = el("div", undefined, { class: more === undefined ? "bar" : "bar rated" }), holder = el("span"), i = el("i");
@@ -282,26 +326,32 @@ async function toClipboard(text) {
     const area = el("textarea"); area.value = text; document.body.append(area); area.select(); document.execCommand("copy"); area.remove();
   }
 }
-function choose(row) { chosen = row; drawSelected(); drawFront(); drawTable(); }
+function choose(row, fromTable = false) {
+  const again = fromTable && chosen === row && beside; // a second time closes it
+  chosen = row; beside = fromTable && !again; drawTable(); drawSelected(); drawFront();
+  if (fromTable) document.querySelector("#trials tr.chosen")?.focus({ preventScroll: true });
+}
 
 // ---- the table
 function columns() {
   const values = [...new Set(rows.flatMap(r => Object.keys(r.values)))];
   const has = key => rows.some(r => r.get(key) !== undefined && r.get(key) !== null && r.get(key) !== "");
-  return [...(data.studies.length > 1 ? ["study"] : []), "trial", "state", "front", ...values, ...["test accuracy", "firing rate"].filter(has),
-    ...(values.includes("parameters") ? [] : ["parameters"].filter(has)), ...["epochs", "seconds"].filter(has), ...data.params, ...["reason"].filter(has)];
+  return [...(data.studies.length > 1 ? ["study"] : []), "trial", ...["t"].filter(has), "front", ...data.params, ...values.flatMap(v => v === "accuracy" ? [v, ...["95 %"].filter(() => has("low")), ...["samples"].filter(has)] : [v]),
+    ...["test accuracy", "test samples", "firing rate"].filter(has), ...(values.includes("parameters") ? [] : ["parameters"].filter(has)), ...["epochs", "seconds"].filter(has), "state", ...["origin", "reason"].filter(has)];
 }
+const sorting = (r, key) => r.get(key === "95 %" ? "low" : key);
+const cell = (r, key) => key === "95 %" ? (r.interval ? range(...r.interval) : "") : figure(key, r.get(key));
 function order(list) {
   const key = sorted.key, sign = sorted.down ? -1 : 1, blank = v => v === undefined || v === null || v === "";
-  if (!key) return list.slice().sort((a, b) => (b.front - a.front) || ((b.y ?? -1) - (a.y ?? -1)));
+  if (!key) return list.slice().sort((a, b) => (b.front - a.front) || (!!b.near - !!a.near) || ((b.y ?? -1) - (a.y ?? -1)));
   return list.slice().sort((a, b) => {
-    const u = a.get(key), v = b.get(key);
+    const u = sorting(a, key), v = sorting(b, key);
     if (blank(u) || blank(v)) return blank(u) - blank(v);
     return sign * (typeof u === "number" && typeof v === "number" ? u - v : String(u).localeCompare(String(v), undefined, { numeric: true }));
   });
 }
 function drawTable() {
-  const keys = columns(), numeric = new Set(keys.filter(k => rows.some(r => typeof r.get(k) === "number"))), tr = el("tr");
+  const keys = columns(), numeric = new Set(keys.filter(k => k === "95 %" || rows.some(r => typeof r.get(k) === "number"))), tr = el("tr");
   for (const key of keys) {
     const th = el("th", undefined, { class: numeric.has(key) ? "number" : "", "aria-sort": sorted.key === key ? (sorted.down ? "descending" : "ascending") : "none" });
     const button = el("button", key + (sorted.key === key ? (sorted.down ? " ▾" : " ▴") : ""), { type: "button" });
@@ -311,14 +361,24 @@ function drawTable() {
   const listed = order(shown), body = document.createDocumentFragment();
   for (const row of listed.slice(0, limit)) {
     const line = el("tr", undefined, { tabindex: "0", class: row === chosen ? "chosen" : "" });
-    for (const key of keys) line.append(el("td", figure(key, row.get(key)), { class: numeric.has(key) ? "number" : "" }));
-    line.onclick = () => choose(row);
-    line.onkeydown = e => { if (e.key === "Enter") choose(row); };
+    for (const key of keys) line.append(el("td", cell(row, key), { class: numeric.has(key) ? "number" : "" }));
+    line.onclick = () => choose(row, true);
+    line.onkeydown = e => {
+      const to = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[e.key];
+      if (e.key === "Enter" || e.key === " ") { e.preventDefault(); choose(row, true); }
+      if (to) { e.preventDefault(); let next = line[to]; if (next?.classList.contains("detail")) next = next[to]; next?.focus(); }
+    };
     body.append(line);
+    if (row === chosen && beside) {
+      const detail = el("tr", undefined, { class: "detail" }), td = el("td", undefined, { colspan: keys.length });
+      td.append(el("div")); detail.append(td); body.append(detail);
+    }
   }
   document.querySelector("#trials thead").replaceChildren(tr);
   document.querySelector("#trials tbody").replaceChildren(body);
-  $("count").textContent = shown.length === rows.length ? `${rows.length} trials` : `${shown.length} of ${rows.length} trials`;
+  const points = list => list.filter(r => r.x !== null).length, trials = list => new Set(list.map(r => `${r.s} ${r.number}`)).size;
+  if (!wrong) $("count").textContent = shown.length === rows.length ? `${points(rows)} points of ${trials(rows)} trials`
+    : `${points(shown)} of ${points(rows)} points, ${trials(shown)} of ${trials(rows)} trials`;
   $("more").hidden = listed.length <= limit;
   $("more").textContent = `show all ${listed.length}`;
 }
@@ -330,15 +390,17 @@ function save(name, text, type) {
 }
 const stem = () => data.studies.map(s => s.name).join("-").replace(/[^\w.-]+/g, "_") || "report";
 function toCsv() {
-  const keys = columns(), cell = v => { const s = v === undefined || v === null ? "" : String(v); return /[",\n]/.test(s) ? `"${s.replace(/"/g, '""')}"` : s; };
-  return [[...keys, "command"], ...order(shown).map(r => [...keys.map(k => k === "front" ? (r.front ? 1 : 0) : r.get(k)), r.command])].map(l => l.map(cell).join(",")).join("\n") + "\n";
+  const keys = columns(), quoted = v => { const s = v === undefined || v === null ? "" : String(v); return /[",\n]/.test(s) ? `"${s.replace(/"/g, '""')}"` : s; };
+  const heads = keys.flatMap(k => k === "95 %" ? ["accuracy low", "accuracy high"] : k === "front" ? ["final", "front", "near"] : [k]);
+  const out = r => keys.flatMap(k => k === "95 %" ? [r.get("low"), r.get("high")] : k === "front" ? [r.final ? 1 : 0, r.front ? 1 : 0, r.near === null || r.near === undefined ? "" : r.near ? 1 : 0] : [r.get(k)]);
+  return [[...heads, "command"], ...order(shown).map(r => [...out(r), r.command])].map(l => l.map(quoted).join(",")).join("\n") + "\n";
 }
 function toLatex() {
   const list = order(shown.filter(r => r.front)), escape = s => String(s).replace(/\\/g, "\\textbackslash ").replace(/[&%$#_{}]/g, "\\$&").replace(/µ/g, "$\\mu$").replace(/~/g, "\\textasciitilde ").replace(/\^/g, "\\textasciicircum ");
-  const keys = columns().filter(k => !["state", "front", "reason", "seconds", "epochs"].includes(k)), several = list.length ? list : order(shown);
+  const keys = columns().filter(k => !["state", "front", "reason", "origin", "seconds", "epochs"].includes(k)), several = list.length ? list : order(shown);
   return ["% needs \\usepackage{booktabs}; " + data.studies.map(s => `${s.name}: ${s.convention || "energy convention not recorded"}`).join("; "),
-    `\\begin{tabular}{${keys.map(k => several.some(r => typeof r.get(k) === "number") ? "r" : "l").join("")}}`, "\\toprule", keys.map(escape).join(" & ") + " \\\\", "\\midrule",
-    ...several.map(r => keys.map(k => escape(figure(k, r.get(k)))).join(" & ") + " \\\\"), "\\bottomrule", "\\end{tabular}"].join("\n") + "\n";
+    `\\begin{tabular}{${keys.map(k => k === "95 %" || several.some(r => typeof r.get(k) === "number") ? "r" : "l").join("")}}`, "\\toprule", keys.map(escape).join(" & ") + " \\\\", "\\midrule",
+    ...several.map(r => keys.map(k => escape(cell(r, k).replace("–", "--"))).join(" & ") + " \\\\"), "\\bottomrule", "\\end{tabular}"].join("\n") + "\n";
 }
 async function printed(format, width, height) { // for a headless browser that reads the document: picture.py
   document.documentElement.dataset.theme = "light"; chosen = null; drawFront();
@@ -353,25 +415,33 @@ async function picture(format) { // on white, whatever the theme
 
 // ---- around it
 function drawHead() {
-  const trials = rows.length, state = s => rows.filter(r => r.state === s).length, cards = [], finished = rows.filter(r => r.y !== undefined && r.y !== null && r.x > 0);
+  const every = data.studies.flatMap(s => s.trials), state = s => every.filter(t => t.state === s).length, cards = [], finished = rows.filter(r => r.y !== undefined && r.y !== null && r.x > 0);
+  const asked = data.studies.every(s => s.asked) ? data.studies.reduce((n, s) => n + s.asked, 0) : 0;
   const card = (value, label, of = "") => { const c = el("div", undefined, { class: "card" }), b = el("b", value); if (of) b.append(el("span", " " + of, { class: "of" })); c.append(b, el("span", label)); cards.push(c); };
   document.title = `${data.studies.map(s => s.name).join(", ")} · Spikefront`;
   $("title").textContent = `${data.gain[0].toUpperCase()}${data.gain.slice(1)} against ${data.cost}`;
   $("subtitle").textContent = data.studies.map(s => `${s.name}${s.data ? ` on ${s.data}` : ""}`).join(" · ");
-  card(state("complete"), ["pruned", "failed", "infeasible", "running"].filter(state).map(s => `${state(s)} ${s}`).join(", ") || "trials finished", `of ${trials} trials`);
+  card(state("complete") + state("pruned"), ["finished", ...["pruned", "failed", "infeasible", "running", "waiting"].filter(state).map(s => `${state(s)} ${s}`), ...data.studies.filter(s => s.left).map(s => `about ${s.left} left`)].join(", "), asked ? `of ${asked} trials asked for` : `of ${every.length} trials`);
   if (finished.length) {
     const best = finished.reduce((a, b) => b.y > a.y ? b : a);
-    const cheap = data.studies.flatMap((s, i) => s.front.map(p => ({ ...p, s: i }))).filter(p => p.y >= best.y - .01).sort((a, b) => a.x - b.x)[0];
-    card(figure(data.gain, best.y), `best ${data.gain}, at ${figure(data.cost, best.x)}`);
-    if (cheap && isAccuracy(data.gain)) card(figure(data.cost, cheap.x), `within one point of it: trial ${cheap.number}${cheap.final ? "" : `, stopped at t = ${cheap.t}`}`);
-    card(data.studies.reduce((n, s) => n + s.front.length, 0), "points on the front", data.studies.length > 1 ? `of ${data.studies.length} studies` : "");
+    const named = r => `${data.studies.length > 1 ? `${r.study}, ` : ""}trial ${r.number}${r.final ? "" : `, stopped at t = ${r.t}`}`, members = rows.filter(r => r.front && r.y !== null);
+    const cheap = members.filter(r => r.y >= best.y - .01).sort((a, b) => a.x - b.x)[0], near = rows.filter(r => r.near && !r.front).length;
+    card(figure(data.gain, best.y), `best ${data.gain}, at ${figure(data.cost, best.x)}: ${named(best)}${best.interval ? `; 95 % ${range(...best.interval)}` : ""}`);
+    if (cheap && isAccuracy(data.gain)) card(figure(data.cost, cheap.x), `within one point of it: ${named(cheap)}`);
+    if (data.joint) card(data.joint.reduce((n, j) => n + j, 0), `points on the joint front: ${data.joint.map((n, i) => `${n} of ${data.studies[i].name}`).join(", ")}`);
+    else card(members.length, near ? `points on the front, ${near} more too close to tell apart` : "points on the front");
   }
   $("cards").replaceChildren(...cards);
   $("published-label").hidden = !data.published.length;
   const before = $("colour").value, choices = ["", ...data.params, "firing rate", "parameters", "test accuracy", "epochs"].filter(k => !k || rows.some(r => r.get(k) !== undefined && r.get(k) !== null));
   $("colour").replaceChildren(...choices.map(k => el("option", k || "study", { value: k })));
   $("colour").value = choices.includes(before) ? before : "";
-  const notes = [el("p", `Energies are joules a sample. ${data.studies.map(s => `${s.name}: ${s.convention || "convention not recorded"}`).join("; ")}. Points are of the validation part, which the search selected on; the test part stands beside them. Made ${data.made} by Spikefront ${data.version}.`)];
+  const notes = [el("p", `A point is a trained network stopped after t timesteps. Energies are joules a sample. ${data.studies.map(s => `${s.name}: ${s.convention || "convention not recorded"}`).join("; ")}. Points are of the validation part, which the search selected on; the test part stands beside them. An interval of one training is that of its share of right answers (Wilson, 95 %); another seed may fall outside. Made ${data.made} by Spikefront ${data.version}.`)];
+  if (data.differing.length) {
+    const ul = el("ul");
+    ul.append(...data.differing.map(line => el("li", line)));
+    notes.push(el("p", "What is not the same in these studies:"), ul);
+  }
   if (data.published.length) {
     const ul = el("ul");
     for (const source of [...new Set(data.published.map(p => p.source))]) ul.append(el("li", `${data.published.filter(p => p.source === source).map(p => p.name).join(", ")}: ${source}`));
@@ -380,12 +450,13 @@ function drawHead() {
   $("footer").replaceChildren(...notes);
 }
 function refilter() {
-  const test = compile($("filter").value);
-  $("filter").classList.toggle("wrong", test === null);
-  if (test) shown = rows.filter(test);
+  const said = compile($("filter").value);
+  wrong = said.wrong || "";
+  $("filter").classList.toggle("wrong", !!wrong); $("filter").setAttribute("aria-invalid", !!wrong); $("count").textContent = wrong;
+  if (said.test) shown = rows.filter(said.test);
   drawFront(); drawTable();
 }
-function everything() { ingest(); drawHead(); shown = rows; refilter(); drawSelected(); drawHypervolume(); drawImportance(); }
+function everything() { ingest(); drawHead(); shown = rows; drawSelected(); refilter(); drawHypervolume(); drawImportance(); }
 function theme(name) {
   document.documentElement.dataset.theme = name;
   if (rows.length || data.published.length) { drawFront(); drawHypervolume(); drawImportance(); drawSelected(); }
@@ -396,7 +467,6 @@ document.documentElement.dataset.theme = system.matches ? "dark" : "light";
 system.addEventListener("change", e => theme(e.matches ? "dark" : "light"));
 if (narrow()) $("show-anytime").checked = false;
 everything();
-$("front").on("plotly_click", e => { const i = e.points[0].customdata; if (i !== undefined) choose(rows[i]); });
 $("theme").onclick = () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
 for (const id of ["show-dominated", "show-anytime", "show-published", "colour"]) $(id).onchange = drawFront;
 const drawn = new Map(); // the first size is the one it was drawn at

@@ -1,0 +1,122 @@
+"""From a front to a network: the printed commands, run as they are printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+
+from spikefront.commands.recost import recosted
+from spikefront.config import ROOT, compose
+from spikefront.sweeping.study.records import records
+from spikefront.sweeping.study.sources import open_study
+from spikefront.sweeping.study.study import load
+
+SHORT = ["model=sdt_1_16", "data=digits", "trainer=cpu", "trainer.max_epochs=2", "logger=none", "model.timesteps=2"]
+
+
+def run(place: Path, *command: str) -> str:
+    """A command line as a user pastes it; every number of threads is the configuration's, none the environment's."""
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("NUM_THREADS")}
+    ran = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+def pasted(line: str) -> list[str]:
+    """``python src/train.py …`` from where the repository is not."""
+    program, script, *arguments = shlex.split(line)
+    assert program == "python" and script.endswith(".py")
+    return [sys.executable, str(ROOT / "src" / Path(script).name), *arguments]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A sweep of two workers, and so of one thread each where there are two cores."""
+    place = tmp_path_factory.mktemp("decision")
+    space = ["neuron.threshold=choice(0.1,0.2)", "search/sampler=grid", "search.n_trials=null"]
+    own = ["search.study=s", "search.workers=2", "search.default_first=false"]
+    run(place, sys.executable, str(ROOT / "src/sweep.py"), "-m", *SHORT, *space, *own)
+    return place
+
+
+def study(place: Path, name: str = "s"):
+    return open_study(str(place / "outputs" / "studies" / name))
+
+
+def test_the_command_of_a_trial_gives_its_figures_to_the_last_digit(place):
+    trial = records(study(place))["trials"][1]
+    assert f"threads={trial['threads']}" in trial["command"]
+    run(place, *pasted(trial["command"]), "hydra.run.dir=again")
+    result = json.loads((place / "again" / "result.json").read_text())
+    assert result["validation"]["anytime"] == [{**p} for p in trial["anytime"]]
+    assert result["accuracy"] == trial["test"]["accuracy"] and result["threads"] == trial["threads"]
+    assert (result["validation"]["samples"], result["samples"]) == (trial["samples"], trial["test"]["samples"])
+
+
+def test_a_point_is_taken_with_other_seeds_and_stops_at_its_timestep(place):
+    (trial, *_) = records(study(place))["trials"]
+    line = f"{trial['take']} t=1 workers=1".replace("seeds=5", "seeds=2")
+    said = run(place, *pasted(line))
+    other = records(study(place, "s-trial-0"))
+    assert [t["params"]["seed"] for t in other["trials"]] == [1, 2]  # seed 0 chose it
+    early = [t["anytime"][0] for t in other["trials"]]
+    assert all(t["params"].keys() == {"seed"} and len(t["anytime"]) == 2 for t in other["trials"])
+    accuracies, energies = [p["accuracy"] for p in early], [p["energy_joules"] for p in early]
+    assert f"{mean(accuracies):.4f} ± {stdev(accuracies):.4f}" in said and "the sweep said" in said
+    (taken,) = records(study(place))["taken"]
+    assert taken["values"] == {"accuracy": accuracies, "energy": energies} and taken["t"] == 1
+    checkpoint = re.search(r"checkpoint: (.*)", said)[1]
+    evaluate = next(x for x in said.splitlines() if "evaluate.py" in x)
+    run(place, *pasted(evaluate), "hydra.run.dir=evaluated", "threads=1")
+    result = json.loads((place / "evaluated" / "result.json").read_text())
+    best = max((0, 1), key=lambda i: accuracies[i])
+    assert checkpoint.endswith("s-trial-0/t1.ckpt") and len(result["anytime"]) == 1
+    assert result["validation"]["accuracy"] == accuracies[best]
+    assert result["validation"]["energy_joules"] == pytest.approx(energies[best], rel=1e-6)
+    said = run(place, *pasted(line))  # nothing is left to train
+    assert len(load({"dir": str(place / "outputs/studies"), "study": "s-trial-0"})[0].trials) == 2
+    assert f"{mean(accuracies):.4f} ± {stdev(accuracies):.4f}" in said
+
+
+def test_another_chip_costs_the_same_trials_as_if_they_had_been_trained_for_it(place, script, monkeypatch):
+    monkeypatch.chdir(place)
+    found = records(study(place))
+    same = recosted(found, "paper", compose(["energy=paper"]).energy)
+    assert [(p["values"], p["test"], p["member"]) for p in same["points"]] == [
+        (p["values"], p["test"], p["member"]) for p in found["points"]
+    ]
+    assert same["trials"][0]["twin_joules"] == found["trials"][0]["twin_joules"] > 0
+    chip = recosted(found, "chip_8bit", compose(["energy=chip_8bit"]).energy)
+    run(place, *pasted(found["trials"][1]["command"]), "energy=chip_8bit", "hydra.run.dir=chip")
+    result = json.loads((place / "chip" / "result.json").read_text())
+    anew = chip["trials"][1]
+    assert [p["energy_joules"] for p in anew["anytime"]] == [
+        p["energy_joules"] for p in result["validation"]["anytime"]
+    ]
+    assert anew["test"]["energy_joules"] == result["energy_joules"] and anew["convention"] == result["convention"]
+    assert chip["convention"].startswith("chip_8bit") and found["trials"][1]["convention"].startswith("paper")
+
+    code, out, err = script("report", "study=s", "energy=[paper,chip_8bit]", "by=neuron.threshold")
+    assert code == 0, err
+    assert "s (paper): " in out and "s (chip_8bit): " in out and "points of the front stay (chip_8bit" in out
+    code, out, err = script("report", "study=s", "energy=chip_8bit", "energy.memory=0")
+    assert code == 0 and "s (chip_8bit): " in out, err
+    code, _, err = script("report", "study=s", "energy=chip8")
+    assert code == 1 and "did you mean 'chip_8bit'" in err
+    (place / "outputs/studies/s/trials/00000/counts.json").rename(place / "kept")
+    code, out, err = script("report", "study=s", "energy=chip_8bit")
+    assert code == 0 and "left out: 1 trials whose counts were not kept" in out
+    (place / "outputs/studies/s/trials/00001/counts.json").write_text("{")
+    code, _, err = script("report", "study=s", "energy=chip_8bit")
+    assert code == 1 and "00001/counts.json can't be read" in err
+    (place / "outputs/studies/s/trials/00001/counts.json").unlink()
+    code, _, err = script("report", "study=s", "energy=chip_8bit")
+    assert code == 1 and "the study 's' can't be costed anew" in err and err.count("\n") == 1
