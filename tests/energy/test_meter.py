@@ -10,6 +10,7 @@ from torch import nn
 import spikefront
 from spikefront.energy import Chip, EnergyMeter, Paper, measure_energy
 from spikefront.errors import UserError
+from spikefront.nn.neurons import SpikingNeuron
 
 
 def brute_force(model, batches):
@@ -283,6 +284,27 @@ def test_unknown_arithmetic_is_reported():
     model.block[1].drop_path = Scale()
     (note,) = measure_energy(model, torch.rand(2, 1, 8, 8)).notes
     assert "block.1.drop_path (Scale) does exp, mul" in note
+    model.block[0].drop_path = Scale()
+    (note,) = measure_energy(model, torch.rand(2, 1, 8, 8)).notes
+    assert "block.0.drop_path (Scale) and 1 more like it does exp, mul" in note
+
+
+def test_a_users_neuron_is_one_also_where_it_is_silent():
+    class Own(nn.Module):
+        """Divides and multiplies as the built-in LIF does, of which nothing is said either."""
+
+        def forward(self, x):
+            return (x / 2 * 0.9 >= 1).to(x.dtype)
+
+    model, known = network(), network()
+    for name, module in list(model.named_modules()):
+        if isinstance(module, SpikingNeuron):
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, Own())
+    report, expected = (measure_energy(m, torch.rand(2, 1, 8, 8)) for m in (model, known))
+    neurons = [[x.name for x in r.layers if x.kind == "neuron"] for r in (report, expected)]
+    assert neurons[0] == neurons[1] and len(neurons[0]) > 10
+    assert [n for n in report.notes if "lower bound" in n] == []
 
 
 def test_bad_input():

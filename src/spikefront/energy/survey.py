@@ -129,6 +129,7 @@ def survey(model: nn.Module, example: Tensor, timesteps: int, whole: Callable[[T
     found, watch = Survey(), _Watch()
     frames_batch = example[:1].shape[0]
     spiking: dict[str, Layer] = {}
+    fired: set[type] = set()
     handles = []
     read: list[Any] = [None]  # last, by a layer with weights or a pool
 
@@ -139,7 +140,7 @@ def survey(model: nn.Module, example: Tensor, timesteps: int, whole: Callable[[T
         def hook(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
             watch.stack.pop()
             with _paused(watch):
-                layer = _layer(name, module, args, out, timesteps, frames_batch, not found.layers, whole)
+                layer = _layer(name, module, args, out, timesteps, frames_batch, not found.layers, whole, fired)
             if layer is None:
                 return
             if isinstance(module, (*SYNAPSES, *POOLS)):
@@ -193,6 +194,7 @@ def _layer(
     batch: int,
     first: bool,
     whole: Callable[[Tensor], bool],
+    fired: set[type],
 ) -> Layer | None:
     if not args or not isinstance(args[0], Tensor) or not isinstance(out, Tensor):
         return None
@@ -233,7 +235,7 @@ def _layer(
             tokens=prod(x.shape[3:]),
             width=x.shape[2],
         )
-    if _fires(module, x, out, whole):
+    if _fires(module, x, out, whole, fired):
         elements = out.numel() / frames
         return Layer(name, "neuron", tuple(x.shape[2:]), elements, elements, elements)
     return None
@@ -258,15 +260,18 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return storage_of(a) == storage_of(b) and (a.data_ptr(), a.shape, a.stride()) == (b.data_ptr(), b.shape, b.stride())
 
 
-def _fires(module: nn.Module, x: Tensor, out: Tensor, whole: Callable[[Tensor], bool]) -> bool:
-    """Whether a module behaves as a spiking neuron: same shape out as in, whole numbers, and not what came in."""
+def _fires(module: nn.Module, x: Tensor, out: Tensor, whole: Callable[[Tensor], bool], fired: set[type]) -> bool:
+    """Whether a module behaves as a spiking neuron: same shape out as in, whole numbers, and not what came in, or of a
+    class that did so before (a silent neuron gives the zeros that came in)."""
     from spikefront.nn.neurons import SpikingNeuron
 
     if isinstance(module, SpikingNeuron):  # shows a single frame T times, so its shapes may differ
         return True
     if x.shape != out.shape or any(isinstance(m, (*SYNAPSES, *POOLS)) for m in module.modules()):
         return False
-    return whole(out) and not (x is out or (x.device.type != "meta" and torch.equal(x, out)))
+    if whole(out) and not (x is out or (x.device.type != "meta" and torch.equal(x, out))):
+        fired.add(type(module))
+    return whole(out) and type(module) in fired
 
 
 def _report_unclassified(model: nn.Module, found: Survey, watch: _Watch, timesteps: int) -> None:
@@ -284,11 +289,11 @@ def _report_unclassified(model: nn.Module, found: Survey, watch: _Watch, timeste
         found.notes.append(
             f"{what} does {macs:.3g} multiply-accumulates a sample outside any layer the meter knows: counted as such"
         )
+    alike: dict[tuple[str, str], list[str]] = {}
     for name, operations in watch.arithmetic.items():
-        module = modules[name]
-        if inside(name, known):
-            continue
-        found.notes.append(
-            f"{name or 'the network'} ({type(module).__name__}) does {', '.join(sorted(operations))}, which no"
-            " convention here charges: the total is a lower bound"
-        )
+        if not inside(name, known):
+            alike.setdefault((type(modules[name]).__name__, ", ".join(sorted(operations))), []).append(name)
+    for (kind, done), (name, *others) in alike.items():
+        more = f" and {len(others)} more like it" if others else ""
+        what = f"{name or 'the network'} ({kind}){more} does {done}"
+        found.notes.append(f"{what}, which no convention here charges: the total is a lower bound")
