@@ -7,7 +7,18 @@ from mkdocs.structure.files import File
 DOCS = Path(__file__).parent
 ELSEWHERE = {"slurm.md": "slurm/README.md"}  # pages that lie beside what they describe
 START = ("index.md", "tutorial.md")
-GUIDES = ("model.md", "sparse.md", "gpu.md", "energy.md", "data.md", "sweeps.md", "scale.md", "slurm.md", "wandb.md")
+GUIDES = (
+    "model.md",
+    "sparse.md",
+    "gpu.md",
+    "energy.md",
+    "data.md",
+    "sweeps.md",
+    "decision.md",
+    "scale.md",
+    "slurm.md",
+    "wandb.md",
+)
 EXTEND = ("extend/neuron.md", "extend/attention.md", "extend/data.md", "extend/energy.md")
 LAST = ("comparison.md", "api.md")
 

@@ -80,3 +80,17 @@ def test_the_tutorial_runs(copy):
     outputs = [run(copy, command) for command in told]
     assert "Pareto front of tutorial" in outputs[2] and (copy / "outputs" / "tutorial.html").is_file()
     assert "python src/train.py" in outputs[4] and "stopping at confidence 0.9" in outputs[5]
+
+
+@pytest.mark.slow
+def test_the_way_from_a_front_to_a_network_runs(copy):
+    text = page("decision.md")
+    told = commands(text)
+    outputs = [run(copy, command) for command in told]
+    said = dict(zip(map(shlex.join, told), outputs, strict=True))
+    (taken,) = (out for command, out in said.items() if "action=take" in command)
+    assert "the sweep said" in taken and "2 other seeds" in taken
+    (chips,) = (out for command, out in said.items() if "energy=" in command)
+    assert "points of the front stay (chip_8bit" in chips
+    question = outputs[-1]
+    assert "accuracy at most so much energy can buy, by model.timesteps" in question and "ahead at" in question

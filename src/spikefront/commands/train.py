@@ -1,10 +1,12 @@
 """Train one spiking transformer: python src/train.py model=sdt_2_256 data=digits trainer=cpu"""
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from spikefront.commands.cli import entry
 from spikefront.commands.memory import keep_freed_memory
-from spikefront.start import importing
+from spikefront.config import override, places
+from spikefront.start import importing, typed
 
 
 @entry("train")
@@ -24,5 +26,12 @@ def main(cfg: DictConfig) -> None:
         from spikefront.training.result import summary
         from spikefront.training.run import say, train
 
-    with preemptible(cfg) as callbacks:
+    with preemptible(cfg, _again(str(cfg.output_dir))) as callbacks:
         say(summary(train(cfg, callbacks), cfg.output_dir))
+
+
+def _again(directory: str) -> str:
+    """The command that goes on with the run there."""
+    running = HydraConfig.get()
+    given = [o for o in running.overrides.task if not o.startswith("resume=")]
+    return typed("train", *places(running), *given, "resume=auto", override("hydra.run.dir", directory))

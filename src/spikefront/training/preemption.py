@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import random
-import shlex
 import signal
 import sys
 import threading
@@ -28,7 +27,6 @@ from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 
 from spikefront.cluster.jobs import is_preempted, requeue
-from spikefront.config import written
 from spikefront.data.order import ResumableLoader
 from spikefront.files import writing
 from spikefront.training.lightning_internals import (
@@ -224,11 +222,11 @@ def run_id(checkpoint: Mapping[str, Any]) -> str | None:
 
 
 @contextmanager
-def preemptible(cfg: DictConfig) -> Iterator[list[pl.Callback]]:
+def preemptible(cfg: DictConfig, again: str = "resume=auto") -> Iterator[list[pl.Callback]]:
     """Context for one training run of its own: the callbacks it needs; ends the process when it was interrupted.
 
-    ``resume=auto`` and the same output directory continue the run; a job that SLURM runs again does so by itself. The
-    exit code is 128 plus the signal's number.
+    ``resume=auto`` and the same output directory continue the run, as the command line ``again`` does; a job that SLURM
+    runs again does so by itself. The exit code is 128 plus the signal's number.
     """
     if cfg.resume is None and int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0:
         cfg.resume = "auto"
@@ -245,8 +243,7 @@ def preemptible(cfg: DictConfig) -> Iterator[list[pl.Callback]]:
     assert signals.received is not None
     with suppress(OSError):  # the terminal is closed
         rank_zero_only(print)(
-            f"{signals.received.name}: stopped with everything saved; go on with resume=auto"
-            f" {shlex.quote(f'hydra.run.dir={written(cfg.output_dir)}')}",
+            f"{signals.received.name}: stopped with everything saved; go on with {again}",
             flush=True,
         )
     with _first_process_first():

@@ -17,6 +17,7 @@ from hydra.utils import instantiate
 from optuna.trial import TrialState
 from pretended import Sweep, lock
 
+from spikefront.analysis.confidence import interval
 from spikefront.config import ROOT, compose
 from spikefront.errors import UserError
 from spikefront.sweeping.study import attributes, storage
@@ -39,7 +40,8 @@ def real(tmp_path, *overrides, space=("neuron.threshold=interval(0.5,2)",)):
 def test_latency_memory_and_several_seeds(tmp_path):
     options = ("search.objectives=[accuracy,energy,latency,memory]", "search.seeds=2", "search.n_trials=1")
     search = real(tmp_path, *options)
-    trial = records(search.study())["trials"][0]
+    study = records(search.study())
+    trial = study["trials"][0]
     assert 1e-6 < trial["values"]["latency"] < 1 and 1e5 < trial["values"]["memory"] < 1e10
     first, second = trial["seeds"]
     assert (first["seed"], second["seed"]) == (0, 1) and first["val/loss"] != second["val/loss"]
@@ -47,6 +49,11 @@ def test_latency_memory_and_several_seeds(tmp_path):
         assert trial["metrics"][name] == pytest.approx((first[name] + second[name]) / 2)
         assert trial["spread"][name] == pytest.approx(statistics.stdev([first[name], second[name]]))
     assert trial["anytime"][-1]["accuracy"] == pytest.approx(trial["values"]["accuracy"])
+    own = [first["accuracy"], second["accuracy"]]
+    assert trial["anytime"][-1]["accuracies"] == own and study["points"][-1]["interval"] == interval(
+        statistics.mean(own), 1, own
+    )
+    assert trial["command"].startswith("python src/train.py -m ") and trial["command"].endswith(" seed=0,1")
     assert len(trial["curve"]) == 2 and trial["epochs"] == 4 and trial["spent"]["seconds"] > 0
     with pytest.raises(UserError, match="seeds a configuration were 2, now 1"):
         real(tmp_path, *options[::2], "search.seeds=1")

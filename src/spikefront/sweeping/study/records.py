@@ -72,6 +72,8 @@ def _place(t: FrozenTrial) -> bool:
 def _trial(t: FrozenTrial, space: Space, made: Made) -> TrialRecord:
     came, points = attributes.outcome(t), attributes.curve(t)
     again = retraining(made, space, t.params, came.get("threads"))
+    if seeds := [str(int(s["seed"])) for s in came.get("seeds", [])]:
+        again = ["-m", *(o for o in again if not o.startswith("seed=")), f"seed={','.join(seeds)}"]
     curve: list[CurvePoint] = [{"epoch": epoch, **point} for epoch, point in points.items()]
     return {
         "number": t.number,

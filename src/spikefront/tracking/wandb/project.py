@@ -67,8 +67,12 @@ def project_records(address: str) -> list[StudyRecord]:
     def fetch() -> list[Any]:
         return list(wandb.Api(timeout=60).runs(f"{entity}/{project}", filters=filters, per_page=200, lazy=False))
 
+    try:
+        runs = _ask(f"{PREFIX}{address}", fetch)
+    except UserError as error:
+        raise UserError(f"{error}; a study of this machine has the same front: study=<its name>") from error
     groups: dict[str, list[Any]] = {}
-    for run in _ask(f"{PREFIX}{address}", fetch):
+    for run in runs:
         if run.job_type != "study":
             groups.setdefault(run.group or project, []).append(run)
     if not groups:
