@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import re
 import shlex
 
 import pytest
@@ -12,6 +14,8 @@ from optuna.trial import TrialState
 from spikefront.commands.study import inspect
 from spikefront.config import compose
 from spikefront.errors import UserError
+from spikefront.sweeping.study import attributes, ledger
+from spikefront.sweeping.study.records import records
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +39,33 @@ def test_status_counts_and_weighs(search, capsys):
     said = capsys.readouterr().out
     assert "4 of 4 trials finished" in said and "1 failed" in said
     assert "depends on" not in said and "hypervolume" in said  # of four trials nobody can say
+
+
+def test_a_stopped_sweep_says_from_where_each_trial_goes_on_and_how(tmp_path, capsys):
+    from pretended import Sweep
+
+    search = Sweep(tmp_path, "search.n_trials=3", "search.workers=1", "search/sampler=random", "trainer.max_epochs=8")
+    search.changed("search.n_trials=1").run_here()
+    study = search.study()
+    attributes.BUDGET.set(study, 3)
+    for lived in (0, 60):  # one worker that is here, one whose process number another has by now
+        trial = study.ask()
+        trial.suggest_float("neuron.threshold", 0.5, 2)
+        attributes.set_point(trial, 2, {"accuracy": 0.5, "energy_joules": 1e-7, "firing_rate": 0.1})
+        me = ledger._identity(os.getpid())
+        own = {**me, "id": "x", "beat": 1, "since_boot": me["since_boot"] - lived}
+        attributes.set_lease(study._storage, trial._trial_id, own)
+    run(search, action="status")
+    said = capsys.readouterr().out
+    assert "1 of 3 trials finished" in said and "it goes on with" not in said
+    assert re.search(r"trial 1 runs since .*, epoch 2 of 8, about \d+ s left", said)
+    assert "trial 2 waits and goes on from epoch 2 of 8: neuron.threshold=" in said
+    found = records(study)
+    assert [t["state"] for t in found["trials"]] == ["complete", "running", "waiting"]
+    study.tell(1, state=TrialState.FAIL)
+    run(search, action="status")
+    assert f"it goes on with: {found['command']}" in capsys.readouterr().out
+    assert found["command"].startswith("python src/sweep.py -m ") and "search.study=s" in found["command"]
 
 
 def test_export_has_every_trial(search, tmp_path):

@@ -185,6 +185,8 @@ def _curse(point: Point, taken: Taken, found: StudyRecord) -> str:
         return ""
     above = point["values"]["accuracy"] - mean(taken["values"]["accuracy"])
     among = sum(t["state"] == "complete" for t in found["trials"])
+    if above > 0 and not point["member"]:
+        return f"the sweep's one training was {above:.4f} more accurate than other seeds are"
     if above > 0:
         return f"chosen as one of the best of {among} trials, it was {above:.4f} more accurate than other seeds are"
     return f"other seeds are {-above:.4f} more accurate: the sweep's figure was not luck"

@@ -106,20 +106,20 @@ def test_a_process_is_known_by_its_number_and_when_it_started(make_sweep, monkey
     """A clock that is set meanwhile changes nothing; a later process of that number is another; a zombie is gone."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     lease = {"id": "x", **ledger._identity(child.pid)}
-    assert not ledger._gone(lease)
-    assert ledger._gone({**lease, "since_boot": lease["since_boot"] - 60})
-    assert not ledger._gone({**lease, "since_boot": lease["since_boot"] - 60, "host": "elsewhere"})
+    assert not ledger.gone(lease)
+    assert ledger.gone({**lease, "since_boot": lease["since_boot"] - 60})
+    assert not ledger.gone({**lease, "since_boot": lease["since_boot"] - 60, "host": "elsewhere"})
     boot, started = psutil.boot_time(), psutil.Process(child.pid).create_time()
     for jump in (1e6, -1e6, 1):
         monkeypatch.setattr(psutil, "boot_time", lambda jump=jump: boot + jump)
         monkeypatch.setattr(psutil.Process, "create_time", lambda self, jump=jump: started + jump)
-        assert not ledger._gone(lease)
+        assert not ledger.gone(lease)
     monkeypatch.undo()
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and its parent hasn't asked yet
-    assert ledger._gone(lease)
+    assert ledger.gone(lease)
     child.communicate()
-    assert ledger._gone(lease)
+    assert ledger.gone(lease)
 
 
 def test_a_process_that_the_system_hides_is_not_gone(monkeypatch):
@@ -129,7 +129,7 @@ def test_a_process_that_the_system_hides_is_not_gone(monkeypatch):
         raise psutil.AccessDenied
 
     monkeypatch.setattr(psutil.Process, "create_time", hidden)
-    assert not ledger._gone(lease)
+    assert not ledger.gone(lease)
 
 
 def test_a_lease_of_an_earlier_version_is_judged_by_its_silence_alone(make_sweep, monkeypatch):

@@ -223,6 +223,7 @@ def test_studies_with_nothing_in_them_yet(browser, tmp_path, trials):
     empty = browser.find_element("id", "front-empty")
     assert empty.is_displayed() == (not trials)  # a sentence, no axes
     assert f"of {trials + 4} trials asked for" in browser.find_element("id", "cards").text
+    assert not browser.find_element("id", "go-on").is_displayed()  # one runs
     silent(browser)
 
 

@@ -134,7 +134,7 @@ class Ledger:
             if seen != lease:
                 self._seen[id_of(trial)] = (lease, now)
                 since = now
-            if _gone(lease) or now - since > self._patience:
+            if gone(lease) or now - since > self._patience:
                 again = self.storage.get_trial(id_of(trial))
                 if again.state == TrialState.RUNNING and attributes.lease(again) == lease:
                     self._bury(again, lease or {})
@@ -280,7 +280,7 @@ def _since_boot(pid: int) -> float | None:
         return None
 
 
-def _gone(lease: Holder | None) -> bool:
+def gone(lease: Holder | None) -> bool:
     """Whether the lease's process is known to be gone: only its own machine can tell.
 
     Workers of versions that wrote ``started`` instead are judged by their silence alone, as are ours by them.

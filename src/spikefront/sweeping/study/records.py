@@ -23,6 +23,7 @@ from spikefront.sweeping.study.attributes import (
     TAKEN,
     Made,
 )
+from spikefront.sweeping.study.ledger import gone
 from spikefront.sweeping.study.study import record, retraining
 
 STATES: dict[TrialState, State] = {
@@ -69,6 +70,11 @@ def _place(t: FrozenTrial) -> bool:
     return t.state == TrialState.WAITING and not (t.params or attributes.queued(t) or ORIGIN.get(t))
 
 
+def _left(t: FrozenTrial) -> bool:
+    """Whether a trial runs no more, as its worker is gone: the next one goes on with it."""
+    return t.state == TrialState.RUNNING and gone(attributes.lease(t))
+
+
 def _trial(t: FrozenTrial, space: Space, made: Made) -> TrialRecord:
     came, points = attributes.outcome(t), attributes.curve(t)
     again = retraining(made, space, t.params, came.get("threads"))
@@ -77,7 +83,7 @@ def _trial(t: FrozenTrial, space: Space, made: Made) -> TrialRecord:
     curve: list[CurvePoint] = [{"epoch": epoch, **point} for epoch, point in points.items()]
     return {
         "number": t.number,
-        "state": "infeasible" if INFEASIBLE.on(t) else STATES[t.state],
+        "state": "infeasible" if INFEASIBLE.on(t) else "waiting" if _left(t) else STATES[t.state],
         "params": dict(t.params),
         "values": dict(zip(made["objectives"], t.values or (), strict=True)) if t.state == TrialState.COMPLETE else {},
         "metrics": came.get("metrics", {}),

@@ -19,7 +19,7 @@ from spikefront.analysis import pareto
 from spikefront.analysis.confidence import floor, half_width
 from spikefront.analysis.front import axes, completed, in_order, placed, placed_front, placed_points, volumes_over
 from spikefront.analysis.importance import ENOUGH
-from spikefront.analysis.progress import left
+from spikefront.analysis.progress import finished, left
 from spikefront.analysis.schema import Point, StudyRecord, Taken, TrialRecord
 from spikefront.errors import UserError, near_matches
 from spikefront.files import write_atomically
@@ -40,6 +40,7 @@ TRIAL = (  # what the page shows of a trial
         "parameters",
         "seconds",
         "epochs",
+        "asked_epochs",
         "seed",
     ),
     *("twin_joules", "energy_groups", "energy_layers", "reason", "origin", "on_front", "command", "take"),
@@ -178,6 +179,7 @@ def _study(record: StudyRecord, gain: str, cost: str, reference: float | None) -
         "sampler": record["sampler"],
         "convention": record["convention"],
         "asked": record["budget"],
+        "command": record["command"] if remaining is None and finished(trials) < (record["budget"] or 0) else None,
         "left": None if remaining is None else duration(remaining),
         "trials": [_shown(t) for t in trials],
         "points": [_drawn(p, x, y) for p, x, y in placed_points(record)],

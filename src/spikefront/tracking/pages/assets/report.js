@@ -340,7 +340,7 @@ function columns() {
     ...["test accuracy", "test samples", "firing rate"].filter(has), ...(values.includes("parameters") ? [] : ["parameters"].filter(has)), ...["epochs", "seconds"].filter(has), "state", ...["origin", "reason"].filter(has)];
 }
 const sorting = (r, key) => r.get(key === "95 %" ? "low" : key);
-const cell = (r, key) => key === "95 %" ? (r.interval ? range(...r.interval) : "") : figure(key, r.get(key));
+const cell = (r, key) => key === "epochs" && r.epochs && r.asked_epochs > r.epochs ? `${r.epochs} of ${r.asked_epochs}` : key === "95 %" ? (r.interval ? range(...r.interval) : "") : figure(key, r.get(key));
 function order(list) {
   const key = sorted.key, sign = sorted.down ? -1 : 1, blank = v => v === undefined || v === null || v === "";
   if (!key) return list.slice().sort((a, b) => (b.front - a.front) || (!!b.near - !!a.near) || ((b.y ?? -1) - (a.y ?? -1)));
@@ -432,6 +432,9 @@ function drawHead() {
     else card(members.length, near ? `points on the front, ${near} more too close to tell apart` : "points on the front");
   }
   $("cards").replaceChildren(...cards);
+  const goOn = data.studies.filter(s => s.command && !s.trials.some(t => t.state === "running"));
+  $("go-on").hidden = !goOn.length;
+  $("go-on").replaceChildren(...goOn.flatMap(s => [el("p", `${data.studies.length > 1 ? s.name + ": " : ""}not finished, and nothing runs; this goes on, each stopped trial from its last epoch:`, { class: "note" }), ...copied("go-on", s.command)]));
   $("published-label").hidden = !data.published.length;
   const before = $("colour").value, choices = ["", ...data.params, "firing rate", "parameters", "test accuracy", "epochs"].filter(k => !k || rows.some(r => r.get(k) !== undefined && r.get(k) !== null));
   $("colour").replaceChildren(...choices.map(k => el("option", k || "study", { value: k })));
