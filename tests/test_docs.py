@@ -79,7 +79,25 @@ def test_the_tutorial_runs(copy):
     assert [c[1] for c in told] == [f"src/{s}.py" for s in ("train", "energy", "sweep", "report", "study", "evaluate")]
     outputs = [run(copy, command) for command in told]
     assert "Pareto front of tutorial" in outputs[2] and (copy / "outputs" / "tutorial.html").is_file()
-    assert "python src/train.py" in outputs[4] and "stopping at confidence 0.9" in outputs[5]
+    assert "3 other seeds" in outputs[4] and "checkpoint: " in outputs[4]
+    text = page("tutorial.md")
+    for told_, out in (
+        (r"test accuracy.*", outputs[0]),
+        (r"stopping early.*", outputs[0]),
+        (r"stopping at.*", outputs[5]),
+    ):
+        said, found = (re.findall(told_, where) for where in (text, out))
+        assert said and len(said) == len(found)
+        for a, b in zip(said, found, strict=True):
+            assert figures(a) == pytest.approx(figures(b), rel=0.05, abs=0.03), b
+    assert max(figures(x)[3] for x in re.findall(r"\d/6 +trial.*", outputs[2]) if "accuracy" in x) > 0.85
+
+
+def figures(line: str) -> list[float]:
+    """The numbers of a line, energies in microjoules; not how long it took."""
+    line = re.sub(r"   \d+ s$", "", line)
+    scale = {"nJ": 1e-3, "µJ": 1.0}
+    return [float(n) * scale.get(unit, 1.0) for n, unit in re.findall(r"(\d+(?:\.\d+)?) ?(nJ|µJ)?", line)]
 
 
 @pytest.mark.slow

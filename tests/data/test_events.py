@@ -29,6 +29,22 @@ def digits_dvs(cache, *overrides, timesteps=6):
     return data
 
 
+def test_a_network_that_is_stopped_early_sees_the_first_of_all_frames(cache):
+    whole, early, binned = (
+        digits_dvs(cache),
+        digits_dvs(cache, "data.frames=6", timesteps=2),
+        digits_dvs(cache, timesteps=2),
+    )
+    for part in ("train_set", "val_set", "test_set"):
+        sets = [getattr(d, part) for d in (whole, early, binned)]
+        if part == "train_set":  # which is augmented
+            assert sets[1][3][0].shape == sets[0][3][0][:2].shape
+        else:
+            assert np.array_equal(sets[1][3][0], sets[0][3][0][:2]) and not np.array_equal(sets[1][3][0], sets[2][3][0])
+    with pytest.raises(UserError, match=r"data\.frames=3 is less than model\.timesteps=6"):
+        digits_dvs(cache, "data.frames=3")
+
+
 def stream(n=5000, sensor=(34, 30), seed=0):
     rng = np.random.default_rng(seed)
     events = np.empty(n, TONIC)

@@ -44,6 +44,9 @@ def test_evaluate_reports_what_training_reported(script, quick, tmp_path):
     assert code == 0, err
     trained, evaluated = result(tmp_path / "run"), result(tmp_path / "again")
     assert {k: trained[k] for k in METRICS} == {k: evaluated[k] for k in METRICS}
+    assert evaluated["samples"] == trained["samples"] > 0 and evaluated["validation"] == trained["validation"]
+    code, _, err = script("evaluate", f"checkpoint={checkpoint}", "+overrides.data.timesteps=1")
+    assert code == 1 and "overrides.data.timesteps changes nothing: the network has overrides.model.timesteps" in err
 
 
 def test_the_same_command_gives_the_same_metrics(script, quick, tmp_path):

@@ -167,7 +167,7 @@ function drawFront() {
     }
     if ($("show-dominated").checked && below.length) {
       traces.push({ x: below.map(r => r.x), y: below.map(r => r.y), mode: "markers", customdata: custom(below), text: below.map(r => hover(r, r.t, r.x, r.y)),
-        hovertemplate: "%{text}<extra></extra>", marker: marker(below, { size: 6.5, symbol, opacity: .66, line: { width: 0 } }), name: several ? `${safe(study.name)}, dominated` : "dominated trials", showlegend: false });
+        hovertemplate: "%{text}<extra></extra>", marker: marker(below, { size: 6.5, symbol, opacity: .75, line: { width: .8, color: css("--soft") } }), name: several ? `${safe(study.name)}, dominated` : "dominated trials", showlegend: false });
       legend.push("dominated");
     }
     if (top.length) {
