@@ -19,6 +19,7 @@ from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.sources import open_study
 from spikefront.sweeping.study.study import load
 
+SWEEP = [sys.executable, str(ROOT / "src/sweep.py"), "-m"]
 SHORT = ["model=sdt_1_16", "data=digits", "trainer=cpu", "trainer.max_epochs=2", "logger=none", "model.timesteps=2"]
 
 
@@ -43,7 +44,7 @@ def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("decision")
     space = ["neuron.threshold=choice(0.1,0.2)", "search/sampler=grid", "search.n_trials=null"]
     own = ["search.study=s", "search.workers=2", "search.default_first=false"]
-    run(place, sys.executable, str(ROOT / "src/sweep.py"), "-m", *SHORT, *space, *own)
+    run(place, *SWEEP, *SHORT, *space, *own)
     return place
 
 
@@ -81,9 +82,44 @@ def test_a_point_is_taken_with_other_seeds_and_stops_at_its_timestep(place):
     assert checkpoint.endswith("s-trial-0/t1.ckpt") and len(result["anytime"]) == 1
     assert result["validation"]["accuracy"] == accuracies[best]
     assert result["validation"]["energy_joules"] == pytest.approx(energies[best], rel=1e-6)
+    assert other["command"].endswith("action=take trial=0 seeds=2 t=1")
+    assert records(study(place))["settings"]["neuron"] == "lif"
     said = run(place, *pasted(line))  # nothing is left to train
     assert len(load({"dir": str(place / "outputs/studies"), "study": "s-trial-0"})[0].trials) == 2
     assert f"{mean(accuracies):.4f} ± {stdev(accuracies):.4f}" in said
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ("seeds=abc", "seeds=abc: give a whole number from 1 to 1000"),
+        ("seeds=1.5", "give a whole number"),
+        ("seeds=0", "give a whole number"),
+        ("trial=9", "trial=9 has no result; these have: 0, 1"),
+        ("t=7", "t=7: the points of the trials are those of t = 1, 2"),
+        ('sweep=["search.dir=x"]', "action=take decides itself"),
+    ],
+)
+def test_what_cannot_be_taken_is_one_line_and_trains_nothing(place, script, monkeypatch, asked, says):
+    monkeypatch.chdir(place)
+    before = sorted(p.name for p in (place / "outputs/studies").iterdir())
+    code, _, err = script("study", "study=s", "action=take", asked)
+    assert code == 1 and says in err and err.count("\n") == 1
+    assert sorted(p.name for p in (place / "outputs/studies").iterdir()) == before
+
+
+@pytest.mark.slow
+def test_a_known_point_is_taken_by_its_last_timestep_and_a_path_may_be_spelled_anyhow(place):
+    (place / "known.csv").write_text("neuron.threshold,accuracy,energy\n0.2,0.9,1e-9\n")
+    own = ["neuron.threshold=choice(0.1,0.2)", "search.n_trials=1", "search.workers=1", "search/sampler=random"]
+    run(place, *SWEEP, *SHORT, *own, 'search.study="né 2"', "search.warm_start=known.csv", "search.default_first=false")
+    best = run(place, sys.executable, str(ROOT / "src/study.py"), "study='né 2'", "action=best", "trial=0")
+    take = best.splitlines()[1].replace("seeds=5", "seeds=1") + " workers=1"
+    said = run(place, *pasted(take))
+    assert "the sweep said" in said and "0.9000" in said and "seed 1" in said
+    evaluate = next(x for x in said.splitlines() if "evaluate.py" in x)
+    run(place, *pasted(evaluate), "hydra.run.dir=known")
+    assert len(json.loads((place / "known" / "result.json").read_text())["anytime"]) == 2
 
 
 def test_another_chip_costs_the_same_trials_as_if_they_had_been_trained_for_it(place, script, monkeypatch):
@@ -107,6 +143,11 @@ def test_another_chip_costs_the_same_trials_as_if_they_had_been_trained_for_it(p
     code, out, err = script("report", "study=s", "energy=[paper,chip_8bit]", "by=neuron.threshold")
     assert code == 0, err
     assert "s (paper): " in out and "s (chip_8bit): " in out and "points of the front stay (chip_8bit" in out
+    assert out.count("hypervolume neuron.threshold=0.1: ") == 2 and out.count("(1 trial)") == 4  # each for itself
+    code, out, err = script("report", "study=s", "by=neuron")  # which no trial searched
+    assert code == 0 and "neuron=lif" in out and "(2 trials)" in out, err
+    code, _, err = script("report", "study=s", "by=3")
+    assert code == 1 and "by=3: no study has it" in err
     code, out, err = script("report", "study=s", "energy=chip_8bit", "energy.memory=0")
     assert code == 0 and "s (chip_8bit): " in out, err
     code, _, err = script("report", "study=s", "energy=chip8")

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from hydra.errors import InstantiationException
 from tonic.transforms import ToFrame
 
 from spikefront.config import compose
@@ -41,7 +42,7 @@ def test_a_network_that_is_stopped_early_sees_the_first_of_all_frames(cache):
             assert sets[1][3][0].shape == sets[0][3][0][:2].shape
         else:
             assert np.array_equal(sets[1][3][0], sets[0][3][0][:2]) and not np.array_equal(sets[1][3][0], sets[2][3][0])
-    with pytest.raises(UserError, match=r"data\.frames=3 is less than model\.timesteps=6"):
+    with pytest.raises(InstantiationException, match=r"data\.frames=3 is less than model\.timesteps=6"):
         digits_dvs(cache, "data.frames=3")
 
 

@@ -120,12 +120,23 @@ def differences(records: Sequence[StudyRecord]) -> dict[str, list[Any]]:
     searched = {k for r in records for t in r["trials"] for k in t["params"]}
     keys = list(dict.fromkeys(k for r in records for k in r["settings"] if k not in searched))
     found = {k: [r["settings"].get(k, NEITHER) for r in records] for k in keys}
-    return {k: values for k, values in found.items() if any(v != values[0] for v in values)}
+    differ = {k: values for k, values in found.items() if any(v != values[0] for v in values)}
+    said = {*differ, *searched}
+    return {k: values for k, values in differ.items() if not _said_by_another(k, said)}
+
+
+def _said_by_another(key: str, said: set[str]) -> bool:
+    """Whether a key is what another puts there: a network's copy of a group's setting, or a part of a chosen option."""
+    bare = key.removeprefix("model.")
+    groups = {s for s in said if "." not in s}
+    return (bare != key and bare in said) or any(k.partition(".")[0] in groups for k in (key, bare) if "." in k)
 
 
 def parameters(records: Iterable[StudyRecord]) -> list[str]:
-    """What the studies searched."""
-    return list(dict.fromkeys(k for r in records for t in r["trials"] for k in t["params"]))
+    """What the studies searched, and the groups of which each chose an option."""
+    every = list(records)
+    searched = (k for r in every for t in r["trials"] for k in t["params"])
+    return list(dict.fromkeys([*searched, *(k for r in every for k in r["settings"] if "." not in k)]))
 
 
 def _text(value: Any) -> str:

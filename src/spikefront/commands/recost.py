@@ -43,7 +43,8 @@ def recosted(record: StudyRecord, energy: str, node: Any) -> StudyRecord:
 
 def changes(before: StudyRecord, after: StudyRecord) -> Iterator[str]:
     """Lines that say which points of the front are on another convention's too."""
-    then, now = (list(map(_name, r["front"])) for r in (before, after))
+    kept = {t["number"] for t in after["trials"]}
+    then, now = ([_name(p) for p in r["front"] if p["number"] in kept] for r in (before, after))
     stay = [n for n in then if n in now]
     yield f"{after['study']}: {len(stay)} of the {len(then)} points of the front stay ({after['convention']})"
     if missing := left_out(before, after):

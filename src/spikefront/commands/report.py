@@ -16,6 +16,8 @@ from spikefront.config import compose, override_parser
 from spikefront.console import console as plain_console
 from spikefront.errors import UserError, near_matches
 
+WIDE = 400  # characters
+
 
 @entry("report")
 def main(cfg: DictConfig) -> None:
@@ -47,7 +49,10 @@ def main(cfg: DictConfig) -> None:
             found = _recosted(found, conventions, told)
         if differing := told_differences(found):
             told.extend(["settings that differ:", *(f"  {line}" for line in differing)])
-        return found if cfg["by"] is None else _compared(found, cfg["by"], told)
+        if cfg["by"] is None:
+            return found
+        several = [found[i :: len(conventions)] for i in range(len(conventions))] if conventions else [found]
+        return [r for one in several for r in _compared(one, str(cfg["by"]), told)]  # each convention for itself
 
     if cfg["watch"]:
         from spikefront.tracking.pages.live import LiveReport
@@ -58,7 +63,7 @@ def main(cfg: DictConfig) -> None:
             live.serve()
         return
     path = write_report(read(), cfg["output"], cfg["published"])
-    console = plain_console(soft_wrap=True)
+    console = plain_console(soft_wrap=True, width=WIDE)  # a figure that is cut is none
     for line in told:
         console.print(line)
     print(f"report in {path}")
@@ -93,7 +98,7 @@ def _compared(found: list[StudyRecord], by: str, told: list[Any]) -> list[StudyR
         shown, lines = comparison(found, by)
     except KeyError as error:
         raise UserError(f"by={by}: no study has it; {near_matches(by, parameters(found))}") from error
-    told.extend(lines)
+    told.extend([found[0]["convention"] or "", *lines])
     return shown
 
 

@@ -166,7 +166,8 @@ def best(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
     stop = "" if point["t"] is None else f", t = {point['t']}{'' if point['final'] else ' (stopped early)'}"
     values = ", ".join(f"{n} {figure(n, v)}" for n, v in point["values"].items())
     note = plain_console(stderr=True, soft_wrap=True).print
-    note(f"trial {point['number']}{stop}, {where}: {values}; trained as it was, and with other seeds:")
+    how = "trained as it was" if not trial["known"] else f"known as {trial['origin']}, its configuration trained here"
+    note(f"trial {point['number']}{stop}, {where}: {values}; {how}, and with other seeds:")
     print(trial["command"])
     print(trial["take"] or "", *([] if point["t"] is None else [f"t={point['t']}"]))
 

@@ -82,6 +82,8 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
         _show_plan(asked, min(wanted, asked.budget), launch, console)
         return
     study, new = studies.create(asked)
+    chosen = {g: o for g, o in cfg.hydra.runtime.choices.items() if o and not ("/" in g or g in asked.space.parameters)}
+    attributes.CHOICES.set(study, chosen)
     known = _warm_start(study, asked, options)
     now = accounts.account(study)
     workers = min(wanted, max(1, now.budget - len(now.finished)))

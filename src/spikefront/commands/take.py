@@ -6,6 +6,7 @@ checkpoint to be used.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import subprocess
@@ -44,16 +45,22 @@ def take(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
     """
     from spikefront.sweeping.worker.stored import check_study
 
-    found, wanted = records(study, volumes=False), int(cfg["seeds"])
-    if not 1 <= wanted <= SEEDS:
-        raise UserError(f"seeds={wanted}: give a number from 1 to {SEEDS}")
+    found, wanted = records(study, volumes=False), cfg["seeds"]
+    if not isinstance(wanted, int) or not 1 <= wanted <= SEEDS:
+        raise UserError(f"seeds={wanted}: give a whole number from 1 to {SEEDS}")
     if not cfg["trust"]:
         check_study(study, compose([], root="sweep"), [])
     point = chosen(found, cfg["trial"], cfg["t"])
     trial = found["trials"][point["number"]]
     name = f"{study.study_name}-trial-{trial['number']}"
     place = {"study": name, "dir": str(Path(found["path"]).parent), "storage": cfg["storage"]}
-    _train(_arguments(study, trial, place, wanted, cfg), trial, place, wanted)
+    try:
+        _train(_arguments(study, trial, place, wanted, cfg), trial, wanted)
+    finally:  # whoever looks at the seeds' study is told this command, not the sweep's
+        with contextlib.suppress(UserError):
+            line = [trial["take"].replace(" seeds=5", f" seeds={wanted}")] if trial["take"] else []
+            line += [f"t={point['t']}"] if point["t"] is not None else []
+            attributes.LINE.set(studies.load(place)[0], " ".join(line))
     other = records(studies.load(place)[0], volumes=False)
     taken = _taken(point, other, wanted)
     kept = [t for t in attributes.TAKEN.get(study) if (t["number"], t["t"]) != (taken["number"], taken["t"])]
@@ -62,7 +69,7 @@ def take(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
     console.print(_curse(point, taken, found))
     checkpoint = _checkpoint(other, taken)
     console.print(f"checkpoint: {checkpoint}")
-    console.print(start.typed("evaluate", f"checkpoint={checkpoint}"))
+    console.print(start.typed("evaluate", override("checkpoint", str(checkpoint))))
 
 
 def chosen(found: StudyRecord, number: int | None, t: int | None) -> Point:
@@ -80,7 +87,9 @@ def chosen(found: StudyRecord, number: int | None, t: int | None) -> Point:
     own = [p for p in own if t in (None, p["t"])]
     if not own:
         there = sorted({p["t"] for p in found["points"] if p["number"] in (number, p["number"]) and p["t"]})
-        raise UserError(f"t={t}: the points of trial {number} are those of t = {', '.join(map(str, there)) or 'none'}")
+        whose = "the trials" if number is None else f"trial {number}"
+        has = f"are those of t = {', '.join(map(str, there))}" if there else "have no t: leave it out"
+        raise UserError(f"t={t}: the points of {whose} {has}")
     return next((p for p in reversed(found["front"]) if p in own), own[-1])
 
 
@@ -121,7 +130,7 @@ def _queue(study: Study, trial: TrialRecord, first: int, wanted: int) -> str:
     return str(path)
 
 
-def _train(arguments: Sequence[str], trial: TrialRecord, place: Mapping[str, Any], wanted: int) -> None:
+def _train(arguments: Sequence[str], trial: TrialRecord, wanted: int) -> None:
     """Run the sweep, in a process of its own as any is."""
     process = subprocess.Popen([*start.another("sweep"), "-m", *arguments])
     while True:
@@ -138,7 +147,7 @@ def _train(arguments: Sequence[str], trial: TrialRecord, place: Mapping[str, Any
 
 def _taken(point: Point, other: StudyRecord, wanted: int) -> Taken:
     """What the seeds came to at the point's timestep."""
-    own = [p for p in other["points"] if p["t"] == point["t"] and (p["t"] is not None or p["final"])]
+    own = [p for p in other["points"] if (p["final"] if point["t"] is None else p["t"] == point["t"])]
     own = sorted(own, key=lambda p: int(p["params"]["seed"]))[:wanted]
     if not own:
         raise UserError(f"no seed of trial {point['number']} has a result: see study={other['study']}")
@@ -198,7 +207,9 @@ def _checkpoint(other: StudyRecord, taken: Taken) -> Path:
 
     from spikefront.nn.checkpoints import configuration, read_checkpoint
 
-    best = max(range(len(taken["seeds"])), key=lambda i: taken["values"].get("accuracy", [0.0] * (i + 1))[i])
+    first = other["objectives"][0]
+    sign = 1.0 if first["direction"] == "maximize" else -1.0
+    best = max(range(len(taken["seeds"])), key=lambda i: sign * taken["values"][first["name"]][i])
     directory = Path(other["path"]) / "trials" / f"{taken['trials'][best]:05d}"
     content = read_checkpoint(json.loads((directory / "result.json").read_text(encoding="utf-8"))["checkpoint"])
     config = configuration(content)

@@ -8,14 +8,18 @@ from optuna.trial import FrozenTrial, TrialState
 from spikefront.analysis.front import completed, judge
 from spikefront.analysis.importance import importances
 from spikefront.analysis.schema import CurvePoint, State, StudyRecord, TrialRecord
+from spikefront.config import override
 from spikefront.start import typed
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import attributes
 from spikefront.sweeping.study.accounts import account
 from spikefront.sweeping.study.attributes import (
     ARGUMENTS,
+    BUDGET,
+    CHOICES,
     INFEASIBLE,
     KNOWN,
+    LINE,
     ORIGIN,
     REASON,
     SAMPLER,
@@ -52,11 +56,11 @@ def records(study: Study, importance: bool = False, volumes: bool = True) -> Stu
         "storage": made["storage"],
         "objectives": [{"name": n, "direction": d} for n, d in objectives.items()],
         "data": made["base"].get("data.name"),
-        "settings": made["base"],
+        "settings": {**CHOICES.get(study), **made["base"]},
         "sampler": SAMPLER.get(study),
         "convention": next((t["convention"] for t in completed(trials) if t["convention"]), None),
-        "budget": account(study).budget or None,
-        "command": typed("sweep", "-m", *given) if (given := ARGUMENTS.get(study)) else None,
+        "budget": account(study).budget or BUDGET.get(study),
+        "command": LINE.get(study) or (typed("sweep", "-m", *given) if (given := ARGUMENTS.get(study)) else None),
         "trials": trials,
         **judged,
         "taken": TAKEN.get(study),
@@ -113,5 +117,5 @@ def _trial(t: FrozenTrial, space: Space, made: Made) -> TrialRecord:
         "started": t.datetime_start.isoformat() if t.datetime_start else None,
         "finished": t.datetime_complete.isoformat() if t.datetime_complete else None,
         "command": typed("train", *again),
-        "take": typed("study", f"study={made['path']}", "action=take", f"trial={t.number}", "seeds=5"),
+        "take": typed("study", override("study", made["path"]), "action=take", f"trial={t.number}", "seeds=5"),
     }

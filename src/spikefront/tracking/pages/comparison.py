@@ -36,7 +36,10 @@ def comparison(records: Sequence[StudyRecord], by: str) -> tuple[list[StudyRecor
         shown.append(_table(f"{gain} at most so much {cost} can buy, by {by}", every, costs, cost, best_within, gain))
         shown.append(_table(f"{cost} that so much {gain} takes, by {by}", every, gains, gain, cheapest_above, cost))
         shown += _ahead(every, by, cost)
-    shown += [f"hypervolume {by}={s['value']}: {s['hypervolume']:.4g} ({s['trials']} trials)" for s in every]
+    shown += [
+        f"hypervolume {by}={s['value']}: {s['hypervolume']:.4g} ({s['trials']} trial{'' if s['trials'] == 1 else 's'})"
+        for s in every
+    ]
     return [r for s in every for r in s["records"]], shown
 
 
