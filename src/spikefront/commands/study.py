@@ -165,11 +165,11 @@ def best(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
     where = "on the front" if point["member"] else "not on the front"
     stop = "" if point["t"] is None else f", t = {point['t']}{'' if point['final'] else ' (stopped early)'}"
     values = ", ".join(f"{n} {figure(n, v)}" for n, v in point["values"].items())
-    note = plain_console(stderr=True, soft_wrap=True).print
-    how = "trained as it was" if not trial["known"] else f"known as {trial['origin']}, its configuration trained here"
-    note(f"trial {point['number']}{stop}, {where}: {values}; {how}, and with other seeds:")
     print(trial["command"])
-    print(trial["take"] or "", *([] if point["t"] is None else [f"t={point['t']}"]))
+    print(trial["take"] or "", *([] if point["t"] is None else [f"t={point['t']}"]), flush=True)
+    how = "as it was" if not trial["known"] else f"here, as it is known as {trial['origin']}"
+    note = f"trial {point['number']}{stop}, {where}: {values}; the first trains it {how}, the second with other seeds"
+    plain_console(stderr=True, soft_wrap=True).print(note)
 
 
 def _jobs(study: Study) -> dict[int, str]:
