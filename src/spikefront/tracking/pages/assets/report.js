@@ -8,7 +8,7 @@ const OPERATORS = { "=": (a, b) => a == b, ":": (a, b) => a == b, "!=": (a, b) =
 const PREFIX = { p: 1e-12, n: 1e-9, u: 1e-6, "µ": 1e-6, m: 1e-3, k: 1e3, M: 1e6, G: 1e9, "%": .01 };
 const PAGE = 100;
 const $ = id => document.getElementById(id);
-let data = JSON.parse($("data").textContent), rows = [], shown = [], chosen = null, sorted = { key: null, down: false }, limit = PAGE, layersOpen = false, beside = false, wrong = "", listening = false;
+let data = JSON.parse($("data").textContent), rows = [], shown = [], chosen = null, sorted = { key: null, down: false }, limit = PAGE, layersOpen = false, beside = false, wrong = "", listening = false, exporting = false;
 
 // ---- figures as people read them
 const si = (v, unit = "") => {
@@ -163,7 +163,7 @@ function drawFront() {
     if ($("show-anytime").checked) {
       const x = [], y = [], owners = new Set();
       for (const r of top) { if (owners.has(r.number)) continue; owners.add(r.number); for (const p of curve(r)) { x.push(p.x); y.push(p.y); } x.push(null); y.push(null); }
-      if (x.length) { traces.push({ x, y, mode: "lines+markers", line: { color: colour, width: 1, dash: "dot" }, marker: { size: 3.5, color: colour }, opacity: .6, name: "anytime", hoverinfo: "skip", connectgaps: false, showlegend: false }); legend.push("anytime"); }
+      if (x.length) { traces.push({ x, y, mode: "lines+markers", line: { color: colour, width: 1, dash: "dot" }, marker: { size: 3.5, color: colour }, opacity: .6, name: "the front's networks after each timestep", hoverinfo: "skip", connectgaps: false, showlegend: false }); legend.push("anytime"); }
     }
     if ($("show-dominated").checked && below.length) {
       traces.push({ x: below.map(r => r.x), y: below.map(r => r.y), mode: "markers", customdata: custom(below), text: below.map(r => hover(r, r.t, r.x, r.y)),
@@ -215,6 +215,8 @@ function drawFront() {
   const dot = (label, css_, kind = "") => { const span = el("span"), i = el("i", undefined, { class: kind }); i.style.setProperty("--c", css_); span.append(i, label); return span; };
   const marks = { final: ["on the front", ""], early: ["on the front, stopped before its last timestep", "hollow"], dominated: ["dominated", "pale"], anytime: ["the front's networks after each timestep", "dotted"], band: ["too close to the front to be told apart (95 %)", "band"] };
   $("key").replaceChildren(...paint.key.map(([label, colour]) => dot(label, colour)), ...Object.entries(marks).filter(([k]) => legend.includes(k)).map(([, [label, kind]]) => dot(label, css("--soft"), kind)));
+  const named = new Set(["selected"]);
+  if (exporting) for (const t of traces) if (t.name && !named.has(t.name)) { named.add(t.name); t.showlegend = true; } // a picture has no key beside it
   Plotly.react("front", traces, layout({ ...numbers, annotations, shapes, hovermode: "closest", dragmode: narrow() ? false : "zoom", uirevision: "keep",
     xaxis: axis({ title: title(data.cost), type: log ? "log" : "linear", ...(log ? ticks(xs) : {}), tickangle: 0 }),
     yaxis: axis({ title: title(data.gain), tickformat: isAccuracy(data.gain) ? ".1~%" : "", ...(seenRange ? { range: seenRange } : {}) }) }), options);
@@ -403,14 +405,14 @@ function toLatex() {
     ...several.map(r => keys.map(k => escape(cell(r, k).replace("–", "--"))).join(" & ") + " \\\\"), "\\bottomrule", "\\end{tabular}"].join("\n") + "\n";
 }
 async function printed(format, width, height) { // for a headless browser that reads the document: picture.py
-  document.documentElement.dataset.theme = "light"; chosen = null; drawFront();
+  document.documentElement.dataset.theme = "light"; chosen = null; exporting = true; drawFront();
   document.body.replaceChildren(el("pre", await Plotly.toImage("front", { format, width, height, scale: format === "png" ? 2 : 1, setBackground: "#ffffff" }), { id: "picture" }));
 }
 async function picture(format) { // on white, whatever the theme
   const before = document.documentElement.dataset.theme;
-  document.documentElement.dataset.theme = "light"; drawFront();
+  document.documentElement.dataset.theme = "light"; exporting = true; drawFront();
   await Plotly.downloadImage("front", { format, width: 1100, height: 650, scale: format === "png" ? 2 : 1, filename: `${stem()}-front`, setBackground: "#ffffff" });
-  document.documentElement.dataset.theme = before; drawFront();
+  document.documentElement.dataset.theme = before; exporting = false; drawFront();
 }
 
 // ---- around it
