@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from spikefront.analysis import pareto
-from spikefront.analysis.front import axes, completed, judge, placed, placed_points
+from spikefront.analysis.front import completed, placed, placed_points, with_trials
 from spikefront.analysis.schema import Point, StudyRecord
 
 Placed = tuple[Point, float, float]
@@ -47,7 +47,8 @@ def sides(records: Sequence[StudyRecord], by: str) -> list[Side]:
             order.setdefault(value, next(v for v in values.values() if _text(v) == value))
             side = found.setdefault(value, Side(value=value, records=[], points=[], trials=0, hypervolume=0.0))
             own = [t for t in record["trials"] if _text(values[t["number"]]) == value]
-            part = _part(record, own, f"{by}={value}", several=len(records) > 1)
+            name = f"{record['study']}, {by}={value}" if len(records) > 1 else f"{by}={value}"
+            part: StudyRecord = {**with_trials(record, name, [{**t} for t in own]), "budget": None}
             side["records"].append(part)
             side["points"] += placed_points(part)
             side["trials"] += len(completed(own))
@@ -56,21 +57,6 @@ def sides(records: Sequence[StudyRecord], by: str) -> list[Side]:
     for side in listed:
         side["hypervolume"] = pareto.hypervolume([(x, -y) for _, x, y in side["points"]], [reference, 0.0])
     return listed
-
-
-def _part(record: StudyRecord, trials: Sequence[Any], name: str, several: bool) -> StudyRecord:
-    trials = [{**t} for t in trials]
-    judged = judge(trials, {o["name"]: o["direction"] for o in record["objectives"]})
-    title = f"{record['study']}, {name}" if several else name
-    own: dict[str, Any] = {
-        "study": title,
-        "trials": trials,
-        "importance": {},
-        "importance_spread": {},
-        "taken": [],
-        "budget": None,
-    }
-    return {**record, **own, **judged}  # type: ignore[typeddict-item]
 
 
 def best_within(side: Side, cost: float) -> Placed | None:
@@ -146,8 +132,3 @@ def _text(value: Any) -> str:
 def _rank(value: Any) -> tuple[bool, Any]:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return (not number, value if number else str(value))
-
-
-def gain_and_cost(records: Sequence[StudyRecord]) -> tuple[str, str]:
-    """What is compared."""
-    return axes(records[0]["objectives"])

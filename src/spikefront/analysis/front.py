@@ -45,6 +45,20 @@ def judge(trials: Sequence[TrialRecord], objectives: Directions, volumes: bool =
     }
 
 
+def with_trials(record: StudyRecord, study: str, trials: list[TrialRecord]) -> StudyRecord:
+    """The record of a study of this name with these trials in place of its own, judged anew."""
+    judged = judge(trials, {o["name"]: o["direction"] for o in record["objectives"]})
+    return {
+        **record,
+        **judged,
+        "study": study,
+        "trials": trials,
+        "taken": [],
+        "importance": {},
+        "importance_spread": {},
+    }
+
+
 def completed(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
     """Those that have a result."""
     return [t for t in trials if t["state"] == "complete"]

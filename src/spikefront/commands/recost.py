@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.utils import instantiate
 
-from spikefront.analysis.front import completed, judge
+from spikefront.analysis.front import completed, with_trials
 from spikefront.analysis.schema import Point, StudyRecord, TrialRecord
 from spikefront.energy import CostModel, EnergyReport, from_plain
 from spikefront.errors import UserError
@@ -35,10 +35,7 @@ def recosted(record: StudyRecord, energy: str, node: Any) -> StudyRecord:
             f" {record['path']}, as of earlier versions, of other machines and of W&B"
         )
     trials = sorted([*trials, *kept], key=lambda t: t["number"])
-    objectives = {o["name"]: o["direction"] for o in record["objectives"]}
-    judged = judge(trials, objectives)
-    shown = {**record, "study": f"{record['study']} ({energy})", "trials": trials, **judged}
-    return {**shown, "convention": cost.convention, "importance": {}, "importance_spread": {}, "taken": []}  # type: ignore[typeddict-item]
+    return {**with_trials(record, f"{record['study']} ({energy})", trials), "convention": cost.convention}
 
 
 def changes(before: StudyRecord, after: StudyRecord) -> Iterator[str]:

@@ -27,7 +27,7 @@ from spikefront.errors import UserError
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import attributes
 from spikefront.sweeping.study import study as studies
-from spikefront.sweeping.study.records import records
+from spikefront.sweeping.study.records import records, taking
 from spikefront.units import figure
 
 SEEDS = 1000  # that may ever be asked for
@@ -58,9 +58,8 @@ def take(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
         _train(_arguments(study, trial, place, wanted, cfg), trial, wanted)
     finally:  # whoever looks at the seeds' study is told this command, not the sweep's
         with contextlib.suppress(UserError):
-            line = [trial["take"].replace(" seeds=5", f" seeds={wanted}")] if trial["take"] else []
-            line += [f"t={point['t']}"] if point["t"] is not None else []
-            attributes.LINE.set(studies.load(place)[0], " ".join(line))
+            more = [f"seeds={wanted}", *([] if point["t"] is None else [f"t={point['t']}"])]
+            attributes.LINE.set(studies.load(place)[0], taking(found["path"], trial["number"], *more))
     other = records(studies.load(place)[0], volumes=False)
     taken = _taken(point, other, wanted)
     kept = [t for t in attributes.TAKEN.get(study) if (t["number"], t["t"]) != (taken["number"], taken["t"])]

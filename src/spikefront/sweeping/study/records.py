@@ -74,6 +74,11 @@ def _place(t: FrozenTrial) -> bool:
     return t.state == TrialState.WAITING and not (t.params or attributes.queued(t) or ORIGIN.get(t))
 
 
+def taking(path: str, number: int, *more: str) -> str:
+    """The command that takes a trial of the study in this directory."""
+    return typed("study", override("study", path), "action=take", f"trial={number}", *more)
+
+
 def _left(t: FrozenTrial) -> bool:
     """Whether a trial runs no more, as its worker is gone: the next one goes on with it."""
     return t.state == TrialState.RUNNING and gone(attributes.lease(t))
@@ -117,5 +122,5 @@ def _trial(t: FrozenTrial, space: Space, made: Made) -> TrialRecord:
         "started": t.datetime_start.isoformat() if t.datetime_start else None,
         "finished": t.datetime_complete.isoformat() if t.datetime_complete else None,
         "command": typed("train", *again),
-        "take": typed("study", override("study", made["path"]), "action=take", f"trial={t.number}", "seeds=5"),
+        "take": taking(made["path"], t.number, "seeds=5"),
     }

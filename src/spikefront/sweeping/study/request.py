@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from optuna.samplers import CmaEsSampler
 
 from spikefront.config import LOCAL, SEARCHPATH, compose, flat, is_group, merge, override
 from spikefront.errors import UserError, near_matches
-from spikefront.start import spelled
+from spikefront.start import typed
 from spikefront.sweeping.search import objectives as objectives_
 from spikefront.sweeping.search import pruning, samplers
 from spikefront.sweeping.search.constraints import Constraints
@@ -64,7 +63,7 @@ class Request:
         """The same command for a study of another name, which begins with what the one in ``place`` knows."""
         given = [a for a in self.arguments if not a.startswith(("search.study=", "search.warm_start="))]
         own = [override("search.study", self.search["study"] + "-2"), override("search.warm_start", str(place))]
-        return f"{spelled('sweep')} -m {shlex.join([*given, *own])}"
+        return typed("sweep", "-m", *given, *own)
 
     @property
     def worker(self) -> list[str]:

@@ -13,11 +13,11 @@ from spikefront.analysis.compare import (
     best_within,
     cheapest_above,
     differences,
-    gain_and_cost,
     levels,
     sides,
     stretches,
 )
+from spikefront.analysis.front import axes
 from spikefront.analysis.schema import StudyRecord
 from spikefront.units import figure
 
@@ -29,7 +29,7 @@ def comparison(records: Sequence[StudyRecord], by: str) -> tuple[list[StudyRecor
         KeyError: no study knows the parameter.
     """
     every = sides(records, by)
-    gain, cost = gain_and_cost(records)
+    gain, cost = axes(records[0]["objectives"])
     costs, gains = levels(every)
     shown: list[Table | str] = []
     if costs:
