@@ -84,9 +84,12 @@ def test_a_point_is_taken_with_other_seeds_and_stops_at_its_timestep(place):
     assert result["validation"]["energy_joules"] == pytest.approx(energies[best], rel=1e-6)
     assert other["command"].endswith("action=take trial=0 seeds=2 t=1")
     assert records(study(place))["settings"]["neuron"] == "lif"
-    said = run(place, *pasted(line))  # nothing is left to train
+    logged = place / "outputs/studies/s/wandb"
+    assert not logged.exists()
+    said = run(place, *pasted(line), 'sweep=["logger=wandb","logger.mode=offline"]')  # nothing is left to train
     assert len(load({"dir": str(place / "outputs/studies"), "study": "s-trial-0"})[0].trials) == 2
     assert f"{mean(accuracies):.4f} ± {stdev(accuracies):.4f}" in said
+    assert list(logged.glob("offline-run-*/files/media/table/taken_*.table.json"))
 
 
 @pytest.mark.parametrize(

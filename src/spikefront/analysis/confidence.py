@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from statistics import NormalDist, stdev
+from statistics import NormalDist, mean, stdev
 
 from spikefront.analysis.schema import Directions, Point
 
@@ -31,6 +31,11 @@ def wilson(share: float, samples: int) -> Interval:
     centre = share + weight / 2
     half = z * math.sqrt(share * (1 - share) / samples + weight / samples / 4)
     return max(0.0, (centre - half) / (1 + weight)), min(1.0, (centre + half) / (1 + weight))
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation, 0 of a single value."""
+    return mean(values), stdev(values) if len(values) > 1 else 0.0
 
 
 def half_width(values: Sequence[float]) -> float:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from optuna.study import Study
@@ -21,7 +22,9 @@ from rich.console import Console
 from rich.table import Table
 
 from spikefront import start
+from spikefront.analysis.confidence import spread
 from spikefront.analysis.schema import Point, StudyRecord, Taken, TrialRecord
+from spikefront.commands.cli import plain
 from spikefront.config import compose, override
 from spikefront.errors import UserError
 from spikefront.sweeping.search.space import Space
@@ -54,8 +57,9 @@ def take(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
     trial = found["trials"][point["number"]]
     name = f"{study.study_name}-trial-{trial['number']}"
     place = {"study": name, "dir": str(Path(found["path"]).parent), "storage": cfg["storage"]}
+    arguments = _arguments(study, trial, place, wanted, cfg)
     try:
-        _train(_arguments(study, trial, place, wanted, cfg), trial, wanted)
+        _train(arguments, trial, wanted)
     finally:  # whoever looks at the seeds' study is told this command, not the sweep's
         with contextlib.suppress(UserError):
             more = [f"seeds={wanted}", *([] if point["t"] is None else [f"t={point['t']}"])]
@@ -64,6 +68,7 @@ def take(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
     taken = _taken(point, other, wanted)
     kept = [t for t in attributes.TAKEN.get(study) if (t["number"], t["t"]) != (taken["number"], taken["t"])]
     attributes.TAKEN.set(study, [*kept, taken])
+    _log(study, arguments)
     console.print(_table(point, taken))
     console.print(_curse(point, taken, found))
     checkpoint = _checkpoint(other, taken)
@@ -96,7 +101,8 @@ def _arguments(
     study: Study, trial: TrialRecord, place: Mapping[str, Any], wanted: int, cfg: Mapping[str, Any]
 ) -> list[str]:
     """Of ``sweep.py``."""
-    given = [override(k, cfg[v]) for k, v in WAYS.items() if cfg[v] is not None] + [str(o) for o in cfg["sweep"] or []]
+    more = [cfg["sweep"]] if isinstance(cfg["sweep"], str) else cfg["sweep"] or []
+    given = [override(k, cfg[v]) for k, v in WAYS.items() if cfg[v] is not None] + [str(o) for o in more]
     if reserved := [o for o in given if o.lstrip("+").partition("=")[0] in RESERVED]:
         raise UserError(f"sweep={reserved}: {', '.join(RESERVED)} are what action=take decides itself")
     made = studies.record(study)
@@ -144,6 +150,16 @@ def _train(arguments: Sequence[str], trial: TrialRecord, wanted: int) -> None:
         raise UserError(f"trial {trial['number']} could not be trained with {wanted} seeds: see above")
 
 
+def _log(study: Study, arguments: Sequence[str]) -> None:
+    """Have the study's W&B run show what was taken, if the seeds' trainings are logged there."""
+    from spikefront.tracking.wandb.study_run import StudyRun  # wandb takes its time to import
+
+    logger = plain(compose([o for o in arguments if re.match(r"\+*logger\b", o)], root="sweep").get("logger"))
+    where = Path(studies.record(study)["path"])
+    if (run := StudyRun.of(logger, study.study_name, studies.wandb_id(study, ""), where)) is not None:
+        run.tell(records(study, importance=True))
+
+
 def _taken(point: Point, other: StudyRecord, wanted: int) -> Taken:
     """What the seeds came to at the point's timestep."""
     own = [p for p in other["points"] if (p["final"] if point["t"] is None else p["t"] == point["t"])]
@@ -184,7 +200,8 @@ def _one(name: str, value: float | None) -> str:
 def _spread(name: str, values: Sequence[float]) -> str:
     if not values:
         return ""
-    return figure(name, mean(values)) + (f" ± {figure(name, stdev(values))}" if len(values) > 1 else "")
+    mean_, deviation = spread(values)
+    return figure(name, mean_) + (f" ± {figure(name, deviation)}" if len(values) > 1 else "")
 
 
 def _curse(point: Point, taken: Taken, found: StudyRecord) -> str:

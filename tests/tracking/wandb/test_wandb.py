@@ -259,6 +259,21 @@ def test_a_study_shows_its_front_and_sets_the_trials_right(server, tmp_path, mon
     assert len(table["data"]) == len(study["front"]) and table["columns"][:4] == ["trial", "t", "accuracy", "energy"]
     assert trial["summary"]["on_front"] is False and "front" not in model["aliases"] and "best" in model["aliases"]
     assert {f"s-ab-{t['number']}" for t in (never_logged, fallen)} == set(asked)
+    assert "taken" not in whole["summary"]
+
+    point = study["front"][0]
+    values = {"accuracy": [0.5, 0.7], "energy": [1e-6, 3e-6]}
+    taken = {"number": point["number"], "t": 1, "study": "s-trial-0", "seeds": [1, 2], "trials": [0, 1], "values": values, "tested": []}
+    asked.clear()
+    StudyRun.of(settings, "s", "s-ab-", tmp_path / "study").tell({**study, "taken": [taken]})
+    whole = server.runs["s-ab-study"]
+    table = next(json.loads(v) for k, v in whole["files"].items() if "/taken_" in k)
+    row = dict(zip(table["columns"], table["data"][0], strict=True))
+    assert (row["trial"], row["t"], row["seeds"], row["study"]) == (point["number"], 1, 2, "s-trial-0")
+    assert (row["accuracy"], row["accuracy deviation"], row["energy"]) == pytest.approx((0.6, 0.02**0.5, 2e-6))
+    assert (row["test accuracy"], asked, whole["summary"]["front/points"]) == (None, [], len(study["front"]))
+    drawn = [json.loads(v) for k, v in whole["files"].items() if "front/chart" in k.replace("\\", "/")][-1]
+    assert any("trained again" in trace.get("name", "") for trace in drawn["data"])
 
 
 def test_a_checkpoint_is_the_artifacts_own_file_in_the_users_own_cache(server, tmp_path, monkeypatch):

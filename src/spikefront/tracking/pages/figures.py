@@ -8,8 +8,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from spikefront.analysis.confidence import spread
 from spikefront.analysis.front import axes, completed, placed, placed_front
-from spikefront.analysis.schema import StudyRecord, TrialRecord
+from spikefront.analysis.schema import Point, StudyRecord, Taken, TrialRecord
 from spikefront.units import si
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#8c8c8c"  # of Okabe and Ito's colour-blind safe palette
@@ -42,11 +43,24 @@ def front_figure(records: StudyRecord) -> go.Figure:
                 name="front, with networks stopped early",
                 line={"shape": "hv", "color": BLUE, "width": 2},
                 marker={"symbol": ["circle" if p["final"] else "circle-open" for p, _, _ in front], "size": 10},
-                text=[f"trial {p['number']}" + (f", t = {p['t']}" if p["t"] else "") for p, _, _ in front],
+                text=[_point(p) for p, _, _ in front],
                 hovertemplate="%{text}<br>%{x}<br>%{y}<extra></extra>",
             ),
         ]
     )
+    if again := [t for t in records["taken"] if {gain, cost} <= set(t["values"])]:
+        gains, costs = ([spread(t["values"][axis]) for t in again] for axis in (gain, cost))
+        figure.add_scatter(
+            x=[mean for mean, _ in costs],
+            y=[mean for mean, _ in gains],
+            error_x={"array": [deviation for _, deviation in costs]},
+            error_y={"array": [deviation for _, deviation in gains]},
+            mode="markers",
+            name="trained again with other seeds, mean ± deviation",
+            marker={"symbol": "diamond-wide", "size": 9, "color": "#1f2430"},
+            text=[f"{_point(t)}, {len(t['seeds'])} other seeds" for t in again],
+            hovertemplate="%{text}<br>%{x}<br>%{y}<extra></extra>",
+        )
     choices: list[tuple[str, list[Any]]] = [("on the front", [t["on_front"] for t in trials])]
     choices += [(key, [t["params"].get(key) for t in trials]) for key in keys]
     buttons = [
@@ -136,6 +150,10 @@ def _colours(values: Sequence[Any]) -> list[Any]:
     if set(distinct) <= {True, False}:
         return [BLUE if v else "#c8ccd2" for v in values]
     return [PALETTE[distinct.index(v) % len(PALETTE)] if v is not None else "#c8ccd2" for v in values]
+
+
+def _point(point: Point | Taken) -> str:
+    return f"trial {point['number']}" + (f", t = {point['t']}" if point["t"] else "")
 
 
 def _words(trial: TrialRecord) -> str:

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import yaml
 from plotly.offline import get_plotlyjs
 
 from spikefront.analysis import pareto
-from spikefront.analysis.confidence import floor, half_width
+from spikefront.analysis.confidence import floor, half_width, spread
 from spikefront.analysis.front import axes, completed, in_order, placed, placed_front, placed_points, volumes_over
 from spikefront.analysis.importance import ENOUGH
 from spikefront.analysis.progress import finished, left
@@ -204,8 +204,7 @@ def _taken(taken: Taken, gain: str, cost: str) -> dict[str, Any]:
     """Mean and standard deviation over the other seeds that a point was trained with."""
     shown: dict[str, Any] = {"number": taken["number"], "t": taken["t"], "n": len(taken["seeds"])}
     for axis, name in (("x", cost), ("y", gain)):
-        values = taken["values"][name]
-        shown |= {axis: mean(values), f"d{axis}": stdev(values) if len(values) > 1 else 0.0}
+        shown[axis], shown[f"d{axis}"] = spread(taken["values"][name])
     return shown
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import wandb
 
+from spikefront.analysis.confidence import spread
 from spikefront.analysis.front import axes, completed
 from spikefront.analysis.schema import StudyRecord
 from spikefront.tracking.wandb.client import PATIENCE, Client, Mode, check_names, continued, mode_of
@@ -76,6 +77,11 @@ class StudyRun:
     def _ended(records: StudyRecord) -> int:
         return sum(t["state"] in ("complete", "pruned", "failed", "infeasible") for t in records["trials"])
 
+    def tell(self, records: StudyRecord) -> None:
+        """Log the study once more, after its sweep, and end the run."""
+        self._log(records, last=True)
+        self._client.close()
+
     def close(self, records: StudyRecord) -> None:
         """Log the study as it is now, whole or not, set the trials' runs right, and end the run."""
         self._log(records, last=True)
@@ -118,6 +124,9 @@ class StudyRun:
             row["hypervolume/trials"] = wandb.Plotly(figures.hypervolume_figure(records))
             if any(records["importance"].values()):
                 row["importance"] = wandb.Plotly(figures.importance_figure(records))
+            if records["taken"]:
+                columns, rows = taken_rows(records)
+                row["taken"] = wandb.Table(columns=columns, data=rows, allow_mixed_types=True)
         run.log(row)
 
     def _mark(self, run: Any, number: int, on_front: bool) -> None:
@@ -161,6 +170,18 @@ def front_rows(records: StudyRecord) -> tuple[list[str | int], list[list[Any]]]:
         rows.append([p["number"], p["t"], *figures_, *(p["params"].get(k) for k in params), t["command"]])
     sure_ = ("accuracy low", "accuracy high", "samples")
     return ["trial", "t", *names, *sure_, "test accuracy", "firing rate", "parameters", *params, "command"], rows
+
+
+def taken_rows(records: StudyRecord) -> tuple[list[str | int], list[list[Any]]]:
+    """The points that were trained again with other seeds: columns and rows."""
+    names = [o["name"] for o in records["objectives"]]
+    rows = []
+    for t in records["taken"]:
+        figures_ = [f for n in names for f in spread(t["values"][n])]
+        tested = spread(t["tested"]) if t["tested"] else (None, None)
+        rows.append([t["number"], t["t"], len(t["seeds"]), *figures_, *tested, t["study"]])
+    told = [f for n in [*names, "test accuracy"] for f in (n, f"{n} deviation")]
+    return ["trial", "t", "seeds", *told, "study"], rows
 
 
 def chart_spec() -> dict[str, Any]:
