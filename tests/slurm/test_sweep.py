@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from conftest import pids, until
+from conftest import SLOW, pids, until
 
 pytestmark = pytest.mark.slurm
 
@@ -106,3 +106,22 @@ def test_a_controller_may_restart(shell):
     shell.cluster.start_controller()
     sweep.end()
     sweep.assert_whole(2, parts=1)
+
+
+def test_a_trial_is_taken_by_jobs_and_stopped_and_asked_again_goes_on(shell):
+    """Other seeds of a trial whose study was swept here: an array of their own, which the same command continues."""
+    local = ["model=sdt_1_16", "data=digits", "trainer=cpu", "trainer.max_epochs=2", "logger=none", SLOW]
+    place = [f"search.dir={shell.directory}", "search.study=s", "search.n_trials=1", "search.workers=1"]
+    shell.run(sys.executable, "src/sweep.py", "-m", *local, "model.timesteps=choice(1,2)", *place)
+    where = ["hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2", "search.heartbeat=2"]
+    take = [sys.executable, "src/study.py", "study=s", f"dir={shell.directory}", "action=take", "trial=0", "seeds=2"]
+    take += ["workers=2", "launcher=slurm_cpu", "trust=true", "sweep=[" + ",".join(f'"{o}"' for o in where) + "]"]
+    began = shell.start(*take)
+    logs = lambda: (shell.directory / "said").read_text() + shell.run("squeue")
+    until(lambda: list(shell.directory.glob("s-trial-0/trials/*/checkpoints/last.ckpt")), 150, logs)
+    began.send_signal(signal.SIGINT)
+    assert began.wait(60) == 130
+    said = shell.run(*take)
+    assert "2 other seeds" in said and "±" in said and "evaluate.py" in said
+    states = shell.run("sacct", "-n", "-X", "-o", "JobName,State%30").splitlines()
+    assert sum("COMPLETED" in line for line in states) >= 2, states

@@ -10,7 +10,6 @@ import contextlib
 import csv
 import json
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -52,7 +51,7 @@ def take(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
     if not isinstance(wanted, int) or not 1 <= wanted <= SEEDS:
         raise UserError(f"seeds={wanted}: give a whole number from 1 to {SEEDS}")
     if not cfg["trust"]:
-        check_study(study, compose([], root="sweep"), [])
+        check_study(study, compose([], root="sweep"), [], "trust")
     point = chosen(found, cfg["trial"], cfg["t"])
     trial = found["trials"][point["number"]]
     name = f"{study.study_name}-trial-{trial['number']}"
@@ -137,16 +136,9 @@ def _queue(study: Study, trial: TrialRecord, first: int, wanted: int) -> str:
 
 def _train(arguments: Sequence[str], trial: TrialRecord, wanted: int) -> None:
     """Run the sweep, in a process of its own as any is."""
-    process = subprocess.Popen([*start.another("sweep"), "-m", *arguments])
-    while True:
-        try:
-            code = process.wait()
-            break
-        except KeyboardInterrupt:  # the terminal has told the sweep too, which puts away what runs
-            continue
-    if code == 130:
-        raise KeyboardInterrupt
-    if code:
+    from spikefront.sweeping.worker.processes import run_sweep
+
+    if run_sweep([*start.another("sweep"), "-m", *arguments]):
         raise UserError(f"trial {trial['number']} could not be trained with {wanted} seeds: see above")
 
 

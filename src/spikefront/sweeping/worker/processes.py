@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,19 +67,15 @@ class Processes:
             KeyboardInterrupt: interrupted, and all have ended.
             UserError: all ended with an error; the last line of the log.
         """
-        heard = [s for s in STOPPING if signal.getsignal(s) is not signal.SIG_IGN]  # nohup has SIGHUP ignored
-        before = {s: signal.signal(s, self._interrupt) for s in heard}
-        try:
+        with contextlib.ExitStack() as end:
+            end.callback(self._signal, signal.SIGKILL)
+            end.enter_context(_heard(self._interrupt))
             for slot in self._slots:
                 self._start(slot)
             while any(not s.finished for s in self._slots):
                 time.sleep(0.05)
                 for slot in self._slots:
                     self._look(slot)
-        finally:
-            self._signal(signal.SIGKILL)
-            for s, handler in before.items():
-                signal.signal(s, handler)
         if self.interrupts:
             raise KeyboardInterrupt
         broken = [s for s in self._slots if s.failed]
@@ -137,6 +133,40 @@ class Processes:
                 if number == signal.SIGKILL:
                     _kill_below(slot.process.pid)
                 slot.process.send_signal(number)
+
+
+def run_sweep(command: Sequence[str]) -> int:
+    """Run another sweep's command to its end; its exit code.
+
+    Raises:
+        KeyboardInterrupt: interrupted, which was handed on to it (its jobs elsewhere may go on).
+    """
+    heard: list[int] = []
+
+    def hand_on(number: int, _: Any) -> None:
+        heard.append(number)
+        process.send_signal(signal.SIGINT)
+
+    with contextlib.ExitStack() as end:
+        environment = {**os.environ, PARENT: str(os.getpid())}
+        process = subprocess.Popen(command, env=environment, start_new_session=True)
+        end.enter_context(_heard(hand_on))
+        code = process.wait()
+    if heard:
+        raise KeyboardInterrupt
+    return code
+
+
+@contextlib.contextmanager
+def _heard(handler: Callable[..., None]) -> Iterator[None]:
+    """Context in which what stops a command calls ``handler``; nohup has SIGHUP ignored."""
+    heard = [s for s in STOPPING if signal.getsignal(s) is not signal.SIG_IGN]
+    before = {s: signal.signal(s, handler) for s in heard}
+    try:
+        yield
+    finally:
+        for s, handler_before in before.items():
+            signal.signal(s, handler_before)
 
 
 def _say(line: str) -> None:

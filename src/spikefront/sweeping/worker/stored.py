@@ -24,12 +24,13 @@ DOTTED = re.compile(r"\w+(\.\w+)+")
 OUTSIDE = re.compile(r"^/|\.\.|://")  # of a config group
 
 
-def check_study(study: Study, cfg: DictConfig, given: Sequence[str]) -> None:
+def check_study(study: Study, cfg: DictConfig, given: Sequence[str], flag: str = FLAG) -> None:
     """Refuse a study that would run what it has no business with: who may write to a storage shall run no code here.
 
     Args:
         cfg: this worker's own configuration, whose classes are the user's choice.
         given: its command line's overrides that are a trial's; of the study's these are not looked at.
+        flag: what allows it where one is asked.
 
     Raises:
         UserError: a search setting, an override or a parameter of the study that names another class than a stored
@@ -38,33 +39,33 @@ def check_study(study: Study, cfg: DictConfig, given: Sequence[str]) -> None:
     where = f"the study '{study.study_name}'"
     own = OmegaConf.to_container(cfg, resolve=False)
     made = record(study)
-    trust.check(attributes.settings(study), where, FLAG, own)
+    trust.check(attributes.settings(study), where, flag, own)
     for p in Space.stored(made["space"]):
-        _parameter(p.key, [p.text, *(p.spelled or ())], where, own)
+        _parameter(p.key, [p.text, *(p.spelled or ())], where, flag, own)
         if "_target_" in p.text:
-            raise UserError(f"{where} searches classes by name, {p.key}={p.text}: {trust.CURE.format(flag=FLAG)}")
+            raise UserError(f"{where} searches classes by name, {p.key}={p.text}: {trust.CURE.format(flag=flag)}")
     for override in made["overrides"]:
         if override not in given:
-            _override(override, where, own)
+            _override(override, where, flag, own)
 
 
-def _override(text: str, where: str, own: Any) -> None:
+def _override(text: str, where: str, flag: str, own: Any) -> None:
     try:
         parsed = parse(text)
         key, value = parsed.key_or_group, None if parsed.is_delete() else parsed.value()
     except HydraException as error:
         raise UserError(f"{where} holds {text}, which can't be read as an override") from error
     if key.startswith(SEARCHPATH):
-        raise UserError(f"{where} takes configuration from {value}: give {text} yourself, or {FLAG}=true")
-    _parameter(key, value, where, own)
+        raise UserError(f"{where} takes configuration from {value}: give {text} yourself, or {flag}=true")
+    _parameter(key, value, where, flag, own)
 
 
-def _parameter(key: str, value: Any, where: str, own: Any) -> None:
+def _parameter(key: str, value: Any, where: str, flag: str, own: Any) -> None:
     """A key, and the value or the values that it is to have."""
     leaf, values = key.rpartition(".")[2], value if isinstance(value, list) else [value]
     for v in values:
         if leaf == "_target_" or (leaf in LOOKED_UP and DOTTED.fullmatch(str(v))):
-            trust.check({"_target_": str(v)}, where, FLAG, own)
+            trust.check({"_target_": str(v)}, where, flag, own)
         if is_group(key) and OUTSIDE.search(str(v)):
-            raise UserError(f"{where} takes {key} from {v}: only options of your own configuration, or {FLAG}=true")
-    trust.check(values, where, FLAG, own)
+            raise UserError(f"{where} takes {key} from {v}: only options of your own configuration, or {flag}=true")
+    trust.check(values, where, flag, own)
