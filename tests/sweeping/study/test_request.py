@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hydra.errors import HydraException
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 from pretended import OPTIONS
@@ -62,3 +63,22 @@ def test_trial_0_is_called_what_it_is(make_sweep, capfd):
     (trial,) = search.study().get_trials(states=(TrialState.COMPLETE,))
     assert ORIGIN.get(trial) == "nearest to the default configuration"
     assert "judges accuracy alone" in capfd.readouterr().out  # at the sweep's start
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "exists"),
+    [
+        ("neuron.tau", "choice(1.5,3)", True),
+        ("neuron.tua", "choice(1.5,3)", False),
+    ],
+)
+def test_what_only_some_configurations_have_is_tried_in_one_that_has_it(make_sweep, key, values, exists):
+    search = make_sweep("search.n_trials=2")
+    cfg = search.cfg()
+    cfg.search.space = {"neuron": "ilif,plif", key: {"values": values, "when": "neuron == 'plif'"}}
+    asked = lambda: request.read(cfg, search.overrides, lambda group: OPTIONS.get(group, []), False, None)
+    if exists:
+        assert [p.key for p in asked().space] == ["neuron", key]
+    else:
+        with pytest.raises(HydraException, match="tua"):
+            asked()

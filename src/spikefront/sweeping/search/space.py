@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from optuna import Trial
+from optuna import Trial, create_study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import RandomSampler
 
 from spikefront.config import written
 from spikefront.errors import UserError
@@ -28,6 +29,7 @@ from spikefront.sweeping.search.optuna_internals import contains
 Point = frozenset[tuple[str, Any]]
 """A configuration among a space's, see ``Space.point``."""
 CORNERS = 10_000  # of one condition
+TRIES = 200  # for a point in which a condition holds
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,11 @@ class Space:
             if p.when is None or expressions.holds(p.when, holding):
                 holding[p.key] = values.get(p.key)
         return list(holding)
+
+    def example(self, key: str) -> dict[str, Any] | None:
+        """Values of all active parameters in which this one is active too; None if some tries found none."""
+        study = create_study(sampler=RandomSampler(seed=0))
+        return next((v for _ in range(TRIES) if key in (v := self.suggest(study.ask()))), None)
 
     def check(self) -> None:
         """Try every condition on the outermost values of what it reads, before a trial meets them.

@@ -148,11 +148,13 @@ def _space(cfg: DictConfig, arguments: Sequence[str], options: Callable[[str], l
         )
     space = Space.parse(entries, options)
     space.check()
-    for p in space:
+    for p in space:  # what can't be composed Hydra's own message names
         _exists(cfg, p)
+        if p.when is not None and (active := space.example(p.key)):
+            compose(merge(fixed, space.overrides(active)), root="sweep")
         if is_group(p.key):
             for value in space.parameters[p.key].spelled or ():
-                compose(merge(fixed, [p.override(value)]), root="sweep")  # Hydra's own message names what's wrong
+                compose(merge(fixed, [p.override(value)]), root="sweep")
     return fixed, space
 
 
