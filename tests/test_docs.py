@@ -13,6 +13,8 @@ import sys
 import pytest
 
 from spikefront.config import ROOT
+from spikefront.sweeping.study.records import records
+from spikefront.sweeping.study.sources import open_study
 
 EXTEND = ("neuron", "attention", "data", "energy")
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', re.M | re.S)
@@ -90,6 +92,16 @@ def test_the_tutorial_runs(copy):
         assert said and len(said) == len(found)
         for a, b in zip(said, found, strict=True):
             assert figures(a) == pytest.approx(figures(b), rel=0.05, abs=0.03), b
+    points = {
+        (p["number"], p["t"]): p["values"]
+        for p in records(open_study(str(copy / "outputs/studies/tutorial")))["points"]
+    }
+    rows = re.findall(r"^ +(\d+) +(\d+) \*? +(0\.\d+) +\S+ +([\d.]+ [nµ]J)", text, re.M)
+    assert len(rows) >= 5
+    for trial, t, accuracy, energy in rows:
+        found = points[int(trial), int(t)]
+        assert float(accuracy) == pytest.approx(found["accuracy"], abs=0.05)
+        assert figures(energy)[0] == pytest.approx(found["energy"] * 1e6, rel=0.08)
     assert max(figures(x)[3] for x in re.findall(r"\d/6 +trial.*", outputs[2]) if "accuracy" in x) > 0.85
 
 

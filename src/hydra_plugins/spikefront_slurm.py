@@ -158,13 +158,21 @@ def _worker(options: str) -> str:
 
 
 def _address(search: DictConfig) -> str:
-    """The overrides by which a worker finds the study."""
-    from spikefront.config import override
+    """The overrides by which a worker finds the study, and runs the classes of the user's own that it names."""
+    from spikefront.config import compose, override
+    from spikefront.errors import UserError
+    from spikefront.sweeping.study import study as studies
     from spikefront.sweeping.study.storage import journal_url, shown
+    from spikefront.sweeping.worker.stored import FLAG, check_study
 
     usual = (None, "outputs/studies", journal_url(search))  # type: ignore[arg-type]
     given = {key: search[key] for key in ("study", "dir", "storage") if search[key] not in usual}
-    return shlex.join(override(f"search.{key}", shown(str(value))) for key, value in given.items())
+    found = [override(f"search.{key}", shown(str(value))) for key, value in given.items()]
+    try:
+        check_study(studies.load(search)[0], compose([], root="sweep"), [])
+    except UserError:
+        found.append(override(FLAG, True))
+    return shlex.join(found)
 
 
 def _error(log: Path) -> str | None:

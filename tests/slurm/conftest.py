@@ -181,7 +181,11 @@ def until(what, seconds: float, otherwise=lambda: "") -> None:
         time.sleep(0.2)
 
 
-def pids(word: str) -> list[int]:
-    """Processes whose command line has this word."""
-    running = psutil.process_iter(["cmdline"])
-    return [p.pid for p in running if word in "\0".join(p.info["cmdline"] or ()) and p.pid != os.getpid()]
+def pids(word: str, cluster) -> list[int]:
+    """This cluster's processes whose command line has the word."""
+    found = []
+    for p in psutil.process_iter(["cmdline", "environ"]):
+        own = (p.info["environ"] or {}).get("SLURM_CONF") == cluster.environment["SLURM_CONF"]
+        if own and word in " ".join(p.info["cmdline"] or ()) and p.pid != os.getpid():
+            found.append(p.pid)
+    return found

@@ -74,7 +74,7 @@ def test_a_killed_worker_is_replaced_by_one_that_came_later(shell):
     checkpoint = sweep.trained()
     more = next(line for line in sweep.said().splitlines() if line.startswith("more:")).split()[2:]
     shell.run("sbatch", *more[:3], "--array=0-0", "--gpus-per-node=0", "--cpus-per-task=1", "--mem=2G", *more[3:])
-    for pid in pids(f"{shell.directory}/s/workers"):
+    for pid in pids(f"{shell.directory}/s/workers", shell.cluster):
         os.kill(pid, signal.SIGKILL)
     since = checkpoint.stat().st_mtime
     sweep.trained(since=since)
@@ -89,7 +89,7 @@ def test_a_node_fails_without_a_signal(shell):
     sweep.trained()
     node = shell.run("squeue", "-h", "-j", job, "-o", "%N").strip()
     shell.cluster.kill(node)
-    for pid in [*pids("slurmstepd: "), *pids(f"{shell.directory}/s/workers")]:
+    for pid in [pid for word in ("slurmstepd: ", f"{shell.directory}/s/workers") for pid in pids(word, shell.cluster)]:
         os.kill(pid, signal.SIGKILL)
     sweep.end()
     shell.cluster.start_node(int(node.removeprefix("node")))
