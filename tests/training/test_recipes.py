@@ -12,7 +12,7 @@ from timm.data import Mixup
 from timm.optim import Lamb
 from torchvision.transforms import InterpolationMode
 
-from spikefront.config import CONF, compose
+from spikefront.config import CONF, compose, flat
 from spikefront.data import build_data
 from spikefront.errors import UserError
 from spikefront.training.batch import scaled, share
@@ -186,6 +186,26 @@ def test_a_recipe_is_what_was_run(name):
 
 def test_every_recipe_is_held_against_the_table():
     assert {p.stem for p in (CONF / "experiment").glob("**/*.yaml")} == set(PUBLISHED)
+
+
+WRITTEN = {  # what the files, or the loaders, ask for and the code never does
+    **{f"imagenet{size}": {"data.repeats": 3} for size in ("", "_8_384", "_6_512", "_8_512", "_8_768")},
+    "imagenet_10_512": {},
+    **{name: {"data.mixup_off_epoch": 200} for name in PUBLISHED if name.startswith("cifar") and "dvs" not in name},
+    **{name: {"data.augmentation.flip": 0.5, "data.augmentation.roll": 5} for name in PUBLISHED if "10_dvs" in name},
+    **{name: {"data.augmentation.flip": 0.5} for name in PUBLISHED if name.startswith("dvs128")},
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_as_written_is_one_word_away(name):
+    """And nothing else changes."""
+    in_force, written = (
+        flat(OmegaConf.to_container(compose([f"experiment={name}", f"recipe={which}", "output_dir=x"]), resolve=True))
+        for which in ("in_force", "written")
+    )
+    changed = {key: value for key, value in written.items() if in_force[key] != value}
+    assert {key: value for key, value in changed.items() if not key.startswith("recipe.")} == WRITTEN[name]
 
 
 def test_cifar_is_neither_cropped_nor_padded():

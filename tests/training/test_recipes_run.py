@@ -7,6 +7,7 @@ import shlex
 
 import pytest
 from layouts import cifar, cifar10_dvs, gesture, image_folders
+from omegaconf import OmegaConf
 from torchvision.datasets import CIFAR10
 
 from spikefront.config import CONF
@@ -45,3 +46,13 @@ def test_the_largest_imagenet_network_trains_and_is_evaluated_as_its_file_says(s
     assert code == 0, err
     large, small = (json.loads((tmp_path / d / "result.json").read_text()) for d in ("evaluated", "run"))
     assert large["energy_joules"] > 20 * small["energy_joules"]  # of 288x288 in place of 32x32: 81 times the pixels
+
+
+def test_as_written_trains(script, tmp_path):
+    """Each sample comes three times in a row."""
+    root = image_folders(tmp_path / "in1k", train=8)
+    settings = ["experiment=imagenet_8_384", "recipe=written", f"data.root={root}", "data.num_classes=2"]
+    settings += ["data.image_size=32", "trainer.precision=bf16-mixed"]
+    code, _, err = script("train", *settings, *SMALL, f"hydra.run.dir={tmp_path}/run")
+    assert code == 0, err
+    assert OmegaConf.load(tmp_path / "run/config.yaml").data.repeats == 3
