@@ -55,6 +55,7 @@ def timed(epochs: int, warmup: int, warmup_lr: float, batch: int, processes: int
 def mixed(alpha: float, cutmix: float, probability: float) -> dict:
     keys = ("mixup_alpha", "cutmix_alpha", "prob", "switch_prob", "label_smoothing")
     values = dict(zip(keys, (alpha, cutmix, probability, 0.5, 0.1), strict=True))
+    values["switch_prob"] = 0.5 if cutmix else None  # nothing to switch to
     return {f"data.mixup.{key}": value for key, value in values.items()} | {
         "loss.label_smoothing": 0.0,  # targets are smoothed already
         "data.repeats": 1,

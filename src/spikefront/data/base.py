@@ -97,6 +97,10 @@ class ImageData(pl.LightningDataModule):
     def parts(self) -> tuple[Dataset, Dataset, Dataset]:
         """Training, validation and test part."""
 
+    def seen(self, train: bool) -> list[Any]:
+        """What a sample goes through before the network sees it, in training or in evaluation, as it is built."""
+        return []
+
     def setup(self, stage: str | None = None) -> None:
         if not self._ready:
             self.train_set, self.val_set, self.test_set = self.parts()

@@ -124,6 +124,9 @@ class Pictures(ImageData):
         self.interpolation, self.crop_pct = interpolation, crop_pct
         self.eval_size = eval_size or self.image_size
 
+    def seen(self, train: bool) -> list[Any]:
+        return list(self.transforms()[0 if train else 1].transforms)  # type: ignore[attr-defined]
+
     def transforms(self) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
         """Of training and of evaluation: a PIL image to ``(3, side, side)``."""
         common: dict[str, Any] = {"interpolation": self.interpolation, "mean": self.mean, "std": self.std}
