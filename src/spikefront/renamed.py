@@ -11,9 +11,20 @@ NAMES = {
     "spikefront.tracking.wandb.wandb_logger": "spikefront.tracking.wandb.logger.wandb_logger",
 }
 
-DEFAULTS = {
-    "trainer.effective_batch": (None, "auto")
-}  # of one process the same; several shared data.batch_size by hand
+DEFAULTS: dict[str, tuple[Any, Any]] = {
+    "trainer.effective_batch": (None, "auto"),  # of one process the same; several shared data.batch_size by hand
+    # what there was no switch for
+    "schedule.cooldown_epochs": (None, 0),
+    "schedule.interval": (None, "step"),
+    "schedule.warmup_prefix": (None, False),
+    "schedule.layer_decay": (None, 1),
+    "data.drop_last": (None, True),
+    "data.half_inputs": (None, False),
+    "data.smooth_after_mixup": (None, True),
+    "data.binning.rest": (None, False),
+    "data.augmentation.wide": (None, False),
+    "data.augmentation.re_mode": (None, "const"),
+}
 
 
 def same_default(key: str, then: Any, now: Any) -> bool:

@@ -77,6 +77,16 @@ class Signal(pl.Callback):
             os.kill(followers()[self.rank - 1] if self.rank else os.getpid(), self.number)
 
 
+class Losses(pl.Callback):
+    """Of every validation."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_validation_end(self, trainer, module) -> None:
+        self.seen.append(float(trainer.callback_metrics["val/loss"]))
+
+
 class Torn(pl.Callback):
     """An error in the second process alone."""
 
@@ -178,6 +188,13 @@ class TestTwoProcesses:
         assert code == 0, err
         assert out.count("results in") == 1 and "trainer.devices=2" in out
         assert len(list((tmp_path / "outputs/evaluate").glob("*/result.json"))) == 1
+
+    def test_without_synchronised_norms_both_evaluate_the_firsts(self, team, tmp_path):
+        """As DDP's broadcast has it: what training validates is what its checkpoint gives."""
+        losses = Losses()
+        train(configure(tmp_path, 2, "trainer.sync_batchnorm=false", "trainer.max_epochs=1"), [losses])
+        within, after = losses.seen
+        assert within == pytest.approx(after, rel=1e-12)
 
     def test_no_step_of_training_is_no_result(self, team, tmp_path):
         with pytest.raises(UserError, match=r"no step of training: 646 of the 1293 training samples"):

@@ -11,15 +11,17 @@ from spikefront.start import importing, typed
 
 @entry("train")
 def main(cfg: DictConfig) -> None:
-    """Train ``cfg``, or say under ``dry_run=true`` what that would cost."""
+    """Train ``cfg``, or say under ``dry_run=true`` what that would cost and do."""
     keep_freed_memory()
     if cfg.dry_run:
         with importing():
-            from spikefront.planning import predict_cost
+            from spikefront.planning import outline, predict_cost
             from spikefront.training.settings import check
 
         check(cfg)
+        in_force = outline(cfg)
         print(predict_cost(cfg))
+        print("\n".join(f"{name:<12}{text}" for name, text in in_force.items()))
         return
     with importing():
         from spikefront.training.preemption import preemptible

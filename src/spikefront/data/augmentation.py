@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from tonic.functional import drop_event_numpy
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import InterpolationMode, RandomErasing
 from torchvision.transforms import functional as TF
+
+from spikefront.errors import UserError
+
+SHEAR = math.degrees(0.3)
+ERASE = RandomErasing(p=1.0, scale=(0.001, 0.11), ratio=(1.0, 1.0))
 
 
 class EventAugmentation:
@@ -20,10 +28,26 @@ class EventAugmentation:
         cutout: side of a square of zeros at a random place, in pixels; 0 for none (arXiv 1708.04552).
         nda: after the flip, one of roll, rotation, cutout, shear or nothing, drawn with equal chance
             (Neuromorphic Data Augmentation, arXiv 2203.06145, section 3.2).
+        wide: after the flip, one of six drawn with equal chance, each up to its full strength: nothing, shear along x
+            by 0.3 rad, a shift along x or y by 5 pixels, rotation by 30 degrees, a square of 0.1 to 11 % erased
+            (as Spikformer, arXiv 2209.15425, and those after it train on events).
     """
 
-    def __init__(self, flip: float = 0.0, roll: int = 0, drop: float = 0.0, cutout: int = 0, nda: bool = False) -> None:
-        self.flip, self.roll, self.drop, self.cutout, self.nda = flip, roll, drop, cutout, nda
+    def __init__(
+        self,
+        flip: float = 0.0,
+        roll: int = 0,
+        drop: float = 0.0,
+        cutout: int = 0,
+        nda: bool = False,
+        wide: bool = False,
+    ) -> None:
+        if nda and wide:
+            raise UserError("data.augmentation.nda and data.augmentation.wide each draw one of several: choose one")
+        self.flip, self.roll, self.drop, self.cutout, self.nda, self.wide = flip, roll, drop, cutout, nda, wide
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in vars(self).items() if v)})"
 
     def events(self, events: np.ndarray) -> np.ndarray:
         """Before binning: drops events."""
@@ -38,6 +62,8 @@ class EventAugmentation:
             frames = frames.flip(-1)
         if self.nda:
             return self._nda(frames)
+        if self.wide:
+            return self._wide(frames)
         if self.roll:
             frames = _roll(frames, self.roll)
         if self.cutout:
@@ -54,8 +80,20 @@ class EventAugmentation:
             return _cut(frames, _draw(1, 8))
         if choice == 3:
             shear = _uniform(-8.6, 8.6)  # degrees: a slope of 0.15
-            return TF.affine(frames, 0.0, [0, 0], 1.0, [shear, 0.0], InterpolationMode.NEAREST)
+            return _affine(frames, shear=shear)
         return frames
+
+    def _wide(self, frames: Tensor) -> Tensor:
+        choice = _draw(0, 5)
+        if choice == 0:
+            return _affine(frames, shear=_uniform(-SHEAR, SHEAR))
+        if choice in (1, 2):
+            shift = [0, 0]
+            shift[choice - 1] = _draw(-5, 5)
+            return _affine(frames, shift=shift)
+        if choice == 3:
+            return TF.rotate(frames, _uniform(-30, 30), InterpolationMode.NEAREST)
+        return ERASE(frames) if choice == 4 else frames
 
 
 def _draw(low: int, high: int) -> int:
@@ -65,6 +103,10 @@ def _draw(low: int, high: int) -> int:
 
 def _uniform(low: float, high: float) -> float:
     return low + (high - low) * float(torch.rand(()))
+
+
+def _affine(frames: Tensor, shift: Sequence[int] = (0, 0), shear: float = 0.0) -> Tensor:
+    return TF.affine(frames, 0.0, list(shift), 1.0, [shear, 0.0], InterpolationMode.NEAREST)
 
 
 def _roll(frames: Tensor, pixels: int) -> Tensor:

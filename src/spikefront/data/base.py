@@ -12,13 +12,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from sklearn.model_selection import train_test_split
 from timm.data import Mixup
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from spikefront.data.order import ResumableLoader
 from spikefront.errors import UserError
 
-# what a data config recommends to the network and the trainer
-MODEL_KEYS = ("pooling", "event_mode", "epochs", "effective_batch")
+# what a data config tells the network, the trainer and a dry run
+MODEL_KEYS = ("pooling", "event_mode", "epochs", "effective_batch", "train_samples")
 
 
 def build_data(cfg: DictConfig, timesteps: int) -> ImageData:
@@ -40,7 +41,10 @@ class ImageData(pl.LightningDataModule):
         repeats: how often a training sample comes in a row, differently augmented (repeated augmentation,
             arXiv 1901.09335, section 3); an epoch stays as long.
         mixup: ``(images, classes) -> (images, probabilities)`` of each training batch, timm's ``Mixup``.
-        mixup_off_epoch: from this epoch on batches are left as they are.
+        mixup_off_epoch: from this epoch on batches are left as they are, but that their targets stay smoothed by
+            ``mixup.label_smoothing`` with ``smooth_after_mixup``, as in timm.
+        drop_last: leave out the last batch of an epoch of training if it isn't full.
+        half_inputs: under mixed precision round images to float16 before the network sees them, in evaluation too.
         on_error: what a sample that can't be used does: ``raise`` ends the run, ``skip`` leaves it out and says so.
     """
 
@@ -63,6 +67,9 @@ class ImageData(pl.LightningDataModule):
         repeats: int = 1,
         mixup: Mixup | None = None,
         mixup_off_epoch: int | None = None,
+        smooth_after_mixup: bool = True,
+        drop_last: bool = True,
+        half_inputs: bool = False,
         on_error: str = "raise",
     ) -> None:
         super().__init__()
@@ -80,6 +87,7 @@ class ImageData(pl.LightningDataModule):
         self.timesteps, self.batch_size, self.val_fraction = timesteps, batch_size, val_fraction
         self.num_workers, self.seed, self.repeats = num_workers, seed, repeats
         self.mixup, self.mixup_off_epoch, self.on_error = mixup, mixup_off_epoch, on_error
+        self.smooth_after_mixup, self.drop_last, self.half_inputs = smooth_after_mixup, drop_last, half_inputs
         self._ready = False
 
     def check(self) -> None:
@@ -88,6 +96,10 @@ class ImageData(pl.LightningDataModule):
     @abstractmethod
     def parts(self) -> tuple[Dataset, Dataset, Dataset]:
         """Training, validation and test part."""
+
+    def seen(self, train: bool) -> list[Any]:
+        """What a sample goes through before the network sees it, in training or in evaluation, as it is built."""
+        return []
 
     def setup(self, stage: str | None = None) -> None:
         if not self._ready:
@@ -111,14 +123,21 @@ class ImageData(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         trainer = self.trainer
-        if self.mixup is None or trainer is None or not trainer.training:
+        if trainer is None:
             return batch
-        if self.mixup_off_epoch is not None and trainer.current_epoch >= self.mixup_off_epoch:
-            return batch
-        images, target = batch
-        if len(images) % 2:  # the only batch of a very small training part
-            return batch
-        mixed, target = self.mixup(images.flatten(1, -3), target)  # one draw for all timesteps
+        if trainer.training and self.mixup is not None:
+            images, target = batch
+            batch = self._mixed(self.mixup, images, target, trainer.current_epoch)
+        if self.half_inputs and str(trainer.precision).endswith("-mixed"):
+            batch = batch[0].half(), batch[1]
+        return batch
+
+    def _mixed(self, mixup: Mixup, images: Tensor, target: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        mixup.mixup_enabled = self.mixup_off_epoch is None or epoch < self.mixup_off_epoch
+        goes_on = mixup.mixup_enabled or (self.smooth_after_mixup and mixup.label_smoothing)
+        if len(images) % 2 or not goes_on:  # pairs are mixed: an odd last batch stays as it is
+            return images, target
+        mixed, target = mixup(images.flatten(1, -3), target)  # one draw for all timesteps
         return mixed.view_as(images), target
 
     def _loader(self, part: Dataset, train: bool) -> DataLoader:
@@ -129,7 +148,7 @@ class ImageData(pl.LightningDataModule):
             seed=torch.initial_seed(),  # the run's, not that of the split
             batch_size=self.batch_size,
             repeats=self.repeats if train else 1,
-            drop_last=train and size > self.batch_size,
+            drop_last=train and self.drop_last and size > self.batch_size,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,

@@ -75,6 +75,7 @@ def to_frames(
     n_time_bins: int | None = None,
     n_event_bins: int | None = None,
     time_window: float | None = None,
+    rest: bool = False,
 ) -> np.ndarray:
     """Count events into frames ``(T, 2, height, width)`` int32, polarities apart, as ``tonic.transforms.ToFrame``.
 
@@ -85,8 +86,9 @@ def to_frames(
         events: structured array with x, y, t, p inside the sensor (``clean`` has checked it).
         sensor: width, height in pixels.
         n_time_bins, n_event_bins, time_window: exactly one; frames of equal time, of equal count, of a fixed time (µs).
+        rest: the last frame takes the events that don't divide, fewer than ``n_event_bins``, which tonic leaves out.
     """
-    edges = _edges(events, n_time_bins, n_event_bins, time_window)
+    edges = _edges(events, n_time_bins, n_event_bins, time_window, rest)
     frames = np.zeros((len(edges), 2, sensor[1], sensor[0]), np.int32)
     p = events["p"]
     p = p.view(np.uint8) if p.dtype == bool else p
@@ -96,12 +98,16 @@ def to_frames(
 
 
 def _edges(
-    events: np.ndarray, n_time_bins: int | None, n_event_bins: int | None, time_window: float | None
+    events: np.ndarray,
+    n_time_bins: int | None,
+    n_event_bins: int | None,
+    time_window: float | None,
+    rest: bool = False,
 ) -> np.ndarray:
     """First event of each bin and the one after its last, ``(bins, 2)``."""
     if n_event_bins and len(events) < n_event_bins:
-        edges = -(-np.arange(n_event_bins + 1) * len(events) // n_event_bins)
-        return np.stack([edges[:-1], edges[1:]], 1)
+        bounds = -(-np.arange(n_event_bins + 1) * len(events) // n_event_bins)
+        return np.stack([bounds[:-1], bounds[1:]], 1)
     if n_time_bins:
         slices = SliceByTimeBins(n_time_bins)
     elif n_event_bins:
@@ -111,7 +117,10 @@ def _edges(
     else:
         raise ValueError("give one of n_time_bins, n_event_bins, time_window")
     found = slices.get_slice_metadata(_Times(events["t"]), None)
-    return np.asarray(found, dtype=np.int64).reshape(-1, 2)
+    edges = np.asarray(found, dtype=np.int64).reshape(-1, 2)
+    if n_event_bins and rest:
+        edges[-1, 1] = len(events)
+    return edges
 
 
 class Binning:
@@ -124,6 +133,7 @@ class Binning:
             arXiv 1812.08156) or ``time_surface`` (2 channels, decay ``tau`` µs): tonic's own.
         log: ``log(1 + count)``.
         normalise: divide a sample by its largest value (``max``) or its standard deviation (``std``).
+        rest: of ``mode=count``: the last frame takes the events that don't divide, as in SpikingJelly.
         timesteps, sensor, size: T; width and height of the sensor; side of the network's input, reached by averaging
             areas when smaller than the sensor and by bilinear interpolation when larger.
     """
@@ -139,6 +149,7 @@ class Binning:
         tau: float = 50_000.0,
         log: bool = False,
         normalise: str | None = None,
+        rest: bool = False,
     ) -> None:
         for key, value, options in (
             ("mode", mode, MODES),
@@ -162,7 +173,7 @@ class Binning:
             )
         self.timesteps, self.sensor, self.size = timesteps, tuple(sensor), size
         self.mode, self.window, self.representation, self.tau = mode, window, representation, tau
-        self.log, self.normalise = log, normalise
+        self.log, self.normalise, self.rest = log, normalise, rest
 
     def check(self, channels: int) -> None:
         """Raises UserError if the network expects another number of channels than this gives."""
@@ -190,7 +201,7 @@ class Binning:
 
     def gaps(self, events: np.ndarray) -> tuple[float, float]:
         """The share of a recording's events that no frame takes, and of the frames that take none."""
-        edges = _edges(events, *self._bins())[: self.timesteps]
+        edges = _edges(events, *self._bins(), rest=self.rest)[: self.timesteps]
         counts = edges[:, 1] - edges[:, 0]
         return 1 - counts.sum() / len(events), 1 - (counts > 0).sum() / self.timesteps
 
@@ -203,7 +214,9 @@ class Binning:
         if self.representation != "frames":
             return self._tonic(events)
         by_time, by_count, window = self._bins()
-        frames = to_frames(events, self.sensor, n_time_bins=by_time, n_event_bins=by_count, time_window=window)
+        frames = to_frames(
+            events, self.sensor, n_time_bins=by_time, n_event_bins=by_count, time_window=window, rest=self.rest
+        )
         return _exactly(frames, self.timesteps)
 
     def _tonic(self, events: np.ndarray) -> np.ndarray:

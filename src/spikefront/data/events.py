@@ -116,6 +116,10 @@ class EventData(ImageData):
         self.binning.check(self.channels)
         self.cache, self.augmentation = Path(cache).expanduser(), augmentation
 
+    def seen(self, train: bool) -> list[Any]:
+        augmentation = [self.augmentation] if train and self.augmentation is not None else []
+        return [self.binning, *augmentation]
+
     @abstractmethod
     def recordings(self) -> Sequence[Recording]:
         """All recordings of both parts, in an order that is the same everywhere."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 from timm.data import create_transform
+from timm.data.auto_augment import RandAugment
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -95,7 +96,8 @@ class Pictures(ImageData):
         root: the directory that holds the set.
         mean, std: of the three channels, 0-1.
         augmentation: arguments of timm's ``create_transform`` for training (``scale``, ``ratio``, ``hflip``,
-            ``color_jitter``, ``auto_augment``, ``re_prob``, …; ``no_aug: true`` for none).
+            ``color_jitter``, ``auto_augment``, ``re_prob``, …; ``no_aug: true`` for none), and ``operations``, those of
+            RandAugment's that may be drawn, by timm's names; None for all.
         eval_size: side of the images in evaluation, null for ``image_size``.
         crop_pct: in evaluation the image's shorter side becomes ``eval_size / crop_pct``, its centre is cut out.
     """
@@ -115,14 +117,34 @@ class Pictures(ImageData):
         super().__init__(**common)  # type: ignore[arg-type]
         self.root, self.mean, self.std = Path(root).expanduser(), tuple(mean), tuple(std)
         self.augmentation = dict(augmentation or {})
+        self.operations: list[str] | None = self.augmentation.pop("operations", None)
         for key in self.augmentation:
             if key not in OPTIONS:
-                raise UserError(f"data.augmentation has no '{key}'; {near_matches(key, OPTIONS)}")
+                raise UserError(f"data.augmentation has no '{key}'; {near_matches(key, {*OPTIONS, 'operations'})}")
         self.interpolation, self.crop_pct = interpolation, crop_pct
         self.eval_size = eval_size or self.image_size
+
+    def seen(self, train: bool) -> list[Any]:
+        return list(self.transforms()[0 if train else 1].transforms)  # type: ignore[attr-defined]
 
     def transforms(self) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
         """Of training and of evaluation: a PIL image to ``(3, side, side)``."""
         common: dict[str, Any] = {"interpolation": self.interpolation, "mean": self.mean, "std": self.std}
         training = create_transform(self.image_size, is_training=True, **{**common, **self.augmentation})
+        if self.operations is not None:
+            self._restrict(training.transforms, set(self.operations))
         return training, create_transform(self.eval_size, crop_pct=self.crop_pct, **common)
+
+    @staticmethod
+    def _restrict(transforms: Sequence[Any], wanted: set[str]) -> None:
+        """Leave RandAugment only some of its operations."""
+        drawn = next((t for t in transforms if isinstance(t, RandAugment)), None)
+        if drawn is None:
+            raise UserError(
+                "data.augmentation.operations are RandAugment's: give data.augmentation.auto_augment=rand-…"
+            )
+        known = {op.name for op in drawn.ops}
+        if not wanted or (unknown := wanted - known):
+            hint = near_matches(min(unknown), known) if wanted else f"some of {', '.join(sorted(known))}"
+            raise UserError(f"data.augmentation.operations={sorted(wanted)}: {hint}")
+        drawn.ops = [op for op in drawn.ops if op.name in wanted]

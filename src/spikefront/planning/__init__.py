@@ -1,5 +1,6 @@
 """What training a network will cost, known before it is trained."""
 
+from spikefront.planning.outline import outline
 from spikefront.planning.prediction import Cost, predict_cost
 
-__all__ = ["Cost", "predict_cost"]
+__all__ = ["Cost", "outline", "predict_cost"]

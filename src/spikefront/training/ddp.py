@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from pytorch_lightning.plugins import TorchSyncBatchNorm
@@ -83,3 +84,17 @@ class SynchronisedBatchNorm(TorchSyncBatchNorm):
             if isinstance(module, GlobalBatchNorm):
                 module.__class__ = module.__dict__.pop("before")
         return model
+
+
+class FirstNorms(pl.Callback):
+    """Has evaluation take the first process's buffers, where norms aren't synchronised.
+
+    In training only a batch's own statistics act, so this is what DDP's broadcast before each forward pass comes to;
+    that one would wait for ever where shares of an evaluation differ by a batch.
+    """
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        for buffer in pl_module.model.buffers():
+            dist.broadcast(buffer, 0)
+
+    on_test_epoch_start = on_validation_epoch_start

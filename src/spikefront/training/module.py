@@ -8,8 +8,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from timm.optim import param_groups_weight_decay
-from timm.scheduler import CosineLRScheduler
 from torch import Tensor, nn
 from torchmetrics import Metric
 
@@ -17,6 +15,7 @@ from spikefront.errors import UserError
 from spikefront.training.batch import effective_batch, scaled
 from spikefront.training.lightning_internals import batches_of
 from spikefront.training.penalty import EnergyPenalty
+from spikefront.training.schedule import Cosine, parameter_groups
 
 PLACE = "schedule"  # of a checkpoint: how many steps of it are over, and how many an epoch has
 
@@ -45,8 +44,8 @@ class SpikingClassifier(pl.LightningModule):
 
     Args:
         optimizer: ``params -> Optimizer`` (a Hydra partial); biases and norms don't decay, as timm has it.
-        schedule: ``{name: cosine, warmup_epochs, warmup_lr, min_lr}`` or ``{name: constant}``, and how the learning
-            rate follows the effective batch, ``{lr_rule, lr_batch}``.
+        schedule: ``{name: cosine, …}`` of ``schedule.Cosine`` or ``{name: constant}``, and how the learning rate
+            follows the effective batch and the layer, ``{lr_rule, lr_batch, layer_decay}``.
         config: the run's whole configuration, stored in every checkpoint.
         penalty: what energy adds to the loss in training.
     """
@@ -112,19 +111,23 @@ class SpikingClassifier(pl.LightningModule):
         self.log(f"{split}/accuracy", self.anytime_accuracy[-1])
 
     def configure_optimizers(self) -> Any:
-        settings, given = dict(self._schedule), getattr(self._optimizer, "keywords", {})
-        groups = param_groups_weight_decay(self.model, given.get("weight_decay", 0.0))
+        settings, given = self._schedule, getattr(self._optimizer, "keywords", {})
+        layer_decay = settings.get("layer_decay", 1)
+        groups = parameter_groups(self.model, given.get("weight_decay", 0.0), layer_decay)
         rule, rate = settings.get("lr_rule", "none"), {}
         if rule != "none":
             rate["lr"] = scaled(given["lr"], rule, settings.get("lr_batch"), effective_batch(self.trainer))
         optimizer = self._optimizer(groups, **rate)
         made: Any = optimizer
-        if settings.pop("name", "constant") != "constant":
+        if settings.get("name", "constant") != "constant":
             made = {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._cosine(optimizer), "interval": "step"}}
+        else:
+            for group in optimizer.param_groups:
+                group["lr"] *= group.get("lr_scale", 1)
         self._asked = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
         return made
 
-    def _cosine(self, optimizer: torch.optim.Optimizer) -> CosineLRScheduler:
+    def _cosine(self, optimizer: torch.optim.Optimizer) -> Cosine:
         batches, steps = batches_of(self.trainer), self.trainer.estimated_stepping_batches
         if math.inf in (batches, steps):
             raise UserError(
@@ -132,15 +135,7 @@ class SpikingClassifier(pl.LightningModule):
                 " trainer.max_steps, of data without a length trainer.limit_train_batches too; or schedule=constant"
             )
         self._per_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches)
-        return CosineLRScheduler(
-            optimizer,
-            t_initial=max(1, int(steps)),
-            lr_min=self._schedule["min_lr"],
-            warmup_t=math.ceil(self._schedule["warmup_epochs"] * self._per_epoch),
-            warmup_lr_init=self._schedule["warmup_lr"],
-            warmup_prefix=False,
-            t_in_epochs=False,
-        )
+        return Cosine(optimizer, self._schedule, int(steps), self._per_epoch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self._per_epoch:
@@ -158,10 +153,10 @@ class SpikingClassifier(pl.LightningModule):
             group.update(asked)
         schedulers: list[Any] = [config.scheduler for config in self.trainer.lr_scheduler_configs]
         for scheduler in schedulers:
-            if self._place and self.trainer.max_steps != scheduler.t_initial:  # ends with epochs, not steps
+            if self._place and self.trainer.max_steps != scheduler.steps:  # ends with epochs, not steps
                 place, per_epoch = self._place
                 self._ahead = round(place * self._per_epoch / per_epoch) - self.global_step
             self.lr_scheduler_step(scheduler, None)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        scheduler.step_update(num_updates=self.global_step + self._ahead)
+        scheduler.at(self.global_step + self._ahead)

@@ -24,6 +24,7 @@ from spikefront.files import write_atomically
 from spikefront.nn.checkpoints import network_state, read_checkpoint
 from spikefront.training.batch import share, wanted_batch
 from spikefront.training.devices import threads
+from spikefront.training.inert import without_effect
 from spikefront.training.latency import latency
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.penalty import build_penalty
@@ -88,6 +89,8 @@ def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
         f"{type(model).__name__} {model.depth}-{model.dim}, T = {model.timesteps}: {parameters:,} parameters",
         flush=True,
     )
+    if idle := without_effect(cfg):
+        say(f"without effect: {idle}", flush=True)
     data = build_data(cfg.data, timesteps=cfg.model.timesteps)
     data.check()
 
@@ -100,11 +103,8 @@ def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     resume = _resume(cfg)
     logger = _logger(cfg, run_id(continued(resume, config, model)) if resume else None)
     trainer = build_trainer(cfg, logger, callbacks)
-    if cfg.model.get("compile"):
-        if trainer.world_size > 1:
-            raise UserError(f"model.compile=true on {trainer.world_size} devices: use one, or model.compile=false")
-        if penalty is not None:
-            say("model.compile=true does nothing in training: loss.energy_weight looks at every layer", flush=True)
+    if cfg.model.get("compile") and trainer.world_size > 1:
+        raise UserError(f"model.compile=true on {trainer.world_size} devices: use one, or model.compile=false")
     if effective := wanted_batch(cfg, data.batch_size, trainer):
         even = cfg.data.get("mixup") is not None
         size, passes = share(effective, data.batch_size, trainer.world_size, even)

@@ -12,6 +12,7 @@ from pytorch_lightning.accelerators import AcceleratorRegistry
 from spikefront.errors import UserError, near_matches
 from spikefront.training.devices import check_devices
 from spikefront.training.latency import WAYS
+from spikefront.training.schedule import INTERVALS
 
 SCHEDULES = ("constant", "cosine")
 # key: its type, the least it may be, and what else it may be
@@ -32,6 +33,8 @@ NUMBER: dict[str, tuple[float, tuple[Any, ...]]] = {
     "schedule.warmup_epochs": (0, ()),
     "schedule.warmup_lr": (0, ()),
     "schedule.min_lr": (0, ()),
+    "schedule.cooldown_epochs": (0, ()),
+    "schedule.layer_decay": (0, ()),
     "loss.energy_weight": (0, (None,)),
     "loss.energy_budget": (0, (None,)),
     "trainer.gradient_clip_val": (0, (None,)),
@@ -42,7 +45,7 @@ def check(cfg: DictConfig) -> None:
     """Raise UserError for a setting of ``conf/train.yaml`` that is no number, out of bounds or no such option."""
     for keys, kind, word in ((WHOLE, int, "a whole number"), (NUMBER, int | float, "a number")):
         _numbers(cfg, keys, kind, word)
-    for key, options in (("schedule.name", SCHEDULES), ("latency", WAYS)):
+    for key, options in (("schedule.name", SCHEDULES), ("schedule.interval", INTERVALS), ("latency", WAYS)):
         value = OmegaConf.select(cfg, key)
         if value is not None and value not in options:
             raise UserError(f"{key}={value}: use null, {', '.join(options)}")

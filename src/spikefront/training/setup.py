@@ -17,7 +17,7 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from spikefront.errors import UserError
 from spikefront.training.callbacks import EnergyCallback
-from spikefront.training.ddp import SynchronisedBatchNorm
+from spikefront.training.ddp import FirstNorms, SynchronisedBatchNorm
 from spikefront.training.devices import count_devices
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.penalty import PENALTY_KEYS
@@ -57,12 +57,14 @@ def build_trainer(cfg: DictConfig, logger: Logger | None, extra: Sequence[pl.Cal
     fast = bool(cfg.trainer.get("fast_dev_run"))
     callbacks = [c for c in configured.values() if not (fast and isinstance(c, ModelCheckpoint))]
     settings: dict[str, Any] = {key: value for key, value in cfg.trainer.items() if key != "effective_batch"}
-    if count_devices(cfg.trainer) * int(cfg.trainer.get("num_nodes") or 1) > 1:
+    several = count_devices(cfg.trainer) * int(cfg.trainer.get("num_nodes") or 1) > 1
+    if several:
         settings |= _over_processes(cfg.trainer)
+    norms = [] if not several or cfg.trainer.get("sync_batchnorm", True) else [FirstNorms()]
     return instantiate(
         settings,
         logger=logger or False,
-        callbacks=[*callbacks, Continuation(), *extra],
+        callbacks=[*callbacks, *norms, Continuation(), *extra],
         default_root_dir=cfg.output_dir,
         enable_progress_bar="progress" in configured,
         enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
@@ -73,8 +75,8 @@ def _over_processes(trainer: DictConfig) -> dict[str, Any]:
     """What a trainer of several processes needs, whichever it is."""
     changed: dict[str, Any] = {}
     if trainer.get("strategy") in (None, "auto", "ddp"):
-        # synchronised norms keep buffers equal, and evaluation shares may differ by a batch; published models hold
-        # parameters that take no part
+        # synchronised norms keep buffers equal, else FirstNorms makes them, as evaluation shares may differ by a
+        # batch; published models hold parameters that take no part
         changed["strategy"] = DDPStrategy(broadcast_buffers=False, static_graph=True)
     if trainer.get("sync_batchnorm", True):
         plugins = [instantiate(plugin) for plugin in trainer.get("plugins") or []]

@@ -53,6 +53,9 @@ class Digits(ImageData):
         super().__init__(**common)  # type: ignore[arg-type]
         self.shift = shift
 
+    def seen(self, train: bool) -> list[str]:
+        return [f"shifts of up to {self.shift} pixels"] if train else []
+
     def parts(self) -> tuple[Dataset, Dataset, Dataset]:
         images, labels, train, test = digits_split()
         x, y = torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels).long()

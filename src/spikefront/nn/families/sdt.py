@@ -182,6 +182,11 @@ class SpikeDrivenTransformer(nn.Module):
         deployed.fast = Fast(graphs_only=self.fast is None)
         return deployed
 
+    @staticmethod
+    def group_matcher(coarse: bool = False) -> dict[str, Any]:
+        """Which parameters are of which layer, as timm's models say it; the head is what remains."""
+        return {"stem": r"^patch_embed", "blocks": r"^block\.(\d+)"}
+
     def forward(self, images: Tensor, per_step: bool = False) -> Tensor:
         """Logits ``(B, classes)``, the mean over time; ``per_step``: ``(T, B, classes)``, one for each timestep."""
         steps = self.steps(images) if self.fast is None else self.fast(self, self.steps, images)
