@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from pytorch_lightning.plugins import TorchSyncBatchNorm
+from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -84,6 +87,22 @@ class SynchronisedBatchNorm(TorchSyncBatchNorm):
             if isinstance(module, GlobalBatchNorm):
                 module.__class__ = module.__dict__.pop("before")
         return model
+
+
+class StaticDDP(DDPStrategy):
+    """DDP of a graph that stays the same, in which parameters may take no part, as published networks have some.
+
+    Gradients are averaged after each accumulated pass, which comes to the same: PyTorch can't leave it out in a static
+    graph (its issue 143580), where the first pass raises and later ones would not be averaged at all. Norms have equal
+    buffers where they are synchronised, else ``FirstNorms`` makes them, as evaluation shares may differ by a batch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(broadcast_buffers=False, static_graph=True)
+
+    @contextmanager
+    def block_backward_sync(self) -> Iterator[None]:
+        yield
 
 
 class FirstNorms(pl.Callback):

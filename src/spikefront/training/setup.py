@@ -13,11 +13,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.strategies import DDPStrategy
 
 from spikefront.errors import UserError
 from spikefront.training.callbacks import EnergyCallback
-from spikefront.training.ddp import FirstNorms, SynchronisedBatchNorm
+from spikefront.training.ddp import FirstNorms, StaticDDP, SynchronisedBatchNorm
 from spikefront.training.devices import count_devices
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.penalty import PENALTY_KEYS
@@ -75,9 +74,7 @@ def _over_processes(trainer: DictConfig) -> dict[str, Any]:
     """What a trainer of several processes needs, whichever it is."""
     changed: dict[str, Any] = {}
     if trainer.get("strategy") in (None, "auto", "ddp"):
-        # synchronised norms keep buffers equal, else FirstNorms makes them, as evaluation shares may differ by a
-        # batch; published models hold parameters that take no part
-        changed["strategy"] = DDPStrategy(broadcast_buffers=False, static_graph=True)
+        changed["strategy"] = StaticDDP()
     if trainer.get("sync_batchnorm", True):
         plugins = [instantiate(plugin) for plugin in trainer.get("plugins") or []]
         changed["plugins"] = [*plugins, SynchronisedBatchNorm()]

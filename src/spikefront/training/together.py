@@ -91,7 +91,7 @@ def follow() -> None:
     global _team
 
     def end_with_the_first() -> None:
-        sys.stdin.buffer.read()
+        os.read(sys.stdin.fileno(), 1)  # sys.stdin.read would hold a lock that each loader's process waits for
         os._exit(1)
 
     threading.Thread(target=end_with_the_first, daemon=True).start()
