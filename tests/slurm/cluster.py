@@ -6,9 +6,11 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
+from filelock import FileLock
 from system import missing
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "slurmdbd", "mariadbd")
@@ -82,10 +84,11 @@ class Cluster:
     def _start_accounting(self) -> None:
         run, log, data = (self.directory / name for name in ("run", "log", "db"))
         options = ["--no-defaults", "--user=root", f"--datadir={data}"]
-        subprocess.run(
-            ["mariadb-install-db", *options, "--auth-root-authentication-method=normal"],
-            stdout=(log / "db-install.log").open("wb"), stderr=subprocess.STDOUT, check=True,
-        )  # fmt: skip
+        with FileLock(f"{tempfile.gettempdir()}/spikefront-mariadb-install.lock"):  # two at once fail now and then
+            subprocess.run(
+                ["mariadb-install-db", *options, "--auth-root-authentication-method=normal"],
+                stdout=(log / "db-install.log").open("wb"), stderr=subprocess.STDOUT, check=True,
+            )  # fmt: skip
         self._daemon(
             "mariadbd", *options, f"--socket={run}/db.sock", f"--port={self.port + 1}", "--bind-address=127.0.0.1",
             "--innodb-lock-wait-timeout=900",

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -181,11 +180,22 @@ def until(what, seconds: float, otherwise=lambda: "") -> None:
         time.sleep(0.2)
 
 
+def jobs(cluster) -> list[psutil.Process]:
+    """What this cluster's jobs run."""
+    environment = lambda p: p.info["environ"] or {}
+    own = [
+        p
+        for p in psutil.process_iter(["environ"])
+        if environment(p).get("SLURM_CONF") == cluster.environment["SLURM_CONF"]
+    ]
+    return [p for p in own if "SLURM_JOB_ID" in environment(p)]
+
+
 def pids(word: str, cluster) -> list[int]:
-    """This cluster's processes whose command line has the word."""
-    found = []
-    for p in psutil.process_iter(["cmdline", "environ"]):
-        own = (p.info["environ"] or {}).get("SLURM_CONF") == cluster.environment["SLURM_CONF"]
-        if own and word in " ".join(p.info["cmdline"] or ()) and p.pid != os.getpid():
-            found.append(p.pid)
-    return found
+    """Processes of this cluster's jobs whose command line has the word."""
+    return [p.pid for p in jobs(cluster) if word in " ".join(p.cmdline())]
+
+
+def daemons(cluster) -> set[int]:
+    """SLURM's own processes above them, which tell the controller how they end."""
+    return {above.pid for p in jobs(cluster) for above in p.parents() if above.name() == "slurmstepd"}

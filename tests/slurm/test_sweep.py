@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from conftest import SLOW, pids, until
+from conftest import SLOW, daemons, pids, until
 
 pytestmark = pytest.mark.slurm
 
@@ -89,7 +89,7 @@ def test_a_node_fails_without_a_signal(shell):
     sweep.trained()
     node = shell.run("squeue", "-h", "-j", job, "-o", "%N").strip()
     shell.cluster.kill(node)
-    for pid in [pid for word in ("slurmstepd: ", f"{shell.directory}/s/workers") for pid in pids(word, shell.cluster)]:
+    for pid in [*daemons(shell.cluster), *pids(f"{shell.directory}/s/workers", shell.cluster)]:
         os.kill(pid, signal.SIGKILL)
     sweep.end()
     shell.cluster.start_node(int(node.removeprefix("node")))
