@@ -67,7 +67,6 @@ COOL = (f"trainer.max_epochs={EPOCHS + 1}", "schedule.cooldown_epochs=1")
 END = (f"+data.mixup_off_epoch={OFF}",)
 DROP = ("model.drop_path=0.2",)
 HALF = ("trainer.precision=bf16-mixed",)
-EMA = ("callbacks=ema", "~callbacks.best", "~callbacks.last", "~callbacks.progress")
 FLIP = ("+data.augmentation.flip=0.5",)
 SYNC, OWN = ("trainer.sync_batchnorm=true",), ("trainer.sync_batchnorm=false",)
 
@@ -88,17 +87,15 @@ COMPARISONS = (
     Comparison("digits/repeats", "three repeated augmentations", IMAGES, ("+data.repeats=3",)),
     Comparison("digits/drop-path", "drop path 0.2", IMAGES, DROP),
     Comparison("digits/cooldown", "one more epoch at the least rate", IMAGES, COOL),
-    Comparison("digits/ema", "a moving average is evaluated", IMAGES, EMA),
     Comparison("digits/sync-bn", "sync BN, 2 processes of 8", (*IMAGES, *TWO), SYNC, OWN),
     Comparison("digits_dvs/flip", "flips", PLAIN, FLIP),
     Comparison("twins/flip", "flips, classes that mirror each other", TWINS, FLIP),
-    Comparison("digits_dvs/roll", "rolls of up to a pixel", PLAIN, ("data.augmentation.roll=1",)),
     Comparison("digits_dvs/mixup", "mixup", PLAIN, MIXED),
     Comparison("digits_dvs/mixup-end", f"mixup's end at epoch {OFF} of {EPOCHS}", (*PLAIN, *MIXED), END),
     Comparison("digits_dvs/drop-path", "drop path 0.2", PLAIN, DROP),
     Comparison("digits_dvs/cooldown", "one more epoch at the least rate", PLAIN, COOL),
     Comparison("digits_dvs/half-inputs", "half inputs under bfloat16", (*PLAIN, *HALF), ("+data.half_inputs=true",)),
-    Comparison("digits_dvs/sync-bn", "sync BN, 2 processes of 8", (*PLAIN, *TWO), SYNC, OWN),
+    Comparison("digits_dvs/roll", "rolls of up to a pixel", PLAIN, ("data.augmentation.roll=1",)),
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from spikefront.config import ROOT
+from spikefront.config import CONF, ROOT, compose
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.sources import open_study
 
@@ -66,6 +66,39 @@ def test_every_link_of_a_page_leads_somewhere():
     for path in (ROOT / "docs").rglob("*.md"):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).is_file(), f"{path.name}: {target}"
+
+
+def recipe(name: str) -> str:
+    """A recipe's columns on the page, but the last one: the accuracy that was published."""
+    cfg = compose([f"experiment={name}", "output_dir=x"])
+    schedule, data, cool = cfg.schedule, cfg.data, cfg.schedule.cooldown_epochs
+    images = "auto_augment" in data.augmentation
+    cells = (
+        f"`{name}`",
+        cfg.model.timesteps,
+        f"{cfg.optimizer._target_.rsplit('.')[-1]} {short(cfg.optimizer.lr)} → {short(schedule.min_lr)}",
+        f"{cfg.optimizer.weight_decay:g}",
+        f"{cfg.trainer.max_epochs - cool} + {cool}; {schedule.warmup_epochs} from {short(schedule.warmup_lr)}",
+        f"{cfg.trainer.effective_batch // data.batch_size} × {data.batch_size}",
+        data.augmentation.auto_augment.removeprefix("rand-") if images else "–",
+        f"{data.augmentation.scale[0]:g}" if images else "–",
+        f"{data.mixup.prob:g}" if data.mixup else "–",
+    )
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def short(rate: float) -> str:
+    digits, power = f"{rate:.1e}".split("e")
+    return f"{digits.removesuffix('.0')}e{int(power)}"
+
+
+def test_the_recipes_are_what_the_page_says():
+    rows = re.findall(r"^\| `[a-z_0-9]+` \| \d.*", page("recipes.md"), re.M)
+    named = [re.match(r"\| `(\w+)`", row)[1] for row in rows]
+    for name, row in zip(named, rows, strict=True):
+        assert row.startswith(recipe(name))
+    bases = {"imagenet", "cifar", "cifar10_dvs"}  # others stand on them, or have their earlier names
+    assert sorted(named) == sorted({p.stem for p in (CONF / "experiment").glob("*.yaml")} - bases)
 
 
 @pytest.mark.slow
