@@ -169,12 +169,16 @@ def measure(wanted: Sequence[Training], workers: int, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         waiting = [pool.submit(trained, t) for t in left]
-        for number, done in enumerate(as_completed(waiting), 1):
-            row = done.result()
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            told = f"{row['accuracy']:.4f} {row['seconds']:.0f} s  {row['training']}"
-            print(f"{number}/{len(left)}  {told}", file=sys.stderr, flush=True)
+        try:
+            for number, done in enumerate(as_completed(waiting), 1):
+                row = done.result()
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+                told = f"{row['accuracy']:.4f} {row['seconds']:.0f} s  {row['training']}"
+                print(f"{number}/{len(left)}  {told}", file=sys.stderr, flush=True)
+        except BaseException:  # nothing more is begun
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def pairs(comparison: Comparison, seeds: int) -> Iterator[tuple[Training, Training]]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from spikefront.config import CONF, ROOT, compose
 from spikefront.sweeping.study.records import records
@@ -95,8 +96,13 @@ def short(rate: float) -> str:
 def test_the_recipes_are_what_the_page_says():
     rows = re.findall(r"^\| `[a-z_0-9]+` \| \d.*", page("recipes.md"), re.M)
     named = [re.match(r"\| `(\w+)`", row)[1] for row in rows]
+    table = yaml.safe_load((ROOT / "src/spikefront/tracking/published.yaml").read_text(encoding="utf-8"))
     for name, row in zip(named, rows, strict=True):
         assert row.startswith(recipe(name))
+        if told := re.search(r"([\d.]+)(?: \(288²\))? \|$", row):
+            cfg = compose([f"experiment={name}", "output_dir=x"])
+            (entry,) = (e for e in table[cfg.data.name] if e["name"] == f"SDT {cfg.model.depth}-{cfg.model.dim}")
+            assert float(told[1]) == pytest.approx(100 * entry["accuracy"])
     bases = {"imagenet", "cifar", "cifar10_dvs"}  # others stand on them, or have their earlier names
     assert sorted(named) == sorted({p.stem for p in (CONF / "experiment").glob("*.yaml")} - bases)
 
