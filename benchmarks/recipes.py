@@ -30,7 +30,6 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
-os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])  # of the second process, where a training has two
 
 from spikefront.analysis.confidence import half_width  # noqa: E402
 from spikefront.data import DigitsDVS  # noqa: E402
@@ -167,6 +166,7 @@ def measure(wanted: Sequence[Training], workers: int, path: Path) -> None:
     known = measured(path)
     left = [t for t in wanted if t.name not in known]
     path.parent.mkdir(parents=True, exist_ok=True)
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])  # of the second process, where a training has two
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         waiting = [pool.submit(trained, t) for t in left]
         try:

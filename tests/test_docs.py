@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -14,8 +15,10 @@ import pytest
 import yaml
 
 from spikefront.config import CONF, ROOT, compose
+from spikefront.data import build_data
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.sources import open_study
+from spikefront.training.inert import without_effect
 
 EXTEND = ("neuron", "attention", "data", "energy")
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', re.M | re.S)
@@ -105,6 +108,16 @@ def test_the_recipes_are_what_the_page_says():
             assert float(told[1]) == pytest.approx(100 * entry["accuracy"])
     bases = {"imagenet", "cifar", "cifar10_dvs"}  # others stand on them, or have their earlier names
     assert sorted(named) == sorted({p.stem for p in (CONF / "experiment").glob("*.yaml")} - bases)
+
+
+def test_the_recipes_benchmark_compares_settings_that_act(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    recipes = importlib.import_module("recipes")
+    for comparison in recipes.COMPARISONS:
+        sides = next(recipes.pairs(comparison, 1))
+        on, off = (compose([*recipes.EVERY, *side.overrides, "output_dir=x"]) for side in sides)
+        assert on != off and without_effect(on) is None, comparison.name
+        build_data(on.data, timesteps=on.model.timesteps)
 
 
 @pytest.mark.slow
