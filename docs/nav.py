@@ -13,6 +13,7 @@ GUIDES = (
     "gpu.md",
     "energy.md",
     "data.md",
+    "recipes.md",
     "sweeps.md",
     "decision.md",
     "scale.md",

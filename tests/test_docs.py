@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -11,10 +12,13 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
-from spikefront.config import ROOT
+from spikefront.config import CONF, ROOT, compose
+from spikefront.data import build_data
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.sources import open_study
+from spikefront.training.inert import without_effect
 
 EXTEND = ("neuron", "attention", "data", "energy")
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', re.M | re.S)
@@ -66,6 +70,54 @@ def test_every_link_of_a_page_leads_somewhere():
     for path in (ROOT / "docs").rglob("*.md"):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).is_file(), f"{path.name}: {target}"
+
+
+def recipe(name: str) -> str:
+    """A recipe's columns on the page, but the last one: the accuracy that was published."""
+    cfg = compose([f"experiment={name}", "output_dir=x"])
+    schedule, data, cool = cfg.schedule, cfg.data, cfg.schedule.cooldown_epochs
+    images = "auto_augment" in data.augmentation
+    cells = (
+        f"`{name}`",
+        cfg.model.timesteps,
+        f"{cfg.optimizer._target_.rsplit('.')[-1]} {short(cfg.optimizer.lr)} → {short(schedule.min_lr)}",
+        f"{cfg.optimizer.weight_decay:g}",
+        f"{cfg.trainer.max_epochs - cool} + {cool}; {schedule.warmup_epochs} from {short(schedule.warmup_lr)}",
+        f"{cfg.trainer.effective_batch // data.batch_size} × {data.batch_size}",
+        data.augmentation.auto_augment.removeprefix("rand-") if images else "–",
+        f"{data.augmentation.scale[0]:g}" if images else "–",
+        f"{data.mixup.prob:g}" if data.mixup else "–",
+    )
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def short(rate: float) -> str:
+    digits, power = f"{rate:.1e}".split("e")
+    return f"{digits.removesuffix('.0')}e{int(power)}"
+
+
+def test_the_recipes_are_what_the_page_says():
+    rows = re.findall(r"^\| `[a-z_0-9]+` \| \d.*", page("recipes.md"), re.M)
+    named = [re.match(r"\| `(\w+)`", row)[1] for row in rows]
+    table = yaml.safe_load((ROOT / "src/spikefront/tracking/published.yaml").read_text(encoding="utf-8"))
+    for name, row in zip(named, rows, strict=True):
+        assert row.startswith(recipe(name))
+        if told := re.search(r"([\d.]+)(?: \(288²\))? \|$", row):
+            cfg = compose([f"experiment={name}", "output_dir=x"])
+            (entry,) = (e for e in table[cfg.data.name] if e["name"] == f"SDT {cfg.model.depth}-{cfg.model.dim}")
+            assert float(told[1]) == pytest.approx(100 * entry["accuracy"])
+    bases = {"imagenet", "cifar", "cifar10_dvs"}  # others stand on them, or have their earlier names
+    assert sorted(named) == sorted({p.stem for p in (CONF / "experiment").glob("*.yaml")} - bases)
+
+
+def test_the_recipes_benchmark_compares_settings_that_act(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    recipes = importlib.import_module("recipes")
+    for comparison in recipes.COMPARISONS:
+        sides = next(recipes.pairs(comparison, 1))
+        on, off = (compose([*recipes.EVERY, *side.overrides, "output_dir=x"]) for side in sides)
+        assert on != off and without_effect(on) is None, comparison.name
+        build_data(on.data, timesteps=on.model.timesteps)
 
 
 @pytest.mark.slow

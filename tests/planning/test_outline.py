@@ -29,7 +29,9 @@ def test_the_recipe_of_imagenet():
     lines = outline(compose(["experiment=imagenet_8_384", "output_dir=x"]))
     # 1,281,167 images: 160,145 a process, 3,336 batches of 48 there
     assert lines["steps"].startswith("1,034,160: 310 epochs of 3,336, 20 of them warm-up, 10 of them cooldown")
-    assert lines["batch"] == "384 samples a step: 8 processes of 48"
+    assert lines["batch"] == "384 samples a step: 8 processes of 48, batch norm over 48"
+    together = outline(compose(["experiment=imagenet_8_384", "trainer.sync_batchnorm=true", "output_dir=x"]))
+    assert together["batch"].endswith("batch norm over 384")
     assert re.match(
         r"1e-05 at the start, 0\.00148 from epoch 20, 1\.5e-05 at the end, changed each epoch", lines["rate"]
     )
@@ -39,6 +41,12 @@ def test_the_recipe_of_imagenet():
     assert lines["no effect"] == "nothing of what is set"
     written = outline(compose(["experiment=imagenet_8_384", "recipe=written", "output_dir=x"]))
     assert written["batch"].endswith("each image 3 times in a row")
+
+
+def test_events_that_are_not_augmented_are_said_to_be():
+    for which, seen in (("in_force", "no augmentation, float16"), ("written", "EventAugmentation(flip=0.5), float16")):
+        lines = outline(compose(["experiment=dvs128_gesture", f"recipe={which}", "output_dir=x"]))
+        assert lines["training"].endswith(seen)
 
 
 class Done(pl.Callback):

@@ -47,7 +47,8 @@ class EventAugmentation:
         self.flip, self.roll, self.drop, self.cutout, self.nda, self.wide = flip, roll, drop, cutout, nda, wide
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in vars(self).items() if v)})"
+        given = [f"{k}={v}" for k, v in vars(self).items() if v]
+        return f"{type(self).__name__}({', '.join(given)})" if given else "no augmentation"
 
     def events(self, events: np.ndarray) -> np.ndarray:
         """Before binning: drops events."""

@@ -33,11 +33,13 @@ def outline(cfg: DictConfig) -> dict[str, str]:
     size, passes, processes = _shared(cfg, data)
     effective = size * passes * processes
     per_epoch = _steps(cfg, data, size, passes, processes)
+    normed = size * processes if cfg.trainer.get("sync_batchnorm", True) else size
     halves = ["float16"] if data.half_inputs and str(cfg.trainer.get("precision")).endswith("-mixed") else []
     lines = {
         "steps": _told_steps(cfg, data, per_epoch),
         "batch": f"{effective} samples a step: {processes} process{'es' * (processes > 1)} of {size}"
         + f", {passes} passes accumulated" * (passes > 1)
+        + f", batch norm over {normed}"
         + f", each image {data.repeats} times in a row" * (data.repeats > 1),
         "rate": _rate(cfg, effective, per_epoch),
         "training": ", ".join([*map(told, data.seen(train=True)), *halves]),

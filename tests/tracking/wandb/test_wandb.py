@@ -250,7 +250,8 @@ def test_a_study_shows_its_front_and_sets_the_trials_right(server, tmp_path, mon
     run.close(study)
     whole = server.runs["s-ab-study"]
     assert (whole["group"], whole["job_type"], whole["state"]) == ("s", "study", "finished")
-    assert whole["history"][0]["hypervolume"] == pytest.approx(study["hypervolume"]) and whole["summary"]["front/points"] == len(study["front"])
+    assert whole["history"][0]["hypervolume"] == pytest.approx(study["hypervolume"])
+    assert whole["summary"]["front/points"] == len(study["front"])
     assert {"front_table", "front/chart", "anytime", "importance", "parallel coordinates"} <= set(whole["summary"])
     chart = whole["config"]["_wandb"]["value"]["visualize"]["front"]["panel_config"]
     assert chart["panelDefId"] == f"{ENTITY}/spikefront-front" and chart["fieldSettings"]["x"] == "energy"
@@ -263,7 +264,15 @@ def test_a_study_shows_its_front_and_sets_the_trials_right(server, tmp_path, mon
 
     point = study["front"][0]
     values = {"accuracy": [0.5, 0.7], "energy": [1e-6, 3e-6]}
-    taken = {"number": point["number"], "t": 1, "study": "s-trial-0", "seeds": [1, 2], "trials": [0, 1], "values": values, "tested": []}
+    taken = {
+        "number": point["number"],
+        "t": 1,
+        "study": "s-trial-0",
+        "seeds": [1, 2],
+        "trials": [0, 1],
+        "values": values,
+        "tested": [],
+    }
     asked.clear()
     StudyRun.of(settings, "s", "s-ab-", tmp_path / "study").tell({**study, "taken": [taken]})
     whole = server.runs["s-ab-study"]
@@ -349,7 +358,7 @@ def test_where_it_is_disabled_nothing_is_written(server, script, quick, tmp_path
 
 
 def test_settings_that_are_wrong_are_one_line(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="logger.mode is 'perhaps': use online, offline or disabled"):
+    with pytest.raises(UserError, match=r"logger\.mode is 'perhaps': use online, offline or disabled"):
         wandb_logger(str(tmp_path), mode="perhaps")
     monkeypatch.setenv("WANDB_MODE", "never")
     with pytest.raises(UserError, match="WANDB_MODE is 'never'"):

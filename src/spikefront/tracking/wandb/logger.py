@@ -135,8 +135,8 @@ def summary_of(result: Mapping[str, Any]) -> dict[str, Any]:
         "samples": validation["samples"],
         **{f"test/{k}": result[k] for k in ("accuracy", "energy_joules", "samples", "anytime")},
     }
-    rest = ("parameters", "seconds", "epochs", "convention", "latency", "memory", "on_front", "seed", "energy_groups", "twin_joules")
-    return summary | {k: result[k] for k in rest if result.get(k) is not None}
+    of_run = ("parameters", "seconds", "epochs", "convention", "latency", "memory", "on_front", "seed")
+    return summary | {k: result[k] for k in (*of_run, "energy_groups", "twin_joules") if result.get(k) is not None}
 
 
 def _anytime(points: Sequence[Mapping[str, float]]) -> Any:

@@ -42,7 +42,8 @@ def checkpoint_path(address: str) -> str:
             raise UserError(f"{address} holds no checkpoint (.ckpt, .pth.tar or .safetensors)")
         place = cache_folder() / "checkpoints" / safe_id(artifact.digest)
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = Path(artifact.download(str(place), path_prefix=kept[0])) / kept[0]  # what is there is compared by content
+        # what is there is compared by content
+        path = Path(artifact.download(str(place), path_prefix=kept[0])) / kept[0]
         path.chmod(0o600)
         return str(path)
 
@@ -51,7 +52,8 @@ def checkpoint_path(address: str) -> str:
 
 def project_records(address: str) -> list[StudyRecord]:
     """The studies of ``<entity>/<project>`` or the one of ``<entity>/<project>/<group>``, as
-    ``spikefront.sweeping.study.records`` gives those of a storage; runs without a group are a study of the project's name.
+    ``spikefront.sweeping.study.records`` gives those of a storage; runs without a group are a study of the project's
+    name.
 
     The parameters of runs that no sweep made are what their configurations differ in.
 

@@ -52,7 +52,8 @@ class StudyRun:
 
     @classmethod
     def of(cls, logger: Any, study: str, run_id: str, directory: Path) -> StudyRun | None:
-        """The study's run where ``logger`` is ``conf/logger/wandb.yaml``; None for other loggers, and where W&B is disabled.
+        """The study's run where ``logger`` is ``conf/logger/wandb.yaml``; None for other loggers, and where W&B is
+        disabled.
 
         Args:
             run_id: what the ids of the study's runs begin with.

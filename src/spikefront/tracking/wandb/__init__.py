@@ -1,0 +1,1 @@
+"""Weights & Biases: runs, studies and projects there."""
