@@ -32,6 +32,7 @@ from spikefront.files import writing
 from spikefront.training.lightning_internals import (
     batches_begun,
     begin_validation_again,
+    log_epoch,
     log_step,
     validation_batches_begun,
     within_epoch,
@@ -127,7 +128,9 @@ class StopBetweenBatches(pl.Callback):
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         # shares of the validation part may differ by a batch, so all processes meet at their first only
-        if trainer.state.fn == "fit" and (trainer.world_size == 1 or validation_batches_begun(trainer) == 1):
+        if trainer.state.fn != "fit":
+            self.on_test_batch_end(trainer)
+        elif trainer.world_size == 1 or validation_batches_begun(trainer) == 1:
             self._look(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -148,7 +151,9 @@ class StopBetweenBatches(pl.Callback):
         return bool(torch.load(self.checkpoint, mmap=True, weights_only=True)["global_step"] == trainer.global_step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._look(trainer)
+        # the epoch's row is logged, and its best weights are kept, after this: stop here only if no batch is a place to
+        if trainer.num_training_batches <= trainer.accumulate_grad_batches:
+            self._look(trainer)
 
     def _look(self, trainer: pl.Trainer, within_batch: bool = False) -> None:
         """All processes stop if one shall, and all of them then have its signal."""
@@ -161,6 +166,8 @@ class StopBetweenBatches(pl.Callback):
         if said:
             if within_batch and trainer.logger is not None:
                 log_step(trainer)  # the checkpoint is of after this batch: nobody else will
+            if trainer.validating and trainer.logger is not None:
+                log_epoch(trainer)  # its training is over, and a resumed run begins with the validation
             trainer.save_checkpoint(self.checkpoint)
             raise Interrupted
 
