@@ -73,7 +73,8 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
         UserError: a contradictory search, a study that was made with another, workers that failed.
     """
     console = plain_console(soft_wrap=True)
-    refuse_unread(cfg, cfg.hydra, arguments, "sweep")
+    added = [f"{key}=0" for key in cfg.search.space or () if key.startswith("+")]
+    refuse_unread(cfg, cfg.hydra, [*arguments, *added], "sweep")
     StudyRun.mode(logger := plain(cfg.get("logger")))  # refuses, before a study is made
     asked = request.read(cfg, arguments, options, elsewhere, _predict)
     limits = Limits(asked.search)
