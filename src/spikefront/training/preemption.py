@@ -109,12 +109,11 @@ class StopBetweenBatches(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.signals.install()
 
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.signals.install()
-
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Lightning's own handlers talk to the other processes from inside the handler, or checkpoint there
         self.signals.install()
+
+    on_test_start = on_validation_start
 
     def elsewhere(self) -> Callable[[Signals], pl.Callback]:
         """What the other processes of the training have in its place."""
@@ -164,10 +163,9 @@ class StopBetweenBatches(pl.Callback):
         if said > 1:
             self.signals.received = signal.Signals(said - 1)
         if said:
-            if within_batch and trainer.logger is not None:
-                log_step(trainer)  # the checkpoint is of after this batch: nobody else will
-            if trainer.validating and trainer.logger is not None:
-                log_epoch(trainer)  # its training is over, and a resumed run begins with the validation
+            # the checkpoint is of after this batch, or begins with the validation: nobody else will
+            if trainer.logger is not None and (within_batch or trainer.validating):
+                (log_step if within_batch else log_epoch)(trainer)
             trainer.save_checkpoint(self.checkpoint)
             raise Interrupted
 
