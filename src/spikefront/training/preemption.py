@@ -145,9 +145,8 @@ class StopBetweenBatches(pl.Callback):
 
     def _is_saved(self, trainer: pl.Trainer) -> bool:
         """Whether the checkpoint is of the step that training is at."""
-        if not self.checkpoint.is_file():
-            return False
-        return bool(torch.load(self.checkpoint, mmap=True, weights_only=True)["global_step"] == trainer.global_step)
+        read = partial(torch.load, self.checkpoint, mmap=True, weights_only=True)
+        return self.checkpoint.is_file() and bool(read()["global_step"] == trainer.global_step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # the epoch's row is logged, and its best weights are kept, after this: stop here only if no batch is a place to
@@ -163,9 +162,8 @@ class StopBetweenBatches(pl.Callback):
         if said > 1:
             self.signals.received = signal.Signals(said - 1)
         if said:
-            # the checkpoint is of after this batch, or begins with the validation: nobody else will
             if trainer.logger is not None and (within_batch or trainer.validating):
-                (log_step if within_batch else log_epoch)(trainer)
+                (log_step if within_batch else log_epoch)(trainer)  # a resumed run begins after that
             trainer.save_checkpoint(self.checkpoint)
             raise Interrupted
 
