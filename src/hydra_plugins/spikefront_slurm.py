@@ -160,7 +160,8 @@ def _worker(options: str) -> str:
 def _address(search: DictConfig) -> str:
     """The overrides by which a worker finds the study."""
     from spikefront.config import override
-    from spikefront.sweeping.study.storage import journal_url, shown
+    from spikefront.console import shown
+    from spikefront.sweeping.study.storage import journal_url
 
     usual = (None, "outputs/studies", journal_url(search))  # type: ignore[arg-type]
     given = {key: search[key] for key in ("study", "dir", "storage") if search[key] not in usual}

@@ -201,6 +201,18 @@ run.close()
     assert ("next" in server.runs) == online
 
 
+def test_the_command_line_is_kept_without_its_password(tmp_path, monkeypatch):
+    given = ["sweep.py", "search.storage=postgresql://me:s3/cr@host/db", "neuron=lif", "search.storage='x://h?passwd=s3cr'"]
+    monkeypatch.setattr(sys, "argv", given)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = Client({"project": "p", "id": "a", "dir": str(tmp_path)}, False)
+    run.close()
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    kept = file.read_bytes()
+    assert b"neuron=lif" in kept and b"postgresql://me:***@host/db" in kept and b"s3" not in kept
+    assert sys.argv == given
+
+
 def test_a_continued_run_is_one_run(server, tmp_path):
     for part in range(2):
         logger = wandb_logger(str(tmp_path), id="trial-7", name="t")

@@ -15,7 +15,7 @@ import shlex
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -24,6 +24,7 @@ import requests
 import wandb
 from requests.utils import get_netrc_auth
 
+from spikefront.console import shown
 from spikefront.errors import UserError
 from spikefront.tracking.wandb.parts import join
 
@@ -206,7 +207,8 @@ class Client:
             x_file_stream_retry_max=3,
             x_file_transfer_retry_max=3,
         )
-        run = wandb.init(mode=mode, settings=settings, reinit="create_new", **self._init)  # type: ignore[arg-type]
+        with _without_passwords():
+            run = wandb.init(mode=mode, settings=settings, reinit="create_new", **self._init)  # type: ignore[arg-type]
         own = (p for p in psutil.Process().children() if p.name().startswith("wandb") and not _ended(p))
         self._process = next(own, None)
         return run
@@ -218,6 +220,17 @@ class Client:
         if not self._said:
             self._said = True
             print(f"spikefront: W&B: {reason}; the run goes on, {then}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _without_passwords() -> Iterator[None]:
+    """Context in which the command line is without those of the storages in it: W&B keeps it beside a run."""
+    typed = sys.argv
+    sys.argv = [shown(argument) for argument in typed]
+    try:
+        yield
+    finally:
+        sys.argv = typed
 
 
 def _ended(process: psutil.Process | None) -> bool:
@@ -240,7 +253,8 @@ def continued(run: Any) -> Any:
     """The run once more, offline, after its end."""
     where = {"id": run.id, "project": run.project, "entity": run.entity or None, "dir": Path(run.dir).parents[2]}
     settings = wandb.Settings(silent=True, console="off")
-    return wandb.init(mode="offline", resume="allow", reinit="create_new", settings=settings, **where)
+    with _without_passwords():
+        return wandb.init(mode="offline", resume="allow", reinit="create_new", settings=settings, **where)
 
 
 def _reason(error: BaseException) -> str:
