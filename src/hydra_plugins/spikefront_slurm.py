@@ -160,9 +160,10 @@ def _worker(options: str) -> str:
 def _address(search: DictConfig) -> str:
     """The overrides by which a worker finds the study, and runs the classes of the user's own that it names."""
     from spikefront.config import compose, override
+    from spikefront.console import shown
     from spikefront.errors import UserError
     from spikefront.sweeping.study import study as studies
-    from spikefront.sweeping.study.storage import journal_url, shown
+    from spikefront.sweeping.study.storage import journal_url
     from spikefront.sweeping.worker.stored import FLAG, check_study
 
     usual = (None, "outputs/studies", journal_url(search))  # type: ignore[arg-type]

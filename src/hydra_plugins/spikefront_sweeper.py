@@ -52,9 +52,9 @@ class LocalProcesses(Launcher):
         self._config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from spikefront.console import shown
         from spikefront.errors import UserError
         from spikefront.start import again
-        from spikefront.sweeping.study.storage import shown
         from spikefront.sweeping.worker.processes import Processes, gpus_of
 
         search = self._config.get("search")

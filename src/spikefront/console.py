@@ -1,12 +1,19 @@
-"""What is printed: text as it is, whatever a user's names, paths and reasons are made of."""
+"""What is printed: text as it is, whatever a user's names, paths and reasons are made of, but no password."""
 
 from __future__ import annotations
 
 import io
+import re
 import sys
 from typing import Any
 
 from rich.console import Console
+
+# As SQLAlchemy reads a URL: what follows user and colon, to the @; one more @ before the path belongs to it too. And
+# what drivers take in the query: ?password=, ?passwd=, ?sslpassword= …
+PASSWORD = re.compile(r"(://[^:/@]*:)([^@]*(?:@[^/?@\s]*(?=@))*)@")
+SECRET = re.compile(r"([?&][^=&\s]*(?:passw|pwd|secret|token)[^=&\s]*=)([^&]*)", re.I)
+HIDDEN = "***"
 
 
 def console(**options: Any) -> Console:
@@ -19,3 +26,8 @@ def spell_what_cannot_be_printed() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def shown(text: str) -> str:
+    """A storage's URL, or a text with one or several in it, to be printed or kept: without their passwords."""
+    return SECRET.sub(rf"\1{HIDDEN}", PASSWORD.sub(rf"\1{HIDDEN}@", text))

@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from made import records_of
@@ -16,7 +17,7 @@ from pretended import Sweep
 from spikefront.commands.study import inspect
 from spikefront.config import compose, override
 from spikefront.console import console
-from spikefront.errors import UserError
+from spikefront.errors import UserError, one_line
 from spikefront.files import write_atomically
 from spikefront.sweeping.study.sources import read_study
 from spikefront.tracking.pages.figures import front_figure, parallel_figure
@@ -124,6 +125,47 @@ def test_weights_and_biases_takes_any_other_text(script, quick, tmp_path):
     assert code == 0 and "W&B" not in err
     parts = list(Path(tmp_path).rglob("run-*.wandb"))
     assert len(parts) == 1 and parts[0].read_bytes().count(text.encode()) >= 4
+
+
+PASSWORDS = ["s3/cr", "s3@cr", "s3:cr", "s3?cr", "s3#cr", "s3%cr", "s3 cr", "s3%2Fcr%40", "s3&cr", "中s3🧠cr"]
+
+
+@pytest.mark.parametrize("where", ["of the user", "of the query"])
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_a_password_is_in_no_error(tmp_path, capfd, password, where):
+    """Of a server that isn't there, whichever command asks for it."""
+    query = quote(password, safe="") if "&" in password or "#" in password else password
+    address = f"martian://me:{password}@host/db" if where == "of the user" else f"martian://me@host/db?passwd={query}"
+    at = {"study": "s", "dir": str(tmp_path), "storage": address, "output": None, "trial": None, "t": None}
+    search = Sweep(tmp_path, override("search.storage", address), "search.n_trials=1")
+    warm = Sweep(tmp_path, override("search.warm_start", address), "search.n_trials=1")
+    asked = [search.run_here, warm.run_here, lambda: read_study("s", str(tmp_path), address)]
+    asked += [lambda a=action: inspect({**at, "action": a}) for action in ("status", "export", "best", "retry")]
+    for ask in asked:
+        with pytest.raises(Exception) as error:
+            ask()
+        said = one_line(error.value) + "".join(capfd.readouterr())
+        assert "s3" not in said and "cr" not in said.replace("create", "") and "martian" in said, said
+    kept = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert not [p for p in kept if b"s3" in p.read_bytes() and b"cr" in p.read_bytes()]
+
+
+@pytest.mark.slow
+def test_a_password_is_kept_nowhere(script, quick, tmp_path):
+    """Of a storage that is there, by a sweep of real trainings: logs, W&B's fields, tables, pages."""
+    address = f"sqlite:///{tmp_path}/x.db?passwd=s3%2Fcr%40:%23et"
+    storage = override("search.storage", address)
+    mine = [o for o in quick if not o.startswith(("logger", "hydra", "trainer.max"))]
+    own = ["logger=wandb", "trainer.max_epochs=1", f"search.dir={tmp_path}/d", "search.study=s", "search.workers=1"]
+    done = [script("sweep", "-m", *mine, *own, storage, "search.n_trials=1", "model.timesteps=choice(1,2)")]
+    at = ["study=s", override("storage", address)]
+    done += [script("study", *at, f"action={action}") for action in ("status", "front", "export", "best")]
+    done.append(script("report", *at, f"output={tmp_path}/r.html"))
+    assert [code for code, _, _ in done] == [0] * len(done), done
+    written = [p for p in tmp_path.rglob("*") if p.is_file() and not p.name.startswith("x.db")]
+    assert [p for p in written if p.suffix == ".wandb"] and (tmp_path / "r.html") in written
+    assert not [str(p) for p in tmp_path.rglob("*") if p.is_file() and re.search(rb"s3(%2F|/)cr", p.read_bytes())]
+    assert not re.search(r"s3(%2F|/)cr", "".join(out + err for _, out, err in done))
 
 
 def test_files_with_the_longest_names_are_written(tmp_path):

@@ -78,6 +78,21 @@ def test_a_sweep_takes_no_key_that_nothing_reads(script, tmp_path, added):
     assert code == 1 and "nothing reads it" in err and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("reader", [None, "model.timesteps=${oc.select:steps,2}"])
+def test_what_a_file_adds_to_the_space_is_read_by_something_too(script, tmp_path, reader):
+    (tmp_path / "hparams_search").mkdir()
+    space = "  space:\n    +steps: choice(1,2)\n    neuron.threshold: choice(0.5,1)\n"
+    text = f"# @package _global_\nsearch:\n  study: mine\n  n_trials: 1\n{space}"
+    (tmp_path / "hparams_search" / "mine.yaml").write_text(text, encoding="utf-8")
+    given = ["-m", "--config-dir", str(tmp_path), "hparams_search=mine", "model=sdt_1_16", "data=digits", "logger=none"]
+    given += [f"search.dir={tmp_path}/studies", "dry_run=true", *([reader] if reader else [])]
+    code, out, err = script("sweep", *given)
+    if reader:
+        assert (code, err) == (0, "") and "1 trials" in out
+    else:
+        assert code == 1 and "'steps'" in err and len(err.splitlines()) == 1 and not (tmp_path / "studies").exists()
+
+
 @pytest.mark.parametrize("text", ["=", "中文", "é", "🧠", *"([{})]#~'\"&;!,<>^`", "\\'", "a\nb", " ", "a?b=c#d, e"])
 def test_the_hint_for_an_argument_that_hydra_cannot_read_works(text):
     path = f"/data/{text}x"

@@ -7,10 +7,12 @@ import hashlib
 import pytest
 import pytorch_lightning as pl
 import torch
+from omegaconf import open_dict
 
 from spikefront.config import compose
 from spikefront.errors import UserError
 from spikefront.training import run
+from spikefront.training.evaluation import evaluate
 from spikefront.training.preemption import LAST
 from spikefront.training.resumption import continued, differences
 
@@ -113,6 +115,25 @@ def made(tmp_path_factory):
     directory = tmp_path_factory.mktemp("made")
     run.train(compose([*BASE, f"output_dir={directory}"]))
     return directory
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({"model": {"dim": 32}}, "model.dim was 16, now 32:"),
+        ({"model": {"depth": 2}}, "model.depth was 1, now 2:"),
+        ({"model": {"num_classes": 5}}, "model.num_classes was 10, now 5:"),
+        ({"model": {"attention": {"_target_": "spikefront.nn.NoAttention"}}}, "model.attention._target_ was "),
+        ({"neuron": {"threshold": 0.5}}, "overrides.neuron changes nothing: the network has overrides.model.neuron"),
+    ],
+)
+def test_an_evaluation_of_another_network_names_the_first_setting_that_differs(made, tmp_path, overrides, told):
+    cfg = compose([f"checkpoint={made / LAST}", f"output_dir={tmp_path}"], root="evaluate")
+    with open_dict(cfg):
+        cfg.overrides = overrides
+    with pytest.raises(UserError) as error:
+        evaluate(cfg)
+    assert told in str(error.value) and "\n" not in str(error.value) and not list(tmp_path.iterdir())
 
 
 def test_weights_alone_are_no_training(tmp_path, made):

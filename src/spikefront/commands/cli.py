@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -70,7 +71,8 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[
 def refuse_unread(cfg: DictConfig, hydra: Any, arguments: Sequence[str], root: str) -> None:
     """Refuse ``+key=value`` at the top, or directly below ``search``, where nothing reads the key.
 
-    Elsewhere whatever is built from the node refuses it. A key that another value names, ``${key}``, is read.
+    Elsewhere whatever is built from the node refuses it. A key that another value names is read:
+    ``${key}`` or ``${oc.select:key,…}``.
 
     Args:
         cfg: what the arguments composed to, perhaps without those that are swept.
@@ -89,7 +91,9 @@ def refuse_unread(cfg: DictConfig, hydra: Any, arguments: Sequence[str], root: s
     known, said = compose([], root), OmegaConf.to_yaml(cfg) + "\n".join(arguments)
     for key in added:
         place = ".".join(key.split(".")[: 2 if key.startswith("search.") and "search" in known else 1])
-        if OmegaConf.select(known, place, default=known) is known and "${" + place not in said:
+        if OmegaConf.select(known, place, default=known) is known and not re.search(
+            rf"\$\{{(oc\.\w+:)?{re.escape(place)}\b", said
+        ):
             parent, _, name = place.rpartition(".")
             others = set(cfg[parent] if parent else cfg) - {name, "hydra"}
             raise UserError(f"{no_key(place, others)}; + adds it and nothing reads it")

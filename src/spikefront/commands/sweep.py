@@ -23,6 +23,7 @@ from spikefront.commands.memory import keep_freed_memory
 from spikefront.commands.study import importance_lines
 from spikefront.config import places
 from spikefront.console import console as plain_console
+from spikefront.console import shown
 from spikefront.errors import UserError
 from spikefront.start import importing, spelled
 from spikefront.sweeping.study import accounts, attributes, request, warm
@@ -73,7 +74,8 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
         UserError: a contradictory search, a study that was made with another, workers that failed.
     """
     console = plain_console(soft_wrap=True)
-    refuse_unread(cfg, cfg.hydra, arguments, "sweep")
+    added = [f"{key}=0" for key in cfg.search.space or () if key.startswith("+")]
+    refuse_unread(cfg, cfg.hydra, [*arguments, *added], "sweep")
     StudyRun.mode(logger := plain(cfg.get("logger")))  # refuses, before a study is made
     asked = request.read(cfg, arguments, options, elsewhere, _predict)
     limits = Limits(asked.search)
@@ -101,7 +103,7 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
 
 def _show_plan(asked: Request, workers: int, launch: Launch, console: Console) -> None:
     console.print(
-        f"study {asked.search['study']} in {storages.shown(storages.url(asked.search))}:"
+        f"study {asked.search['study']} in {shown(storages.url(asked.search))}:"
         f" {asked.budget} trials, {workers} workers"
     )
     launch([asked.worker] * workers)
@@ -128,7 +130,7 @@ def _announce(
         f" {', '.join(f'{p.key}={p.text}' for p in asked.space)}"
     )
     console.print(
-        f"{'new' if new else 'continued'} in {storages.shown(storages.url(asked.search))}:"
+        f"{'new' if new else 'continued'} in {shown(storages.url(asked.search))}:"
         f" {finished} of {budget} trials finished"
         + (f", {workers} worker{'s' if workers > 1 else ''}" if finished < budget else "")
     )
@@ -204,7 +206,7 @@ def _progress(study: Study, budget: int, console: Console, tracked: StudyRun | N
         """Draw what is there now; the seconds that took."""
         begun = time.monotonic()
         now = records(study, volumes=False)
-        shown.show(now)
+        view.show(now)
         if tracked is not None and tracked.due(now):
             tracked.update(records(study))
         return time.monotonic() - begun
@@ -215,7 +217,7 @@ def _progress(study: Study, budget: int, console: Console, tracked: StudyRun | N
             with contextlib.suppress(Exception):  # the storage is busy: the next look tells
                 pause = max(1.0, 10 * look())
 
-    with SweepView(console, budget, records(study, volumes=False)) as shown:
+    with SweepView(console, budget, records(study, volumes=False)) as view:
         thread = threading.Thread(target=watch, daemon=True)
         thread.start()
         try:

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
+from torch import nn
 
 from spikefront import trust
 from spikefront.data import build_data
@@ -21,6 +22,7 @@ from spikefront.training.devices import count_devices, spread, threads
 from spikefront.training.early_exit import EarlyExit
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.result import Result
+from spikefront.training.resumption import differences, of_the_network
 from spikefront.training.setup import build_loss, build_model, build_trainer, energy_of, evaluate_part, quiet
 from spikefront.training.together import together
 
@@ -57,8 +59,11 @@ def _configuration(cfg: DictConfig) -> DictConfig:
         raise UserError(f"checkpoint {cfg.checkpoint} was not written by train.py: it holds no configuration")
     if not cfg.get("trust"):
         trust.check(stored, f"checkpoint {cfg.checkpoint}", "trust")
-    if "timesteps" in ((cfg.get("overrides") or {}).get("data") or {}):  # which is but a network's default
+    given = cfg.get("overrides") or {}
+    if "timesteps" in (given.get("data") or {}):  # which is but a network's default
         raise UserError("overrides.data.timesteps changes nothing: the network has overrides.model.timesteps")
+    if (part := next((key for key in given if key in stored["model"]), None)) is not None:  # a copy of the network's
+        raise UserError(f"overrides.{part} changes nothing: the network has overrides.model.{part}")
     run = OmegaConf.merge(OmegaConf.create(stored), cfg.get("overrides") or {})
     assert isinstance(run, DictConfig)
     run.callbacks = {"energy": run.callbacks.energy}
@@ -93,12 +98,25 @@ def _evaluate(cfg: DictConfig, run: DictConfig) -> Result:
         return _evaluated(cfg, run)
 
 
+def _load(model: nn.Module, cfg: DictConfig, run: DictConfig) -> None:
+    try:
+        load_checkpoint(model, cfg.checkpoint)
+    except UserError as error:
+        asked: Any = OmegaConf.to_container(run, resolve=True)
+        told = of_the_network(differences(configuration(read_checkpoint(cfg.checkpoint)) or asked, asked), asked)
+        if not told:
+            raise
+        raise UserError(
+            f"checkpoint {cfg.checkpoint} is of another network: {told}: overrides can't change what has weights"
+        ) from error
+
+
 def _evaluated(cfg: DictConfig, run: DictConfig) -> Result:
     say(f"evaluating with {_inherited(run)}", flush=True)
     started = time.perf_counter()
     pl.seed_everything(run.seed, workers=True, verbose=False)
     model = build_model(run)
-    load_checkpoint(model, cfg.checkpoint)
+    _load(model, cfg, run)
     data = build_data(run.data, timesteps=run.model.timesteps)
     data.check()
     module = SpikingClassifier(model, build_loss(run), instantiate(run.optimizer), run.schedule, {})

@@ -69,6 +69,13 @@ def log_step(trainer: pl.Trainer) -> None:
         trainer._logger_connector.update_train_step_metrics()
 
 
+def log_epoch(trainer: pl.Trainer) -> None:
+    """Log an epoch's training from within its validation, after which Lightning does it."""
+    with _known("how an epoch's training is logged"):
+        metrics = trainer.fit_loop.epoch_loop._results.metrics(on_step=False)["log"]
+        trainer._logger_connector.log_metrics(metrics)
+
+
 @contextmanager
 def _known(what: str) -> Iterator[None]:
     try:

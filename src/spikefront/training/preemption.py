@@ -32,6 +32,7 @@ from spikefront.files import writing
 from spikefront.training.lightning_internals import (
     batches_begun,
     begin_validation_again,
+    log_epoch,
     log_step,
     validation_batches_begun,
     within_epoch,
@@ -108,12 +109,11 @@ class StopBetweenBatches(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.signals.install()
 
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.signals.install()
-
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Lightning's own handlers talk to the other processes from inside the handler, or checkpoint there
         self.signals.install()
+
+    on_test_start = on_validation_start
 
     def elsewhere(self) -> Callable[[Signals], pl.Callback]:
         """What the other processes of the training have in its place."""
@@ -127,7 +127,9 @@ class StopBetweenBatches(pl.Callback):
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         # shares of the validation part may differ by a batch, so all processes meet at their first only
-        if trainer.state.fn == "fit" and (trainer.world_size == 1 or validation_batches_begun(trainer) == 1):
+        if trainer.state.fn != "fit":
+            self.on_test_batch_end(trainer)
+        elif trainer.world_size == 1 or validation_batches_begun(trainer) == 1:
             self._look(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -143,12 +145,13 @@ class StopBetweenBatches(pl.Callback):
 
     def _is_saved(self, trainer: pl.Trainer) -> bool:
         """Whether the checkpoint is of the step that training is at."""
-        if not self.checkpoint.is_file():
-            return False
-        return bool(torch.load(self.checkpoint, mmap=True, weights_only=True)["global_step"] == trainer.global_step)
+        read = partial(torch.load, self.checkpoint, mmap=True, weights_only=True)
+        return self.checkpoint.is_file() and bool(read()["global_step"] == trainer.global_step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._look(trainer)
+        # the epoch's row is logged, and its best weights are kept, after this: stop here only if no batch is a place to
+        if trainer.num_training_batches <= trainer.accumulate_grad_batches:
+            self._look(trainer)
 
     def _look(self, trainer: pl.Trainer, within_batch: bool = False) -> None:
         """All processes stop if one shall, and all of them then have its signal."""
@@ -159,8 +162,8 @@ class StopBetweenBatches(pl.Callback):
         if said > 1:
             self.signals.received = signal.Signals(said - 1)
         if said:
-            if within_batch and trainer.logger is not None:
-                log_step(trainer)  # the checkpoint is of after this batch: nobody else will
+            if trainer.logger is not None and (within_batch or trainer.validating):
+                (log_step if within_batch else log_epoch)(trainer)  # a resumed run begins after that
             trainer.save_checkpoint(self.checkpoint)
             raise Interrupted
 

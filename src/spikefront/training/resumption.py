@@ -44,8 +44,7 @@ def continued(path: str, asked: Mapping[str, Any], model: nn.Module) -> dict[str
     then = configuration(content)
     changed = {} if then is None else differences(then, asked)
     if (why := misfit(model, network_state(content))) is not None:
-        own = {k: v for k, v in changed.items() if k.split(".")[0] in ("model", "data", *asked["model"])}
-        raise UserError(f"resume={path} is of another network: {_told(own) or why}: {CURE}")
+        raise UserError(f"resume={path} is of another network: {of_the_network(changed, asked) or why}: {CURE}")
     fixed = {k: v for k, v in changed.items() if k in FIXED or (k == DECAY and {*v} & {0, None, NOTHING})}
     if fixed:
         raise UserError(f"resume={path} can't go on so: {_told(fixed)}: {CURE}")
@@ -55,6 +54,11 @@ def continued(path: str, asked: Mapping[str, Any], model: nn.Module) -> dict[str
     if changed:
         rank_zero_only(print)(f"going on with other settings than before: {_told(changed)}", flush=True)
     return content
+
+
+def of_the_network(changed: Mapping[str, tuple[Any, Any]], asked: Mapping[str, Any]) -> str:
+    """The first of the ``changed`` settings that make a network, in words; empty if none does."""
+    return _told({k: v for k, v in changed.items() if k.split(".")[0] in ("model", "data", *asked["model"])})
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

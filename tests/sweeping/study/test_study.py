@@ -12,6 +12,7 @@ import pytest
 from optuna.exceptions import StorageInternalError
 from pretended import Sweep
 
+from spikefront.console import shown
 from spikefront.errors import UserError
 from spikefront.sweeping.search import objectives
 from spikefront.sweeping.study import storage as storages
@@ -118,7 +119,7 @@ def test_the_refusal_of_more_choices_says_the_command_that_takes_what_is_known_a
 )
 def test_passwords_are_neither_shown_nor_told(address):
     for text in (address, f"search.storage='{address}'", f"search.warm_start=[{address},{address}]"):
-        assert "s3" not in storages.shown(text) and "et" not in storages.shown(text) and "host" in storages.shown(text)
+        assert "s3" not in shown(text) and "et" not in shown(text) and "host" in shown(text)
     password = re.search(r"s3[^&]*et(?=@|&|$)", address)[0]
     for said in (f"no such host: {address}", f"bad dsn: {password}", f"wrong password {unquote(password)!r} for me"):
         with pytest.raises(UserError) as error, storages.storage_errors(address):
@@ -130,7 +131,7 @@ def test_passwords_are_neither_shown_nor_told(address):
     "address", ["journal:///a:b@c/x.log", "sqlite:////a/b:c@d.db", "postgresql://host:5432/db", "a=b"]
 )
 def test_what_holds_no_password_is_shown_as_it_is(address):
-    assert storages.shown(address) == address
+    assert shown(address) == address
 
 
 def test_passwords_are_not_kept(make_sweep, tmp_path, capsys):

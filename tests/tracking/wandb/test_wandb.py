@@ -29,6 +29,7 @@ from spikefront.tracking.wandb.project import checkpoint_path, differing, projec
 from spikefront.tracking.wandb.study_run import StudyRun
 
 KEY = "k" * 40
+LONG = "x" * 100_000  # longer than the blocks of W&B's files
 MISBEHAVIOUR = ("refuse", "limit", "forbid", "stall", "drop")
 
 
@@ -192,11 +193,24 @@ run.close()
     assert len(said) == 2 and all("had not written by then is lost" in line for line in said), done.stderr
     for part in re.findall(r"wandb sync ('[^']+'|[^;\n]+)", done.stderr):  # the first of the two is cut off
         CliRunner().invoke(cli, ["sync", "--include-online", *shlex.split(part)])
+    assert len(list(tmp_path.glob("wandb/*run-*-amid"))) == (2 if online else 1)
     amid, end = server.runs["amid"], server.runs["at the end"]
     assert [row["x"] for row in amid["history"]] == [0, 1, 2] and amid["config"]["neuron"]["value"] == "lif"
     assert (amid["summary"]["accuracy"], end["summary"]["accuracy"]) == (0.5, 0.75)
     assert amid["state"] == end["state"] == "finished"
     assert ("next" in server.runs) == online
+
+
+def test_the_command_line_is_kept_without_its_password(tmp_path, monkeypatch):
+    given = ["sweep.py", "search.storage=postgresql://me:s3/cr@host/db", "neuron=lif", "search.storage='x://h?passwd=s3cr'"]
+    monkeypatch.setattr(sys, "argv", given)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = Client({"project": "p", "id": "a", "dir": str(tmp_path)}, False)
+    run.close()
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    kept = file.read_bytes()
+    assert b"neuron=lif" in kept and b"postgresql://me:***@host/db" in kept and b"s3" not in kept
+    assert sys.argv == given
 
 
 def test_a_continued_run_is_one_run(server, tmp_path):
@@ -209,15 +223,76 @@ def test_a_continued_run_is_one_run(server, tmp_path):
     assert server.runs["trial-7"]["state"] == "finished"
 
 
-def test_a_continued_run_is_one_run_offline_too(server, tmp_path, monkeypatch):
+def apart(directory: Path) -> None:
+    """``wandb sync`` of what is there, newest first, each in a command of its own: the worst order."""
+    for path in sorted(directory.glob("wandb/*run-*"), reverse=True):
+        wandb.teardown()
+        CliRunner().invoke(cli, ["sync", str(path)])  # a part that is cut off ends in an error
+
+
+def test_a_run_continued_offline_is_one_run_in_whatever_order_it_is_synced(server, tmp_path, monkeypatch):
+    """The second of three parts is cut off, as where its process was killed; one record is longer than W&B's blocks."""
     monkeypatch.setenv("WANDB_MODE", "offline")
-    for part in range(2):
-        logger = wandb_logger(str(tmp_path), id="trial-7", name="t")
-        logger.log_metrics({"loss": 1.0 - part / 2}, step=part)
-        logger.close("interrupted" if part == 0 else "success")
+    for part in range(3):
+        logger = wandb_logger(str(tmp_path), id="trial-7", name="t", extra={"long": LONG})
+        logger.log_hyperparams({"seed": 1})
+        logger.log_metrics({"loss": 1.0 - part / 4, "epoch": part, f"only/{part}": part}, step=part)
+        logger.client.do(lambda run, part=part: run.summary.update({"accuracy": part / 2}))
+        logger.close("success" if part == 2 else "interrupted")
+        if part == 1:
+            (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+            file.write_bytes(file.read_bytes()[:-30])  # within the record that ends it
     assert server.asked == []
-    sync(tmp_path)
-    assert [row["loss"] for row in server.runs["trial-7"]["history"]] == [1.0, 0.5]
+    monkeypatch.setenv("WANDB_MODE", "online")
+    apart(tmp_path)
+    run = server.runs["trial-7"]
+    assert [(row["loss"], row["_step"]) for row in run["history"]] == [(1.0, 0), (0.75, 1), (0.5, 2)]
+    known = {"accuracy": 1.0, "loss": 0.5, "epoch": 2, "only/0": 0, "only/1": 1, "only/2": 2}
+    assert {k: run["summary"].get(k) for k in known} == known and run["state"] == "finished"
+    assert run["config"]["long"]["value"] == LONG and run["config"]["seed"]["value"] == 1
+
+
+def test_parts_of_which_the_server_has_the_first_are_neither_doubled_nor_lost(server, tmp_path, monkeypatch):
+    for part in range(2):
+        monkeypatch.setenv("WANDB_MODE", "offline")
+        logger = wandb_logger(str(tmp_path), id="trial-7", name="t")
+        logger.log_metrics({"loss": 1.0 - part / 2, f"only/{part}": part}, step=part)
+        logger.close("interrupted" if part == 0 else "success")
+        monkeypatch.setenv("WANDB_MODE", "online")
+        wandb.teardown()
+        sync(tmp_path)  # the second time W&B leaves the first part out
+    run = server.runs["trial-7"]
+    assert [row["loss"] for row in run["history"]] == [1.0, 0.5]
+    assert {"loss": 0.5, "only/0": 0, "only/1": 1}.items() <= run["summary"].items()
+
+
+@pytest.mark.parametrize("synced", [False, True])
+def test_a_mark_added_later_leaves_the_rest_of_a_run_as_it_is(server, tmp_path, monkeypatch, synced):
+    """A trial that others dominate by now, logged offline; each command of the sweep may mark it once more."""
+    study = made.study("s", 30)
+    fallen = next(t for t in study["trials"] if t["state"] == "complete" and not t["on_front"])
+    fallen["front_then"] = True
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    trial, id = tmp_path / "trials" / f"{fallen['number']:05d}", f"s-ab-{fallen['number']}"
+    logger = wandb_logger(str(trial), id=id, name="t", group="s", project="p")
+    logger.log_metrics({"loss": 0.25}, step=7)
+    result = {**fallen, "energy_joules": 1.0, "accuracy": 0.5, "on_front": True, "validation": None}
+    logger.conclude(result, None)
+    logger.close("success")
+    if synced:
+        sync(trial)
+        assert server.runs[id]["summary"]["on_front"] is True
+    for _ in range(3):
+        wandb.teardown()
+        settings = {"_target_": "wandb_logger", "project": "p", "mode": "offline"}
+        StudyRun.of(settings, "s", "s-ab-", tmp_path).close(study)
+    assert len(list(tmp_path.glob(f"**/*run-*-{id}"))) == 1 + synced
+    monkeypatch.setenv("WANDB_MODE", "online")
+    wandb.teardown()
+    sync(trial)
+    run = server.runs[id]
+    assert {"on_front": False, "accuracy": 0.5, "loss": 0.25}.items() <= run["summary"].items()
+    assert [row["loss"] for row in run["history"] if "loss" in row] == [0.25] and run["state"] == "finished"
 
 
 def test_a_study_shows_its_front_and_sets_the_trials_right(server, tmp_path, monkeypatch):

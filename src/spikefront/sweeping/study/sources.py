@@ -10,6 +10,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 
 from spikefront.analysis.schema import StudyRecord
+from spikefront.console import shown
 from spikefront.errors import UserError, near_matches
 from spikefront.start import spelled
 from spikefront.sweeping.study import storage as storages
@@ -97,7 +98,7 @@ def _only(address: str) -> Study:
     storage, names = _names_in(address)
     if len(names) > 1:
         raise UserError(
-            f"{storages.shown(address)} holds {len(names)} studies: {', '.join(names)}; give the directory of one,"
+            f"{shown(address)} holds {len(names)} studies: {', '.join(names)}; give the directory of one,"
             " or its name beside storage=…"
         )
     with storages.storage_errors(address):
@@ -113,12 +114,10 @@ def _all_in(url: str, importance: bool) -> list[StudyRecord]:
 def _names_in(url: str) -> tuple[BaseStorage, list[str]]:
     file = storages.file_of(url)
     if file is not None and not file.is_file():
-        raise UserError(
-            f"no storage at {storages.shown(url)}; an absolute path has four slashes: sqlite:////path/study.db"
-        )
+        raise UserError(f"no storage at {shown(url)}; an absolute path has four slashes: sqlite:////path/study.db")
     storage = storages.open_storage(url)
     with storages.storage_errors(url):
         names = optuna.get_all_study_names(storage)
     if not names:
-        raise UserError(f"{storages.shown(url)} holds no study")
+        raise UserError(f"{shown(url)} holds no study")
     return storage, names

@@ -18,16 +18,12 @@ from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
+from spikefront.console import HIDDEN, PASSWORD, SECRET, shown
 from spikefront.errors import UserError
 from spikefront.files import write_atomically
 from spikefront.sweeping.study import filesystems
 
 LOCK_PATIENCE = 60.0  # seconds that SQLite waits for another process's transaction
-# As SQLAlchemy reads a URL: what follows user and colon, to the @; one more @ before the path belongs to it too. And
-# what drivers take in the query: ?password=, ?passwd=, ?sslpassword= …
-PASSWORD = re.compile(r"(://[^:/@]*:)([^@]*(?:@[^/?@\s]*(?=@))*)@")
-SECRET = re.compile(r"([?&][^=&\s]*(?:passw|pwd|secret|token)[^=&\s]*=)([^&]*)", re.I)
-HIDDEN = "***"
 ELSEWHERE = "storage.url"  # in a study's directory, where its storage is not there
 BROKEN = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 
@@ -45,11 +41,6 @@ def file_of(address: str) -> Path | None:
     if kind != "sqlite" or not rest:
         return None
     return Path(unquote(rest.removeprefix("/").removeprefix("file:").partition("?")[0]))
-
-
-def shown(text: str) -> str:
-    """A storage's URL, or a text with one or several in it, to be printed or kept: without their passwords."""
-    return SECRET.sub(rf"\1{HIDDEN}", PASSWORD.sub(rf"\1{HIDDEN}@", text))
 
 
 def _hidden(reason: str, address: str) -> str:

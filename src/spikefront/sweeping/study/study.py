@@ -18,13 +18,14 @@ from optuna.study import Study
 
 from spikefront import renamed
 from spikefront.config import is_group
+from spikefront.console import shown
 from spikefront.errors import UserError
 from spikefront.start import spelled
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import accounts, attributes
 from spikefront.sweeping.study.attributes import ARGUMENTS, BEGAN, BUDGET, FORGIVEN, RECORD, SAMPLER, TOKEN, Made
 from spikefront.sweeping.study.request import Request
-from spikefront.sweeping.study.storage import directory, file_of, note_place, open_storage, shown, storage_errors, url
+from spikefront.sweeping.study.storage import directory, file_of, note_place, open_storage, storage_errors, url
 
 SETTLE = 1.0  # seconds in which two commands that make a study at one moment see each other's
 PLACES = ("space", "study", "dir", "storage", "warm_start", "worker", "trust")

@@ -17,12 +17,12 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from spikefront.config import compose, merge
+from spikefront.console import shown
 from spikefront.errors import UserError
 from spikefront.sweeping.search.grammar import Options
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import attributes
 from spikefront.sweeping.study.attributes import KNOWN, SOURCES, asked_for
-from spikefront.sweeping.study.storage import shown
 from spikefront.sweeping.study.study import record
 
 LOGGED = {"accuracy": "val/accuracy", "energy": "val/energy_joules", "firing_rate": "val/firing_rate"}

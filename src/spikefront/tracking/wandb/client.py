@@ -15,7 +15,7 @@ import shlex
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -24,7 +24,9 @@ import requests
 import wandb
 from requests.utils import get_netrc_auth
 
+from spikefront.console import shown
 from spikefront.errors import UserError
+from spikefront.tracking.wandb.parts import join
 
 Mode = Literal["online", "offline", "disabled"]
 PATIENCE = 20  # seconds for the server: to begin a run, and to take what is left at its end
@@ -162,9 +164,12 @@ class Client:
                     with contextlib.suppress(Exception):
                         wandb.teardown()  # so that the exit is quiet
         if self._later:  # the client asks the server before it takes an artifact, but not offline
-            with contextlib.suppress(Exception), continued(self.run) as run:
+            with contextlib.suppress(Exception), continued(self.run) as self.run:
                 for call in self._later:
-                    call(run)
+                    call(self.run)
+        if self.run is not None:
+            with contextlib.suppress(Exception):  # they stay apart
+                join(Path(self.run.dir).parent, self._patience)
 
     def _begin(self) -> Any:
         if not self.online:
@@ -186,7 +191,8 @@ class Client:
             wandb.teardown()
         self.online, self.run = False, self._start("offline")
         lost = "its own process ended, and what that had not written by then is lost"
-        self._say(lost, f"in another part: wandb sync {_part(before)}; wandb sync {_part(self.run)}")
+        first = "" if before.offline else f"wandb sync {_part(before)}; "  # an offline one is joined to this at its end
+        self._say(lost, f"in another part: {first}wandb sync {_part(self.run)}")
         for call in self._told:
             call(self.run)
 
@@ -201,7 +207,8 @@ class Client:
             x_file_stream_retry_max=3,
             x_file_transfer_retry_max=3,
         )
-        run = wandb.init(mode=mode, settings=settings, reinit="create_new", **self._init)  # type: ignore[arg-type]
+        with _without_passwords():
+            run = wandb.init(mode=mode, settings=settings, reinit="create_new", **self._init)  # type: ignore[arg-type]
         own = (p for p in psutil.Process().children() if p.name().startswith("wandb") and not _ended(p))
         self._process = next(own, None)
         return run
@@ -213,6 +220,17 @@ class Client:
         if not self._said:
             self._said = True
             print(f"spikefront: W&B: {reason}; the run goes on, {then}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _without_passwords() -> Iterator[None]:
+    """Context in which the command line is without those of the storages in it: W&B keeps it beside a run."""
+    typed = sys.argv
+    sys.argv = [shown(argument) for argument in typed]
+    try:
+        yield
+    finally:
+        sys.argv = typed
 
 
 def _ended(process: psutil.Process | None) -> bool:
@@ -231,11 +249,12 @@ def _kept(run: Any) -> str:
     return f"its data is kept: wandb sync {_part(run)}"
 
 
-def continued(run: Any, id: str | None = None) -> Any:
-    """The run, or another of its project, once more and offline: ``wandb sync`` adds it to the first part."""
-    where = {"id": id or run.id, "project": run.project, "entity": run.entity or None, "dir": Path(run.dir).parents[2]}
+def continued(run: Any) -> Any:
+    """The run once more, offline, after its end."""
+    where = {"id": run.id, "project": run.project, "entity": run.entity or None, "dir": Path(run.dir).parents[2]}
     settings = wandb.Settings(silent=True, console="off")
-    return wandb.init(mode="offline", resume="allow", reinit="create_new", settings=settings, **where)
+    with _without_passwords():
+        return wandb.init(mode="offline", resume="allow", reinit="create_new", settings=settings, **where)
 
 
 def _reason(error: BaseException) -> str:

@@ -15,7 +15,8 @@ import wandb
 from spikefront.analysis.confidence import spread
 from spikefront.analysis.front import axes, completed
 from spikefront.analysis.schema import StudyRecord
-from spikefront.tracking.wandb.client import PATIENCE, Client, Mode, check_names, continued, mode_of
+from spikefront.tracking.wandb.client import PATIENCE, Client, Mode, check_names, mode_of
+from spikefront.tracking.wandb.parts import amend
 
 HERE = Path(__file__).parent
 CHART = "spikefront-front"  # the custom chart's name in the entity's account
@@ -30,7 +31,7 @@ class StudyRun:
     """
 
     def __init__(self, init: Mapping[str, Any], online: bool, run_id: str, patience: float = PATIENCE) -> None:
-        self._id, self._project = run_id, init["project"]
+        self._id, self._trials = run_id, Path(init["dir"]) / "trials"
         self._client = Client({**init, "id": f"{run_id}study"}, online, patience)
         self._client.do(lambda run: run.define_metric("*", step_metric="trials"), in_each_part=True)
         self._logged, self._front, self._said = 0, "", -EVERY
@@ -135,8 +136,7 @@ class StudyRun:
         if self._client.online:
             _mark_online(run, f"{self._id}{number}", on_front)
         else:
-            with continued(run, f"{self._id}{number}") as trial:
-                trial.summary["on_front"] = on_front
+            amend(self._trials / f"{number:05d}", f"{self._id}{number}", {"on_front": on_front})
         self._marked[number] = on_front
 
 
