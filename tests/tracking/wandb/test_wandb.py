@@ -202,7 +202,12 @@ run.close()
 
 
 def test_the_command_line_is_kept_without_its_password(tmp_path, monkeypatch):
-    given = ["sweep.py", "search.storage=postgresql://me:s3/cr@host/db", "neuron=lif", "search.storage='x://h?passwd=s3cr'"]
+    given = [
+        "sweep.py",
+        "search.storage=postgresql://me:s3/cr@host/db",
+        "neuron=lif",
+        "search.storage='x://h?passwd=s3cr'",
+    ]
     monkeypatch.setattr(sys, "argv", given)
     monkeypatch.setenv("WANDB_MODE", "offline")
     run = Client({"project": "p", "id": "a", "dir": str(tmp_path)}, False)

@@ -1,7 +1,7 @@
 """The parts of a run that W&B wrote offline, put into one file.
 
-A run that goes on after a stop, or where W&B's own process was killed, gets a second directory. ``wandb sync`` takes the
-summary of the part that it is sent last, and leaves out what follows a part that is cut off: so there is one part only.
+A run that goes on after a stop, or where W&B's own process was killed, gets a second directory. ``wandb sync`` takes
+the summary of the part that it is sent last, and leaves out what follows a part that is cut off: so there is one only.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ENDS = ("exit", "final", "footer", "preempting")
 def join(last: Path, patience: float) -> None:
     """Put the earlier parts of a run into the file of its last, ended, offline one, and remove them.
 
-    Of a part that the server has (``wandb sync`` has sent it, or it was online) only the summary is taken, and it stays.
+    Of a part that the server has (``wandb sync`` sent it, or it was online) only the summary is taken, and it stays.
 
     Args:
         last: the part's directory, ``…/wandb/offline-run-<time>-<id>``.
