@@ -193,7 +193,10 @@ def row(comparison: Comparison, seeds: int, known: dict[str, dict]) -> str:
     accuracies = [100 * (on["accuracy"] - off["accuracy"]) for on, off in rows]
     energies = [100 * (on["energy"] / off["energy"] - 1) for on, off in rows]
     without = 100 * mean(off["accuracy"] for _, off in rows)
-    cells = [f"{mean(v):+.1f}" + (f" ± {half_width(v):.1f}" if seeds > 1 else "") for v in (accuracies, energies)]
+    cells = [
+        f"{round(mean(v), 1) + 0.0:+.1f}" + (f" ± {half_width(v):.1f}" if seeds > 1 else "")
+        for v in (accuracies, energies)
+    ]
     each = " ".join(f"{a:+.1f}" for a in accuracies)
     where = comparison.name.split("/")[0]
     return f"| {comparison.setting} | {where} | {without:.1f} | {cells[0]} | {each} | {cells[1]} |"
