@@ -39,8 +39,9 @@ def test_compiled_is_the_same_and_the_meter_looks_inside(monkeypatch):
     assert spikefront.measure_energy(fast, x).total_joules == spikefront.measure_energy(plain, x).total_joules
 
 
-def test_recomputed_blocks_give_the_same_gradients_and_running_statistics():
-    agree(network(), network(checkpoint_blocks=True), torch.rand(2, 1, 8, 8))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # compiled kernels, and none
+def test_recomputed_blocks_give_the_same_gradients_and_running_statistics(dtype):
+    agree(network().to(dtype), network(checkpoint_blocks=True).to(dtype), torch.rand(2, 1, 8, 8, dtype=dtype))
 
 
 def test_what_a_graph_cannot_do_is_refused():

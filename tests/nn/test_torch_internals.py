@@ -10,6 +10,7 @@ from spikefront.nn.torch_internals import (
     TorchDispatchMode,
     convolve_without_bias,
     copies,
+    function_mode,
     has_aliases,
     is_redirected,
     storage_of,
@@ -23,6 +24,20 @@ def test_a_storage_is_told_by_its_views_and_no_other():
     for device in ("cpu", "meta"):
         a, b = torch.ones(4, device=device), torch.ones(4, device=device)
         assert storage_of(a) == storage_of(a.view(2, 2)) != storage_of(b)
+
+
+def test_the_mode_that_calls_pass_through_can_be_entered_again():
+    class Doubling(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            return func(*args, **(kwargs or {})) * 2 if func is torch.exp else func(*args, **(kwargs or {}))
+
+    with Doubling():
+        mode = function_mode()
+    one = torch.zeros(1)
+    with function_mode():
+        assert torch.exp(one) == 1
+    with mode:
+        assert torch.exp(one) == 2
 
 
 def test_a_write_in_place_is_noticed():

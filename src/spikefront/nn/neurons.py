@@ -56,10 +56,10 @@ class IntegrateAndFire(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad_spikes,) = grads
-        potential = ctx.saved_tensors[0]
+        potential, *gains = ctx.saved_tensors  # once: a block that is run again gives them once
         gain, leak, threshold, soft_reset, detach_reset, surrogate = ctx.constants
-        if len(ctx.saved_tensors) > 1:
-            gain = ctx.saved_tensors[1]
+        if gains:
+            (gain,) = gains
         a = 1 - gain if leak is None else leak
         grad_x = torch.empty_like(potential)
         grad_gain = torch.zeros((), dtype=potential.dtype, device=potential.device)

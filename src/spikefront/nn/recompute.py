@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from spikefront.nn.torch_internals import function_mode
+
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def recomputed(block: nn.Module, x: Tensor, random: bool) -> Tensor:
     """``block(x)``; ``random``: whether the block draws numbers, which then must be the same again."""
-    contexts: Any = lambda: (nullcontext(), still(block))
+    contexts: Any = lambda: (nullcontext(), _again(block, function_mode()))
     return checkpoint(partial(block), x, use_reentrant=False, preserve_rng_state=random, context_fn=contexts)
+
+
+@contextmanager
+def _again(block: nn.Module, mode: AbstractContextManager[Any]) -> Iterator[None]:
+    with still(block), mode:  # autocast's own state PyTorch keeps, not that of what plays its part
+        yield
 
 
 @contextmanager

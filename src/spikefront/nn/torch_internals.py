@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 from torch.nn.modules import module as _hooks
+from torch.overrides import _get_current_function_mode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "TorchDispatchMode",
     "convolve_without_bias",
     "copies",
+    "function_mode",
     "has_aliases",
     "is_redirected",
     "storage_of",
@@ -59,6 +62,11 @@ def watched_backward(module: nn.Module) -> bool:
 def is_redirected(t: Tensor) -> bool:
     """Whether an operation on a tensor does something else than to compute it: it is a stand-in, or a mode listens."""
     return _modes() > 0 or type(t) is FakeTensor
+
+
+def function_mode() -> AbstractContextManager[Any]:
+    """The ``TorchFunctionMode`` that calls pass through now, to be entered again by what runs them once more."""
+    return _get_current_function_mode() or nullcontext()
 
 
 def convolve_without_bias(conv: nn.Module, x: Tensor) -> Tensor:
