@@ -212,6 +212,7 @@ def test_the_command_line_is_kept_without_its_password(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     run = Client({"project": "p", "id": "a", "dir": str(tmp_path)}, False)
     run.close()
+    wandb.teardown()  # writes what is left
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     kept = file.read_bytes()
     assert b"neuron=lif" in kept and b"postgresql://me:***@host/db" in kept and b"s3" not in kept
