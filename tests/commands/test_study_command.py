@@ -86,7 +86,10 @@ def test_best_prints_commands_that_retrain(search, capsys):
     said = capsys.readouterr()
     again, take = said.out.splitlines()
     assert said.err.startswith("trial 0, t = 1 (stopped early), ") and "accuracy 0." in said.err
-    assert "model.timesteps=4" in again and again.startswith("python src/train.py")
+    params = records(search.study())["trials"][0]["params"]
+    retrained = compose(shlex.split(again)[2:])
+    assert (retrained.model.timesteps, retrained.neuron.threshold) == tuple(params.values())
+    assert again.startswith("python src/train.py")
     assert take.startswith("python src/study.py study=") and take.endswith(" action=take trial=0 seeds=5 t=1")
     run(search, action="best")
     assert "on the front: accuracy" in capsys.readouterr().err
@@ -130,8 +133,28 @@ def test_unknown_studies_and_actions_are_said(search):
         run(search, action="statos")
 
 
-def test_retry_queues_each_failed_trial_once(search, capsys):
-    run(search, action="retry")
-    run(search, action="retry")
-    said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("1 failed") and said[1].startswith("0 failed")
+def test_retry_queues_each_failed_trial_once_and_the_next_command_trains_it(tmp_path):
+    """Where nothing else is left to train: all that was asked for is finished."""
+    from pretended import Sweep, pretend
+
+    seen, broken = [], [True]
+
+    def train(cfg, callbacks=()):
+        seen.append((cfg.model.timesteps, cfg.neuron.threshold))
+        if broken[0] and cfg.model.timesteps == 2:
+            raise RuntimeError("no such luck")
+        return pretend(cfg, callbacks)
+
+    space = ("model.timesteps=choice(1,2,4)", "neuron.threshold=choice(1)")
+    options = ("search/sampler=grid", "search.n_trials=null", "search.workers=1")
+    search = Sweep(tmp_path, *options, space=space, train=train)
+    search.run_here()
+    assert sorted(seen) == [(1, 1), (2, 1), (4, 1)]
+    broken[0] = False
+    for _ in range(2):
+        run(search, action="retry")
+    waiting = search.study().get_trials(states=(TrialState.WAITING,))
+    assert [t.system_attrs["fixed_params"]["model.timesteps"] for t in waiting] == [2]
+    search.run_here()
+    assert sorted(seen) == [(1, 1), (2, 1), (2, 1), (4, 1)]
+    assert len(search.study().get_trials(states=(TrialState.COMPLETE,))) == 3

@@ -13,6 +13,7 @@ import pytest
 from optuna.trial import TrialState
 from pretended import pretend
 
+from spikefront.commands.study import inspect
 from spikefront.sweeping.study import accounts, attributes, ledger
 from spikefront.sweeping.study.ledger import Ledger
 from spikefront.sweeping.study.records import records
@@ -229,8 +230,8 @@ def test_a_failed_point_of_a_grid_is_trained_once_it_is_retried(make_sweep):
     broken["now"] = False
     search.run_here()
     assert len(trained(search)) == 7  # not by itself
-    for trial in accounts.account(study := search.study()).failed:
-        attributes.enqueue(study, trial.params, attributes.retry_of(trial))
+    at = {"study": "s", "dir": search.cfg().search.dir, "storage": None, "output": None, "trial": None, "t": None}
+    inspect({**at, "action": "retry"})
     search.run_here()
     points = trained(search)
     assert len(points) == len({str(p) for p in points}) == 8
