@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shlex
+import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -23,6 +24,7 @@ from spikefront.sweeping.study.sources import read_study
 from spikefront.tracking.pages.figures import front_figure, parallel_figure
 from spikefront.tracking.pages.front_table import front_table
 from spikefront.tracking.pages.page import page, payload, write_report
+from spikefront.tracking.wandb.parts import read
 
 TEXTS = {
     "for Hydra": "a=b,c (d) [e] {f:g} ~#!;",
@@ -124,6 +126,10 @@ def test_weights_and_biases_takes_any_other_text(script, quick, tmp_path):
     code, _, err = script("train", *mine, "logger=wandb", "trainer.max_epochs=1", *own)
     assert code == 0 and "W&B" not in err
     parts = list(Path(tmp_path).rglob("run-*.wandb"))
+    end = time.monotonic() + 30
+    while not any(record.HasField("exit") for record in read(parts[0])):  # W&B's own process writes it in its time
+        assert time.monotonic() < end
+        time.sleep(0.1)
     assert len(parts) == 1 and parts[0].read_bytes().count(text.encode()) >= 4
 
 

@@ -56,6 +56,7 @@ def test_our_commands_keep_what_is_freed(tmp_path, command, arguments):
     assert keeps_freed_memory(program, *arguments, "hydra.run.dir=run", cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_the_users_settings_come_first(tmp_path):
     program = "from spikefront.commands.memory import keep_freed_memory; keep_freed_memory()"
     assert keeps_freed_memory(program, cwd=tmp_path)

@@ -86,7 +86,8 @@ def _count(rank, path, part):
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("parts", [((5, 3), (1,)), pytest.param(((4,), ()), marks=pytest.mark.slow)])
+@pytest.mark.slow  # tests/training/test_ddp.py has two processes' energy
+@pytest.mark.parametrize("parts", [((5, 3), (1,)), ((4,), ())])
 def test_two_processes_sum_their_counts(tmp_path, parts):
     torch.manual_seed(2)
     batches = [[torch.rand(n, 1, 8, 8) for n in part] for part in parts]
