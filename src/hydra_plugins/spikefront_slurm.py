@@ -169,8 +169,9 @@ def _address(search: DictConfig) -> str:
     usual = (None, "outputs/studies", journal_url(search))  # type: ignore[arg-type]
     given = {key: search[key] for key in ("study", "dir", "storage") if search[key] not in usual}
     found = [override(f"search.{key}", shown(str(value))) for key, value in given.items()]
+    study, _ = studies.load(search)
     try:
-        check_study(studies.load(search)[0], compose([], root="sweep"), [])
+        check_study(study, compose([], root="sweep"), [])
     except UserError:
         found.append(override(FLAG, True))
     return shlex.join(found)

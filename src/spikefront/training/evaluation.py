@@ -64,12 +64,12 @@ def _configuration(cfg: DictConfig) -> DictConfig:
         raise UserError("overrides.data.timesteps changes nothing: the network has overrides.model.timesteps")
     if (part := next((key for key in given if key in stored["model"]), None)) is not None:  # a copy of the network's
         raise UserError(f"overrides.{part} changes nothing: the network has overrides.model.{part}")
-    run = OmegaConf.merge(OmegaConf.create(stored), cfg.get("overrides") or {})
+    run = OmegaConf.merge(OmegaConf.create(stored), given)
     assert isinstance(run, DictConfig)
     run.callbacks = {"energy": run.callbacks.energy}
     run.output_dir, run.logger = cfg.output_dir, {}
     run.trainer = _trainer(run.trainer, {key: cfg.get(key) for key in ("accelerator", "devices")})
-    run.trainer.update((cfg.get("overrides") or {}).get("trainer") or {})
+    run.trainer.update(given.get("trainer") or {})
     return run
 
 

@@ -67,15 +67,16 @@ class Processes:
             KeyboardInterrupt: interrupted, and all have ended.
             UserError: all ended with an error; the last line of the log.
         """
-        with contextlib.ExitStack() as end:
-            end.callback(self._signal, signal.SIGKILL)
-            end.enter_context(_heard(self._interrupt))
-            for slot in self._slots:
-                self._start(slot)
-            while any(not s.finished for s in self._slots):
-                time.sleep(0.05)
+        with _heard(self._interrupt):
+            try:
                 for slot in self._slots:
-                    self._look(slot)
+                    self._start(slot)
+                while any(not s.finished for s in self._slots):
+                    time.sleep(0.05)
+                    for slot in self._slots:
+                        self._look(slot)
+            finally:
+                self._signal(signal.SIGKILL)
         if self.interrupts:
             raise KeyboardInterrupt
         broken = [s for s in self._slots if s.failed]
@@ -147,10 +148,9 @@ def run_sweep(command: Sequence[str]) -> int:
         heard.append(number)
         process.send_signal(signal.SIGINT)
 
-    with contextlib.ExitStack() as end:
-        environment = {**os.environ, PARENT: str(os.getpid())}
-        process = subprocess.Popen(command, env=environment, start_new_session=True)
-        end.enter_context(_heard(hand_on))
+    environment = {**os.environ, PARENT: str(os.getpid())}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    with _heard(hand_on):
         code = process.wait()
     if heard:
         raise KeyboardInterrupt
