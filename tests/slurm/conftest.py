@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from system import unable
 
 import cluster as clusters
 from spikefront.config import ROOT, compose
-from spikefront.tracking.wandb.parts import read
 
 SMALL = ["model=sdt_1_16", "data=digits", "trainer=cpu", "trainer.max_epochs=4", "trainer.limit_train_batches=10"]
 SMALL += ["neuron.threshold=0.1", "model.drop_path=0.2", "data.shift=2", "~callbacks.progress"]
@@ -129,9 +129,10 @@ class Sweep:
         assert {t["state"] for t in found} <= {"complete", "waiting"}
         directory = self.directory / "trials" / "00000"
         runs = list((directory / "wandb").glob("offline-run-*"))
-        assert len(runs) == 1, runs  # its parts are joined
-        begun = [record for file in runs[0].glob("*.wandb") for record in read(file) if record.HasField("run")]
-        assert len(begun) >= parts and len({record.run.run_id for record in begun}) == 1, begun
+        assert len(runs) == 1, runs  # its parts are joined; of one that was killed W&B may have written nothing
+        logs = [*self.directory.glob("workers/*.out"), *self.shell.directory.glob("batch-*.log")]
+        begun = [line for log in logs for line in re.findall(r"^\[[\d:]+\] trial 0\b.*", log.read_text(), re.M)]
+        assert len(begun) >= parts, self.logs()
         whole = train(self.shell.directory / "reference", f"model.timesteps={found[0]['params']['model.timesteps']}")
         assert_same(whole, directory, ignore_run=True)
         assert finished[0]["test"]["accuracy"] == json.loads((whole / "result.json").read_text())["accuracy"]
