@@ -35,7 +35,17 @@ def lively(neuron: str, surrogate: str = "sigmoid"):
 def tiny(**components) -> SpikeDrivenTransformer:
     torch.manual_seed(0)
     return SpikeDrivenTransformer(
-        1, 16, num_heads=2, timesteps=2, in_channels=2, num_classes=3, image_size=8, pooling="0010", **components
+        1,
+        16,
+        **{
+            "num_heads": 2,
+            "timesteps": 2,
+            "in_channels": 2,
+            "num_classes": 3,
+            "image_size": 8,
+            "pooling": "0010",
+            **components,
+        },
     )
 
 
@@ -63,7 +73,7 @@ COMBINATIONS = [  # every neuron and every attention in `make test`, all their p
 @pytest.mark.parametrize(("neuron", "attention"), COMBINATIONS)
 def test_every_combination_trains(neuron, attention):
     images, events = torch.rand(3, 2, 8, 8), (torch.rand(3, 2, 2, 8, 8) < 0.3).float()
-    for embedding, residual in itertools.product(options("embedding"), options("residual")):
+    for embedding, residual in itertools.product(("sps", "conv_stem"), options("residual")):
         model = tiny(
             neuron=lively(neuron),
             attention=component("attention", attention),
@@ -73,6 +83,20 @@ def test_every_combination_trains(neuron, attention):
             drop_path=0.1,
         )
         train_a_step(model, events if embedding == "sps" else images)
+
+
+@pytest.mark.parametrize("embedding", options("embedding"))
+def test_every_embedding_trains_on_every_shortcut(embedding):
+    for residual in options("residual"):
+        made = {"embedding": component("embedding", embedding), "residual": component("residual", residual)}
+        train_a_step(tiny(**made, neuron=lively("lif"), image_size=16), torch.rand(3, 2, 16, 16))
+
+
+@pytest.mark.parametrize("mlp", options("mlp"))
+def test_every_mlp_trains_on_every_shortcut(mlp):
+    for residual in options("residual"):
+        made = {"mlp": component("mlp", mlp), "residual": component("residual", residual)}
+        train_a_step(tiny(**made, neuron=lively("lif")), torch.rand(3, 2, 8, 8))
 
 
 @pytest.mark.parametrize("surrogate", options("surrogate"))
@@ -161,7 +185,7 @@ def test_adaptive_threshold_slows_a_neuron_down():
 
 def test_drop_path_drops_whole_samples_and_keeps_the_mean():
     torch.manual_seed(0)
-    drop = spikefront.nn.families.sdt.DropPath(0.25)
+    drop = spikefront.nn.blocks.DropPath(0.25)
     x = torch.ones(4, 2000, 1, 1, 1)
     y = drop.train()(x)
     assert ((y == 0).all(0) | (y == 1 / 0.75).all(0)).all()

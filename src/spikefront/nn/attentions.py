@@ -2,30 +2,39 @@
 
 Each has an operator of its own (see ``operators``) as a parameterless submodule ``op``.
 
-Settings of all: ``potentials``, whether the stream carries membrane potentials (see ``residuals``), ``gate_threshold``
-of the operator's own neuron (published: 0.5), and ``event_mode``, which is SDSA1's and the others have no use for.
+Settings of all: ``potentials``, whether the stream carries membrane potentials (see ``residuals``), ``side``, that of
+the square of tokens, and ``event_mode``, which some have no use for; of a self-attention ``gate_threshold``, that of
+the operator's own neuron (published: 0.5), and what its projections are.
 """
 
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from spikefront.nn.kernels import MaxPool
 from spikefront.nn.kernels.sparse import Spikes, sdsa
 from spikefront.nn.layers import NeuronFactory, beside, conv_bn, conv_bn_fire, over_frames, reads
-from spikefront.nn.operators import QKTAOp, SDSA1Op, SDSA2Op, SDSA3Op, SoftmaxOp, SSAOp
+from spikefront.nn.operators import QKTAOp, SDSA1Op, SDSA2Op, SDSA3Op, SoftmaxOp, SSAOp, STAttenOp
 from spikefront.nn.torch_internals import watched
 
 
 class SelfAttention(nn.Module):
-    """``streams = LIF(BN(conv1x1(s)))``, one a letter; the operator; ``BN(conv1x1(...))``; ``s = LIF(x)`` or ``x``."""
+    """``streams = LIF(BN(conv1x1(s)))``, one a letter; the operator; ``BN(conv1x1(...))``; ``s = LIF(x)`` or ``x``.
+
+    Args:
+        projection: ``(channels in, out)`` -> what takes the place of every 1x1 convolution, see ``projections``.
+        bias, proj_bias: whether those of the streams and the last have one, where they are 1x1 convolutions.
+        value_ratio: how much wider than the stream the values are.
+    """
 
     streams = "qkv"
-    fires = True
+    fires = adds = True
 
     def __init__(
         self,
@@ -35,6 +44,11 @@ class SelfAttention(nn.Module):
         event_mode: bool = False,
         potentials: bool = True,
         gate_threshold: float = 0.5,
+        projection: Callable[[int, int], nn.Module] | None = None,
+        bias: bool = False,
+        proj_bias: bool = True,
+        value_ratio: int = 1,
+        side: int | None = None,
     ) -> None:
         super().__init__()
         # set by join: one convolution and, where nobody looks at their neurons, one neuron for all streams
@@ -42,14 +56,16 @@ class SelfAttention(nn.Module):
         self.joint_lif: nn.Module | None = None
         self.shortcut_lif = reads(neuron, potentials)
         for name in self.streams:
-            self.add_module(f"{name}_conv", nn.Conv2d(dim, dim, 1, bias=False))
-            self.add_module(f"{name}_bn", nn.BatchNorm2d(dim))
+            width = dim * (value_ratio if name == "v" else 1)
+            self.add_module(f"{name}_conv", (projection or partial(nn.Conv2d, kernel_size=1, bias=bias))(dim, width))
+            self.add_module(f"{name}_bn", nn.BatchNorm2d(width))
             self.add_module(f"{name}_lif", neuron() if self.fires else nn.Identity())
             self.add_module(f"{name}_pool", nn.Identity())
         self.talking_heads_lif = neuron(threshold=gate_threshold) if self.fires else nn.Identity()
-        self.proj_conv = nn.Conv2d(dim, dim, 1)
+        self.proj_conv = (projection or partial(nn.Conv2d, kernel_size=1, bias=proj_bias))(dim * value_ratio, dim)
         self.proj_bn = nn.BatchNorm2d(dim)
         self.op = op
+        self.widths = [dim * (value_ratio if name == "v" else 1) for name in self.streams]
 
     def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
         s = self.shortcut_lif(x)
@@ -65,14 +81,20 @@ class SelfAttention(nn.Module):
             op: Any = self.op
             masked: Any = sdsa(joined, self.talking_heads_lif, op.num_heads, op.event_mode)
             return conv_bn(masked, self.proj_conv, self.proj_bn, onto)
-        parts = joined.chunk(len(self.streams), 2) if joined is not None else None
+        parts = joined.split(self.widths, 2) if joined is not None else None
         streams = []
         for i, name in enumerate(self.streams):
             conv, bn, own_lif, pool = (self.get_submodule(f"{name}_{part}") for part in ("conv", "bn", "lif", "pool"))
             stream = parts[i] if parts else s
             streams.append(over_frames(stream if lif is not None else conv_bn_fire(stream, conv, bn, own_lif), pool))
         out = self.op(*streams, self.talking_heads_lif)
-        return conv_bn(out.reshape(x.shape), self.proj_conv, self.proj_bn, onto)
+        return conv_bn(
+            self.handed_on(out.reshape(*x.shape[:2], -1, *x.shape[3:]), s), self.proj_conv, self.proj_bn, onto
+        )
+
+    def handed_on(self, out: Tensor, s: Tensor) -> Tensor:
+        """What the last projection reads, of the operator's spikes and those of the stream."""
+        return out
 
     def folds(self) -> list[tuple[str, str]]:
         return [*((f"{name}_conv", f"{name}_bn") for name in self.streams), ("proj_conv", "proj_bn")]
@@ -116,7 +138,7 @@ class SDSA1(SelfAttention):
             self.k_pool, self.v_pool = MaxPool(1), MaxPool(1)
 
     def handovers(self) -> list[tuple[nn.Module, list[nn.Module]]]:
-        whole_words = self.joint_lif is not None and self.proj_conv.in_channels % 64 == 0
+        whole_words = self.joint_lif is not None and self.widths[0] % 64 == 0
         return [*super().handovers(), *([(self.joint_lif, [self.op])] if whole_words else [])]  # type: ignore[list-item]
 
 
@@ -137,10 +159,24 @@ class SDSA3(SelfAttention):
 
 
 class SSA(SelfAttention):
-    """Spiking Self-Attention of Spikformer (arXiv 2209.15425, section 3.2): no softmax, square in tokens."""
+    """Spiking Self-Attention of Spikformer (arXiv 2209.15425, section 3.2): no softmax, square in tokens.
 
-    def __init__(self, dim: int, num_heads: int, neuron: NeuronFactory, scale: float = 0.125, **settings: Any) -> None:
-        super().__init__(dim, neuron, SSAOp(num_heads, scale), **settings)
+    ``linear``: multiply keys and values first, which gives the same numbers: all are sums of whole ones.
+    ``by_width``: ``scale`` is divided by the root of a head's width (arXiv 2411.16061, section 3.3).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        neuron: NeuronFactory,
+        scale: float = 0.125,
+        linear: bool = False,
+        by_width: bool = False,
+        **settings: Any,
+    ) -> None:
+        scale = scale / math.sqrt(dim // num_heads) if by_width else scale
+        super().__init__(dim, neuron, (SDSA3Op if linear else SSAOp)(num_heads, scale), **settings)
 
 
 class QKTA(SelfAttention):
@@ -150,6 +186,42 @@ class QKTA(SelfAttention):
 
     def __init__(self, dim: int, num_heads: int, neuron: NeuronFactory, **settings: Any) -> None:
         super().__init__(dim, neuron, QKTAOp(num_heads), **settings)
+
+
+class STAtten(SDSA1):
+    """SSA over ``chunk`` timesteps at once: each token meets those of the other steps (arXiv 2409.19764, section 4).
+
+    The published scale is one by the side of the square of tokens. ``event_mode``: half its square; q, k and v are
+    max-pooled over the image, and ``m p + p`` enters the last projection, m the operator's spikes, p the pooled ones of
+    the stream. A step's result depends on the later steps of its chunk; T must be a multiple of it. Parameters are
+    those of SDSA1, as in the published files.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        neuron: NeuronFactory,
+        chunk: int = 2,
+        event_mode: bool = False,
+        side: int | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(dim, num_heads, neuron, event_mode=False, side=side, **settings)
+        side = side or 1
+        self.op = STAttenOp(num_heads, 0.5 / side**2 if event_mode else 1 / side, chunk)
+        self.event_mode = event_mode
+        if event_mode:
+            self.q_pool, self.k_pool, self.v_pool, self.pool = (MaxPool(1) for _ in range(4))
+
+    def handed_on(self, out: Tensor, s: Tensor) -> Tensor:
+        if not self.event_mode:
+            return out
+        pooled = over_frames(s, self.pool)
+        return out * pooled + pooled
+
+    def handovers(self) -> list[tuple[nn.Module, list[nn.Module]]]:
+        return [] if self.event_mode else SelfAttention.handovers(self)
 
 
 class Softmax(SelfAttention):
@@ -162,13 +234,3 @@ class Softmax(SelfAttention):
 
     def __init__(self, dim: int, num_heads: int, neuron: NeuronFactory, **settings: Any) -> None:
         super().__init__(dim, neuron, SoftmaxOp(num_heads), **settings)
-
-
-class NoAttention(nn.Module):
-    """Nothing is mixed between tokens: what attention adds is 0. The lower bound to compare with."""
-
-    def __init__(self, **_: object) -> None:
-        super().__init__()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from spikefront.errors import UserError
+from spikefront.nn.families.layouts import translated
 from spikefront.renamed import current
 
 AVERAGED, PLAIN = ("state_dict_ema", "model_ema"), ("state_dict", "model")  # where a file keeps its weights
@@ -28,16 +29,17 @@ WRAPPERS = (
 def load_checkpoint(model: nn.Module, path: str | Path, *, ema: bool = True) -> nn.Module:
     """Load weights into ``model``, strictly, from a published ``.pth.tar``, a Lightning ``.ckpt`` or ``.safetensors``.
 
-    Reads with ``weights_only=True``. Takes ``state_dict`` and ``state_dict_ema`` (preferred if ``ema``) wrappers and
-    strips the prefixes of wrappers (DDP's, Lightning's, ``torch.compile``'s), in any order. timm's ``load_state_dict``
-    and ``clean_state_dict`` know neither Lightning's prefix nor the weights that training goes on with, and to import
-    them takes seconds.
+    The names in published files are known (``families.names``), their ``Linear`` and ``Conv1d`` layouts, and what does
+    nothing there. Reads with ``weights_only=True``. Takes ``state_dict`` and ``state_dict_ema`` (preferred if ``ema``)
+    wrappers and strips the prefixes of wrappers (DDP's, Lightning's, ``torch.compile``'s), in any order. timm's
+    ``load_state_dict`` and ``clean_state_dict`` know neither Lightning's prefix nor the weights that training goes on
+    with, and to import them takes seconds.
 
     Raises:
         UserError: the file can't be read, or its tensors differ from the model's; the message names which.
     """
     state = _weights(read_checkpoint(path), ema)
-    state = _bare({key: value for key, value in state.items() if isinstance(value, Tensor)})
+    state = dict(translated(model, _bare({key: value for key, value in state.items() if isinstance(value, Tensor)})))
     if (why := misfit(model, state)) is not None:
         raise UserError(f"checkpoint {path} is of another model: {why}")
     model.load_state_dict(state)

@@ -2,7 +2,8 @@
 
 ``forward``: ``(T, B, C, H, W)``, or ``(1, B, C, H, W)`` with ``timesteps`` for a static image, whose first convolution
 then runs once instead of T times -> ``(T, B, D, H / 2^p, W / 2^p)`` for p pooling stages.
-``residual`` is the shortcut (see ``residuals``); it says whether the stream carries potentials or spikes.
+``residual`` is the shortcut (see ``residuals``); it says whether the stream carries potentials or spikes. ``side``: of
+the square of tokens, from that of the image.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 from spikefront.errors import UserError
 from spikefront.nn.kernels import MaxPool
 from spikefront.nn.layers import NeuronFactory, branch_onto, conv_bn, conv_bn_fire, conv_bn_fire_pool, over_frames
+from spikefront.nn.mixers import SepConv
 
-ResidualFactory = Callable[[NeuronFactory], Any]
+ResidualFactory = Callable[..., Any]
 STAGE = ("proj_conv", "proj_bn", "proj_lif", "maxpool")
 
 
@@ -67,6 +69,11 @@ class SPS(nn.Module):
         stream = feature if self.residual.potentials else spikes
         return branch_onto(partial(conv_bn, spikes, self.rpe_conv, self.rpe_bn), stream, self.residual, nn.Identity())
 
+    def side(self, image: int) -> int:
+        for _ in range(sum(self.pooling)):
+            image = (image + 1) // 2
+        return image
+
     def folds(self) -> list[tuple[str, str]]:
         return [*((f"proj_conv{i}", f"proj_bn{i}") for i in ("", "1", "2", "3")), ("rpe_conv", "rpe_bn")]
 
@@ -77,29 +84,6 @@ class SPS(nn.Module):
             pairs.append((lif, [conv, *([] if isinstance(pool, nn.Identity) else [pool])]))
         last = self.get_submodule("proj_lif3")
         return [*pairs, (last, [self.rpe_conv])] if self.residual.potentials else pairs
-
-
-class SepConv(nn.Module):
-    """``BN(1x1(7x7 depthwise(LIF(BN(1x1(LIF(x)))))))``, twice as wide inside (arXiv 2404.03663, section 3.2).
-
-    The two last convolutions have no neuron between them and are one linear map at inference.
-    """
-
-    def __init__(self, dim: int, neuron: NeuronFactory) -> None:
-        super().__init__()
-        self.lif1, self.lif2 = neuron(), neuron()
-        self.pwconv1 = nn.Conv2d(dim, 2 * dim, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(2 * dim)
-        self.dwconv = nn.Conv2d(2 * dim, 2 * dim, 7, padding=3, groups=2 * dim, bias=False)
-        self.pwconv2 = nn.Conv2d(2 * dim, dim, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = conv_bn_fire(self.lif1(x), self.pwconv1, self.bn1, self.lif2)
-        return over_frames(hidden, lambda frames: self.bn2(self.pwconv2(self.dwconv(frames))))
-
-    def folds(self) -> list[tuple[str, str]]:
-        return [("pwconv1", "bn1"), ("pwconv2", "bn2")]
 
 
 class ConvBlock(nn.Module):
@@ -135,6 +119,7 @@ class ConvStem(nn.Module):
     ) -> None:
         super().__init__()
         widths, stages = _widths(dim), pooling_stages(pooling)
+        self.pooling = stages
         self.downsample, self.lif, self.bn, self.blocks = (nn.ModuleList() for _ in range(4))
         for i, (width, halves, blocks) in enumerate(zip(widths, stages, (1, 1, 2, 0), strict=True)):
             kernel, before = (7, in_channels) if i == 0 else (3, widths[i - 1])
@@ -152,6 +137,11 @@ class ConvStem(nn.Module):
                 x = x.expand(timesteps, *x.shape[1:])
             x = blocks(x)
         return self.out_lif(x)
+
+    def side(self, image: int) -> int:
+        for _ in range(sum(self.pooling)):
+            image = (image + 1) // 2
+        return image
 
     def folds(self) -> list[tuple[str, str]]:
         return [(f"downsample.{i}", f"bn.{i}") for i in range(len(self.bn))]

@@ -3,6 +3,7 @@
 Every module says by itself what it has for that, in methods of which it may leave out any; so a new block, embedding,
 attention or whole family needs no edit here:
 
+- ``merged()``: the one convolution that you are, with equal outputs; it takes your place before all else.
 - ``folds()``: pairs of names ``(convolution, batch norm)``, in each of which the second works on what the first gives
   and nothing else does. An ``nn.Identity`` takes the batch norm's place.
 - ``join()``: rearrange yourself, in place, once the batch norms are folded; outputs must stay equal.
@@ -44,6 +45,10 @@ def for_inference(model: Model, sparse: bool | str = False) -> Model:
     if sparse not in (True, False, "auto"):
         raise UserError(f"for_inference(sparse={sparse!r}): use True, False or 'auto'")
     model = copy.deepcopy(model).eval().requires_grad_(False)
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if (merged := getattr(child, "merged", None)) is not None:
+                setattr(module, name, merged().eval().requires_grad_(False))
     for module in model.modules():
         for names in getattr(module, "folds", tuple)():
             _fold(module, *names)

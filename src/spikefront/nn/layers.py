@@ -84,9 +84,12 @@ def reads(neuron: NeuronFactory, potentials: bool) -> nn.Module:
 
 
 def beside(*convs: Any) -> nn.Conv2d:
-    """One 1x1 convolution that gives the channels of all of ``convs``, which read the same input, one after another."""
+    """One convolution that gives the channels of all of ``convs``, which read the same input, one after another."""
     weight = torch.cat([conv.weight.detach() for conv in convs])
-    joined = nn.Conv2d(weight.shape[1], weight.shape[0], 1, device=weight.device, dtype=weight.dtype)
+    size = weight.shape[-1]
+    joined = nn.Conv2d(
+        weight.shape[1], weight.shape[0], size, padding=size // 2, device=weight.device, dtype=weight.dtype
+    )
     joined.weight = nn.Parameter(weight, requires_grad=False)
     joined.bias = nn.Parameter(torch.cat([conv.bias.detach() for conv in convs]), requires_grad=False)
     return joined

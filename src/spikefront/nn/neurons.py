@@ -246,29 +246,6 @@ class ALIF(SpikingNeuron):
         return torch.stack(spikes)
 
 
-class ILIF(SpikingNeuron):
-    """Integer LIF: up to ``levels`` spikes at once, binary over as many virtual steps (arXiv 2407.20708).
-
-    ``h = leak v + x``, ``s = clip(round(h), 0, levels)``, ``v = h - s``; the published gradient is 1 between the first
-    and the last level, which ``surrogate=rectangle`` of width 1 gives. ``threshold`` is the potential of one spike.
-    """
-
-    def __init__(self, levels: int = 4, leak: float = 0.25, reset: str = "soft", **kwargs: Any) -> None:
-        super().__init__(reset=reset, **kwargs)
-        if levels < 1:
-            raise UserError(f"neuron.levels is {levels}: an integer neuron needs at least 1")
-        self.levels, self.leak = int(levels), float(leak)
-
-    def forward(self, x: Tensor) -> Tensor:
-        v, spikes = torch.zeros_like(x[0]), []
-        for current in x:
-            h = self.leak * v + current
-            s: Tensor = Step.apply(h / self.threshold - 0.5, self.surrogate, self.levels)
-            v = self.after(h, s, self.threshold)
-            spikes.append(s)
-        return torch.stack(spikes)
-
-
 class Activation(nn.Module):
     """A function where a neuron would be: the network without spikes that energy is compared with.
 

@@ -7,9 +7,12 @@ multiply-accumulates. So the energy meter needs no list of attentions.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
+from spikefront.errors import UserError
 from spikefront.nn.kernels import MaxPool
 
 
@@ -67,11 +70,11 @@ class SDSA3Op(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
         heads = [_heads(s, self.num_heads) for s in (q, k, v)]
         out = heads[2] @ heads[1].transpose(-1, -2) @ heads[0]  # (channels, tokens): the transpose of the formula
-        return gate(out.reshape(q.shape) * self.scale)
+        return gate(out.reshape(v.shape) * self.scale)
 
     def operations(self, q: Tensor, k: Tensor, v: Tensor, *_: object) -> tuple[Tensor, int]:
         """Pairs of k and v spikes at a token in a head, then a row of the product for every q spike."""
-        width = q.shape[2] // self.num_heads
+        width = v.shape[2] // self.num_heads
         at_token = [_heads(s, self.num_heads).abs().sum(-2, dtype=torch.float64) for s in (k, v)]
         done = (at_token[0] * at_token[1]).sum((-1, -2)) + width * _spikes(q)[0].sum(-1)
         return done, 2 * width * q[0, 0].numel()
@@ -87,13 +90,80 @@ class SSAOp(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
         heads = [_heads(s, self.num_heads) for s in (q, k, v)]
         out = heads[2] @ (heads[1].transpose(-1, -2) @ heads[0])
-        return gate(out.reshape(q.shape) * self.scale)
+        return gate(out.reshape(v.shape) * self.scale)
 
     def operations(self, q: Tensor, k: Tensor, v: Tensor, *_: object) -> tuple[Tensor, int]:
         """Pairs of q and k spikes in a channel, then a column of the attention map for every v spike."""
-        per_channel, tokens = _spikes(q, k, v), q.shape[3] * q.shape[4]
-        done = (per_channel[0] * per_channel[1]).sum(-1) + tokens * per_channel[2].sum(-1)
-        return done, 2 * tokens * q[0, 0].numel()
+        tokens = q.shape[3] * q.shape[4]
+        of_q, of_k = _spikes(q, k)
+        done = (of_q * of_k).sum(-1) + tokens * _spikes(v)[0].sum(-1)
+        return done, tokens * (q[0, 0].numel() + v[0, 0].numel())
+
+
+class STAttenOp(SDSA3Op):
+    """``LIF(scale q (kᵀ v))`` a head, over the tokens of ``chunk`` timesteps together (arXiv 2409.19764, section 4)."""
+
+    def __init__(self, num_heads: int, scale: float, chunk: int) -> None:
+        super().__init__(num_heads, scale)
+        self.chunk = chunk
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
+        if q.shape[0] % self.chunk:
+            raise UserError(
+                f"attention.chunk is {self.chunk}: it must divide model.timesteps={q.shape[0]} (arXiv 2409.19764)"
+            )
+        chunks = [_heads(s, self.num_heads).unflatten(0, (-1, self.chunk)) for s in (q, k, v)]
+        mixed = (chunks[2] @ chunks[1].transpose(-1, -2)).sum(1, keepdim=True)
+        return gate((mixed @ chunks[0]).reshape(v.shape) * self.scale)
+
+
+class DSSAOp(nn.Module):
+    """``A = LIF(c1 y1ᵀ s)``, ``LIF(c2 y2 A)`` a head: dual spike self-attention (arXiv 2403.14302, section 4.2).
+
+    ``s`` are spikes, ``y1`` and ``y2`` real values at each ``1/p²`` of the positions, which a spike adds. ``c1 = 1 /
+    sqrt(f_x d)`` and ``c2 = 1 / sqrt(f_A N / p²)`` with the heads' running firing rates ``f_x`` of s and ``f_A`` of A,
+    buffers without gradient; the first batch sets them where they are 0.
+
+    Args:
+        positions: N / p² that c2 is made for.
+        momentum: how much of a running rate a batch leaves.
+    """
+
+    def __init__(self, num_heads: int, positions: int, momentum: float = 0.999) -> None:
+        super().__init__()
+        self.num_heads, self.positions, self.momentum = num_heads, positions, momentum
+        self.rate_x: Tensor
+        self.rate_attn: Tensor
+        for name in ("rate_x", "rate_attn"):
+            self.register_buffer(name, torch.zeros(num_heads))
+
+    def forward(self, s: Tensor, y1: Tensor, y2: Tensor, gate: nn.Module, out_gate: nn.Module) -> Tensor:
+        attention = self._attention(s, y1, gate)
+        self._update(self.rate_attn, attention)
+        out = _heads(y2, self.num_heads) @ attention
+        return out_gate((out * _scale(self.rate_attn, self.positions)).reshape(s.shape))
+
+    def _attention(self, s: Tensor, y1: Tensor, gate: nn.Module) -> Tensor:
+        """``(T, B, heads, N / p², N)``."""
+        spikes = _heads(s, self.num_heads)
+        self._update(self.rate_x, spikes)
+        scores = _heads(y1, self.num_heads).transpose(-1, -2) @ spikes
+        return gate(scores * _scale(self.rate_x, spikes.shape[3]))
+
+    def _update(self, rate: Tensor, spikes: Tensor) -> None:
+        if self.training:
+            now = spikes.detach().mean((0, 1, 3, 4)).to(rate.dtype)
+            begun = torch.where(rate.any(), rate, now)
+            rate.copy_(begun * self.momentum + now * (1 - self.momentum))
+
+    def operations(self, s: Tensor, y1: Tensor, y2: Tensor, gate: nn.Module, *_: object) -> tuple[Tensor, int]:
+        """A row of y1 for every spike of s, then a column of a head's y2 for every spike of A."""
+        positions, width = y1.shape[3] * y1.shape[4], s.shape[2] // self.num_heads
+        with torch.no_grad():
+            again = copy.copy(self).eval() if self.training else self
+            attention = again._attention(s, y1, gate)
+        done = positions * _spikes(s)[0].sum(-1) + width * attention.sum((2, 3, 4), dtype=torch.float64)
+        return done, 2 * positions * s[0, 0].numel()
 
 
 class QKTAOp(nn.Module):
@@ -131,6 +201,11 @@ class SoftmaxOp(nn.Module):
         """Multiply-accumulates, all of them: 2 N² D."""
         done = 2 * q.shape[3] * q.shape[4] * q[0, 0].numel()
         return torch.full(q.shape[:2], float(done), device=q.device), done
+
+
+def _scale(rate: Tensor, values: int) -> Tensor:
+    """What makes a sum over ``values`` spikes of a head's ``rate`` have unit variance, ``(heads, 1, 1)``."""
+    return (rate * values).rsqrt().view(-1, 1, 1)
 
 
 def _heads(x: Tensor, num_heads: int) -> Tensor:

@@ -1,11 +1,13 @@
 """Shortcuts of a spiking block: ``(stream, branch)`` -> the new stream, ``branch`` being what a BN returned.
 
 ``potentials`` says what the stream carries. If membrane potentials, a branch reads it through a neuron of its own; if
-spikes, a branch reads them directly and the shortcut has the neuron.
+spikes, a branch reads them directly and the shortcut has the neuron. Made with that neuron's factory and ``dim``, the
+stream's width.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from spikefront.nn.layers import NeuronFactory
@@ -16,11 +18,24 @@ class MembraneResidual(nn.Module):
 
     potentials = sums = True
 
-    def __init__(self, neuron: NeuronFactory) -> None:
+    def __init__(self, neuron: NeuronFactory, dim: int | None = None) -> None:
         super().__init__()
 
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
         return x + branch
+
+
+class ScaledResidual(nn.Module):
+    """``x + scale * branch`` with a learned scale a channel, ``start`` at first (layer scale, arXiv 2103.17239)."""
+
+    potentials = True
+
+    def __init__(self, neuron: NeuronFactory, dim: int | None = None, start: float = 1e-6) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((dim or 1, 1, 1), start))
+
+    def forward(self, x: Tensor, branch: Tensor) -> Tensor:
+        return x + self.scale * branch
 
 
 class PreSpikeResidual(nn.Module):
@@ -31,7 +46,7 @@ class PreSpikeResidual(nn.Module):
 
     potentials = False
 
-    def __init__(self, neuron: NeuronFactory) -> None:
+    def __init__(self, neuron: NeuronFactory, dim: int | None = None) -> None:
         super().__init__()
         self.lif = neuron()
 
@@ -39,12 +54,23 @@ class PreSpikeResidual(nn.Module):
         return x + self.lif(branch)
 
 
+class AcrossBatchResidual(PreSpikeResidual):
+    """``PreSpikeResidual`` whose neuron takes the batch for time, as in QKFormer's published code (its issue 14).
+
+    All timesteps of all samples, T times B, are one sequence to it, so a sample's result depends on those beside it;
+    with one sample it is ``PreSpikeResidual``. For published weights alone.
+    """
+
+    def forward(self, x: Tensor, branch: Tensor) -> Tensor:
+        return x + self.lif(branch.flatten(0, 1)).unflatten(0, branch.shape[:2])
+
+
 class VanillaResidual(nn.Module):
     """The ResNet shortcut carried over: ``LIF(x + branch)`` on spikes (as described in arXiv 2102.04159, section 3)."""
 
     potentials = False
 
-    def __init__(self, neuron: NeuronFactory) -> None:
+    def __init__(self, neuron: NeuronFactory, dim: int | None = None) -> None:
         super().__init__()
         self.lif = neuron()
 

@@ -1,0 +1,100 @@
+"""Neurons that fire several spikes at once: whole numbers, each of which is as many additions after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikefront.errors import UserError
+from spikefront.nn.neurons import SpikingNeuron, Step
+
+
+class ILIF(SpikingNeuron):
+    """Integer LIF: up to ``levels`` spikes at once, binary over as many virtual steps (arXiv 2407.20708).
+
+    ``h = leak v + x``, ``s = clip(round(h), 0, levels)``, ``v = h - s``; the published gradient is 1 between the first
+    and the last level, which ``surrogate=rectangle`` of width 1 gives. ``threshold`` is the potential of one spike.
+    """
+
+    def __init__(self, levels: int = 4, leak: float = 0.25, reset: str = "soft", **kwargs: Any) -> None:
+        super().__init__(reset=reset, **kwargs)
+        if levels < 1:
+            raise UserError(f"neuron.levels is {levels}: an integer neuron needs at least 1")
+        self.levels, self.leak = int(levels), float(leak)
+
+    def forward(self, x: Tensor) -> Tensor:
+        v, spikes = torch.zeros_like(x[0]), []
+        for current in x:
+            h = self.leak * v + current
+            s: Tensor = Step.apply(h / self.threshold - 0.5, self.surrogate, self.levels)
+            v = self.after(h, s, self.threshold)
+            spikes.append(s)
+        return torch.stack(spikes)
+
+
+class Quantise(torch.autograd.Function):
+    """Whole spikes of a potential between 0 and ``levels``, divided by ``norm``; backward: 1 where it is in that range.
+
+    ``up`` rounds halves up, else to even; ``closed`` counts the ends as in the range.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, levels: int, norm: float, up: bool, closed: bool) -> Tensor:
+        inside = (u >= 0) & (u <= levels) if closed else (u > 0) & (u < levels)
+        ctx.save_for_backward(inside)
+        ctx.norm = norm
+        clamped = u.clamp(0, levels)
+        out = (clamped + 0.5).floor() if up else clamped.round()
+        return out.div_(norm)  # in place: whoever follows memory still knows spikes by it
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (inside,) = ctx.saved_tensors
+        return grads[0] * inside / ctx.norm, None, None, None, None
+
+
+class Integer(SpikingNeuron):
+    """E-SpikeFormer's neuron: ``clip(round(x), 0, levels) / norm``, without memory (arXiv 2411.16061, section 3.1).
+
+    k levels are k binary spikes in as many virtual steps: layers after it add a weight k times. Its state never passes
+    from one step to the next.
+
+    Args:
+        levels: D, the most spikes at once. ``threshold`` is the potential of one.
+        norm: what the count is divided by, None: ``levels``; it folds into the weights that read it.
+        rounding: of halves, ``even`` (the published 5 to 19 M) or ``up`` (83 and 171 M).
+        gradient: where it is 1: on the ``closed`` range from 0 to ``levels``, or the ``open`` one. As published with
+            the two roundings.
+    """
+
+    def __init__(
+        self,
+        levels: int = 4,
+        norm: float | None = None,
+        rounding: str = "even",
+        gradient: str = "closed",
+        threshold: float = 1.0,
+    ) -> None:
+        super().__init__(threshold)
+        if levels < 1:
+            raise UserError(f"neuron.levels is {levels}: an integer neuron needs at least 1")
+        for name, value, known in (
+            ("rounding", rounding, ("even", "up")),
+            ("gradient", gradient, ("closed", "open")),
+        ):
+            if value not in known:
+                raise UserError(f"neuron.{name} is {value!r}: use {known[0]!r} or {known[1]!r}")
+        if norm is not None and not norm > 0:
+            raise UserError(f"neuron.norm is {norm}: it must be above 0")
+        self.levels, self.norm = int(levels), float(norm or levels)
+        self.rounding, self.gradient = rounding, gradient
+
+    def forward(self, x: Tensor) -> Tensor:
+        u = x if self.threshold == 1 else x / self.threshold
+        out: Tensor = Quantise.apply(u, self.levels, self.norm, self.rounding == "up", self.gradient == "closed")
+        return out
+
+    def extra_repr(self) -> str:
+        return f"levels={self.levels}, norm={self.norm:g}, rounding={self.rounding}, gradient={self.gradient}"

@@ -1,0 +1,136 @@
+"""What every family of spiking transformers shares: input, time, deployment, and what of it may be computed how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from spikefront.errors import UserError
+from spikefront.nn.graphs import Fast
+from spikefront.nn.inference import for_inference
+from spikefront.nn.kernels import packed_spikes
+from spikefront.nn.layers import NeuronFactory, over_frames
+from spikefront.nn.recompute import recomputed
+from spikefront.nn.sparse_conv import add_sparsely
+
+GROUPS = ("embedding", "attention", "mlp", "head")
+
+ModuleFactory = Callable[..., nn.Module]
+
+
+class SpikingNetwork(nn.Module):
+    """A spiking transformer for static images ``(B, C, H, W)`` or event frames ``(B, T, C, H, W)``.
+
+    A family gives ``sections`` and ``classify``, and calls ``finish`` when it is built.
+
+    Args:
+        timesteps: T. A static image is shown T times; an event sample must have T frames.
+        neuron: a factory; a Hydra config with ``_partial_: true`` is one.
+        neurons: keyword overrides of the neuron per group, ``{"mlp": {"threshold": 0.8}}``; None overrides nothing.
+        drop_path: stochastic depth of the last block, growing linearly from 0.
+        compile: steps as CUDA graphs on a GPU, through ``torch.compile`` on the CPU (see ``graphs``).
+        checkpoint_blocks: keep only the blocks' inputs for the backward pass and run them again in it.
+
+    Raises:
+        UserError: sizes that don't fit together.
+    """
+
+    def __init__(
+        self,
+        *,
+        timesteps: int,
+        in_channels: int,
+        num_classes: int,
+        event_mode: bool,
+        neuron: NeuronFactory,
+        neurons: Mapping[str, Mapping[str, Any]] | None,
+        drop_path: float,
+        compile: bool,
+        checkpoint_blocks: bool,
+    ) -> None:
+        super().__init__()
+        if compile and checkpoint_blocks and drop_path:
+            raise UserError(
+                "model.compile, model.checkpoint_blocks and model.drop_path: a graph can't draw the same random"
+                " numbers twice; leave one of them out"
+            )
+        whole("timesteps", timesteps)
+        if timesteps < 1:
+            raise UserError(f"model.timesteps is {timesteps}: a spiking network needs at least 1 timestep")
+        if unknown := set(neurons or {}) - set(GROUPS):
+            raise UserError(f"model.neurons has {', '.join(sorted(unknown))}: the groups are {', '.join(GROUPS)}")
+        self.fast = Fast() if compile else None
+        self.checkpoint_blocks, self.random = checkpoint_blocks, drop_path > 0
+        self.timesteps, self.in_channels, self.num_classes = timesteps, in_channels, num_classes
+        self.event_mode = event_mode
+        settings = {g: {k: v for k, v in (o or {}).items() if v is not None} for g, o in (neurons or {}).items()}
+        self.neuron_of = {group: partial(neuron, **settings.get(group, {})) for group in GROUPS}
+
+    def sections(self) -> Iterable[tuple[nn.Module, Iterable[nn.Module]]]:
+        """An embedding and the blocks after it, one pair a stage."""
+        raise NotImplementedError
+
+    def classify(self, x: Tensor) -> Tensor:
+        """The last stream ``(T, B, D, H, W)`` -> logits ``(T, B, classes)``."""
+        raise NotImplementedError
+
+    def finish(self, sparse: bool) -> None:
+        """Begin with the published initialisation; ``sparse``: train by additions where spikes are few."""
+        del self.neuron_of  # made what it was for
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                nn.init.trunc_normal_(module.weight, std=0.02) if isinstance(module, nn.Linear) else None
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        if sparse:
+            add_sparsely(self, True)
+
+    def for_inference(self, sparse: bool | str = False) -> Self:
+        """A faster copy with equal outputs, for inference only: norms folded, projections joined, graphs on a GPU.
+
+        ``sparse``: ``True`` adds only where a spike is, ``"auto"`` in those layers where that is faster (CPU).
+        """
+        deployed = for_inference(self, sparse)
+        deployed.fast = Fast(graphs_only=self.fast is None)
+        return deployed
+
+    def forward(self, images: Tensor, per_step: bool = False) -> Tensor:
+        """Logits ``(B, classes)``, the mean over time; ``per_step``: ``(T, B, classes)``, one for each timestep."""
+        steps = self.steps(images) if self.fast is None else self.fast(self, self.steps, images)
+        return steps if per_step else steps.mean(0)
+
+    def steps(self, images: Tensor) -> Tensor:
+        """Logits after every timestep, ``(T, B, classes)``."""
+        with packed_spikes():
+            return self.classify(self.stream(images))
+
+    def stream(self, images: Tensor) -> Tensor:
+        """What the classifier reads, ``(T, B, D, H, W)``."""
+        if images.dim() == 4:
+            x = images.unsqueeze(0)
+        elif images.dim() == 5 and images.shape[1] == self.timesteps:
+            x = images.transpose(0, 1)
+        else:
+            raise UserError(
+                f"input of shape {tuple(images.shape)}: this model takes (B, C, H, W) images or"
+                f" (B, {self.timesteps}, C, H, W) event frames"
+            )
+        if x.device.type in ("cpu", "cuda"):  # convolutions are faster on channels-last frames, and so are our kernels
+            x = over_frames(x, lambda frames: frames.contiguous(memory_format=torch.channels_last))
+        again = self.checkpoint_blocks and self.training and torch.is_grad_enabled()
+        for embedding, blocks in self.sections():
+            x = embedding(x, self.timesteps)
+            for block in blocks:
+                x = recomputed(block, x, self.random) if again else block(x)
+        return x
+
+
+def whole(key: str, *values: Any) -> None:
+    """Raises UserError unless all are whole numbers."""
+    for value in values:
+        if not isinstance(value, int):
+            raise UserError(f"model.{key} is {value!r}: it must be a whole number")
