@@ -1,4 +1,5 @@
 from .api import create_model as create_model
+from .api import list_models as list_models
 from .energy import measure_energy as measure_energy
 from .nn import audit as audit
 from .nn.checkpoints import load_checkpoint as load_checkpoint

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from fnmatch import fnmatchcase
 
 from hydra.utils import instantiate
 
-from spikefront.config import compose
-from spikefront.nn import SpikeDrivenTransformer
+from spikefront.config import CONF, compose
+from spikefront.nn.network import SpikingNetwork
 
-# The data set whose resolution, channels, pooling and timesteps a model gets when none is named.
-HOME = {"sdt_tiny": "digits", "sdt_2_256": "cifar10", "sdt_2_512": "cifar10"}
+# Where models were published, by what their names are or end with; ImageNet is where all others were.
+HOMES = {"sdt_tiny": "digits", "sdt_2_256": "cifar10", "_2_512": "cifar10", "_4_384": "cifar10", "_cifar": "cifar10"}
+HOMES |= {"_2_256": "cifar10_dvs", "_event": "cifar10_dvs", "_gesture": "dvs128_gesture"}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names that ``create_model`` and ``model=`` take, those that match a shell pattern such as ``"maxformer*"``.
+
+    Beside these any ``sdt_<depth>_<dim>`` is one.
+    """
+    names = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if p.stem != "staged")
+    return [name for name in names if fnmatchcase(name, pattern)]
+
+
+def home(name: str) -> str:
+    """The data set a model was published on, whose resolution, channels, pooling and timesteps it gets."""
+    return next((data for end, data in HOMES.items() if name.endswith(end)), "imagenet")
 
 
 def create_model(
@@ -21,12 +36,12 @@ def create_model(
     num_classes: int | None = None,
     timesteps: int | None = None,
     overrides: Sequence[str] = (),
-    **model: Any,
-) -> SpikeDrivenTransformer:
+    **model: object,
+) -> SpikingNetwork:
     """Build any ``conf/model/*.yaml``, or any ``sdt_<depth>_<dim>``, with random weights.
 
     Args:
-        name: such as ``"sdt_8_384"``.
+        name: such as ``"sdt_8_384"`` or ``"maxformer_10_384"``, see ``list_models``.
         data: a name in ``conf/data``; gives resolution, channels, classes, default timesteps and pooling. Without one,
             the data set the model was published on, ImageNet for any other.
         overrides: Hydra overrides, ``["neuron=plif", "model.neurons.mlp.threshold=0.8"]``.
@@ -39,9 +54,10 @@ def create_model(
     cfg = compose(
         [
             f"model={name}",
-            f"data={data or HOME.get(name, 'imagenet')}",
+            f"data={data or home(name)}",
             *(f"model.{key}={value}" for key, value in values.items() if value is not None),
             *overrides,
         ]
     )
-    return instantiate(cfg.model)
+    made: SpikingNetwork = instantiate(cfg.model)
+    return made

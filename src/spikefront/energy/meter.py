@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from spikefront.energy.costs import CostModel, Paper
 from spikefront.energy.counts import LayerCount
+from spikefront.energy.layers import Layer
 from spikefront.energy.report import EnergyReport
-from spikefront.energy.survey import Layer, Survey, looking, survey
+from spikefront.energy.survey import Survey, looking, survey
 from spikefront.energy.values import all_whole, is_binary
 from spikefront.errors import UserError
 
@@ -29,7 +30,8 @@ class EnergyMeter:
     of whole numbers in float32 over one channel of one frame, and in float64 beyond.
 
     A layer that reads the network's input, or any value that is not a whole number, is *analog*; an integer spike of
-    value n or -n counts as n additions (I-LIF, arXiv 2407.20708: n spikes in n virtual timesteps).
+    value n or -n counts as n additions (I-LIF, arXiv 2407.20708: n spikes in n virtual timesteps), also where a neuron
+    divides them by its ``norm``.
 
     Args:
         model: any module whose spiking tensors have the timesteps in front, flattened with the batch or not.
@@ -105,7 +107,7 @@ class EnergyMeter:
         modules = dict(self.model.named_modules())
         for name, layer in self._survey.layers.items():
             if layer.kind in COUNTED:
-                hook = self._operator(name) if layer.kind == "attention" else self._spikes(layer)
+                hook = self._operator(layer) if layer.kind == "attention" else self._spikes(layer)
                 self._on_layers.append(modules[name].register_forward_pre_hook(hook))
 
     def _enter(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -144,22 +146,24 @@ class EnergyMeter:
 
         Query, key and value read the same tensor, which is summed once.
         """
-        last = self._last
+        last, read = self._last, x
         if layer.shares and last is not None and last[0].data_ptr() == x.data_ptr() and last[0].shape == x.shape:
             return last[1]
+        x = _scaled(x, layer)
         binary = x.is_cpu and is_binary(x)
         whole = torch.ones((), dtype=torch.bool) if binary else all_whole(x)
         magnitudes = x if binary else x.abs()
         space = range(layer.lead, x.dim() - 1) if layer.channels_last else range(layer.lead + 1, x.dim())
         sums = magnitudes.sum(tuple(space), dtype=torch.float32) if len(space) else magnitudes.float()
-        self._last = (x, (sums, whole))
+        self._last = (read, (sums, whole))
         return sums, whole
 
-    def _operator(self, name: str) -> Any:
+    def _operator(self, layer: Layer) -> Any:
         def hook(module: Any, args: tuple[Any, ...]) -> None:
             if self._inside and not looking():
-                done, _ = module.operations(*(a.detach() if isinstance(a, Tensor) else a for a in args))
-                self._add(name, done.unsqueeze(-1))
+                streams = [_scaled(a.detach(), layer) if isinstance(a, Tensor) else a for a in args]
+                done, _ = module.operations(*streams)
+                self._add(layer.name, done.unsqueeze(-1))
 
         return hook
 
@@ -214,6 +218,10 @@ class EnergyMeter:
         each = {n: torch.cat(batches, 1).numpy() for n, batches in self._each.items()}
         shape = (self.timesteps, self.samples)
         return [layer.with_spikes(np.broadcast_to(each.get(layer.name, 0.0), shape)) for layer in self.counts()]
+
+
+def _scaled(x: Tensor, layer: Layer) -> Tensor:
+    return x if layer.unit == 1 else x * layer.unit
 
 
 def count(layer: Layer, sums: Tensor | None, samples: int, timesteps: int, whole: bool = True) -> LayerCount:

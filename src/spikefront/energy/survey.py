@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry
 
-from spikefront.energy.values import is_whole
+from spikefront.energy.layers import POOLS, SYNAPSES, Layer, is_synapse
+from spikefront.energy.values import is_whole, unit
 from spikefront.errors import UserError
+from spikefront.nn.integers import norms
 from spikefront.nn.torch_internals import TorchDispatchMode, storage_of, version_of
 
-SYNAPSES = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 # Arithmetic that is neither an addition nor a comparison: outside neurons, operators and BN it must not pass unnoticed.
 ARITHMETIC = frozenset(
     """
@@ -27,57 +27,6 @@ ARITHMETIC = frozenset(
     upsample_bilinear2d _scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu
     """.split()  # noqa: SIM905
 )
-GROUPS = {
-    "patch_embed": "embedding",
-    "attn.op": "attention operator",
-    "attn": "attention projections",
-    "mlp": "mlp",
-    "head": "head",
-}
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One thing that costs energy, as its shapes tell.
-
-    Attributes:
-        kind: ``synapse`` (convolution or linear layer), ``pool``, ``attention`` (has ``operations``), ``neuron``, or
-            ``unclassified``: matrix products that belong to none of these.
-        lead: leading dimensions of its input that are time and batch: 2 for ``(T, B, ...)``, 1 for ``(T*B, ...)``.
-        static: its input has no time: it sees the same at every timestep.
-        channels_last: whether the last dimension of the input is the channel, as in a linear layer.
-        potential, inputs, outputs: synaptic operations if everything fired, input and output elements, a sample and
-            timestep.
-        parameters: weights and biases.
-        first: reads the network's own input.
-        analog: an attention operator that multiplies real values (softmax attention).
-        tokens, width: N and D of an attention operator.
-        shares: reads what the convolution, linear layer or pool before it read, unchanged, as keys do beside queries.
-    """
-
-    name: str
-    kind: str
-    input_shape: tuple[int, ...]
-    potential: float
-    inputs: float
-    outputs: float
-    parameters: int = 0
-    lead: int = 1
-    static: bool = False
-    channels_last: bool = False
-    first: bool = False
-    analog: bool = False
-    tokens: int = 0
-    width: int = 0
-    shares: bool = False
-
-    @property
-    def group(self) -> str:
-        path = ".".join(p for p in self.name.split(".") if not p.isdigit() and p != "block")
-        for prefix, group in GROUPS.items():
-            if path == prefix or path.startswith((prefix + ".", prefix + "_")):
-                return group
-        return path.split(".")[0] or self.name
 
 
 @dataclass
@@ -126,7 +75,7 @@ def survey(model: nn.Module, example: Tensor, timesteps: int, whole: Callable[[T
     Raises:
         UserError: a layer whose input has neither ``timesteps * batch`` nor ``batch`` frames.
     """
-    found, watch = Survey(), _Watch()
+    found, watch, scales = Survey(), _Watch(), norms(model)
     frames_batch = example[:1].shape[0]
     spiking: dict[str, Layer] = {}
     fired: set[type] = set()
@@ -140,10 +89,12 @@ def survey(model: nn.Module, example: Tensor, timesteps: int, whole: Callable[[T
         def hook(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
             watch.stack.pop()
             with _paused(watch):
-                layer = _layer(name, module, args, out, timesteps, frames_batch, not found.layers, whole, fired)
+                layer = _layer(name, module, args, out, timesteps, frames_batch, not found.layers, whole, fired, scales)
             if layer is None:
                 return
-            if isinstance(module, (*SYNAPSES, *POOLS)):
+            for inner in [n for n in found.layers if n.startswith(name + ".")] if layer.kind == "synapse" else []:
+                del found.layers[inner]  # a part of one linear map
+            if layer.kind in ("synapse", "pool"):
                 x = args[0]
                 before, read[0] = read[0], (x, version_of(x))
                 layer = replace(layer, shares=before is not None and _same(before[0], x) and before[1] == version_of(x))
@@ -195,19 +146,22 @@ def _layer(
     first: bool,
     whole: Callable[[Tensor], bool],
     fired: set[type],
+    scales: tuple[float, ...],
 ) -> Layer | None:
     if not args or not isinstance(args[0], Tensor) or not isinstance(out, Tensor):
         return None
     x = args[0]
-    if isinstance(module, (*SYNAPSES, *POOLS)):
+    if is_synapse(module) or isinstance(module, POOLS):
         linear = isinstance(module, nn.Linear)
         lead, static = _time(name, x, timesteps, batch, linear)
         frames = batch * (1 if static else timesteps)
         if isinstance(module, SYNAPSES):
             kind, fan_in = "synapse", prod(module.weight.shape[1:])
-        else:
+        elif isinstance(module, POOLS):
             size, spatial = module.kernel_size, x.dim() - 2
             kind, fan_in = "pool", prod(size) if isinstance(size, tuple) else int(size) ** spatial
+        else:
+            kind, fan_in = "synapse", cast(Any, module).fan_in
         return Layer(
             name,
             kind,
@@ -220,6 +174,7 @@ def _layer(
             static=static,
             channels_last=linear,
             first=first and kind == "synapse",
+            unit=unit(x, scales, whole) or 1.0,
         )
     frames = batch * timesteps
     if hasattr(module, "operations"):
@@ -234,6 +189,7 @@ def _layer(
             analog=bool(getattr(module, "analog", False)),
             tokens=prod(x.shape[3:]),
             width=x.shape[2],
+            unit=unit(x, scales, whole) or 1.0,
         )
     if _fires(module, x, out, whole, fired):
         elements = out.numel() / frames
@@ -291,7 +247,7 @@ def _report_unclassified(model: nn.Module, found: Survey, watch: _Watch, timeste
         )
     alike: dict[tuple[str, str], list[str]] = {}
     for name, operations in watch.arithmetic.items():
-        if not inside(name, known):
+        if not inside(name, known) and not getattr(modules[name], "folds_away", False):
             alike.setdefault((type(modules[name]).__name__, ", ".join(sorted(operations))), []).append(name)
     for (kind, done), (name, *others) in alike.items():
         more = f" and {len(others)} more like it" if others else ""

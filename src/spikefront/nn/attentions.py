@@ -35,6 +35,7 @@ class SelfAttention(nn.Module):
 
     streams = "qkv"
     fires = adds = True
+    last = "proj_conv"
 
     def __init__(
         self,
@@ -87,14 +88,12 @@ class SelfAttention(nn.Module):
             conv, bn, own_lif, pool = (self.get_submodule(f"{name}_{part}") for part in ("conv", "bn", "lif", "pool"))
             stream = parts[i] if parts else s
             streams.append(over_frames(stream if lif is not None else conv_bn_fire(stream, conv, bn, own_lif), pool))
-        out = self.op(*streams, self.talking_heads_lif)
-        return conv_bn(
-            self.handed_on(out.reshape(*x.shape[:2], -1, *x.shape[3:]), s), self.proj_conv, self.proj_bn, onto
-        )
+        out = self.op(*streams, self.talking_heads_lif, *self.beside(s))
+        return conv_bn(out.reshape(*x.shape[:2], -1, *x.shape[3:]), self.proj_conv, self.proj_bn, onto)
 
-    def handed_on(self, out: Tensor, s: Tensor) -> Tensor:
-        """What the last projection reads, of the operator's spikes and those of the stream."""
-        return out
+    def beside(self, s: Tensor) -> tuple[Tensor, ...]:
+        """What the operator takes of the stream's spikes beside the projections of them."""
+        return ()
 
     def folds(self) -> list[tuple[str, str]]:
         return [*((f"{name}_conv", f"{name}_bn") for name in self.streams), ("proj_conv", "proj_bn")]
@@ -214,11 +213,8 @@ class STAtten(SDSA1):
         if event_mode:
             self.q_pool, self.k_pool, self.v_pool, self.pool = (MaxPool(1) for _ in range(4))
 
-    def handed_on(self, out: Tensor, s: Tensor) -> Tensor:
-        if not self.event_mode:
-            return out
-        pooled = over_frames(s, self.pool)
-        return out * pooled + pooled
+    def beside(self, s: Tensor) -> tuple[Tensor, ...]:
+        return (over_frames(s, self.pool),) if self.event_mode else ()
 
     def handovers(self) -> list[tuple[nn.Module, list[nn.Module]]]:
         return [] if self.event_mode else SelfAttention.handovers(self)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from spikefront.nn.external import SnnTorch, SpikingJelly
+from spikefront.nn.integers import norms
 from spikefront.nn.neurons import SpikingNeuron
 from spikefront.nn.torch_internals import TorchDispatchMode
 
@@ -66,21 +67,26 @@ def audit(model: nn.Module, batch: Tensor) -> Audit:
             module.train()
             nn.init.constant_(module.weight, 4.0)
             nn.init.constant_(module.bias, 2.0)
-    found, inside = Audit(), [""]
+    found, inside, merging = Audit(), [""], [0]
+    scales = norms(model)
     names = {module: name for name, module in model.named_modules()}
     exempt = [0]
 
     def enter(module: nn.Module, args: tuple[Tensor, ...]) -> None:
         inside.append(names[module])
-        if isinstance(module, SYNAPSES):
+        merged = hasattr(module, "merged")  # one linear map, whatever it is learned as
+        if (isinstance(module, SYNAPSES) or merged) and not merging[0]:
             # the first synapse reads the network's input, on which nothing that fires has worked yet
-            kind = IMAGE if not found.inputs else _kind(args[0])
+            kind = IMAGE if not found.inputs else _kind(args[0], scales)
             found.inputs[names[module]] = kind
-        exempt[0] += isinstance(module, EXEMPT)
+        exempt[0] += isinstance(module, EXEMPT) or merged
+        merging[0] += merged
 
     def leave(module: nn.Module, *_: Any) -> None:
         inside.pop()
-        exempt[0] -= isinstance(module, EXEMPT)
+        merged = hasattr(module, "merged")
+        exempt[0] -= isinstance(module, EXEMPT) or merged
+        merging[0] -= merged
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(
@@ -94,9 +100,9 @@ def audit(model: nn.Module, batch: Tensor) -> Audit:
                 if name in ("mul", "div") and len(factors) < 2:
                     found.scales.append(what)
                 elif name in ("exp", "pow", "_softmax", "div") or not any(
-                    _kind(a) in (BINARY, SILENT) for a in factors
+                    _kind(a, scales) in (BINARY, SILENT) for a in factors
                 ):
-                    found.multiplications.append(f"{what} of {' and '.join(_kind(a) for a in factors)} values")
+                    found.multiplications.append(f"{what} of {' and '.join(_kind(a, scales) for a in factors)} values")
             return func(*args, **(kwargs or {}))
 
     for module in names:
@@ -109,9 +115,10 @@ def audit(model: nn.Module, batch: Tensor) -> Audit:
     return found
 
 
-def _kind(x: Tensor) -> str:
+def _kind(x: Tensor, norms: tuple[float, ...]) -> str:
     if not x.any():
         return SILENT
     if ((x == 0) | (x == 1)).all():
         return BINARY
-    return INTEGER if (x == x.round()).all() else REAL
+    counts = (x * norm for norm in (1.0, *norms))  # of integer neurons that divide theirs: that folds into weights
+    return INTEGER if any((c == c.round()).all() for c in counts) else REAL

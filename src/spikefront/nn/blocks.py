@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from spikefront.errors import UserError
 from spikefront.nn.layers import NeuronFactory, branch_onto, conv_bn, conv_bn_fire, reads
+from spikefront.nn.projections import scale_
+from spikefront.nn.residuals import MembraneResidual, ScaledResidual
 from spikefront.nn.torch_internals import watched
 
 
@@ -40,6 +42,7 @@ class MLP(nn.Module):
         self.fc2_conv = nn.Conv2d(hidden, dim, kernel, padding=kernel // 2, bias=bias)
         self.fc2_bn = nn.BatchNorm2d(dim)
         self.inner_residual = hidden == dim and residual.potentials
+        self.last = None if self.inner_residual else "fc2_conv"  # what the shortcut scales
 
     def forward(self, x: Tensor, drop: nn.Module) -> Tensor:
         spikes = self.fc1_lif(x)
@@ -72,7 +75,7 @@ class GroupWise(nn.Module):
         group = min(group, hidden)
         if hidden % group:
             raise UserError(f"groups of {group} channels in a feed-forward part of {hidden}: not divisible")
-        self.residual = residual
+        self.residual, self.last = residual, "down_conv"
         self.up_lif, self.conv_lif, self.down_lif = reads(neuron, residual.potentials), neuron(), neuron()
         self.up_conv = nn.Conv2d(dim, hidden, 1, bias=False)
         self.up_bn = nn.BatchNorm2d(hidden)
@@ -119,6 +122,16 @@ class Block(nn.Module):
         if hasattr(self, "local"):
             x = _mixed(x, self.local, self.local_residual, self.drop_path)
         return self.mlp(_mixed(x, self.attn, self.residual, self.drop_path), self.drop_path)
+
+    def join(self) -> None:
+        """Layer scales go into the convolutions before them."""
+        places = [(self, "residual", self.attn), (self.mlp, "residual", self.mlp)]
+        places += [(self, "local_residual", self.local)] if hasattr(self, "local") else []
+        for owner, name, branch in places:
+            residual, last = getattr(owner, name), getattr(branch, "last", None)
+            if isinstance(residual, ScaledResidual) and last is not None:
+                scale_(branch.get_submodule(last), residual.scale.flatten())
+                setattr(owner, name, MembraneResidual(nn.Identity))
 
 
 def _mixed(x: Tensor, mixer: nn.Module, residual: nn.Module, drop: nn.Module) -> Tensor:

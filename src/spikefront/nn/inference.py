@@ -14,13 +14,14 @@ attention or whole family needs no edit here:
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from spikefront.errors import UserError
+from spikefront.nn.kernels.pool import MaxPool
 from spikefront.nn.kernels.sparse import available
 from spikefront.nn.sparse_conv import SparseConv2d, add_sparsely
 
@@ -56,6 +57,9 @@ def for_inference(model: Model, sparse: bool | str = False) -> Model:
         if isinstance(module, SparseConv2d):  # of a network that trained sparsely
             module.sparse = False
         getattr(module, "join", lambda: None)()
+    for module in model.modules():
+        for neuron, readers in getattr(module, "handovers", tuple)():
+            _hand_over_counts(neuron, readers)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if sparse:
         execute_sparsely(model, True if sparse is True else None)
@@ -82,6 +86,16 @@ def _fold(module: nn.Module, conv_name: str, norm_name: str) -> None:
     if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
         _replace(module, conv_name, fuse_conv_bn_eval(conv, norm))
         _replace(module, norm_name, nn.Identity())
+
+
+def _hand_over_counts(neuron: Any, readers: list[nn.Module]) -> None:
+    """An integer neuron's norm goes into the weights that read it, which then read whole numbers."""
+    convs = [r for r in readers if isinstance(r, nn.Conv2d)]
+    norm = getattr(neuron, "norm", 1.0)
+    if isinstance(norm, float) and norm != 1 and convs and all(isinstance(r, nn.Conv2d | MaxPool) for r in readers):
+        for conv in convs:
+            conv.weight.div_(norm)
+        neuron.norm = 1.0
 
 
 def _replace(module: nn.Module, path: str, child: nn.Module) -> None:

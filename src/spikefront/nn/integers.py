@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikefront.errors import UserError
 from spikefront.nn.neurons import SpikingNeuron, Step
@@ -98,3 +98,9 @@ class Integer(SpikingNeuron):
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}, norm={self.norm:g}, rounding={self.rounding}, gradient={self.gradient}"
+
+
+def norms(model: nn.Module) -> tuple[float, ...]:
+    """What integer neurons of a network divide their spikes by, other than 1."""
+    found = {float(norm) for m in model.modules() if isinstance(norm := getattr(m, "norm", None), int | float)}
+    return tuple(sorted(found - {1.0}))

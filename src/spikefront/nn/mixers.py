@@ -14,7 +14,7 @@ from spikefront.errors import UserError
 from spikefront.nn.kernels import MaxPool
 from spikefront.nn.layers import NeuronFactory, conv_bn, conv_bn_fire, over_frames, reads
 from spikefront.nn.operators import DSSAOp
-from spikefront.nn.projections import Chain
+from spikefront.nn.projections import Chain, scale_
 
 
 class NoAttention(nn.Module):
@@ -30,7 +30,7 @@ class NoAttention(nn.Module):
 class Depthwise(nn.Module):
     """``BN(depthwise convolution(LIF(x)))`` (DWC-k of Max-Former, arXiv 2505.18608, section 3)."""
 
-    adds = True
+    adds, last = True, "conv"
 
     def __init__(
         self, dim: int, neuron: NeuronFactory, potentials: bool = True, kernel: int = 3, pool: bool = False, **_: Any
@@ -62,7 +62,7 @@ class SepConv(nn.Module):
     convolution has its BN and reads spikes (arXiv 2411.16061, section 3.3).
     """
 
-    adds = True
+    adds, last = True, "pwconv2"
 
     def __init__(
         self,
@@ -104,6 +104,7 @@ class RepMixer(nn.Module):
     """``1x1 - BN - 1x1 - BN`` of ``LIF(x)``, before the attention of E-SpikeFormer's largest (as published)."""
 
     adds = unscaled = True
+    last = "rep"
 
     def __init__(self, dim: int, neuron: NeuronFactory, potentials: bool = True, **_: Any) -> None:
         super().__init__()
@@ -124,7 +125,7 @@ class DSSA(nn.Module):
         side: of that square, for which the second scale is made.
     """
 
-    adds = True
+    adds, last = True, "proj_conv"
 
     def __init__(
         self,
@@ -155,3 +156,9 @@ class DSSA(nn.Module):
 
     def folds(self) -> list[tuple[str, str]]:
         return [("conv", "bn"), ("proj_conv", "proj_bn")]
+
+    def join(self) -> None:
+        """The running rates are constants now: their scales go into the weights of y1 and y2."""
+        scales = torch.stack(self.op.scales(self.proj_conv.in_channels), 1)
+        scale_(self.conv, scales.flatten().repeat_interleave(len(self.conv.weight) // scales.numel()))
+        self.op.folded = True

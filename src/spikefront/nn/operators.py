@@ -8,6 +8,7 @@ multiply-accumulates. So the energy meter needs no list of attentions.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -101,20 +102,30 @@ class SSAOp(nn.Module):
 
 
 class STAttenOp(SDSA3Op):
-    """``LIF(scale q (kᵀ v))`` a head, over the tokens of ``chunk`` timesteps together (arXiv 2409.19764, section 4)."""
+    """``LIF(scale q (kᵀ v))`` a head, over the tokens of ``chunk`` timesteps together (arXiv 2409.19764, section 4).
+
+    With spikes ``p`` of the stream, the result m becomes ``m p + p``.
+    """
 
     def __init__(self, num_heads: int, scale: float, chunk: int) -> None:
         super().__init__(num_heads, scale)
         self.chunk = chunk
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module) -> Tensor:
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module, p: Tensor | None = None) -> Tensor:
         if q.shape[0] % self.chunk:
             raise UserError(
                 f"attention.chunk is {self.chunk}: it must divide model.timesteps={q.shape[0]} (arXiv 2409.19764)"
             )
         chunks = [_heads(s, self.num_heads).unflatten(0, (-1, self.chunk)) for s in (q, k, v)]
         mixed = (chunks[2] @ chunks[1].transpose(-1, -2)).sum(1, keepdim=True)
-        return gate((mixed @ chunks[0]).reshape(v.shape) * self.scale)
+        out: Tensor = gate((mixed @ chunks[0]).reshape(v.shape) * self.scale)
+        return out if p is None else out * p + p
+
+    def operations(self, q: Tensor, k: Tensor, v: Tensor, *more: object) -> tuple[Tensor, int]:
+        """As SDSA-3's, and an addition for every spike of p."""
+        done, most = super().operations(q, k, v)
+        p = more[1] if len(more) > 1 else None
+        return (done + _spikes(p)[0].sum(-1), most + p[0, 0].numel()) if isinstance(p, Tensor) else (done, most)
 
 
 class DSSAOp(nn.Module):
@@ -132,6 +143,8 @@ class DSSAOp(nn.Module):
     def __init__(self, num_heads: int, positions: int, momentum: float = 0.999) -> None:
         super().__init__()
         self.num_heads, self.positions, self.momentum = num_heads, positions, momentum
+        self.still = False  # this batch is known already
+        self.folded = False  # the scales are in the weights that y1 and y2 come of
         self.rate_x: Tensor
         self.rate_attn: Tensor
         for name in ("rate_x", "rate_attn"):
@@ -141,17 +154,24 @@ class DSSAOp(nn.Module):
         attention = self._attention(s, y1, gate)
         self._update(self.rate_attn, attention)
         out = _heads(y2, self.num_heads) @ attention
-        return out_gate((out * _scale(self.rate_attn, self.positions)).reshape(s.shape))
+        out = out if self.folded else out * self.scales(s.shape[2])[1].view(-1, 1, 1)
+        return out_gate(out.reshape(s.shape))
 
-    def _attention(self, s: Tensor, y1: Tensor, gate: nn.Module) -> Tensor:
+    def scales(self, dim: int) -> tuple[Tensor, Tensor]:
+        """c1 and c2 of each head of a stream of ``dim`` channels; 1 where nothing has fired yet."""
+        rates = self.rate_x * (dim // self.num_heads), self.rate_attn * self.positions
+        c1, c2 = (torch.where(r > 0, r, 1.0).rsqrt() for r in rates)
+        return c1, c2
+
+    def _attention(self, s: Tensor, y1: Tensor, gate: Callable[[Tensor], Tensor]) -> Tensor:
         """``(T, B, heads, N / p², N)``."""
         spikes = _heads(s, self.num_heads)
         self._update(self.rate_x, spikes)
         scores = _heads(y1, self.num_heads).transpose(-1, -2) @ spikes
-        return gate(scores * _scale(self.rate_x, spikes.shape[3]))
+        return gate(scores if self.folded else scores * self.scales(s.shape[2])[0].view(-1, 1, 1))
 
     def _update(self, rate: Tensor, spikes: Tensor) -> None:
-        if self.training:
+        if self.training and not self.still:
             now = spikes.detach().mean((0, 1, 3, 4)).to(rate.dtype)
             begun = torch.where(rate.any(), rate, now)
             rate.copy_(begun * self.momentum + now * (1 - self.momentum))
@@ -161,7 +181,7 @@ class DSSAOp(nn.Module):
         positions, width = y1.shape[3] * y1.shape[4], s.shape[2] // self.num_heads
         with torch.no_grad():
             again = copy.copy(self).eval() if self.training else self
-            attention = again._attention(s, y1, gate)
+            attention = again._attention(s, y1, gate.forward)  # once more, which is nobody's to see
         done = positions * _spikes(s)[0].sum(-1) + width * attention.sum((2, 3, 4), dtype=torch.float64)
         return done, 2 * positions * s[0, 0].numel()
 
@@ -201,11 +221,6 @@ class SoftmaxOp(nn.Module):
         """Multiply-accumulates, all of them: 2 N² D."""
         done = 2 * q.shape[3] * q.shape[4] * q[0, 0].numel()
         return torch.full(q.shape[:2], float(done), device=q.device), done
-
-
-def _scale(rate: Tensor, values: int) -> Tensor:
-    """What makes a sum over ``values`` spikes of a head's ``rate`` have unit variance, ``(heads, 1, 1)``."""
-    return (rate * values).rsqrt().view(-1, 1, 1)
 
 
 def _heads(x: Tensor, num_heads: int) -> Tensor:

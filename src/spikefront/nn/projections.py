@@ -79,3 +79,12 @@ def _conv(weight: Tensor, bias: Tensor) -> nn.Conv2d:
     )
     conv.weight, conv.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
     return conv
+
+
+@torch.no_grad()
+def scale_(conv: nn.Module, by: Tensor) -> None:
+    """Multiply, in place, what a convolution gives by a number a channel."""
+    assert isinstance(conv, nn.Conv2d)
+    conv.weight.mul_(by.view(-1, 1, 1, 1))
+    if conv.bias is not None:
+        conv.bias.mul_(by)

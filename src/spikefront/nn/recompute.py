@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from spikefront.nn.operators import DSSAOp
 from spikefront.nn.torch_internals import function_mode
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -29,13 +30,18 @@ def _again(block: nn.Module, mode: AbstractContextManager[Any]) -> Iterator[None
 
 @contextmanager
 def still(block: nn.Module) -> Iterator[None]:
-    """Batch norms of ``block`` leave their running estimates alone: they have seen this batch already."""
+    """What runs along in ``block``, batch norms' estimates and firing rates, stays: it has seen this batch already."""
     norms = [m for m in block.modules() if isinstance(m, NORMS)]
+    rates = [m for m in block.modules() if isinstance(m, DSSAOp)]
     kept = [(m.momentum, m.num_batches_tracked) for m in norms]
     try:
         for norm in norms:
             norm.momentum, norm.num_batches_tracked = 0.0, None
+        for rate in rates:
+            rate.still = True
         yield
     finally:
         for norm, (momentum, tracked) in zip(norms, kept, strict=True):
             norm.momentum, norm.num_batches_tracked = momentum, tracked
+        for rate in rates:
+            rate.still = False

@@ -26,9 +26,12 @@ class MembraneResidual(nn.Module):
 
 
 class ScaledResidual(nn.Module):
-    """``x + scale * branch`` with a learned scale a channel, ``start`` at first (layer scale, arXiv 2103.17239)."""
+    """``x + scale * branch`` with a learned scale a channel, ``start`` at first (layer scale, arXiv 2103.17239).
 
-    potentials = True
+    At inference it folds into the convolution before it.
+    """
+
+    potentials = folds_away = True
 
     def __init__(self, neuron: NeuronFactory, dim: int | None = None, start: float = 1e-6) -> None:
         super().__init__()

@@ -45,6 +45,7 @@ class EnergyPenalty:
         self._slopes: dict[str, float] = {}
         self._constant = self._full = 0.0
         self._rates: dict[str, Tensor] = {}
+        self._units: dict[str, float] = {}  # by layer: what makes its input whole
         self._reads: dict[str, str] = {}  # by layer: spikes, of either sign, or real values
         self._inside = False  # a recomputation in the backward pass (activation checkpointing) is outside
         self._hooks = [model.register_forward_pre_hook(self._enter)]
@@ -84,6 +85,7 @@ class EnergyPenalty:
         for layer in survey(self.model, images, timesteps).layers.values():
             full = count(layer, None, 1, timesteps)
             self._full += self._joules(full)
+            self._units[layer.name] = layer.unit
             silent = full.at_rate(0.0)
             self._constant += self._joules(silent)
             self._slopes[layer.name] = self._joules(full) - self._joules(silent)
@@ -103,6 +105,8 @@ class EnergyPenalty:
 
     def _rate(self, layer: LayerCount, module: Any, args: tuple[Any, ...]) -> Tensor:
         """Of what fires into a layer, from 0 to 1, or beyond of spikes of several values."""
+        unit = self._units[layer.name]
+        args = tuple(a * unit if unit != 1 and isinstance(a, Tensor) else a for a in args)
         if layer.kind == "attention":
             done, potential = module.operations(*args)
             return done.float().mean() / potential

@@ -117,8 +117,8 @@ class StagedTransformer(SpikingNetwork):
         return [(stage.patch_embed, stage.block) for stage in self.stages]  # type: ignore[misc]
 
     def classify(self, x: Tensor) -> Tensor:
-        first, *second = self._logits(x)
-        return (first + second[0]) / 2 if second else first
+        logits = self._logits(x)
+        return logits[0] if len(logits) == 1 else torch.stack(logits).mean(0)
 
     def heads(self, images: Tensor) -> Tensor:
         """Each classifier's logits, ``(classifiers, T, B, classes)``."""

@@ -1,0 +1,68 @@
+"""One layer of a network as the energy meter sees it: what it is and what its shapes tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+SYNAPSES = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+GROUPS = {
+    "patch_embed": "embedding",
+    "attn.op": "attention operator",
+    "attn": "attention projections",
+    "mlp": "mlp",
+    "head": "head",
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One thing that costs energy, as its shapes tell.
+
+    Attributes:
+        kind: ``synapse`` (convolution or linear layer), ``pool``, ``attention`` (has ``operations``), ``neuron``, or
+            ``unclassified``: matrix products that belong to none of these.
+        lead: leading dimensions of its input that are time and batch: 2 for ``(T, B, ...)``, 1 for ``(T*B, ...)``.
+        static: its input has no time: it sees the same at every timestep.
+        channels_last: whether the last dimension of the input is the channel, as in a linear layer.
+        potential, inputs, outputs: synaptic operations if everything fired, input and output elements, a sample and
+            timestep.
+        parameters: weights and biases.
+        first: reads the network's own input.
+        analog: an attention operator that multiplies real values (softmax attention).
+        tokens, width: N and D of an attention operator.
+        unit: what its input is multiplied by to be whole spikes: the ``norm`` of integer neurons.
+        shares: reads what the convolution, linear layer or pool before it read, unchanged, as keys do beside queries.
+    """
+
+    name: str
+    kind: str
+    input_shape: tuple[int, ...]
+    potential: float
+    inputs: float
+    outputs: float
+    parameters: int = 0
+    lead: int = 1
+    static: bool = False
+    channels_last: bool = False
+    first: bool = False
+    analog: bool = False
+    tokens: int = 0
+    width: int = 0
+    unit: float = 1.0
+    shares: bool = False
+
+    @property
+    def group(self) -> str:
+        path = ".".join(p for p in self.name.split(".") if not p.isdigit() and p != "block")
+        for prefix, group in GROUPS.items():
+            if path == prefix or path.startswith((prefix + ".", prefix + "_")):
+                return group
+        return path.split(".")[0] or self.name
+
+
+def is_synapse(module: nn.Module) -> bool:
+    """Whether a module is one linear map of its input: a convolution, or what is ``merged`` to one at inference."""
+    return isinstance(module, SYNAPSES) or hasattr(module, "merged")

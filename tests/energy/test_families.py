@@ -1,0 +1,117 @@
+"""The meter over all published families: one count, learned or deployed, of whole spikes and of what isn't."""
+
+from __future__ import annotations
+
+import families
+import pytest
+import torch
+from torch import nn
+
+import spikefront
+from spikefront.energy.values import is_whole
+from spikefront.nn.integers import Integer
+
+HEADS = ("spikformer", "spikingformer", "qkformer", "spikingresformer", "sdt_v3_large")  # read analog means
+
+
+def network(case: str) -> tuple[nn.Module, torch.Tensor]:
+    model = families.build(case)
+    if case.startswith("statten"):
+        model.load_state_dict(families.published(case))
+    else:
+        families.load(case, model)
+    return model.float().eval(), families.inputs(case).float()
+
+
+@pytest.mark.parametrize("case", families.CASES)
+def test_learned_and_deployed_cost_the_same(case):
+    model, x = network(case)
+    learned, deployed = (spikefront.measure_energy(m, x) for m in (model, model.for_inference()))
+    assert learned.total_joules == pytest.approx(deployed.total_joules, rel=1e-5)
+    assert not learned.notes and not deployed.notes
+    analog = {layer.name for layer in learned.layers if layer.kind == "analog"}
+    first = learned.layers[0].name
+    expected = {first, *(["head"] if case.startswith(HEADS) else [])}
+    if case.startswith("sdt_v2"):  # the last of each separable convolution reads what the one before it gives
+        expected |= {n for n, _ in model.named_modules() if n.endswith("attn.pwconv2")}
+    assert analog == expected
+    assert {layer.kind for layer in learned.layers} <= {"analog", "spikes", "neuron", "attention", "pool"}
+
+
+@pytest.mark.parametrize("case", ["sdt_v3_tiny", "sdt_v3_event", "sdt_v3_large_tiny"])
+def test_integers_count_as_so_many_additions(case):
+    model, x = network(case)
+    counts: dict[str, float] = {}
+    fired: dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        if isinstance(module, Integer):
+            module.register_forward_hook(lambda m, a, out: fired.__setitem__(out.data_ptr(), (out * m.norm).sum()))
+    name = "stages.0.block.0.mlp.fc2_conv"
+    model.get_submodule(name).register_forward_pre_hook(
+        lambda m, a: counts.__setitem__(name, fired[a[0].data_ptr()].item() / len(x))
+    )
+    report = spikefront.measure_energy(model, x)
+    layer = next(layer for layer in report.layers if layer.name == name)
+    assert layer.spikes.sum() == pytest.approx(counts[name], rel=1e-6) and counts[name] > 0
+    assert layer.rate > 0 and layer.additions.sum() == pytest.approx(layer.rate * layer.potential * layer.timesteps)
+
+
+class Unrolled(nn.Module):
+    """A convolution of integers as ``levels`` convolutions of binary spikes, one a virtual step, added up."""
+
+    def __init__(self, conv: nn.Module, levels: int, norm: float) -> None:
+        super().__init__()
+        self.conv, self.levels, self.norm = conv, levels, norm
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        counts = (x * self.norm).round()
+        steps = [(counts > d).to(x.dtype) for d in range(self.levels)]
+        assert torch.equal(sum(steps), x * self.norm)
+        assert all(is_whole(s) and s.max() <= 1 for s in steps)
+        bias = self.conv.bias
+        shift = 0 if bias is None else bias.view(-1, *[1] * (x.dim() - 2)) if x.dim() == 4 else bias
+        return sum(self.conv(s) - shift for s in steps) / self.norm + shift
+
+
+@pytest.mark.parametrize("case", ["sdt_v3_tiny", "sdt_v3_event", "sdt_v3_large_tiny_kd"])
+def test_integer_evaluation_equals_binary_virtual_steps(case):
+    model, _ = network(case)
+    model, x = model.double(), families.inputs(case)
+    levels = next(m.levels for m in model.modules() if isinstance(m, Integer))
+    norms = {}
+
+    def norm_of(name):
+        def hook(module, args):
+            unit = next((n for n in (1.0, levels) if is_whole(args[0] * n)), None)
+            norms[name] = unit
+
+        return hook
+
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    handles = [m.register_forward_pre_hook(norm_of(n)) for n, m in layers.items()]
+    with torch.inference_mode():
+        expected = model(x)
+        for handle in handles:
+            handle.remove()
+        first = next(iter(layers))  # reads the input, of events whole numbers too
+        reading = {n: norm for n, norm in norms.items() if norm is not None and n != first}
+        for name, norm in reading.items():
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, Unrolled(layers[name], levels, norm))
+        torch.testing.assert_close(model(x), expected, rtol=1e-9, atol=1e-12)
+    assert len(reading) > len(layers) / 2
+
+
+def test_a_neuron_of_integers_is_audited_as_such():
+    model, x = network("sdt_v3_tiny")
+    report = spikefront.audit(model, x)
+    assert {"input", "integer"} <= set(report.inputs.values()) <= {"input", "integer", "binary"}
+
+
+@pytest.mark.parametrize("case", ["maxformer_cifar", "ms_qkformer_imagenet", "spikingresformer_imagenet", "statten"])
+def test_membrane_families_are_spike_driven_but_for_an_analog_head(case):
+    model, x = network(case)
+    report = spikefront.audit(model.for_inference(), x)
+    analog = {name for name, kind in report.inputs.items() if kind == "real"}
+    assert analog <= {"head"} and not report.multiplications
+    assert {kind for name, kind in report.inputs.items() if name not in analog} == {"input", "binary"}
