@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spikefront.energy.costs import CostModel, Paper
 from spikefront.energy.counts import LayerCount
-from spikefront.energy.layers import Layer
+from spikefront.energy.layer import Layer
 from spikefront.energy.report import EnergyReport
 from spikefront.energy.survey import Survey, looking, survey
 from spikefront.energy.values import all_whole, is_binary

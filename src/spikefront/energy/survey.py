@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry
 
-from spikefront.energy.layers import POOLS, SYNAPSES, Layer, is_synapse
+from spikefront.energy.layer import POOLS, SYNAPSES, Layer, is_synapse
 from spikefront.energy.values import is_whole, unit
 from spikefront.errors import UserError
 from spikefront.nn.integers import norms

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikefront.energy.layers import POOLS, SYNAPSES
+from spikefront.energy.layer import POOLS, SYNAPSES
 from spikefront.nn import kernels
 from spikefront.nn.torch_internals import TorchDispatchMode, has_aliases, storage_of
 from spikefront.planning.work import Work, is_last, operation, tensors
