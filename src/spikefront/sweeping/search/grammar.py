@@ -42,8 +42,13 @@ def parse(text: str) -> Override:
         raise UserError(f"{unreadable(text, error)}; what is searched is written {GRAMMAR}") from error
 
 
+def key_of(override: Override) -> str:
+    """What an override sets: ``key``, or ``group@package``."""
+    return override.key_or_group + (f"@{override.package}" if override.package else "")
+
+
 def distribution_of(override: Override, options: Options, earlier: bool) -> tuple[BaseDistribution, Mapping[Any, str]]:
-    sweep, key = override.value(), override.key_or_group
+    sweep, key = override.value(), key_of(override)
     where = f"search.space.{key}"
     try:
         if isinstance(sweep, IntervalSweep):
@@ -65,7 +70,7 @@ def distribution_of(override: Override, options: Options, earlier: bool) -> tupl
                 spelled[value if isinstance(value, str | int | float | bool) else text] = text
             return CategoricalDistribution(list(spelled)), spelled
         assert isinstance(sweep, Glob)
-        names = sweep.filter(options(key))
+        names = sweep.filter(options(override.key_or_group))
         if not names:
             raise UserError(f"{where}: no option of the group '{key}' matches {override.input_line}")
         return CategoricalDistribution(names), {}

@@ -19,9 +19,10 @@ from spikefront.start import typed
 from spikefront.sweeping.search import objectives as objectives_
 from spikefront.sweeping.search import pruning, samplers
 from spikefront.sweeping.search.constraints import Constraints
-from spikefront.sweeping.search.grammar import parse
+from spikefront.sweeping.search.grammar import key_of, parse
 from spikefront.sweeping.search.space import Parameter, Space
 from spikefront.sweeping.study.storage import directory, journal_url, url
+from spikefront.units import short_names
 
 EXHAUSTIVE = ("optuna.samplers.BruteForceSampler", "spikefront.sweeping.search.samplers.Exhaustive")
 FREE_GROUPS = ("logger", "callbacks", "dry_run", "output_dir", "resume", "search")
@@ -135,7 +136,7 @@ def _space(cfg: DictConfig, arguments: Sequence[str], options: Callable[[str], l
     fixed = []
     for argument in arguments:
         given = parse(argument)
-        key = given.key_or_group
+        key = key_of(given)
         entries = {k: v for k, v in entries.items() if k.lstrip("+") != key}
         if given.is_sweep_override():
             entries[given.get_key_element()] = given.get_value_string()
@@ -150,11 +151,10 @@ def _space(cfg: DictConfig, arguments: Sequence[str], options: Callable[[str], l
     space.check()
     for p in space:  # what can't be composed Hydra's own message names
         _exists(cfg, p)
-        if p.when is not None and (active := space.example(p.key)):
-            compose(merge(fixed, space.overrides(active)), root="sweep")
-        if is_group(p.key):
-            for value in space.parameters[p.key].spelled or ():
-                compose(merge(fixed, [p.override(value)]), root="sweep")
+        beside = space.overrides(space.example(p.key) or {}) if p.when is not None else []
+        values = p.spelled if is_group(p.key) else ()
+        for chosen in [[p.override(value)] for value in values] or ([[]] if beside else []):
+            compose(merge([*fixed, *beside], chosen), root="sweep")
     return fixed, space
 
 
@@ -216,7 +216,7 @@ def _exhaustive(search: Mapping[str, Any]) -> bool:
 
 def _name(cfg: DictConfig, space: Space) -> str:
     """A study's name from what it searches and on what: ``timesteps-digits-sdt_tiny``."""
-    parts = [_choice(cfg, "hparams_search") or "-".join(p.key.split(".")[-1] for p in space)]
+    parts = [_choice(cfg, "hparams_search") or "-".join(short_names(p.key for p in space).values())]
     parts += [str(_choice(cfg, group)) for group in ("data", "model") if group not in space.parameters]
     return "-".join(parts).replace("/", "_")
 
