@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import families
+import exact
 import pytest
 import torch
 from torch import nn
@@ -15,15 +15,15 @@ HEADS = ("spikformer", "spikingformer", "qkformer", "spikingresformer", "sdt_v3_
 
 
 def network(case: str) -> tuple[nn.Module, torch.Tensor]:
-    model = families.build(case)
+    model = exact.build(case)
     if case.startswith("statten"):
-        model.load_state_dict(families.published(case))
+        model.load_state_dict(exact.published(case))
     else:
-        families.load(case, model)
-    return model.float().eval(), families.inputs(case).float()
+        exact.load(case, model)
+    return model.float().eval(), exact.inputs(case).float()
 
 
-@pytest.mark.parametrize("case", families.CASES)
+@pytest.mark.parametrize("case", exact.CASES)
 def test_learned_and_deployed_cost_the_same(case):
     model, x = network(case)
     learned, deployed = (spikefront.measure_energy(m, x) for m in (model, model.for_inference()))
@@ -76,7 +76,7 @@ class Unrolled(nn.Module):
 @pytest.mark.parametrize("case", ["sdt_v3_tiny", "sdt_v3_event", "sdt_v3_large_tiny_kd"])
 def test_integer_evaluation_equals_binary_virtual_steps(case):
     model, _ = network(case)
-    model, x = model.double(), families.inputs(case)
+    model, x = model.double(), exact.inputs(case)
     levels = next(m.levels for m in model.modules() if isinstance(m, Integer))
     norms = {}
 
