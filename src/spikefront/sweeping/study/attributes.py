@@ -272,6 +272,6 @@ def retry_of(trial: FrozenTrial) -> str:
     return f"{_RETRY}{trial.number}"
 
 
-def is_retry(trial: Trial) -> bool:
+def is_retry(trial: Trial | FrozenTrial) -> bool:
     """Whether a trial tries a failed one again."""
     return (ORIGIN.get(trial) or "").startswith(_RETRY)
