@@ -24,6 +24,7 @@ from spikefront.errors import UserError, mendable, no_key, one_line
 from spikefront.start import settle, spelled, whole_command_line
 
 INTERRUPTED = 130
+READ = ("search", "schedule", "recipe")  # nodes of which nothing is built that would refuse a key
 
 # Hydra copies its whole search path for every group that --help and completion list: 3 s instead of 1 without this line
 ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
@@ -69,7 +70,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[
 
 
 def refuse_unread(cfg: DictConfig, hydra: Any, arguments: Sequence[str], root: str) -> None:
-    """Refuse ``+key=value`` at the top, or directly below ``search``, where nothing reads the key.
+    """Refuse ``+key=value`` at the top, or directly below a node in ``READ``, where nothing reads the key.
 
     Elsewhere whatever is built from the node refuses it. A key that another value names is read:
     ``${key}`` or ``${oc.select:key,…}``.
@@ -85,12 +86,14 @@ def refuse_unread(cfg: DictConfig, hydra: Any, arguments: Sequence[str], root: s
     given = [override_parser().parse_override(a) for a in arguments if a.startswith("+")]
     groups = ("hydra", *hydra.runtime.choices)
     keys = [o.key_or_group for o in given if o.package is None]
-    added = [key for key in keys if (top := key.split(".")[0]) == "search" or not (top in groups or is_group(top))]
+    tops = {key: key.split(".")[0] for key in keys}
+    added = [k for k, top in tops.items() if not (top in groups or is_group(top)) or (top in READ and top != k)]
     if not added:
         return
     known, said = compose([], root), OmegaConf.to_yaml(cfg) + "\n".join(arguments)
     for key in added:
-        place = ".".join(key.split(".")[: 2 if key.startswith("search.") and "search" in known else 1])
+        deep = tops[key] in READ and tops[key] in known
+        place = ".".join(key.split(".")[: 2 if deep else 1])
         if OmegaConf.select(known, place, default=known) is known and not re.search(
             rf"\$\{{(oc\.\w+:)?{re.escape(place)}\b", said
         ):
