@@ -104,7 +104,7 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
 def _show_plan(asked: Request, workers: int, launch: Launch, console: Console) -> None:
     console.print(
         f"study {asked.search['study']} in {shown(storages.url(asked.search))}:"
-        f" {asked.budget} trials, {workers} workers"
+        f" {min(asked.budget, asked.space.size())} trials, {workers} worker{'s' if workers > 1 else ''}"
     )
     launch([asked.worker] * workers)
 
@@ -153,11 +153,10 @@ def _work(
 ) -> None:
     """Have workers run until the study is whole, a limit is reached or somebody interrupts."""
     now = accounts.account(study)
-    if now.whole:
-        return
     try:
-        with _progress(study, now.budget, console, tracked):
-            launch([asked.worker] * workers)
+        if not now.whole:
+            with _progress(study, now.budget, console, tracked):
+                launch([asked.worker] * workers)
     except KeyboardInterrupt:
         now = accounts.account(study)
         console.print(f"stopped with {len(now.finished)} of {now.budget} trials finished; the same command continues")

@@ -89,7 +89,7 @@ def account(study: Study) -> Account:
         finished=finished,
         failed=failed,
         failures=[t for t in failed if t.number not in forgiven],
-        infeasible=sum(INFEASIBLE.on(t) for t in ended),
+        infeasible=sum(INFEASIBLE.on(t) and not attributes.repeats(t) for t in ended),
         known=sum(KNOWN.on(t) for t in ended),
         open=size - _shut(space, trials, finished, failed) if size < math.inf else math.inf,
         again=sum(attributes.is_retry(t) for t in trials if t.state in BEGUN_OR_QUEUED),

@@ -149,6 +149,7 @@ class Holder(TypedDict, total=False):
 
 REASON: Attribute[str | None] = Attribute("reason", _none)  # why it failed or was stopped
 INFEASIBLE: Attribute[str | None] = Attribute("infeasible", _none)  # the constraint it broke: it wasn't trained
+REPEATS = "the same as trial "  # and a number: in the place of a constraint
 ADMITTED: Attribute[bool] = Attribute("admitted", bool)  # no other trial has its point
 DIVERGED: Attribute[str | None] = Attribute("diverged", _none)  # the training came to no numbers
 ORIGIN: Attribute[str | None] = Attribute("origin", _none)  # who proposed it, if not the sampler
@@ -265,6 +266,11 @@ def seen(trial: FrozenTrial, objectives: dict[str, str]) -> Seen | None:
         final = [(p["accuracy"], p["energy_joules"]) for p in own["anytime"]]
         final = final or [(own["values"]["accuracy"], own["values"]["energy"])]  # a known point has its values alone
     return Seen(trial.params, curve(trial), [(a, e) for a, e in final], stopped) if final else None
+
+
+def repeats(trial: FrozenTrial) -> bool:
+    """Whether a trial wasn't trained because another has its point."""
+    return (INFEASIBLE.get(trial) or "").startswith(REPEATS)
 
 
 def retry_of(trial: FrozenTrial) -> str:
