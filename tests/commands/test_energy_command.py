@@ -57,9 +57,10 @@ def test_missing_data_is_noise_without_a_checkpoint_and_an_error_with_one(tmp_pa
 def test_a_checkpoints_network_and_data_are_changed_or_what_changes_nothing_is_named(script, quick, tmp_path):
     assert script("train", *quick, "trainer.max_epochs=1", "trainer.limit_val_batches=1")[0] == 0
     checkpoint = f"checkpoint={tmp_path}/run/checkpoints/last.ckpt"
+    how = ["format=json", "samples=4", f"hydra.run.dir={tmp_path}"]
 
     def energy(*arguments):
-        code, out, err = script("energy", checkpoint, "format=json", "samples=4", f"hydra.run.dir={tmp_path}", *arguments)
+        code, out, err = script("energy", checkpoint, *how, *arguments)
         assert code == 0, err
         return json.loads(out)
 

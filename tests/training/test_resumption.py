@@ -145,7 +145,7 @@ def test_an_evaluation_of_another_network_names_the_first_setting_that_differs(m
         ({"data": {"batch_size": 9, "shift": 0}}, "overrides.data.shift changes nothing: only a training has it"),
         ({"data": {"augmentation": {"flip": 0}}}, "overrides.data.augmentation.flip changes nothing: only a training"),
         ({"trainer": {"max_epochs": 9}}, "overrides.trainer.max_epochs changes nothing: only a training has it"),
-        ({"optimizer": {"lr": 0.1}}, "overrides.optimizer.lr changes nothing: an evaluation reads seed, threads, model"),
+        ({"optimizer": {"lr": 0.1}}, "optimizer.lr changes nothing: an evaluation reads seed, threads"),
         ({"enregy": {"first_layer": "once"}}, "overrides.enregy.first_layer changes nothing: an evaluation reads "),
     ],
 )

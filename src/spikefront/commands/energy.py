@@ -97,7 +97,7 @@ def network(cfg: DictConfig, given: Sequence[str] = ()) -> tuple[nn.Module, Dict
 
 
 def _change(run: DictConfig, cfg: DictConfig, given: Sequence[str]) -> list[str]:
-    """Set in ``run``, a checkpoint's configuration, what overrides say of its network and data; those without effect."""
+    """Set in ``run``, which a checkpoint brings, what overrides say of network and data; those without effect."""
     idle = []
     for argument in given:
         override = override_parser().parse_override(argument)

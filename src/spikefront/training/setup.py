@@ -51,7 +51,7 @@ def build_trainer(cfg: DictConfig, logger: Logger | None, extra: Sequence[pl.Cal
     """Lightning's trainer as ``cfg.trainer`` and ``cfg.callbacks`` say, with ``extra`` callbacks."""
     for name, node in cfg.callbacks.items():
         if node and not OmegaConf.is_dict(node):
-            raise UserError(f"callbacks.{name} is {node}: give a node with the _target_ of a callback, or null for none")
+            raise UserError(f"callbacks.{name} is {node}: give the _target_ of a callback, or null for none")
     configured = {name: instantiate(c) for name, c in cfg.callbacks.items() if c}
     if "energy" not in configured:
         configured["energy"] = EnergyCallback()
