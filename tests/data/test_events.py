@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -208,10 +209,13 @@ def test_a_wrong_setting_is_one_line(tmp_path, override, says):
     assert "\n" not in explain(caught.value)
 
 
-def test_digits_dvs_trains(script, quick, cache):
+def test_digits_dvs_trains(script, quick, tmp_path):
     overrides = [o for o in quick if not o.startswith("data=")]
-    code, _, err = script("train", *overrides, "data=digits_dvs", f"data.cache={cache}", "trainer.max_epochs=1")
+    code, _, err = script("train", *overrides, "data=digits_dvs", f"data.cache={tmp_path}", "trainer.max_epochs=1")
     assert code == 0, err
+    (entry,) = tmp_path.glob("digits_dvs-*/events.bin")
+    trained = json.loads((tmp_path / "run/result.json").read_text())
+    assert entry.stat().st_size and [p["t"] for p in trained["anytime"]] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_cache_that_can_not_be_written_is_one_line(tmp_path):

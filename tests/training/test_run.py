@@ -76,9 +76,16 @@ def test_latency_of_the_deployed_network(script, quick, tmp_path):
     assert code == 1 and "latency=fast: use null, dense, sparse, auto" in err
 
 
-def test_tet_and_plif_train(script, quick):
-    code, _, err = script("train", *quick, "loss=tet", "neuron=plif", "trainer.max_epochs=1")
-    assert code == 0, err
+def test_tet_and_plif_train(script, quick, tmp_path):
+    """The neurons learn their decay, and each loss another."""
+    learnt = []
+    for loss in ("tet", "cross_entropy"):
+        code, _, err = script("train", *quick, f"loss={loss}", "neuron=plif", "trainer.max_epochs=1")
+        assert code == 0, err
+        state = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        learnt.append([float(value) for key, value in state.items() if key.endswith(".w")])
+    tet, other = learnt
+    assert any(w != 0 for w in tet) and tet != other  # a decay of sigmoid(0) to begin with, tau = 2
 
 
 @pytest.mark.parametrize(
