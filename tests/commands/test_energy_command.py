@@ -82,9 +82,10 @@ def test_published_first_layer_conventions_differ_by_its_repeats():
     assert every.total_joules - once.total_joules == pytest.approx(3 * 4.6e-12 * first.potential)
 
 
-def test_no_samples():
-    with pytest.raises(UserError, match="at least 1"):
-        measure(config("samples=0"))
+@pytest.mark.parametrize("mistake", ["samples=0", "samples=abc", "samples=1.5", "input=niose"])
+def test_no_samples(mistake):
+    with pytest.raises(UserError, match=f"{mistake}: "):
+        measure(config(mistake))
 
 
 @pytest.mark.parametrize("convention", ["paper", "neuromorphic", "chip_8bit"])

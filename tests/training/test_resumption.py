@@ -146,6 +146,10 @@ def test_an_evaluation_of_another_network_names_the_first_setting_that_differs(m
         ({"data": {"augmentation": {"flip": 0}}}, "overrides.data.augmentation.flip changes nothing: only a training"),
         ({"trainer": {"max_epochs": 9}}, "overrides.trainer.max_epochs changes nothing: only a training has it"),
         ({"optimizer": {"lr": 0.1}}, "optimizer.lr changes nothing: an evaluation reads seed, threads"),
+        ({"seed": "abc"}, "seed is abc: give a whole number"),
+        ({"threads": 0}, "threads is 0: give a whole number"),
+        ({"data": 5}, "overrides.data is one value: give overrides.data.<key>"),
+        (5, "overrides=5: give keys"),
         ({"enregy": {"first_layer": "once"}}, "overrides.enregy.first_layer changes nothing: an evaluation reads "),
     ],
 )
@@ -156,6 +160,12 @@ def test_an_override_that_an_evaluation_does_not_read_is_refused(made, tmp_path,
     with pytest.raises(UserError, match=re.escape(told)):
         evaluate(cfg)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mistake", ["threads=0", "threads=abc", "confidence=abc", "confidence=[0.5,x]", "trust=maybe"])
+def test_a_setting_of_an_evaluation_that_is_none_is_one_line(made, tmp_path, script, mistake):
+    code, _, err = script("evaluate", f"checkpoint={made / LAST}", f"hydra.run.dir={tmp_path}", mistake)
+    assert code == 1 and err.startswith(f"spikefront: {mistake.partition('=')[0]}") and len(err.splitlines()) == 1
 
 
 def test_weights_alone_are_no_training(tmp_path, made):

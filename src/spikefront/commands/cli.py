@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from spikefront.commands import debug
 from spikefront.commands.hydra_internals import flag_parser, keep_quotes
-from spikefront.config import CONF, compose, is_group, override_parser
+from spikefront.config import CONF, compose, flat, is_group, override_parser
 from spikefront.console import spell_what_cannot_be_printed
 from spikefront.errors import UserError, mendable, no_key, one_line
 from spikefront.start import settle, spelled, whole_command_line
@@ -46,6 +46,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[
                     with open_dict(cfg):
                         cfg.output_dir = HydraConfig.get().runtime.output_dir
                 refuse_unread(cfg, HydraConfig.get(), HydraConfig.get().overrides.task, config_name)
+                check_switches(cfg, config_name)
                 return main(cfg)
 
         app = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)
@@ -100,6 +101,18 @@ def refuse_unread(cfg: DictConfig, hydra: Any, arguments: Sequence[str], root: s
             parent, _, name = place.rpartition(".")
             others = set(cfg[parent] if parent else cfg) - {name, "hydra"}
             raise UserError(f"{no_key(place, others)}; + adds it and nothing reads it")
+
+
+def check_switches(cfg: DictConfig, root: str) -> None:
+    """Raise UserError where the command's own configuration has a switch, and something else is given.
+
+    Any text but the empty one would be on.
+    """
+    own = flat(OmegaConf.to_container(OmegaConf.load(CONF / f"{root}.yaml")))
+    for key in (key for key, default in own.items() if isinstance(default, bool) and not key.startswith("hydra.")):
+        value = OmegaConf.select(cfg, key, default=False)
+        if not isinstance(value, bool):
+            raise UserError(f"{key} is {value}: give true or false")
 
 
 def parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -113,11 +113,13 @@ def samples(cfg: DictConfig, run: DictConfig) -> tuple[Tensor, list[str]]:
     """Test images ``(samples, C, H, W)`` or events ``(samples, T, C, H, W)``, or noise where the data is not there.
 
     Raises:
-        UserError: ``cfg.samples`` below 1, or data missing although there are trained weights.
+        UserError: ``cfg.samples`` or ``cfg.input`` are none, or data missing although there are trained weights.
     """
-    count = 1 if cfg.energy.get("rate") is not None else int(cfg.samples)
-    if count < 1:
-        raise UserError(f"samples={cfg.samples}: energy is a mean over samples, so take at least 1")
+    if not isinstance(cfg.samples, int) or cfg.samples < 1:
+        raise UserError(f"samples={cfg.samples}: energy is a mean over samples, a whole number of at least 1")
+    if cfg.input not in ("data", "noise"):
+        raise UserError(f"input={cfg.input}: use data or noise")
+    count = 1 if cfg.energy.get("rate") is not None else cfg.samples
     data = build_data(run.data, timesteps=run.model.timesteps)
     try:
         if cfg.input == "noise":

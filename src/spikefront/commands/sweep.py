@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from spikefront.analysis.schema import StudyRecord
-from spikefront.commands.cli import entry, plain, refuse_unread
+from spikefront.commands.cli import check_switches, entry, plain, refuse_unread
 from spikefront.commands.memory import keep_freed_memory
 from spikefront.commands.study import importance_lines
 from spikefront.config import places
@@ -76,6 +76,7 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
     console = plain_console(soft_wrap=True)
     added = [f"{key}=0" for key in cfg.search.space or () if key.startswith("+")]
     refuse_unread(cfg, cfg.hydra, [*arguments, *added], "sweep")
+    check_switches(cfg, "sweep")
     StudyRun.mode(logger := plain(cfg.get("logger")))  # refuses, before a study is made
     asked = request.read(cfg, arguments, options, elsewhere, _predict)
     limits = Limits(asked.search)

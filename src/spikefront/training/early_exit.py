@@ -22,17 +22,17 @@ class EarlyExit(pl.Callback):
 
     def __init__(self, confidences: Sequence[float]) -> None:
         for confidence in confidences:
-            if not 0 < confidence <= 1:
+            if not (isinstance(confidence, int | float) and 0 < confidence <= 1):
                 raise UserError(f"confidence={confidence}: stop at a probability above 0 and at most 1, such as 0.9")
         self.confidences = sorted(confidences)
         self._sure: list[np.ndarray] = []
         self._right: list[np.ndarray] = []
 
     @classmethod
-    def of(cls, confidence: float | Sequence[float] | None) -> EarlyExit | None:
+    def of(cls, confidence: float | str | Sequence[float] | None) -> EarlyExit | None:
         if confidence is None:
             return None
-        return cls([confidence] if isinstance(confidence, int | float) else list(confidence))
+        return cls([confidence] if isinstance(confidence, int | float | str) else list(confidence))
 
     def on_test_epoch_start(self, *_: Any) -> None:
         self._sure, self._right = [], []

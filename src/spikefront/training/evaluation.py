@@ -24,6 +24,7 @@ from spikefront.training.early_exit import EarlyExit
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.result import Result
 from spikefront.training.resumption import differences, of_the_network
+from spikefront.training.settings import check
 from spikefront.training.setup import build_loss, build_model, build_trainer, energy_of, evaluate_part, quiet
 from spikefront.training.together import together
 
@@ -74,17 +75,22 @@ def _configuration(cfg: DictConfig) -> DictConfig:
     refuse_idle(OmegaConf.to_container(given) if OmegaConf.is_config(given) else given, stored["model"])
     run = OmegaConf.merge(OmegaConf.create(stored), given)
     assert isinstance(run, DictConfig)
+    if cfg.get("threads") is not None:
+        run.threads = cfg.threads
     run.callbacks = {"energy": run.callbacks.energy}
     run.output_dir, run.logger = cfg.output_dir, {}
     if "mixup" in run.data:  # which would ask for even batches
         run.data.mixup = None
     run.trainer = _trainer(run.trainer, {key: cfg.get(key) for key in ("accelerator", "devices")})
     run.trainer.update(given.get("trainer") or {})
+    check(run)
     return run
 
 
 def refuse_idle(given: Any, network: Mapping[str, Any]) -> None:
     """Raise UserError for the first of the overrides ``given`` that an evaluation of the ``network`` doesn't read."""
+    if not isinstance(given, Mapping):
+        raise UserError(f"overrides={given}: give keys of the checkpoint's configuration, such as {{seed: 1}}")
     for key in flat(given) if given else ():
         top, _, rest = key.partition(".")
         if top in network:
@@ -93,6 +99,8 @@ def refuse_idle(given: Any, network: Mapping[str, Any]) -> None:
             raise UserError(f"overrides.{key} changes nothing: the network has overrides.model.{COPIED[key]}")
         if top not in READ:
             raise UserError(f"overrides.{key} changes nothing: an evaluation reads {', '.join(READ)}")
+        if top not in ("seed", "threads") and not rest:
+            raise UserError(f"overrides.{top} is one value: give overrides.{top}.<key>")
         if ".".join((top, rest.partition(".")[0])) in TRAINING:
             raise UserError(f"overrides.{key} changes nothing: only a training has it")
 
@@ -118,7 +126,7 @@ def _inherited(run: DictConfig) -> str:
 
 
 def _evaluate(cfg: DictConfig, run: DictConfig) -> Result:
-    with threads(cfg.get("threads") or run.get("threads")):
+    with threads(run.get("threads")):
         return _evaluated(cfg, run)
 
 

@@ -24,6 +24,8 @@ from spikefront.sweeping.search.space import Parameter, Space
 from spikefront.sweeping.study.storage import directory, journal_url, url
 
 EXHAUSTIVE = ("optuna.samplers.BruteForceSampler", "spikefront.sweeping.search.samplers.Exhaustive")
+WHOLE = {"seeds": 1, "workers": 1, "max_failures": 0, "max_lives": 1}  # search settings, and the least they may be
+ENDLESS = ("workers", "max_lives")  # of which null means something
 FREE_GROUPS = ("logger", "callbacks", "dry_run", "output_dir", "resume", "search")
 Options = Callable[[str], list[str]]  # of a config group
 Predict = Callable[..., Any]  # (configuration, time=…) to its predicted cost
@@ -265,8 +267,13 @@ def _check(
     Returns:
         What is right but may not be what was meant.
     """
-    if not isinstance(search["seeds"], int) or search["seeds"] < 1:
-        raise UserError(f"search.seeds is {search['seeds']}: it must be a whole number of at least 1")
+    for key, least in WHOLE.items():
+        value = least if search[key] is None and key in ENDLESS else search[key]
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise UserError(f"search.{key} is {value}: it must be a whole number of at least {least}")
+    beat = search["heartbeat"]
+    if isinstance(beat, bool) or not isinstance(beat, int | float) or not 0 < beat < math.inf:
+        raise UserError(f"search.heartbeat is {beat}: give seconds, a number above 0")
     Constraints(search["constraints"], predict).check(cfg)  # of the default configuration, whatever the verdict
     sampler = _built(cfg, "sampler")
     if isinstance(sampler, CmaEsSampler) and len(objectives) > 1:
