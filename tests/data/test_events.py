@@ -198,6 +198,11 @@ def test_a_clean_recording_starts_at_zero():
         ("+data.binning.representation=voxel_grid", "data.channels is 2"),
         ("data.threshold=0", "data.threshold"),
         ("data.on_error=ignore", "data.on_error"),
+        ("data.sensor=abc", "data.sensor is abc"),
+        ("data.sensor=[16]", "data.sensor is [16]"),
+        ("data.sensor=[0,16]", "data.sensor is [0, 16]"),
+        ("+data.augmentation={_target_: spikefront.data.EventAugmentation, flip: 2}", "data.augmentation.flip is 2"),
+        ("+data.augmentation={_target_: spikefront.data.EventAugmentation, drop: -1}", "data.augmentation.drop is -1"),
     ],
 )
 def test_a_wrong_setting_is_one_line(tmp_path, override, says):
