@@ -29,10 +29,12 @@ class EarlyExit(pl.Callback):
         self._right: list[np.ndarray] = []
 
     @classmethod
-    def of(cls, confidence: float | str | Sequence[float] | None) -> EarlyExit | None:
+    def of(cls, confidence: float | Sequence[float] | None) -> EarlyExit | None:
         if confidence is None:
             return None
-        return cls([confidence] if isinstance(confidence, int | float | str) else list(confidence))
+        return cls(
+            list(confidence) if isinstance(confidence, Sequence) and not isinstance(confidence, str) else [confidence]
+        )
 
     def on_test_epoch_start(self, *_: Any) -> None:
         self._sure, self._right = [], []
