@@ -42,6 +42,9 @@ class EventAugmentation:
         nda: bool = False,
         wide: bool = False,
     ) -> None:
+        for key, share in (("flip", flip), ("drop", drop)):
+            if not (isinstance(share, int | float) and 0 <= share <= 1):
+                raise UserError(f"data.augmentation.{key} is {share}: give a number from 0 to 1")
         if nda and wide:
             raise UserError("data.augmentation.nda and data.augmentation.wide each draw one of several: choose one")
         self.flip, self.roll, self.drop, self.cutout, self.nda, self.wide = flip, roll, drop, cutout, nda, wide

@@ -47,6 +47,9 @@ def test_grammar(text, distribution):
         ("tag(log,range(0.1,1,0.3))", "'log' goes with intervals"),
         ("int(range(0,3,0.5))", "no step"),
         ("range(0,1,0)", "no step"),
+        ("interval(0,inf)", "no end"),
+        ("interval(nan,1)", "no end"),
+        ("tag(log,choice(1,2))", "a tag goes with"),
     ],
 )
 def test_what_is_not_a_set_to_search_is_said(text, says):

@@ -56,6 +56,8 @@ def distribution_of(override: Override, options: Options, earlier: bool) -> tupl
             _only(sweep.tags, where)
             low, high = sweep.start, sweep.end
             assert low is not None and high is not None
+            if not math.isfinite(low) or not math.isfinite(high):
+                raise UserError(f"{where}: {override.input_line} has no end: give it two numbers")
             if isinstance(low, int) and isinstance(high, int):
                 return IntDistribution(low, high, log=log), {}
             return FloatDistribution(float(low), float(high), log=log), {}
@@ -63,6 +65,8 @@ def distribution_of(override: Override, options: Options, earlier: bool) -> tupl
             _only(sweep.tags, where)
             return _range(override, sweep, where, earlier), {}
         if isinstance(sweep, ChoiceSweep):
+            if sweep.tags and not earlier:
+                raise UserError(f"{where}: {override.input_line}: a tag goes with an interval or a range")
             spelled = {}
             for value, text in zip(sweep.list, override.sweep_string_iterator(), strict=True):
                 if isinstance(value, str):
