@@ -86,10 +86,8 @@ class Priced:
     """What one size does, and its energy as a function of the firing rate, which is a straight line."""
 
     def __init__(self, size: Published) -> None:
-        cfg = compose(
-            [f"model={size.model}", "data=imagenet", f"model.timesteps={size.timesteps}", *size.overrides]
-            + ["data.batch_size=1", "trainer=cpu", "trainer.precision=32-true"]
-        )
+        alike = ("data=imagenet", "data.batch_size=1", "trainer=cpu", "trainer.precision=32-true")
+        cfg = compose([f"model={size.model}", *alike, f"model.timesteps={size.timesteps}", *size.overrides])
         with torch.device("meta"):
             model = instantiate(cfg.model)
         self.parameters = sum(p.numel() for p in model.parameters())
