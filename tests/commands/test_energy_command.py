@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from spikefront.api import create_model
 from spikefront.commands.energy import measure
@@ -52,6 +54,15 @@ def test_missing_data_is_noise_without_a_checkpoint_and_an_error_with_one(tmp_pa
     with pytest.raises(UserError, match=r"/nowhere.*input=noise"):
         measure(cfg)
     assert measure(config(*there, f"checkpoint={path}", "input=noise")).samples == 8
+
+
+def test_a_checkpoint_may_be_of_another_family_than_the_default(tmp_path):
+    run = compose(["model=maxformer_cifar", "model.dim=32", "data=digits", "output_dir=x"])
+    state = {f"model.{name}": value for name, value in instantiate(run.model).state_dict().items()}
+    config_of_it = OmegaConf.to_container(run, resolve=True)
+    torch.save({"state_dict": state, "hyper_parameters": {"config": config_of_it}}, tmp_path / "last.ckpt")
+    report = measure(compose(["logger=none", "samples=8", f"checkpoint={tmp_path}/last.ckpt"], root="measure"))
+    assert any(layer.name == "stages.2.block.1.attn.op" for layer in report.layers)
 
 
 def test_a_checkpoints_network_and_data_are_changed_or_what_changes_nothing_is_named(script, quick, tmp_path):

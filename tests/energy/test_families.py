@@ -115,3 +115,10 @@ def test_membrane_families_are_spike_driven_but_for_an_analog_head(case):
     analog = {name for name, kind in report.inputs.items() if kind == "real"}
     assert analog <= {"head"} and not report.multiplications
     assert {kind for name, kind in report.inputs.items() if name not in analog} == {"input", "binary"}
+
+
+def test_integers_are_compared_with_activations_of_as_many_values():
+    model, x = network("sdt_v3_tiny")
+    report = spikefront.measure_energy(model, x)
+    assert report.to_dict()["baseline"]["quantised"]["bits"] == 3  # T = 1, four levels
+    assert "embedding" in report.groups and "mlp" in report.groups and "stages" not in report.groups

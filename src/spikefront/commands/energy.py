@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Sequence
 from itertools import islice
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
 from spikefront import trust
@@ -24,7 +25,7 @@ from spikefront.errors import UserError
 from spikefront.nn.checkpoints import configuration, load_checkpoint, read_checkpoint
 from spikefront.training.evaluation import COPIED
 
-NETWORKS = ("model", "data", "neuron", "surrogate", "attention", "embedding", "residual", "experiment")
+NETWORKS = ("model", "data", "neuron", "surrogate", "attention", "embedding", "residual", "mlp", "experiment")
 
 
 @entry("measure")
@@ -90,7 +91,9 @@ def network(cfg: DictConfig, given: Sequence[str] = ()) -> tuple[nn.Module, Dict
         if not cfg.get("trust"):
             own = OmegaConf.to_container(cfg, resolve=False)
             trust.check(stored, f"checkpoint {cfg.checkpoint}", "trust", own)
-        run = OmegaConf.merge(cfg, {k: stored[k] for k in ("model", "data") if k in stored})  # type: ignore[assignment]
+        run = copy.deepcopy(cfg)
+        with open_dict(run):  # another class of network has other keys
+            run.update({key: stored[key] for key in ("model", "data") if key in stored})
         if idle := _change(run, cfg, given):
             notes.append(f"the checkpoint brings its own network and data, so this changes nothing: {', '.join(idle)}")
     return load_checkpoint(instantiate(run.model), cfg.checkpoint), run, notes
