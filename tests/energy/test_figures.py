@@ -78,7 +78,9 @@ def test_figures_show_the_figures(measured):
     assert len(maps) == 2 * 4 and list(maps[3].z) == measured.activity["attention"][0]["maps"]["leaves"]
 
 
-@pytest.mark.parametrize("attention", ["sdsa1", "sdsa2", "sdsa3", "ssa", "qkta", "softmax", "none"])
+@pytest.mark.parametrize(
+    "attention", ["sdsa1", "sdsa2", "sdsa3", "ssa", "qkta", "dssa", "statten", "e_sdsa", "softmax", "dwc3", "none"]
+)
 def test_every_attention_and_events(attention, tmp_path):
     model = create_model("sdt_1_16", data="digits_dvs", overrides=[f"attention={attention}"])
     events = torch.randint(0, 3, (2, model.timesteps, 2, 16, 16)).float()
@@ -89,7 +91,7 @@ def test_every_attention_and_events(attention, tmp_path):
     report = meter.report()
     page = write_activity(report.to_dict(), activity(model, events[:1], report.layers), tmp_path / "a.html").read_text()
     figures = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])["figures"]
-    assert ("attention" in figures) == (attention not in ("none", "softmax"))
+    assert ("attention" in figures) == (attention not in ("none", "softmax", "dwc3"))
 
 
 def test_picture():

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from spikefront.energy.counts import LayerCount
+from spikefront.energy.values import is_whole
+from spikefront.nn.integers import norms
 
 UNITS = 48  # of each layer in the raster
 
@@ -32,6 +34,7 @@ def activity(model: nn.Module, sample: Tensor, layers: Iterable[LayerCount], uni
     neurons: list[dict[str, Any]] = []
     attention: list[dict[str, Any]] = []
     gates: dict[str, Tensor] = {}
+    scales = (1.0, *norms(model))
 
     def fired(name: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
@@ -46,13 +49,13 @@ def activity(model: nn.Module, sample: Tensor, layers: Iterable[LayerCount], uni
 
     def attended(name: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
-            streams = [a for a in args if isinstance(a, Tensor) and a.dim() == 5]
+            streams = [a for a in args if isinstance(a, Tensor) and a.dim() == 5 and _spikes(a, scales)]
             parent = modules[name.rpartition(".")[0]]
             letters = getattr(parent, "streams", "")
             names = letters if len(letters) == len(streams) else [f"input {i + 1}" for i in range(len(streams))]
             maps = {n: _patches(s) for n, s in zip(names, streams, strict=True)}
-            if streams and out.numel() == streams[0].numel():
-                maps["leaves"] = _patches(out.reshape(streams[0].shape))
+            if streams:
+                maps["leaves"] = _patches(out.reshape(*streams[0].shape[:2], -1, *streams[0].shape[3:]))
             inside = [s for gate, s in gates.items() if gate.startswith(name.rpartition(".")[0] + ".")]
             attention.append({"name": name, "maps": maps, "open": _open(inside[-1]) if inside else None})
 
@@ -76,6 +79,11 @@ def activity(model: nn.Module, sample: Tensor, layers: Iterable[LayerCount], uni
 def _patches(spikes: Tensor) -> list[list[float]]:
     """``(T, 1, D, H, W)`` -> the rate at every patch ``(H, W)``."""
     return spikes.detach().float().mean((0, 1, 2)).tolist()
+
+
+def _spikes(x: Tensor, scales: tuple[float, ...]) -> bool:
+    """Not so what an operator reads beside spikes, as SpikingResformer's does."""
+    return any(is_whole(x * scale) for scale in scales)
 
 
 def _masks(spikes: Tensor) -> bool:
