@@ -117,3 +117,16 @@ def test_each_file_is_of_one_family_alone():
     for case in CASES:
         if not case.startswith("statten"):
             layout(case, build(case))
+
+
+def test_qkformers_samples_meet_as_published_and_not_without_that_shortcut():
+    case = "qkformer_cifar"
+    x = inputs(case)
+    for more, meet in (([], True), (["model.stages.s3.mixer_residual=null"], False)):
+        model = build(case, *more).eval()
+        model.load_state_dict(layout(case, model).ours(model, published(case)))
+        with torch.inference_mode():
+            alone, together = torch.cat([model(x[:1]), model(x[1:])]), model(x)
+        assert (not torch.allclose(alone, together, rtol=1e-9)) == meet
+    deployed = build(case).eval().for_inference()
+    assert isinstance(deployed.stages[2].block[0].residual, spikefront.nn.AcrossBatchResidual)
