@@ -7,7 +7,8 @@ projection, heads reshaped as published; `floor`, its convolutions and linear la
 shapes, each in the faster of the two memory formats; ours without compiled kernels, with them, and `for_inference()`.
 `--bfloat16` adds floor, ours and `for_inference()` under autocast. `--levers` measures ours with one lever after the
 other switched off. Columns take turns within a round; ratios are medians of rounds. Memory is the growth of a fresh
-process's peak over its first training step. Needs `pip install spikefront[bench]`.
+process's peak over its first training step. Any ImageNet model of `conf/model` is a case too, without a baseline: its
+floor is of the layers that it trains with and of those it deploys. Needs `pip install spikefront[bench]`.
 """
 
 from __future__ import annotations
@@ -32,13 +33,16 @@ import torch
 from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 
-import spikefront.nn.families.sdt
+import spikefront.nn.network
+from spikefront.api import create_model, home, list_models
 from spikefront.commands import memory
 from spikefront.nn import SpikeDrivenTransformer, kernels
 from spikefront.nn.attentions import SelfAttention
 from spikefront.nn.kernels import build
 from spikefront.nn.layers import over_frames
+from spikefront.nn.network import SpikingNetwork
 from spikefront.nn.operators import SDSA1Op
+from spikefront.nn.projections import RepConv
 
 CASES: dict[str, dict[str, Any]] = {
     "sdt_8_384": {"depth": 8, "dim": 384, "image_size": 224, "timesteps": 4, "pooling": "1111"},
@@ -124,18 +128,24 @@ class Published(nn.Module):
         return self.layer(b, "proj", x)
 
 
-def floor(model: nn.Module, x: Tensor) -> Callable[[bool], None]:
-    """Every convolution and linear layer alone, T times each, on dense inputs."""
-    layers: list[tuple[nn.Module, tuple[int, ...]]] = []
-    hooks = [
-        m.register_forward_pre_hook(lambda m, a: layers.append((m, tuple(a[0].shape))))
-        for m in model.modules()
-        if isinstance(m, nn.Conv2d | nn.Linear)
-    ]
+def products(model: nn.Module, x: Tensor) -> list[tuple[nn.Module, tuple[int, ...]]]:
+    """Every convolution and linear layer of a network, and the shape of what it reads."""
+    found: list[tuple[nn.Module, tuple[int, ...]]] = []
+
+    def keep(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        found.append((module.dwconv if isinstance(module, RepConv) else module, tuple(args[0].shape)))
+
+    kinds = nn.Conv2d | nn.Linear | RepConv  # whose depthwise convolution is not called as a layer
+    hooks = [m.register_forward_pre_hook(keep) for m in model.modules() if isinstance(m, kinds)]
     with torch.no_grad():
         model.eval()(x)
     for hook in hooks:
         hook.remove()
+    return found
+
+
+def floor(model: nn.Module, x: Tensor) -> Callable[[bool], None]:
+    """Every convolution and linear layer alone, T times each, on dense inputs."""
     frames = model.timesteps * len(x)
 
     def run(layer: nn.Module, dense: Tensor, train: bool) -> None:
@@ -145,9 +155,10 @@ def floor(model: nn.Module, x: Tensor) -> Callable[[bool], None]:
             y.backward(torch.ones_like(y))
 
     chosen: dict[bool, list[tuple[nn.Module, Tensor]]] = {True: [], False: []}
-    for i, (layer, shape) in enumerate(layers):
-        size = (frames, *shape[1:]) if len(shape) == 4 else shape
-        for train in chosen:
+    deployed = model if isinstance(model, SpikeDrivenTransformer) else model.for_inference()  # chains are one there
+    for train, network in ((True, model), (False, deployed)):
+        for i, (layer, shape) in enumerate(products(network, x)):
+            size = (frames, *shape[1:]) if len(shape) == 4 else shape
             dense = torch.rand(size).requires_grad_(train and i > 0)
             formats = [(layer, dense)]
             if len(size) == 4:
@@ -182,8 +193,10 @@ def use_one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def network(case: str) -> tuple[SpikeDrivenTransformer, Tensor]:
+def network(case: str) -> tuple[SpikingNetwork, Tensor]:
     torch.manual_seed(0)
+    if case not in CASES:
+        return create_model(case), torch.rand(BATCH, 3, 224, 224)
     settings = CASES[case]
     events, size = settings.get("event_mode", False), settings["image_size"]
     model = SpikeDrivenTransformer(**settings, in_channels=2 if events else 3, num_classes=10 if events else 1000)
@@ -195,7 +208,7 @@ def network(case: str) -> tuple[SpikeDrivenTransformer, Tensor]:
 
 def steps(case: str, column: str, lever: str | None = None) -> Callable[[bool], None]:
     """``run(train)``: one inference or one training step of a column, one lever switched off."""
-    settings = CASES[case]
+    settings = CASES.get(case, {})
     ours, x = network(case)
     half = torch.autocast("cpu", torch.bfloat16) if column.endswith("bf16") else nullcontext()
     column = column.removesuffix(" bf16")
@@ -300,13 +313,13 @@ def with_heads(op: SDSA1Op, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module) ->
 LEVERS: dict[str, Callable[[nn.Module], Any]] = {
     "batch norm and neuron in one kernel": slow_neurons,
     "first convolution once": first_convolution_often,
-    "channels-last frames": lambda m: without(spikefront.nn.families.sdt, "over_frames", lambda x, layer: x),
+    "channels-last frames": lambda m: without(spikefront.nn.network, "over_frames", lambda x, layer: x),
     "attention without heads": lambda m: without(SDSA1Op, "forward", with_heads),
     "max-pooling kernel": plain_pools,
     "neuron and pool in one pass": apart,
     "batch norm in a kernel": lambda m: without(kernels, "normalise", over_frames),
     "freed memory kept": memory_given_back,
-    "spikes kept as bits": lambda m: without(spikefront.nn.families.sdt, "packed_spikes", nullcontext),
+    "spikes kept as bits": lambda m: without(spikefront.nn.network, "packed_spikes", nullcontext),
     "query, key, value joined": lambda m: without(SelfAttention, "join", lambda attention: None),
     "inference mode": lambda m: nullcontext(),
 }
@@ -339,7 +352,7 @@ def measure(case: str, rounds: int, columns: tuple[str, ...]) -> dict[str, Any]:
     times: dict[str, dict[str, list[float]]] = {}
     for kind, train in (("inference", False), ("training", True)):
         times[kind] = take_turns({c: r for c, r in runs.items() if not (train and "deployed" in c)}, train, rounds)
-    memory = {c: peak(case, c) for c in ("baseline", "plain", "ours")}
+    memory = {c: peak(case, c) for c in ("baseline", "plain", "ours") if c in columns}
     return {"case": case, "threads": torch.get_num_threads(), "seconds": times, "peak_MiB": memory}
 
 
@@ -375,16 +388,15 @@ def ratio(a: list[float], b: list[float]) -> float:
 
 def show(result: dict[str, Any]) -> None:
     print(f"\n{result['case']}, batch {BATCH}, {torch.get_num_threads()} threads")
+    before = "baseline" if result["case"] in CASES else "plain"
     for kind, columns in result["seconds"].items():
         for column, seconds in columns.items():
-            print(
-                f"  {kind:<10}{column:<14}{statistics.median(seconds) * 1e3:8.0f} ms"
-                f"   {ratio(seconds, columns['floor']):5.2f}x the floor"
-                f"   {ratio(columns['baseline'], seconds):5.2f}x as fast as the baseline"
-            )
+            to_floor = f"   {ratio(seconds, columns['floor']):5.2f}x the floor"
+            theirs = f"   {ratio(columns[before], seconds):5.2f}x as fast as the {before}"
+            print(f"  {kind:<10}{column:<14}{statistics.median(seconds) * 1e3:8.0f} ms{to_floor}{theirs}")
     memory = result["peak_MiB"]
     print("  peak memory of a training step: " + ", ".join(f"{c} {m:.0f} MiB" for c, m in memory.items()))
-    print(f"  ours / baseline: {memory['ours'] / memory['baseline']:.2f}", flush=True)
+    print(f"  ours / {before}: {memory['ours'] / memory[before]:.2f}", flush=True)
 
 
 def show_levers(result: dict[str, Any]) -> None:
@@ -405,7 +417,10 @@ def show_levers(result: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("cases", nargs="*", default=list(CASES), metavar="case", help=", ".join(CASES))
+    others = [name for name in list_models() if home(name) == "imagenet" and name not in CASES]
+    parser.add_argument(
+        "cases", nargs="*", default=list(CASES), metavar="case", help=f"{', '.join(CASES)}, or any ImageNet model"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--levers", action="store_true", help="each lever switched off in turn")
     parser.add_argument(
@@ -416,8 +431,8 @@ def main() -> None:
     )
     parser.add_argument("--json")
     arguments = parser.parse_args()
-    if unknown := set(arguments.cases) - set(CASES):
-        parser.error(f"no case {', '.join(sorted(unknown))}: choose from {', '.join(CASES)}")
+    if unknown := set(arguments.cases) - {*CASES, *others}:
+        parser.error(f"no case {', '.join(sorted(unknown))}: choose from {', '.join((*CASES, *others))}")
     if arguments.one_thread:
         use_one_thread()
     memory.keep_freed_memory()
@@ -430,6 +445,7 @@ def main() -> None:
             show_levers(results[-1])
         else:
             columns = COLUMNS + HALF if arguments.bfloat16 else COLUMNS
+            columns = columns if case in CASES else tuple(c for c in columns if c != "baseline")
             results.append(measure(case, arguments.rounds, columns))
             show(results[-1])
     if arguments.json:

@@ -9,6 +9,7 @@ ELSEWHERE = {"slurm.md": "slurm/README.md"}  # pages that lie beside what they d
 START = ("index.md", "tutorial.md")
 GUIDES = (
     "model.md",
+    "families.md",
     "sparse.md",
     "gpu.md",
     "energy.md",

@@ -203,3 +203,11 @@ def test_the_way_from_a_front_to_a_network_runs(copy):
     assert "points of the front stay (chip_8bit" in chips
     question = outputs[-1]
     assert "accuracy at most so much energy can buy, by model.timesteps" in question and "ahead at" in question
+
+
+@pytest.mark.parametrize("pattern", ["maxformer_10_384", "e_spikeformer_19m", "spikingresformer_ti"])
+def test_the_families_table_is_what_the_benchmark_finds(monkeypatch, pattern):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    families = importlib.import_module("families")
+    (row,) = families.table(pattern).splitlines()[2:]
+    assert row in page("families.md").splitlines()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 SMALL = (("", 1.0), ("m", 1e-3), ("µ", 1e-6), ("n", 1e-9), ("p", 1e-12))
 LARGE = ((" G", 1e9), (" M", 1e6), (" k", 1e3))
 
@@ -36,6 +38,22 @@ def figure(name: str, value: float) -> str:
     if name in ("parameters", "memory"):
         return f"{value:,.0f}"
     return f"{value:.4f}"
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Of each key its last word, or as many of its last words as tell it from the others: ``s1.depth``."""
+    keys = list(keys)
+
+    def end(key: str, words: int) -> str:
+        return ".".join(key.split(".")[-words:])
+
+    def enough(key: str) -> str:
+        most = key.count(".") + 1
+        others = [other for other in keys if other != key]
+        ends = (end(key, n) for n in range(1, most + 1) if all(end(o, n) != end(key, n) for o in others))
+        return next(ends, key)
+
+    return {key: enough(key) for key in keys}
 
 
 def duration(seconds: float) -> str:

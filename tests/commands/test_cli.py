@@ -49,6 +49,12 @@ MISTAKES = {
     "+sead=1": ("no configuration key 'sead'; did you mean 'seed'", "nothing reads it"),
     "+sead=a@b": ("no configuration key 'sead'; did you mean 'seed'", "nothing reads it"),
     "+search.n_trials=1": ("no configuration key 'search'", "nothing reads it"),
+    "+schedule.warm_up=3": ("no configuration key 'schedule.warm_up'; did you mean 'warmup_lr'", "nothing reads it"),
+    "+recipe.flips=1": ("no configuration key 'recipe.flips'; did you mean 'flip'", "nothing reads it"),
+    "+callbacks.patience=3": ("callbacks.patience is 3", "_target_"),
+    "+optimizer.momentum=0.9": ("unexpected keyword argument 'momentum'", "building 'optimizer'"),
+    "+optimizer.betas=abc": ("building 'optimizer'",),
+    "dry_run=abc": ("dry_run is abc", "true or false"),
     "+model.neurons.body.threshold=1": ("model.neurons has body", "embedding, attention, mlp, head"),
 }
 
@@ -70,12 +76,24 @@ def test_what_is_added_is_read_where_a_value_names_it(script, tmp_path):
     assert (code, err) == (0, "")
 
 
-@pytest.mark.parametrize("added", ["+foo=choice(1,2)", "+search.foo=1", "+search.n_trails=1"])
+@pytest.mark.parametrize("added", ["+foo=choice(1,2)", "+search.foo=1", "+search.n_trails=1", "+schedule.foo=1,2"])
 def test_a_sweep_takes_no_key_that_nothing_reads(script, tmp_path, added):
     code, _, err = script(
         "sweep", "-m", "model=sdt_1_16", "data=digits", "model.timesteps=choice(1,2)", added, f"search.dir={tmp_path}"
     )
     assert code == 1 and "nothing reads it" in err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "setting",
+    """workers=abc workers=0 max_failures=-1 max_failures=null max_lives=0 heartbeat=abc heartbeat=0 seeds=1.5 trust=abc
+    anytime=1 default_first=on-demand""".split(),  # noqa: SIM905
+)
+def test_a_setting_of_a_search_that_is_none_is_refused_before_anything_is_made(script, tmp_path, setting):
+    given = ["-m", "model=sdt_1_16", "data=digits", "model.timesteps=choice(1,2)", f"search.dir={tmp_path}"]
+    code, _, err = script("sweep", *given, f"search.{setting}")
+    assert code == 1 and f"search.{setting.replace('=', ' is ').replace('null', 'None')}: " in err
+    assert len(err.splitlines()) == 1 and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("reader", [None, "model.timesteps=${oc.select:steps,2}"])

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from spikefront.api import create_model
 from spikefront.commands.energy import measure
@@ -54,6 +56,36 @@ def test_missing_data_is_noise_without_a_checkpoint_and_an_error_with_one(tmp_pa
     assert measure(config(*there, f"checkpoint={path}", "input=noise")).samples == 8
 
 
+def test_a_checkpoint_may_be_of_another_family_than_the_default(tmp_path):
+    run = compose(["model=maxformer_cifar", "model.dim=32", "data=digits", "output_dir=x"])
+    state = {f"model.{name}": value for name, value in instantiate(run.model).state_dict().items()}
+    config_of_it = OmegaConf.to_container(run, resolve=True)
+    torch.save({"state_dict": state, "hyper_parameters": {"config": config_of_it}}, tmp_path / "last.ckpt")
+    report = measure(compose(["logger=none", "samples=8", f"checkpoint={tmp_path}/last.ckpt"], root="measure"))
+    assert any(layer.name == "stages.2.block.1.attn.op" for layer in report.layers)
+
+
+def test_a_checkpoints_network_and_data_are_changed_or_what_changes_nothing_is_named(script, quick, tmp_path):
+    assert script("train", *quick, "trainer.max_epochs=1", "trainer.limit_val_batches=1")[0] == 0
+    checkpoint = f"checkpoint={tmp_path}/run/checkpoints/last.ckpt"
+    how = ["format=json", "samples=4", f"hydra.run.dir={tmp_path}"]
+
+    def energy(*arguments):
+        code, out, err = script("energy", checkpoint, *how, *arguments)
+        assert code == 0, err
+        return json.loads(out)
+
+    whole, once = energy(), energy("model.timesteps=1", "data.batch_size=2")
+    assert len(whole["anytime_joules"]) == 4 and len(once["anytime_joules"]) == 1
+    idle = energy("neuron=plif", "data.timesteps=1", "model=sdt_2_32", "energy.first_layer=per_timestep")
+    assert idle["total_joules"] == whole["total_joules"]
+    assert idle["notes"] == [
+        *whole["notes"],
+        "the checkpoint brings its own network and data, so this changes nothing: neuron=plif, data.timesteps=1,"
+        " model=sdt_2_32",
+    ]
+
+
 def test_published_first_layer_conventions_differ_by_its_repeats():
     every = measure(config("energy.rate=0.1"))
     once = measure(config("energy.rate=0.1", "energy.first_layer=once"))
@@ -61,9 +93,10 @@ def test_published_first_layer_conventions_differ_by_its_repeats():
     assert every.total_joules - once.total_joules == pytest.approx(3 * 4.6e-12 * first.potential)
 
 
-def test_no_samples():
-    with pytest.raises(UserError, match="at least 1"):
-        measure(config("samples=0"))
+@pytest.mark.parametrize("mistake", ["samples=0", "samples=abc", "samples=1.5", "input=niose"])
+def test_no_samples(mistake):
+    with pytest.raises(UserError, match=f"{mistake}: "):
+        measure(config(mistake))
 
 
 @pytest.mark.parametrize("convention", ["paper", "neuromorphic", "chip_8bit"])

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+from collections import Counter
 
 import pytest
 from optuna.trial import TrialState
@@ -37,8 +38,37 @@ def run(search, **options):
 def test_status_counts_and_weighs(search, capsys):
     run(search, action="status")
     said = capsys.readouterr().out
-    assert "4 of 4 trials finished" in said and "1 failed" in said
-    assert "depends on" not in said and "hypervolume" in said  # of four trials nobody can say
+    found = records(search.study())
+    assert Counter(t["state"] for t in found["trials"]) == {"complete": 4, "failed": 1}
+    assert "4 of 4 trials finished\n4 complete, 1 failed\n  trial 4 failed: " in said
+    for point in found["front"]:  # each is a row of the table
+        assert re.search(rf"^ *{point['number']} +{point['t']} .* {point['values']['accuracy']:.4f} ", said, re.M)
+    front = [(p["values"]["accuracy"], p["values"]["energy"]) for p in found["front"]]
+    assert f"hypervolume {area(front, found['reference']):.4g} " in said
+    assert "depends on" not in said  # of four trials nobody can say
+
+
+def area(front, reference):
+    """What a front of accuracies and energies covers, by strips between its members' accuracies."""
+    covered, below = 0.0, reference["accuracy"]
+    for accuracy, energy in sorted(front):
+        covered += (accuracy - below) * (reference["energy"] - energy)
+        below = accuracy
+    return covered
+
+
+def test_status_weighs_parameters_once_there_are_trials_enough(tmp_path, capsys):
+    """Of the stand-in's trials energy is set by the timesteps more than by the threshold."""
+    from pretended import Sweep, pretend
+
+    def train(cfg, callbacks=()):
+        return pretend(cfg, callbacks, seconds=0, steps=1)
+
+    search = Sweep(tmp_path, "search.n_trials=24", "search/sampler=random", "search.sampler.seed=0", train=train)
+    search.run_here()
+    run(search, action="status")
+    told = re.search(r"what energy depends on: (\S+) (\d+)% ± \d+%, (\S+) (\d+)%", capsys.readouterr().out)
+    assert (told[1], told[3]) == ("model.timesteps", "neuron.threshold") and int(told[2]) > int(told[4])
 
 
 def test_a_stopped_sweep_says_from_where_each_trial_goes_on_and_how(tmp_path, capsys):
@@ -133,28 +163,36 @@ def test_unknown_studies_and_actions_are_said(search):
         run(search, action="statos")
 
 
-def test_retry_queues_each_failed_trial_once_and_the_next_command_trains_it(tmp_path):
-    """Where nothing else is left to train: all that was asked for is finished."""
+SEARCHES = {
+    "all": ("search/sampler=grid", "search.n_trials=null"),
+    "grid": ("search/sampler=grid", "search.n_trials=2"),
+    "random": ("search/sampler=random", "search.sampler.seed=0", "search.n_trials=2"),
+}
+
+
+@pytest.mark.parametrize("searching", SEARCHES)
+def test_retry_queues_each_failed_trial_once_and_the_next_command_trains_it(tmp_path, searching):
+    """Where nothing else is left to train: all that was asked for is finished, and nothing else is trained then."""
     from pretended import Sweep, pretend
 
     seen, broken = [], [True]
 
     def train(cfg, callbacks=()):
         seen.append((cfg.model.timesteps, cfg.neuron.threshold))
-        if broken[0] and cfg.model.timesteps == 2:
+        if broken[0] and cfg.model.timesteps == 4:  # the default: trial 0
             raise RuntimeError("no such luck")
         return pretend(cfg, callbacks)
 
     space = ("model.timesteps=choice(1,2,4)", "neuron.threshold=choice(1)")
-    options = ("search/sampler=grid", "search.n_trials=null", "search.workers=1")
-    search = Sweep(tmp_path, *options, space=space, train=train)
+    search = Sweep(tmp_path, *SEARCHES[searching], "search.workers=1", space=space, train=train)
     search.run_here()
     assert sorted(seen) == [(1, 1), (2, 1), (4, 1)]
     broken[0] = False
     for _ in range(2):
         run(search, action="retry")
     waiting = search.study().get_trials(states=(TrialState.WAITING,))
-    assert [t.system_attrs["fixed_params"]["model.timesteps"] for t in waiting] == [2]
-    search.run_here()
-    assert sorted(seen) == [(1, 1), (2, 1), (2, 1), (4, 1)]
+    assert [t.system_attrs["fixed_params"]["model.timesteps"] for t in waiting] == [4]
+    for _ in range(2):
+        search.run_here()
+        assert sorted(seen) == [(1, 1), (2, 1), (4, 1), (4, 1)]
     assert len(search.study().get_trials(states=(TrialState.COMPLETE,))) == 3

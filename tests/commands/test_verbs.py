@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 
 import pytest
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 
 from spikefront import start
 from spikefront.commands import verbs
-from spikefront.config import ROOT
+from spikefront.config import CONF, ROOT, compose
 
 
 @pytest.fixture
@@ -122,9 +124,11 @@ def test_a_flag_may_stand_between_overrides(script, tmp_path):
     more = [f"search.dir={tmp_path}", "dry_run=true"]
     code, out, err = script("sweep", "hparams_search=timesteps", "-m", "data=digits_dvs", *more)
     assert code == 0, err
-    assert "study timesteps-digits_dvs-sdt_tiny" in out
+    worker = shlex.split(out.splitlines()[-1])[2:]  # what it would start
+    cfg = compose(worker, root="sweep")
+    assert (cfg.search.study, cfg.data.name) == ("timesteps-digits_dvs-sdt_tiny", "digits_dvs")
     code, out, _ = script("train", "model=sdt_1_16", "--cfg", "job", "neuron=plif", "-p", "neuron", "neuron.tau=3")
-    assert code == 0 and "LIF" in out and "tau: 3" in out
+    assert code == 0 and yaml.safe_load(out) == {**yaml.safe_load((CONF / "neuron/plif.yaml").read_text()), "tau": 3}
 
 
 def test_an_unknown_flag_is_one_line(script):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -197,6 +198,11 @@ def test_a_clean_recording_starts_at_zero():
         ("+data.binning.representation=voxel_grid", "data.channels is 2"),
         ("data.threshold=0", "data.threshold"),
         ("data.on_error=ignore", "data.on_error"),
+        ("data.sensor=abc", "data.sensor is abc"),
+        ("data.sensor=[16]", "data.sensor is [16]"),
+        ("data.sensor=[0,16]", "data.sensor is [0, 16]"),
+        ("+data.augmentation={_target_: spikefront.data.EventAugmentation, flip: 2}", "data.augmentation.flip is 2"),
+        ("+data.augmentation={_target_: spikefront.data.EventAugmentation, drop: -1}", "data.augmentation.drop is -1"),
     ],
 )
 def test_a_wrong_setting_is_one_line(tmp_path, override, says):
@@ -208,10 +214,13 @@ def test_a_wrong_setting_is_one_line(tmp_path, override, says):
     assert "\n" not in explain(caught.value)
 
 
-def test_digits_dvs_trains(script, quick, cache):
+def test_digits_dvs_trains(script, quick, tmp_path):
     overrides = [o for o in quick if not o.startswith("data=")]
-    code, _, err = script("train", *overrides, "data=digits_dvs", f"data.cache={cache}", "trainer.max_epochs=1")
+    code, _, err = script("train", *overrides, "data=digits_dvs", f"data.cache={tmp_path}", "trainer.max_epochs=1")
     assert code == 0, err
+    (entry,) = tmp_path.glob("digits_dvs-*/events.bin")
+    trained = json.loads((tmp_path / "run/result.json").read_text())
+    assert entry.stat().st_size and [p["t"] for p in trained["anytime"]] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_cache_that_can_not_be_written_is_one_line(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import families
+import exact
 import pytest
 import torch
 from torch import nn
@@ -15,15 +15,15 @@ HEADS = ("spikformer", "spikingformer", "qkformer", "spikingresformer", "sdt_v3_
 
 
 def network(case: str) -> tuple[nn.Module, torch.Tensor]:
-    model = families.build(case)
+    model = exact.build(case)
     if case.startswith("statten"):
-        model.load_state_dict(families.published(case))
+        model.load_state_dict(exact.published(case))
     else:
-        families.load(case, model)
-    return model.float().eval(), families.inputs(case).float()
+        exact.load(case, model)
+    return model.float().eval(), exact.inputs(case).float()
 
 
-@pytest.mark.parametrize("case", families.CASES)
+@pytest.mark.parametrize("case", exact.CASES)
 def test_learned_and_deployed_cost_the_same(case):
     model, x = network(case)
     learned, deployed = (spikefront.measure_energy(m, x) for m in (model, model.for_inference()))
@@ -76,7 +76,7 @@ class Unrolled(nn.Module):
 @pytest.mark.parametrize("case", ["sdt_v3_tiny", "sdt_v3_event", "sdt_v3_large_tiny_kd"])
 def test_integer_evaluation_equals_binary_virtual_steps(case):
     model, _ = network(case)
-    model, x = model.double(), families.inputs(case)
+    model, x = model.double(), exact.inputs(case)
     levels = next(m.levels for m in model.modules() if isinstance(m, Integer))
     norms = {}
 
@@ -115,3 +115,10 @@ def test_membrane_families_are_spike_driven_but_for_an_analog_head(case):
     analog = {name for name, kind in report.inputs.items() if kind == "real"}
     assert analog <= {"head"} and not report.multiplications
     assert {kind for name, kind in report.inputs.items() if name not in analog} == {"input", "binary"}
+
+
+def test_integers_are_compared_with_activations_of_as_many_values():
+    model, x = network("sdt_v3_tiny")
+    report = spikefront.measure_energy(model, x)
+    assert report.to_dict()["baseline"]["quantised"]["bits"] == 3  # T = 1, four levels
+    assert "embedding" in report.groups and "mlp" in report.groups and "stages" not in report.groups

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from families import CASES, GOLDEN, build, inputs, layout, load, published, record
+from exact import CASES, GOLDEN, build, inputs, layout, load, published, record
 
 import spikefront
 from spikefront.errors import UserError

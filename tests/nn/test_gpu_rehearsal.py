@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,4 +23,4 @@ def test_some_cases_pass_in_the_interpreter():
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": ""}
     found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert found.returncode == 0, found.stdout[-3000:] + found.stderr[-1000:]
-    assert "passed" in found.stdout or found.stdout.count(".") > 15
+    assert int(re.search(r"(\d+) passed", found.stdout)[1]) >= 12, found.stdout[-3000:]

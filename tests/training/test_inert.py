@@ -23,6 +23,7 @@ CUT = BOTH.replace("mixup_alpha: 1", "mixup_alpha: 0")
 PICTURES, EVENTS, TET = "data=cifar10", "data=digits_dvs", "loss=tet"
 CONSTANT, COSINE = "schedule=constant", "schedule=cosine"
 PLAIN, DRAWN = "+data.augmentation.no_aug=true", "+data.augmentation.no_aug=false"
+STAGED = "model=spikformer_cifar"
 BARE = "data.augmentation.auto_augment=null"
 
 # the key, two values, where it does nothing, where it acts
@@ -66,12 +67,19 @@ CASES: list[tuple[str, tuple, list[str], list[str] | None]] = [
     ("model.compile", ("false", "true"), ["loss.energy_weight=1.0"], None),
     ("model.drop_path", (0.0, 0.5), [], ["model=sdt_2_16"]),
     ("model.event_mode", ("false", "true"), ["attention=ssa"], ["attention=sdsa1"]),
+    ("model.event_mode", ("false", "true"), [STAGED], ["attention=statten"]),
+    ("attention", ("sdsa1", "ssa"), [STAGED], []),
+    ("embedding", ("sps", "conv_stem"), [STAGED], []),
+    ("mlp", ("mlp", "conv"), [STAGED], []),
     ("surrogate", ("sigmoid", "atan"), ["neuron=relu"], ["neuron=lif"]),
     ("energy.first_layer", ("per_timestep", "once"), [EVENTS], []),
     ("recipe", ("in_force", "written"), [], None),  # where it acts: test_recipes.py
 ]
 
-NAMES = {"surrogate": "surrogate._target_", "recipe": "recipe.name"}  # of what is chosen by its group
+NAMES = {group: f"{group}._target_" for group in ("attention", "embedding", "mlp")} | {
+    "surrogate": "surrogate._target_",
+    "recipe": "recipe.name",
+}  # of what is chosen by its group
 
 
 class Weights(pl.Callback):
@@ -117,6 +125,8 @@ def chosen(root, settings: list[str], key: str, value: object) -> list[str]:
         more = [f"data.cache={root}/cache"]
     if "neuron=relu" not in settings:
         more += ["neuron.threshold=0.1"]
+    if STAGED in settings:
+        more += ["model.dim=32", "model.stages.s1.depth=1"]
     return [*settings, *more, f"{'' if key in NAMES else '++'}{key}={value}"]
 
 

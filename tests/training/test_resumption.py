@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 import pytest
 import pytorch_lightning as pl
@@ -124,7 +125,6 @@ def made(tmp_path_factory):
         ({"model": {"depth": 2}}, "model.depth was 1, now 2:"),
         ({"model": {"num_classes": 5}}, "model.num_classes was 10, now 5:"),
         ({"model": {"attention": {"_target_": "spikefront.nn.NoAttention"}}}, "model.attention._target_ was "),
-        ({"neuron": {"threshold": 0.5}}, "overrides.neuron changes nothing: the network has overrides.model.neuron"),
     ],
 )
 def test_an_evaluation_of_another_network_names_the_first_setting_that_differs(made, tmp_path, overrides, told):
@@ -134,6 +134,38 @@ def test_an_evaluation_of_another_network_names_the_first_setting_that_differs(m
     with pytest.raises(UserError) as error:
         evaluate(cfg)
     assert told in str(error.value) and "\n" not in str(error.value) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({"neuron": {"threshold": 0.5}}, "overrides.neuron changes nothing: the network has overrides.model.neuron"),
+        ({"data": {"num_classes": 5}}, "data.num_classes changes nothing: the network has overrides.model.num_classes"),
+        ({"data": {"channels": 3}}, "data.channels changes nothing: the network has overrides.model.in_channels"),
+        ({"data": {"batch_size": 9, "shift": 0}}, "overrides.data.shift changes nothing: only a training has it"),
+        ({"data": {"augmentation": {"flip": 0}}}, "overrides.data.augmentation.flip changes nothing: only a training"),
+        ({"trainer": {"max_epochs": 9}}, "overrides.trainer.max_epochs changes nothing: only a training has it"),
+        ({"optimizer": {"lr": 0.1}}, "optimizer.lr changes nothing: an evaluation reads seed, threads"),
+        ({"seed": "abc"}, "seed is abc: give a whole number"),
+        ({"threads": 0}, "threads is 0: give a whole number"),
+        ({"data": 5}, "overrides.data is one value: give overrides.data.<key>"),
+        (5, "overrides=5: give keys"),
+        ({"enregy": {"first_layer": "once"}}, "overrides.enregy.first_layer changes nothing: an evaluation reads "),
+    ],
+)
+def test_an_override_that_an_evaluation_does_not_read_is_refused(made, tmp_path, overrides, told):
+    cfg = compose([f"checkpoint={made / LAST}", f"output_dir={tmp_path}"], root="evaluate")
+    with open_dict(cfg):
+        cfg.overrides = overrides
+    with pytest.raises(UserError, match=re.escape(told)):
+        evaluate(cfg)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mistake", ["threads=0", "threads=abc", "confidence=abc", "confidence=[0.5,x]", "trust=maybe"])
+def test_a_setting_of_an_evaluation_that_is_none_is_one_line(made, tmp_path, script, mistake):
+    code, _, err = script("evaluate", f"checkpoint={made / LAST}", f"hydra.run.dir={tmp_path}", mistake)
+    assert code == 1 and err.startswith(f"spikefront: {mistake.partition('=')[0]}") and len(err.splitlines()) == 1
 
 
 def test_weights_alone_are_no_training(tmp_path, made):

@@ -49,6 +49,16 @@ def test_evaluate_reports_what_training_reported(script, quick, tmp_path):
     assert code == 1 and "overrides.data.timesteps changes nothing: the network has overrides.model.timesteps" in err
 
 
+def test_an_evaluation_of_mixed_training_takes_any_batch(script, quick, tmp_path):
+    mixup = "data.mixup={_target_:timm.data.Mixup,mixup_alpha:0.5,num_classes:10}"
+    code, _, err = script("train", *quick, f"+{mixup}", "trainer.max_epochs=1", "trainer.limit_val_batches=1")
+    assert code == 0, err
+    checkpoint = f"checkpoint={tmp_path}/run/checkpoints/best.ckpt"
+    code, _, err = script("evaluate", checkpoint, "+overrides.data.batch_size=99", f"hydra.run.dir={tmp_path}/again")
+    assert code == 0, err
+    assert result(tmp_path / "again")["samples"] == 360
+
+
 def test_the_same_command_gives_the_same_metrics(script, quick, tmp_path):
     for name in "ab":
         assert script("train", *quick, f"hydra.run.dir={tmp_path}/{name}")[0] == 0
@@ -66,9 +76,16 @@ def test_latency_of_the_deployed_network(script, quick, tmp_path):
     assert code == 1 and "latency=fast: use null, dense, sparse, auto" in err
 
 
-def test_tet_and_plif_train(script, quick):
-    code, _, err = script("train", *quick, "loss=tet", "neuron=plif", "trainer.max_epochs=1")
-    assert code == 0, err
+def test_tet_and_plif_train(script, quick, tmp_path):
+    """The neurons learn their decay, and each loss another."""
+    learnt = []
+    for loss in ("tet", "cross_entropy"):
+        code, _, err = script("train", *quick, f"loss={loss}", "neuron=plif", "trainer.max_epochs=1")
+        assert code == 0, err
+        state = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        learnt.append([float(value) for key, value in state.items() if key.endswith(".w")])
+    tet, other = learnt
+    assert any(w != 0 for w in tet) and tet != other  # a decay of sigmoid(0) to begin with, tau = 2
 
 
 @pytest.mark.parametrize(

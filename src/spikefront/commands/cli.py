@@ -18,12 +18,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from spikefront.commands import debug
 from spikefront.commands.hydra_internals import flag_parser, keep_quotes
-from spikefront.config import CONF, compose, is_group, override_parser
+from spikefront.config import CONF, compose, flat, is_group, override_parser
 from spikefront.console import spell_what_cannot_be_printed
 from spikefront.errors import UserError, mendable, no_key, one_line
 from spikefront.start import settle, spelled, whole_command_line
 
 INTERRUPTED = 130
+READ = ("search", "schedule", "recipe")  # nodes of which nothing is built that would refuse a key
 
 # Hydra copies its whole search path for every group that --help and completion list: 3 s instead of 1 without this line
 ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
@@ -45,6 +46,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[
                     with open_dict(cfg):
                         cfg.output_dir = HydraConfig.get().runtime.output_dir
                 refuse_unread(cfg, HydraConfig.get(), HydraConfig.get().overrides.task, config_name)
+                check_switches(cfg, config_name)
                 return main(cfg)
 
         app = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(run)
@@ -69,7 +71,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[
 
 
 def refuse_unread(cfg: DictConfig, hydra: Any, arguments: Sequence[str], root: str) -> None:
-    """Refuse ``+key=value`` at the top, or directly below ``search``, where nothing reads the key.
+    """Refuse ``+key=value`` at the top, or directly below a node in ``READ``, where nothing reads the key.
 
     Elsewhere whatever is built from the node refuses it. A key that another value names is read:
     ``${key}`` or ``${oc.select:key,…}``.
@@ -85,18 +87,32 @@ def refuse_unread(cfg: DictConfig, hydra: Any, arguments: Sequence[str], root: s
     given = [override_parser().parse_override(a) for a in arguments if a.startswith("+")]
     groups = ("hydra", *hydra.runtime.choices)
     keys = [o.key_or_group for o in given if o.package is None]
-    added = [key for key in keys if (top := key.split(".")[0]) == "search" or not (top in groups or is_group(top))]
+    tops = {key: key.split(".")[0] for key in keys}
+    added = [k for k, top in tops.items() if not (top in groups or is_group(top)) or (top in READ and top != k)]
     if not added:
         return
     known, said = compose([], root), OmegaConf.to_yaml(cfg) + "\n".join(arguments)
     for key in added:
-        place = ".".join(key.split(".")[: 2 if key.startswith("search.") and "search" in known else 1])
+        deep = tops[key] in READ and tops[key] in known
+        place = ".".join(key.split(".")[: 2 if deep else 1])
         if OmegaConf.select(known, place, default=known) is known and not re.search(
             rf"\$\{{(oc\.\w+:)?{re.escape(place)}\b", said
         ):
             parent, _, name = place.rpartition(".")
             others = set(cfg[parent] if parent else cfg) - {name, "hydra"}
             raise UserError(f"{no_key(place, others)}; + adds it and nothing reads it")
+
+
+def check_switches(cfg: DictConfig, root: str) -> None:
+    """Raise UserError where the command's own configuration has a switch, and something else is given.
+
+    Any text but the empty one would be on.
+    """
+    own = flat(OmegaConf.to_container(OmegaConf.load(CONF / f"{root}.yaml")))
+    for key in (key for key, default in own.items() if isinstance(default, bool) and not key.startswith("hydra.")):
+        value = OmegaConf.select(cfg, key, default=False)
+        if not isinstance(value, bool):
+            raise UserError(f"{key} is {value}: give true or false")
 
 
 def parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import copy
 import sys
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
 from spikefront import trust
 from spikefront.commands.cli import entry
 from spikefront.commands.memory import keep_freed_memory
+from spikefront.config import override_parser
 from spikefront.data import build_data
 from spikefront.energy import EnergyMeter, EnergyReport, check_finite, render
 from spikefront.energy.firing import activity
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import configuration, load_checkpoint, read_checkpoint
+from spikefront.training.evaluation import COPIED
+
+NETWORKS = ("model", "data", "neuron", "surrogate", "attention", "embedding", "residual", "mlp", "experiment")
 
 
 @entry("measure")
 def main(cfg: DictConfig) -> None:
     """Print the table of ``measure``, and with ``figures=true`` write what fires."""
     keep_freed_memory()
-    report = measure(cfg)
+    report = measure(cfg, HydraConfig.get().overrides.task)
     print(render(report.to_dict(), cfg.format))
     if cfg.format != "table":
         for note in report.notes:
@@ -37,17 +44,18 @@ def main(cfg: DictConfig) -> None:
         print(f"figures in {path}", file=sys.stdout if cfg.format == "table" else sys.stderr)
 
 
-def measure(cfg: DictConfig) -> EnergyReport:
+def measure(cfg: DictConfig, given: Sequence[str] = ()) -> EnergyReport:
     """Count the energy of ``cfg.model`` with ``cfg.checkpoint``'s weights on ``cfg.samples`` of the test part.
 
-    A checkpoint that train.py wrote brings its own model and data configuration. What had to be assumed (random
+    A checkpoint that train.py wrote brings its own model and data configuration; of the overrides ``given`` those of
+    ``model.…`` and ``data.…`` change it, and the report's notes name those that don't. What had to be assumed (random
     weights, noise in place of missing data, a firing rate) stands in the report's notes. With ``cfg.figures`` the
     report's ``activity`` holds what the first sample makes fire.
 
     Raises:
         UserError: no samples, missing data for trained weights, a foreign checkpoint, weights that aren't finite.
     """
-    model, run, notes = network(cfg)
+    model, run, notes = network(cfg, given)
     images, more = samples(cfg, run)
     if cfg.checkpoint is None:
         settle(model, images)
@@ -71,31 +79,50 @@ def measure(cfg: DictConfig) -> EnergyReport:
     return report
 
 
-def network(cfg: DictConfig) -> tuple[nn.Module, DictConfig, list[str]]:
+def network(cfg: DictConfig, given: Sequence[str] = ()) -> tuple[nn.Module, DictConfig, list[str]]:
     """The model, the configuration it belongs to, and what a reader must know about its weights."""
     if cfg.checkpoint is None:
         torch.manual_seed(cfg.seed)
         note = "random weights, normalised on these samples: give checkpoint=… for a trained network's firing rates"
         return instantiate(cfg.model), cfg, [note]
     stored = configuration(read_checkpoint(cfg.checkpoint))
-    run = cfg
+    run, notes = cfg, []
     if stored is not None:
         if not cfg.get("trust"):
             own = OmegaConf.to_container(cfg, resolve=False)
             trust.check(stored, f"checkpoint {cfg.checkpoint}", "trust", own)
-        run = OmegaConf.merge(cfg, {k: stored[k] for k in ("model", "data") if k in stored})  # type: ignore[assignment]
-    return load_checkpoint(instantiate(run.model), cfg.checkpoint), run, []
+        run = copy.deepcopy(cfg)
+        with open_dict(run):  # another class of network has other keys
+            run.update({key: stored[key] for key in ("model", "data") if key in stored})
+        if idle := _change(run, cfg, given):
+            notes.append(f"the checkpoint brings its own network and data, so this changes nothing: {', '.join(idle)}")
+    return load_checkpoint(instantiate(run.model), cfg.checkpoint), run, notes
+
+
+def _change(run: DictConfig, cfg: DictConfig, given: Sequence[str]) -> list[str]:
+    """Set in ``run``, which a checkpoint brings, what overrides say of network and data; those without effect."""
+    idle = []
+    for argument in given:
+        override = override_parser().parse_override(argument)
+        key = override.key_or_group
+        if key.startswith(("model.", "data.")) and key not in COPIED and not override.is_delete():
+            OmegaConf.update(run, key, OmegaConf.select(cfg, key), force_add=True)
+        elif key.partition(".")[0] in NETWORKS:
+            idle.append(argument)
+    return idle
 
 
 def samples(cfg: DictConfig, run: DictConfig) -> tuple[Tensor, list[str]]:
     """Test images ``(samples, C, H, W)`` or events ``(samples, T, C, H, W)``, or noise where the data is not there.
 
     Raises:
-        UserError: ``cfg.samples`` below 1, or data missing although there are trained weights.
+        UserError: ``cfg.samples`` or ``cfg.input`` are none, or data missing although there are trained weights.
     """
-    count = 1 if cfg.energy.get("rate") is not None else int(cfg.samples)
-    if count < 1:
-        raise UserError(f"samples={cfg.samples}: energy is a mean over samples, so take at least 1")
+    if not isinstance(cfg.samples, int) or cfg.samples < 1:
+        raise UserError(f"samples={cfg.samples}: energy is a mean over samples, a whole number of at least 1")
+    if cfg.input not in ("data", "noise"):
+        raise UserError(f"input={cfg.input}: use data or noise")
+    count = 1 if cfg.energy.get("rate") is not None else cfg.samples
     data = build_data(run.data, timesteps=run.model.timesteps)
     try:
         if cfg.input == "noise":

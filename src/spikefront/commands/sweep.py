@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from spikefront.analysis.schema import StudyRecord
-from spikefront.commands.cli import entry, plain, refuse_unread
+from spikefront.commands.cli import check_switches, entry, plain, refuse_unread
 from spikefront.commands.memory import keep_freed_memory
 from spikefront.commands.study import importance_lines
 from spikefront.config import places
@@ -76,6 +76,7 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
     console = plain_console(soft_wrap=True)
     added = [f"{key}=0" for key in cfg.search.space or () if key.startswith("+")]
     refuse_unread(cfg, cfg.hydra, [*arguments, *added], "sweep")
+    check_switches(cfg, "sweep")
     StudyRun.mode(logger := plain(cfg.get("logger")))  # refuses, before a study is made
     asked = request.read(cfg, arguments, options, elsewhere, _predict)
     limits = Limits(asked.search)
@@ -104,7 +105,7 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
 def _show_plan(asked: Request, workers: int, launch: Launch, console: Console) -> None:
     console.print(
         f"study {asked.search['study']} in {shown(storages.url(asked.search))}:"
-        f" {asked.budget} trials, {workers} workers"
+        f" {min(asked.budget, asked.space.size())} trials, {workers} worker{'s' if workers > 1 else ''}"
     )
     launch([asked.worker] * workers)
 
@@ -153,11 +154,10 @@ def _work(
 ) -> None:
     """Have workers run until the study is whole, a limit is reached or somebody interrupts."""
     now = accounts.account(study)
-    if now.whole:
-        return
     try:
-        with _progress(study, now.budget, console, tracked):
-            launch([asked.worker] * workers)
+        if not now.whole:
+            with _progress(study, now.budget, console, tracked):
+                launch([asked.worker] * workers)
     except KeyboardInterrupt:
         now = accounts.account(study)
         console.print(f"stopped with {len(now.finished)} of {now.budget} trials finished; the same command continues")

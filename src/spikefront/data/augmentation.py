@@ -46,6 +46,9 @@ class EventAugmentation:
         wide: bool = False,
         thirds: bool = False,
     ) -> None:
+        for key, share in (("flip", flip), ("drop", drop)):
+            if not (isinstance(share, int | float) and 0 <= share <= 1):
+                raise UserError(f"data.augmentation.{key} is {share}: give a number from 0 to 1")
         if nda + wide + thirds > 1:
             raise UserError("data.augmentation.nda, wide and thirds each draw one of several: choose one")
         self.flip, self.roll, self.drop, self.cutout = flip, roll, drop, cutout

@@ -109,7 +109,9 @@ class EventData(ImageData):
         **common: object,
     ) -> None:
         super().__init__(**common)  # type: ignore[arg-type]
-        self.sensor = (int(sensor[0]), int(sensor[1]))
+        if isinstance(sensor, str) or len(sensor) != 2 or not all(isinstance(n, int) and n > 0 for n in sensor):
+            raise UserError(f"data.sensor is {sensor}: give its width and height in pixels, such as [128,128]")
+        self.sensor = (sensor[0], sensor[1])
         if frames is not None and frames < self.timesteps:
             raise UserError(f"data.frames={frames} is less than model.timesteps={self.timesteps}")
         self.binning = binning(timesteps=frames or self.timesteps, sensor=self.sensor, size=self.image_size)

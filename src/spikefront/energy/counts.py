@@ -24,6 +24,7 @@ class LayerCount:
         static: reads the same image at every timestep.
         dead, saturated: share of input channels that never fire, and that fire everywhere at every timestep.
         tokens, width: N and D of an attention operator.
+        levels: the most spikes that a neuron fires at once.
     """
 
     name: str
@@ -41,6 +42,7 @@ class LayerCount:
     saturated: float = 0.0
     tokens: int = 0
     width: int = 0
+    levels: int = 1
 
     @property
     def timesteps(self) -> int:

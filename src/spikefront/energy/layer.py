@@ -34,6 +34,7 @@ class Layer:
         analog: an attention operator that multiplies real values (softmax attention).
         tokens, width: N and D of an attention operator.
         unit: what its input is multiplied by to be whole spikes: the ``norm`` of integer neurons.
+        levels: the most spikes that a neuron fires at once.
         shares: reads what the convolution, linear layer or pool before it read, unchanged, as keys do beside queries.
     """
 
@@ -52,11 +53,12 @@ class Layer:
     tokens: int = 0
     width: int = 0
     unit: float = 1.0
+    levels: int = 1
     shares: bool = False
 
     @property
     def group(self) -> str:
-        path = ".".join(p for p in self.name.split(".") if not p.isdigit() and p != "block")
+        path = ".".join(p for p in self.name.split(".") if not p.isdigit() and p not in ("block", "stages"))
         for prefix, group in GROUPS.items():
             if path == prefix or path.startswith((prefix + ".", prefix + "_")):
                 return group

@@ -266,6 +266,7 @@ def count(layer: Layer, sums: Tensor | None, samples: int, timesteps: int, whole
         static=layer.static,
         tokens=layer.tokens,
         width=layer.width,
+        levels=layer.levels,
         **shares,
     )
 

@@ -136,12 +136,15 @@ class EnergyReport:
         }
 
     def baselines(self) -> dict[str, Any]:
-        """``ann``: full precision. ``quantised``: activations of ``ceil(log2(T + 1))`` bits (arXiv 2409.08290).
+        """``ann``: full precision. ``quantised``: activations of ``ceil(log2(T D + 1))`` bits (arXiv 2409.08290).
+
+        D: how many spikes a neuron fires at once.
 
         ``break_even_rate``: the firing rate of all layers below which the spiking network costs less than that one;
         above 1 if it always does, None if it never does or no layer reads spikes.
         """
-        ann, quantised = self.baseline(), self.baseline(ceil(log2(self.timesteps + 1)))
+        levels = max(layer.levels for layer in self.layers)
+        ann, quantised = self.baseline(), self.baseline(ceil(log2(self.timesteps * levels + 1)))
         for baseline in (ann, quantised):
             baseline["break_even_rate"] = self._break_even(baseline["total_joules"])
         return {"ann": ann, "quantised": quantised}

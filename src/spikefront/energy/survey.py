@@ -193,7 +193,8 @@ def _layer(
         )
     if _fires(module, x, out, whole, fired):
         elements = out.numel() / frames
-        return Layer(name, "neuron", tuple(x.shape[2:]), elements, elements, elements)
+        levels = int(cast(Any, getattr(module, "levels", 1)))
+        return Layer(name, "neuron", tuple(x.shape[2:]), elements, elements, elements, levels=levels)
     return None
 
 

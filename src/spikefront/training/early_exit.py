@@ -22,7 +22,7 @@ class EarlyExit(pl.Callback):
 
     def __init__(self, confidences: Sequence[float]) -> None:
         for confidence in confidences:
-            if not 0 < confidence <= 1:
+            if not (isinstance(confidence, int | float) and 0 < confidence <= 1):
                 raise UserError(f"confidence={confidence}: stop at a probability above 0 and at most 1, such as 0.9")
         self.confidences = sorted(confidences)
         self._sure: list[np.ndarray] = []
@@ -32,7 +32,9 @@ class EarlyExit(pl.Callback):
     def of(cls, confidence: float | Sequence[float] | None) -> EarlyExit | None:
         if confidence is None:
             return None
-        return cls([confidence] if isinstance(confidence, int | float) else list(confidence))
+        return cls(
+            list(confidence) if isinstance(confidence, Sequence) and not isinstance(confidence, str) else [confidence]
+        )
 
     def on_test_epoch_start(self, *_: Any) -> None:
         self._sure, self._right = [], []

@@ -15,6 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from spikefront import trust
+from spikefront.config import flat
 from spikefront.data import build_data
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import configuration, load_checkpoint, read_checkpoint
@@ -23,10 +24,21 @@ from spikefront.training.early_exit import EarlyExit
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.result import Result
 from spikefront.training.resumption import differences, of_the_network
+from spikefront.training.settings import check
 from spikefront.training.setup import build_loss, build_model, build_trainer, energy_of, evaluate_part, quiet
 from spikefront.training.together import together
 
 INHERITED = ("accelerator", "devices", "precision", "deterministic")  # by an evaluation's trainer
+READ = ("seed", "threads", "model", "data", "energy", "trainer")  # of a training's configuration, by an evaluation
+COPIED = {f"data.{key}": key for key in ("timesteps", "num_classes", "pooling", "event_mode")} | {
+    "data.channels": "in_channels"  # what the network took from its data when it was made
+}
+TRAINING = (  # of what is read, what only a training does
+    *("data.epochs", "data.effective_batch", "data.train_samples", "data.repeats", "data.augmentation", "data.shift"),
+    *("data.mixup", "data.mixup_off_epoch", "data.smooth_after_mixup", "data.cut_polarities", "data.drop_last"),
+    *("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.limit_train_batches"),
+    *("trainer.effective_batch", "trainer.accumulate_grad_batches", "trainer.gradient_clip_val"),
+)
 say = rank_zero_only(print)
 
 
@@ -60,17 +72,37 @@ def _configuration(cfg: DictConfig) -> DictConfig:
     if not cfg.get("trust"):
         trust.check(stored, f"checkpoint {cfg.checkpoint}", "trust")
     given = cfg.get("overrides") or {}
-    if "timesteps" in (given.get("data") or {}):  # which is but a network's default
-        raise UserError("overrides.data.timesteps changes nothing: the network has overrides.model.timesteps")
-    if (part := next((key for key in given if key in stored["model"]), None)) is not None:  # a copy of the network's
-        raise UserError(f"overrides.{part} changes nothing: the network has overrides.model.{part}")
+    refuse_idle(OmegaConf.to_container(given) if OmegaConf.is_config(given) else given, stored["model"])
     run = OmegaConf.merge(OmegaConf.create(stored), given)
     assert isinstance(run, DictConfig)
+    if cfg.get("threads") is not None:
+        run.threads = cfg.threads
     run.callbacks = {"energy": run.callbacks.energy}
     run.output_dir, run.logger = cfg.output_dir, {}
+    if "mixup" in run.data:  # which would ask for even batches
+        run.data.mixup = None
     run.trainer = _trainer(run.trainer, {key: cfg.get(key) for key in ("accelerator", "devices")})
     run.trainer.update(given.get("trainer") or {})
+    check(run)
     return run
+
+
+def refuse_idle(given: Any, network: Mapping[str, Any]) -> None:
+    """Raise UserError for the first of the overrides ``given`` that an evaluation of the ``network`` doesn't read."""
+    if not isinstance(given, Mapping):
+        raise UserError(f"overrides={given}: give keys of the checkpoint's configuration, such as {{seed: 1}}")
+    for key in flat(given) if given else ():
+        top, _, rest = key.partition(".")
+        if top in network:
+            raise UserError(f"overrides.{top} changes nothing: the network has overrides.model.{top}")
+        if key in COPIED:
+            raise UserError(f"overrides.{key} changes nothing: the network has overrides.model.{COPIED[key]}")
+        if top not in READ:
+            raise UserError(f"overrides.{key} changes nothing: an evaluation reads {', '.join(READ)}")
+        if top not in ("seed", "threads") and not rest:
+            raise UserError(f"overrides.{top} is one value: give overrides.{top}.<key>")
+        if ".".join((top, rest.partition(".")[0])) in TRAINING:
+            raise UserError(f"overrides.{key} changes nothing: only a training has it")
 
 
 def _trainer(trained: DictConfig, given: Mapping[str, Any]) -> DictConfig:
@@ -94,7 +126,7 @@ def _inherited(run: DictConfig) -> str:
 
 
 def _evaluate(cfg: DictConfig, run: DictConfig) -> Result:
-    with threads(cfg.get("threads") or run.get("threads")):
+    with threads(run.get("threads")):
         return _evaluated(cfg, run)
 
 

@@ -69,6 +69,16 @@ def _takes_nothing(get: Get) -> bool:
     return all(get(f"{where}.{key}") != get(f"recipe.{key}") for where, keys in places.items() for key in keys)
 
 
+def _staged(get: Get) -> bool:
+    return get("model.stages") is not None
+
+
+def _pools_elsewhere(get: Get) -> bool:
+    stages = get("model.stages") or {}
+    mixers = [get(f"model.stages.{name}.mixer._target_") for name in stages] or [get("attention._target_")]
+    return not any(str(mixer).endswith((".SDSA1", ".STAtten")) for mixer in mixers)
+
+
 AUGMENTATION = {
     "scale": None,
     "ratio": None,
@@ -77,6 +87,11 @@ AUGMENTATION = {
     "color_jitter": 0,
     "auto_augment": None,
     "re_prob": 0,
+}
+CHOSEN_A_STAGE = {  # by group: the key of a stage, and what stands in the configuration unasked
+    "attention": ("mixer", "spikefront.nn.SDSA1"),
+    "embedding": ("embedding", "spikefront.nn.SPS"),
+    "mlp": ("mlp", "spikefront.nn.MLP"),
 }
 COSINE: dict[str, Any] = {
     "warmup_epochs": 0,
@@ -125,8 +140,11 @@ RULES = (
          lambda get: bool(get("loss.energy_weight")) or get("loss.energy_budget") is not None, unset=False),
     Rule("model.drop_path", "it grows from 0 at the first block, and there is one",
          lambda get: get("model.depth") == 1, unset=0),
-    Rule("model.event_mode", "its pools are of attention=sdsa1 and statten",
-         lambda get: not str(get("attention._target_")).endswith((".SDSA1", ".STAtten")), unset=False),
+    Rule("model.event_mode", "its pools are attention=sdsa1's and statten's", _pools_elsewhere, unset=False),
+    *(
+        Rule(f"{group}._target_", f"stages have their own: {group}@model.stages.s1.{place}=…", _staged, ours)
+        for group, (place, ours) in CHOSEN_A_STAGE.items()
+    ),
     Rule("surrogate._target_", "the neuron has none", lambda get: get("neuron.surrogate") is None,
          unset="spikefront.nn.Sigmoid"),
     Rule("recipe.name", "no experiment=… is chosen that takes anything from it", _takes_nothing, unset="in_force"),

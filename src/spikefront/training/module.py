@@ -117,7 +117,10 @@ class SpikingClassifier(pl.LightningModule):
         rule, rate = settings.get("lr_rule", "none"), {}
         if rule != "none":
             rate["lr"] = scaled(given["lr"], rule, settings.get("lr_batch"), effective_batch(self.trainer))
-        optimizer = self._optimizer(groups, **rate)
+        try:
+            optimizer = self._optimizer(groups, **rate)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{error} (building 'optimizer' of the configuration)") from error
         made: Any = optimizer
         if settings.get("name", "constant") != "constant":
             made = {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._cosine(optimizer), "interval": "step"}}

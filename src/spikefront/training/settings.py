@@ -20,6 +20,9 @@ WHOLE: dict[str, tuple[int, tuple[Any, ...]]] = {
     "seed": (0, ()),
     "threads": (1, (None,)),
     "data.batch_size": (1, ()),
+    "data.num_workers": (0, ()),
+    "data.seed": (0, ()),
+    "data.frames": (1, (None,)),
     "trainer.max_epochs": (-1, (None,)),
     "trainer.max_steps": (-1, (None,)),
     "trainer.num_nodes": (1, (None,)),
@@ -28,6 +31,7 @@ WHOLE: dict[str, tuple[int, tuple[Any, ...]]] = {
     "callbacks.energy.every": (0, ()),
 }
 NUMBER: dict[str, tuple[float, tuple[Any, ...]]] = {
+    "data.val_fraction": (0, ()),
     "optimizer.lr": (0, ()),
     "optimizer.weight_decay": (0, ()),
     "schedule.warmup_epochs": (0, ()),

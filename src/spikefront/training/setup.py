@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
@@ -49,6 +49,9 @@ def evaluate_part(
 
 def build_trainer(cfg: DictConfig, logger: Logger | None, extra: Sequence[pl.Callback]) -> pl.Trainer:
     """Lightning's trainer as ``cfg.trainer`` and ``cfg.callbacks`` say, with ``extra`` callbacks."""
+    for name, node in cfg.callbacks.items():
+        if node and not OmegaConf.is_dict(node):
+            raise UserError(f"callbacks.{name} is {node}: give the _target_ of a callback, or null for none")
     configured = {name: instantiate(c) for name, c in cfg.callbacks.items() if c}
     if "energy" not in configured:
         configured["energy"] = EnergyCallback()

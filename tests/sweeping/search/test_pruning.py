@@ -133,9 +133,15 @@ def test_a_study_is_judged_by_all_that_has_ended_in_it():
     assert run(0.95, 1e-6, 5, 60)[1] is not None
 
 
-def test_optunas_pruners_judge_one_of_several_objectives():
+@pytest.mark.parametrize(
+    ("pruner", "stopped"),
+    [
+        (optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=0), [0.3]),
+        (optuna.pruners.HyperbandPruner(min_resource=1, max_resource=2, reduction_factor=4), [0.8, 0.85, 0.3]),
+    ],
+)
+def test_optunas_pruners_judge_one_of_several_objectives(pruner, stopped):
     study = optuna.create_study(directions=list(OBJECTIVES.values()))
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=0)
     verdicts = []
     for final in (0.9, 0.8, 0.85, 0.3, 0.95):
         trial = study.ask()
@@ -146,8 +152,8 @@ def test_optunas_pruners_judge_one_of_several_objectives():
             if reason:
                 break
         study.tell(trial, None if reason else [final, 1e-6], state=TrialState.PRUNED if reason else TrialState.COMPLETE)
-        verdicts.append(reason is not None)
-    assert verdicts == [False, False, False, True, False]
+        verdicts += [final] if reason else []
+    assert verdicts == stopped
 
 
 def test_a_pruner_that_cannot_judge_is_refused():

@@ -28,21 +28,31 @@ def ends(parameter):
     return d.choices if isinstance(d, CategoricalDistribution) else (d.low, d.high)
 
 
-@pytest.mark.parametrize(("search", "data"), itertools.product(SEARCHES, DATA))
+@pytest.mark.parametrize(
+    ("search", "data"),
+    [
+        pytest.param(s, d, marks=[pytest.mark.slow] if s == "families" and d != "digits" else [])
+        for s, d in itertools.product(SEARCHES, DATA)
+    ],
+)
 def test_every_value_of_a_searchs_space_builds_a_network(search, data):
     shared = [f"hparams_search={search}", f"data={data}"]
     cfg = compose(shared, root="sweep")
     space = Space.parse(dict(cfg.search.space))
     assert len(space) and objectives.parse(cfg.search.objectives)
     made = Composer(shared)
-    longest = max(len(ends(p)) for p in space)
-    for i in range(longest):  # every value of every parameter at least once
-        values = {p.key: ends(p)[i % len(ends(p))] for p in space}
+    left = {p.key: list(ends(p)) for p in space}
+    while key := next((key for key, rest in left.items() if rest), None):  # every value, beside others of its kind
+        values = {**space.example(key), key: left[key][0]}
+        values = {k: left[k][0] if k in left and left[k] and k != "model" else v for k, v in values.items()}
+        values = {k: values[k] for k in space.active(values) if k in values}
+        for k, value in values.items():
+            left[k] = [v for v in left[k] if v != value]
         with torch.device("meta"):
             model = instantiate(made(space.overrides(values)).model)
-        for key, value in values.items():
-            if key.startswith("model.") and key.count(".") == 1:
-                assert getattr(model, key.removeprefix("model."), value) == value
+        for k, value in values.items():
+            if k.startswith("model.") and k.count(".") == 1:
+                assert getattr(model, k.removeprefix("model."), value) == value
 
 
 SAMPLERS = sorted(p.stem for p in (ROOT / "sweeps" / "search" / "sampler").glob("*.yaml"))
@@ -67,6 +77,14 @@ def test_every_sampler_proposes(name):
         study.tell(trial, [accuracy, energy][: len(wanted)])
     if name == "grid":
         assert {t.params["a"] for t in study.trials} == {1, 2}
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "sweeps" / "search" / "pruner").glob("*.yaml")))
+def test_every_pruner_is_built_by_workers(make_sweep, name):
+    """Of the study's settings, and of the worker's own overrides."""
+    search = make_sweep("search.n_trials=3", "search.workers=1", f"search/pruner={name}", "trainer.max_epochs=4")
+    search.run_here()
+    assert len(accounts.account(search.study()).finished) == 3
 
 
 @pytest.mark.parametrize(

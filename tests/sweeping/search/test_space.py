@@ -7,10 +7,12 @@ import pytest
 from hydra.core.override_parser.types import Quote, QuotedString
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from spikefront.config import compose
 from spikefront.errors import UserError
 from spikefront.sweeping.search import expressions
 from spikefront.sweeping.search.samplers import Exhaustive
 from spikefront.sweeping.search.space import Space, parameter, parse
+from spikefront.units import short_names
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,9 @@ def test_grammar(text, distribution):
         ("tag(log,range(0.1,1,0.3))", "'log' goes with intervals"),
         ("int(range(0,3,0.5))", "no step"),
         ("range(0,1,0)", "no step"),
+        ("interval(0,inf)", "no end"),
+        ("interval(nan,1)", "no end"),
+        ("tag(log,choice(1,2))", "a tag goes with"),
     ],
 )
 def test_what_is_not_a_set_to_search_is_said(text, says):
@@ -168,3 +173,32 @@ def test_every_corner_of_a_condition_is_tried_before_the_first_trial():
     space = Space.parse({"a": "choice(1,x)", "b": {"values": "choice(1,2)", "when": "a > 0"}})
     with pytest.raises(UserError, match=r"search\.space\.b: when: can't evaluate 'a > 0'"):
         space.check()
+
+
+def test_one_group_at_several_places_is_several_parameters():
+    place = "attention@model.stages.s{}.mixer"
+    space = Space.parse(
+        {
+            "model": "sdt, maxformer_cifar",
+            place.format(1): {"values": "none, dwc3", "when": "model == 'maxformer_cifar'"},
+            place.format(2): {"values": "ssa, qkta", "when": f"{place.format(1)} == 'dwc3'"},
+        }
+    )
+    assert list(space.parameters) == ["model", place.format(1), place.format(2)]
+    assert space.size() == 1 + 1 + 2
+    values = {"model": "maxformer_cifar", place.format(1): "dwc3", place.format(2): "qkta"}
+    assert space.active(values) == list(values)
+    assert space.overrides(values)[1:] == [
+        "attention@model.stages.s1.mixer=dwc3",
+        "attention@model.stages.s2.mixer=qkta",
+    ]
+    assert Space.stored(space.to_plain()).to_plain() == space.to_plain()
+    cfg = compose(space.overrides(values))
+    kinds = [str(stage.mixer._target_).rpartition(".")[2] for stage in cfg.model.stages.values()]
+    assert kinds == ["Depthwise", "QKTA", "SSA"]
+
+
+def test_short_names_tell_keys_apart():
+    keys = ["model.stages.s1.depth", "model.stages.s3.depth", "model.dim", "attention@model.stages.s1.mixer"]
+    assert list(short_names(keys).values()) == ["s1.depth", "s3.depth", "dim", "mixer"]
+    assert short_names(["a.b", "b"]) == {"a.b": "a.b", "b": "b"}

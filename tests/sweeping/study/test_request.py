@@ -31,6 +31,10 @@ def test_what_a_sampler_leaves_to_chance_is_said(make_sweep, sampler):
     assert not read(make_sweep, NUMBERS, f"search/sampler={sampler}", ONE).notes
 
 
+def test_one_objective_may_be_a_name_alone(make_sweep):
+    assert read(make_sweep, NUMBERS, "search.objectives=accuracy").objectives == {"accuracy": "maximize"}
+
+
 @pytest.mark.parametrize("pruner", ["median", "asha", "hyperband", "front", "none"])
 def test_a_pruner_that_judges_one_of_two_objectives_says_so(make_sweep, pruner):
     judges = f"search/pruner={pruner}"

@@ -134,6 +134,13 @@ def test_what_holds_no_password_is_shown_as_it_is(address):
     assert shown(address) == address
 
 
+@pytest.mark.parametrize("address", ["grpc://host:abc", "grpc://me:s3cret@host:13000", "grpc://"])
+def test_a_proxy_that_has_no_port_is_said(address):
+    with pytest.raises(UserError, match=r"give it as grpc://host:port") as error:
+        storages.open_storage(address)
+    assert "s3" not in str(error.value)
+
+
 def test_passwords_are_not_kept(make_sweep, tmp_path, capsys):
     with pytest.raises(UserError) as error:
         make_sweep("search.n_trials=1", "search.storage=martian://me:s3cret@host/db").run_here()

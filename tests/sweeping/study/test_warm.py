@@ -41,6 +41,7 @@ def test_another_study_of_the_same_configuration_is_known(make_sweep, earlier):
     search = make_sweep("search.n_trials=2", "search.workers=1", f"search.warm_start='{place(earlier)}'")
     search.run_here()
     search.run_here()  # takes each source once
+    search.changed(f"search.warm_start='{place(earlier)}/study.db'").run_here()  # and each study, by whichever address
     trials = search.study().trials
     known = [t for t in trials if KNOWN.on(t)]
     assert len(accounts.account(search.study()).finished) == 2 and len(known) == 5 and len(trials) == 7
@@ -49,6 +50,18 @@ def test_another_study_of_the_same_configuration_is_known(make_sweep, earlier):
     assert [(t.params, t.values) for t in known] == [(t.params, t.values) for t in before]
     front = records(search.study())["front"]
     assert any(p["t"] == 1 for p in front)  # their anytime points came along
+
+
+def test_a_space_of_which_all_is_known_is_done_with(make_sweep, tmp_path, capsys):
+    path = tmp_path / "points.csv"
+    path.write_text("model.timesteps,accuracy,energy\n1,0.5,1e-6\n2,0.6,2e-6\n4,0.7,4e-6\n")
+    options = ("search.n_trials=5", "search.workers=1", f"search.warm_start='{path}'")
+    search = make_sweep(*options, space=("model.timesteps=choice(1,2,4)",), train=None)
+    for _ in range(2):
+        search.run_here()
+        said = "all 3 points of the search space are done with: 0 trained, 3 known before"
+        assert said in capsys.readouterr().out
+    assert accounts.account(search.study()).infeasible == 0
 
 
 def test_another_configurations_front_is_trained_first(make_sweep, earlier):

@@ -81,6 +81,9 @@ def _dotted(node: ast.AST) -> str | None:
         return node.id
     if isinstance(node, ast.Attribute) and (parent := _dotted(node.value)):
         return f"{parent}.{node.attr}"
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):  # a group at its place
+        group, place = _dotted(node.left), _dotted(node.right)
+        return f"{group}@{place}" if group and place else None
     return None
 
 

@@ -42,8 +42,13 @@ def parse(text: str) -> Override:
         raise UserError(f"{unreadable(text, error)}; what is searched is written {GRAMMAR}") from error
 
 
+def key_of(override: Override) -> str:
+    """What an override sets: ``key``, or ``group@package``."""
+    return override.key_or_group + (f"@{override.package}" if override.package else "")
+
+
 def distribution_of(override: Override, options: Options, earlier: bool) -> tuple[BaseDistribution, Mapping[Any, str]]:
-    sweep, key = override.value(), override.key_or_group
+    sweep, key = override.value(), key_of(override)
     where = f"search.space.{key}"
     try:
         if isinstance(sweep, IntervalSweep):
@@ -51,6 +56,8 @@ def distribution_of(override: Override, options: Options, earlier: bool) -> tupl
             _only(sweep.tags, where)
             low, high = sweep.start, sweep.end
             assert low is not None and high is not None
+            if not math.isfinite(low) or not math.isfinite(high):
+                raise UserError(f"{where}: {override.input_line} has no end: give it two numbers")
             if isinstance(low, int) and isinstance(high, int):
                 return IntDistribution(low, high, log=log), {}
             return FloatDistribution(float(low), float(high), log=log), {}
@@ -58,6 +65,8 @@ def distribution_of(override: Override, options: Options, earlier: bool) -> tupl
             _only(sweep.tags, where)
             return _range(override, sweep, where, earlier), {}
         if isinstance(sweep, ChoiceSweep):
+            if sweep.tags and not earlier:
+                raise UserError(f"{where}: {override.input_line}: a tag goes with an interval or a range")
             spelled = {}
             for value, text in zip(sweep.list, override.sweep_string_iterator(), strict=True):
                 if isinstance(value, str):
@@ -65,7 +74,7 @@ def distribution_of(override: Override, options: Options, earlier: bool) -> tupl
                 spelled[value if isinstance(value, str | int | float | bool) else text] = text
             return CategoricalDistribution(list(spelled)), spelled
         assert isinstance(sweep, Glob)
-        names = sweep.filter(options(key))
+        names = sweep.filter(options(override.key_or_group))
         if not names:
             raise UserError(f"{where}: no option of the group '{key}' matches {override.input_line}")
         return CategoricalDistribution(names), {}

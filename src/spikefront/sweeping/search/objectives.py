@@ -23,12 +23,12 @@ Any other metric that Lightning logs, such as ``val/loss``, can be named with it
 
 def parse(entries: Any) -> dict[str, str]:
     """``["accuracy", "energy"]`` or ``{"accuracy": "maximize", "val/loss": "minimize"}`` as names and directions;
-    ``None`` is the first.
+    ``None`` is the first, a name alone the one objective.
 
     Raises:
         UserError: none, an unknown name without a slash, a direction that isn't one.
     """
-    entries = USUAL if entries is None else entries
+    entries = USUAL if entries is None else [entries] if isinstance(entries, str) else entries
     pairs = dict(entries) if isinstance(entries, Mapping) else {str(name): None for name in entries}
     if not pairs:
         raise UserError("search.objectives is empty: name at least one metric, such as [accuracy, energy]")

@@ -12,7 +12,8 @@ import numpy as np
 from optuna import Trial
 from optuna.distributions import BaseDistribution
 from optuna.samplers._lazy_random_state import LazyRandomState
-from optuna.study import Study
+from optuna.storages import BaseStorage
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 
@@ -35,6 +36,29 @@ def random_states(part: Any) -> Iterator[np.random.RandomState]:
             yield value
         elif type(value).__module__.startswith("optuna.samplers") and hasattr(value, "__dict__"):
             yield from random_states(value)
+
+
+class OneObjective:
+    """A study as Optuna's pruners want it: with one direction."""
+
+    def __init__(self, study: Study, direction: str) -> None:
+        self._study = study
+        self.direction = StudyDirection.MAXIMIZE if direction == "maximize" else StudyDirection.MINIMIZE
+        self._storage = _OneDirection(study._storage, self.direction)  # of which Hyperband makes studies of its own
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+
+class _OneDirection:
+    def __init__(self, storage: BaseStorage, direction: StudyDirection) -> None:
+        self._whole, self._direction = storage, direction
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        return [self._direction]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._whole, name)
 
 
 class StudyView:

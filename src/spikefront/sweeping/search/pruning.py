@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from optuna.pruners import BasePruner
 from optuna.storages import BaseStorage
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from spikefront.analysis.pareto import hypervolume, non_dominated
 from spikefront.analysis.schema import Directions
 from spikefront.errors import UserError
 from spikefront.sweeping.search.forecast import Curve, encode, features, forecast, scale, unscale
+from spikefront.sweeping.search.optuna_internals import OneObjective
 
 JUDGED = ("accuracy", "energy")  # what each epoch's point says of the objectives
 LATEST = 500  # ended trials that a forecast looks at
@@ -129,7 +130,7 @@ def decide(
     value = {"accuracy": own[epoch]["accuracy"], "energy": own[epoch]["energy_joules"]}[objective]
     storage.set_trial_intermediate_value(trial_id, epoch, value)
     assert isinstance(pruner, BasePruner)
-    view: Any = _OneObjective(study, objectives[objective])
+    view: Any = OneObjective(study, objectives[objective])
     if pruner.prune(view, storage.get_trial(trial_id)):
         return Stop(f"{type(pruner).__name__} on {objective} after epoch {epoch}", [])
     return None
@@ -149,14 +150,3 @@ def note(pruner: Any, name: str, objective: str, objectives: Directions) -> str 
         return None
     said = f"search/pruner={name} judges {objective} alone: it may stop a trial that would be on the front"
     return f"{said}; search/pruner=front judges both" if set(objectives) == set(JUDGED) else said
-
-
-class _OneObjective:
-    """A study as Optuna's pruners want it: with one direction."""
-
-    def __init__(self, study: Study, direction: str) -> None:
-        self._study = study
-        self.direction = StudyDirection.MAXIMIZE if direction == "maximize" else StudyDirection.MINIMIZE
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._study, name)

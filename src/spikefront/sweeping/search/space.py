@@ -20,6 +20,7 @@ from spikefront.sweeping.search.grammar import (
     GRAMMAR,
     Options,
     distribution_of,
+    key_of,
     parse,
     suggest,
     written_point,
@@ -207,7 +208,7 @@ def parameter(key: str, entry: Any, options: Options = lambda group: [], earlier
     if not override.is_sweep_override():
         raise UserError(f"search.space.{key}: '{text}' is one value, not a set to search; write {GRAMMAR}")
     distribution, spelled = distribution_of(override, options, earlier)
-    bare = override.key_or_group
+    bare = key_of(override)
     return Parameter(bare, text, distribution, when, spelled, key[: len(key) - len(key.lstrip("+"))])
 
 

@@ -36,6 +36,7 @@ class Account:
         infeasible: proposals that broke a constraint.
         known: points that a warm start brought.
         open: points of the space that can still be trained; a failed one again only if it is retried.
+        again: failed ones that somebody has had tried again, and that are not through with it.
     """
 
     wanted: int
@@ -46,11 +47,13 @@ class Account:
     infeasible: int
     known: int
     open: float
+    again: int
 
     @property
     def budget(self) -> int:
-        """Finished trials that the study shall have: as many as asked for, or as its space has points for."""
-        return int(min(self.wanted, len(self.finished) + self.open))
+        """Finished trials that the study shall have: as many as asked for, or as its space has points for; in any case
+        those that are tried again."""
+        return int(max(min(self.wanted, len(self.finished) + self.open), len(self.finished) + self.again))
 
     @property
     def whole(self) -> bool:
@@ -86,9 +89,10 @@ def account(study: Study) -> Account:
         finished=finished,
         failed=failed,
         failures=[t for t in failed if t.number not in forgiven],
-        infeasible=sum(INFEASIBLE.on(t) for t in ended),
+        infeasible=sum(INFEASIBLE.on(t) and not attributes.repeats(t) for t in ended),
         known=sum(KNOWN.on(t) for t in ended),
         open=size - _shut(space, trials, finished, failed) if size < math.inf else math.inf,
+        again=sum(attributes.is_retry(t) for t in trials if t.state in BEGUN_OR_QUEUED),
     )
 
 

@@ -149,6 +149,7 @@ class Holder(TypedDict, total=False):
 
 REASON: Attribute[str | None] = Attribute("reason", _none)  # why it failed or was stopped
 INFEASIBLE: Attribute[str | None] = Attribute("infeasible", _none)  # the constraint it broke: it wasn't trained
+REPEATS = "the same as trial "  # and a number: in the place of a constraint
 ADMITTED: Attribute[bool] = Attribute("admitted", bool)  # no other trial has its point
 DIVERGED: Attribute[str | None] = Attribute("diverged", _none)  # the training came to no numbers
 ORIGIN: Attribute[str | None] = Attribute("origin", _none)  # who proposed it, if not the sampler
@@ -267,11 +268,16 @@ def seen(trial: FrozenTrial, objectives: dict[str, str]) -> Seen | None:
     return Seen(trial.params, curve(trial), [(a, e) for a, e in final], stopped) if final else None
 
 
+def repeats(trial: FrozenTrial) -> bool:
+    """Whether a trial wasn't trained because another has its point."""
+    return (INFEASIBLE.get(trial) or "").startswith(REPEATS)
+
+
 def retry_of(trial: FrozenTrial) -> str:
     """The origin of a trial that tries a failed one again."""
     return f"{_RETRY}{trial.number}"
 
 
-def is_retry(trial: Trial) -> bool:
+def is_retry(trial: Trial | FrozenTrial) -> bool:
     """Whether a trial tries a failed one again."""
     return (ORIGIN.get(trial) or "").startswith(_RETRY)

@@ -19,11 +19,13 @@ from spikefront.start import typed
 from spikefront.sweeping.search import objectives as objectives_
 from spikefront.sweeping.search import pruning, samplers
 from spikefront.sweeping.search.constraints import Constraints
-from spikefront.sweeping.search.grammar import parse
+from spikefront.sweeping.search.grammar import key_of, parse
 from spikefront.sweeping.search.space import Parameter, Space
 from spikefront.sweeping.study.storage import directory, journal_url, url
+from spikefront.units import short_names
 
 EXHAUSTIVE = ("optuna.samplers.BruteForceSampler", "spikefront.sweeping.search.samplers.Exhaustive")
+WHOLE = {"seeds": (1,), "workers": (1, None), "max_failures": (0,), "max_lives": (1, None)}  # the least, and others
 FREE_GROUPS = ("logger", "callbacks", "dry_run", "output_dir", "resume", "search")
 Options = Callable[[str], list[str]]  # of a config group
 Predict = Callable[..., Any]  # (configuration, time=…) to its predicted cost
@@ -98,7 +100,8 @@ def read(cfg: DictConfig, arguments: Sequence[str], options: Options, elsewhere:
     with open_dict(cfg.search):
         cfg.search.study = search["study"] = search["study"] or _name(cfg, space)
         _check_name(str(search["study"]))
-        if elsewhere and not search["storage"] and url(search).startswith("sqlite:") and _is_new(search):
+        new = not (directory(search) / "study.db").exists()
+        if elsewhere and new and not search["storage"] and url(search).startswith("sqlite:"):
             cfg.search.storage = search["storage"] = journal_url(search)
     default = {p.key: _choice(cfg, p.key) if is_group(p.key) else OmegaConf.select(cfg, p.key) for p in space}
     base = {k: v for k, v in _base(cfg).items() if not any(k == p.key or k.startswith(f"{p.key}.") for p in space)}
@@ -135,7 +138,7 @@ def _space(cfg: DictConfig, arguments: Sequence[str], options: Callable[[str], l
     fixed = []
     for argument in arguments:
         given = parse(argument)
-        key = given.key_or_group
+        key = key_of(given)
         entries = {k: v for k, v in entries.items() if k.lstrip("+") != key}
         if given.is_sweep_override():
             entries[given.get_key_element()] = given.get_value_string()
@@ -150,11 +153,10 @@ def _space(cfg: DictConfig, arguments: Sequence[str], options: Callable[[str], l
     space.check()
     for p in space:  # what can't be composed Hydra's own message names
         _exists(cfg, p)
-        if p.when is not None and (active := space.example(p.key)):
-            compose(merge(fixed, space.overrides(active)), root="sweep")
-        if is_group(p.key):
-            for value in space.parameters[p.key].spelled or ():
-                compose(merge(fixed, [p.override(value)]), root="sweep")
+        beside = space.overrides(space.example(p.key) or {}) if p.when is not None else []
+        values = p.spelled if is_group(p.key) else ()
+        for chosen in [[p.override(value)] for value in values] or ([[]] if beside else []):
+            compose(merge([*fixed, *beside], chosen), root="sweep")
     return fixed, space
 
 
@@ -206,17 +208,13 @@ def _budget(search: Mapping[str, Any], space: Space) -> int:
     return int(min(wanted, size))
 
 
-def _is_new(search: Mapping[str, Any]) -> bool:
-    return not (directory(search) / "study.db").exists()
-
-
 def _exhaustive(search: Mapping[str, Any]) -> bool:
     return search["sampler"]["_target_"] in EXHAUSTIVE
 
 
 def _name(cfg: DictConfig, space: Space) -> str:
     """A study's name from what it searches and on what: ``timesteps-digits-sdt_tiny``."""
-    parts = [_choice(cfg, "hparams_search") or "-".join(p.key.split(".")[-1] for p in space)]
+    parts = [_choice(cfg, "hparams_search") or "-".join(short_names(p.key for p in space).values())]
     parts += [str(_choice(cfg, group)) for group in ("data", "model") if group not in space.parameters]
     return "-".join(parts).replace("/", "_")
 
@@ -265,8 +263,11 @@ def _check(
     Returns:
         What is right but may not be what was meant.
     """
-    if not isinstance(search["seeds"], int) or search["seeds"] < 1:
-        raise UserError(f"search.seeds is {search['seeds']}: it must be a whole number of at least 1")
+    for key, (least, *others) in WHOLE.items():
+        if (value := search[key]) not in others and (type(value) is not int or value < least):  # type: ignore[operator]
+            raise UserError(f"search.{key} is {value}: it must be a whole number of at least {least}")
+    if type(beat := search["heartbeat"]) not in (int, float) or not 0 < beat < math.inf:
+        raise UserError(f"search.heartbeat is {beat}: give seconds, a number above 0")
     Constraints(search["constraints"], predict).check(cfg)  # of the default configuration, whatever the verdict
     sampler = _built(cfg, "sampler")
     if isinstance(sampler, CmaEsSampler) and len(objectives) > 1:
@@ -280,7 +281,7 @@ def _check(
         samplers.note(sampler, _choice(cfg, "search/sampler"), space),
         pruning.note(pruner, _choice(cfg, "search/pruner"), search["prune_on"], objectives),
     )
-    return [line for line in said if line]
+    return list(filter(None, said))
 
 
 def _built(cfg: DictConfig, part: str) -> Any:

@@ -117,6 +117,8 @@ def open_storage(address: str) -> BaseStorage:
             return JournalStorage(_Journal(str(path), filesystems.JournalLock(path)))
         if kind == "grpc":
             host, _, port = rest.partition(":")
+            if not host or not (port or "13000").isdecimal():
+                raise UserError(f"search.storage is {shown(address)!r}: give it as grpc://host:port")
             return GrpcStorageProxy(host=host, port=int(port or 13000))
         if not rest:
             raise UserError(f"search.storage is {shown(address)!r}: give a URL such as sqlite:////path/study.db")

@@ -59,12 +59,13 @@ def settings(study: Study, search: DictConfig, overrides: Iterable[str]) -> Dict
     stored = attributes.settings(study)
     if stored is None:
         return search
-    merged = OmegaConf.create({**OmegaConf.to_container(search), **stored})  # type: ignore[dict-item]
+    own = OmegaConf.to_container(search, resolve=True)  # of what it names nothing is in a study
+    merged = OmegaConf.create({**own, **stored})  # type: ignore[dict-item]
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~").replace("/", ".")
         if key.startswith("search."):
             key = key.removeprefix("search.")
-            OmegaConf.update(merged, key, OmegaConf.select(search, key), merge=False)
+            OmegaConf.update(merged, key, OmegaConf.select(OmegaConf.create(own), key), merge=False)
     return merged
 
 

@@ -148,7 +148,7 @@ def _from_study(source: str, study: Study, space: Space, dir: str) -> Iterator[P
         if trial["state"] != "complete":
             continue
         whole = {**there["base"], **trial["params"]}
-        origin = f"trial {trial['number']} of {shown(source)}"
+        origin = f"trial {trial['number']} of {other.study_name}"  # by whichever address
         params = {k: whole[k] for k in space.parameters if k in whole}
         if same and _covers(whole, here["base"]) and _complete(params, space):
             yield Point(params, list(trial["values"].values()), origin, trials[trial["number"]])

@@ -20,7 +20,7 @@ from spikefront.sweeping.search.anytime import Shown
 from spikefront.sweeping.search.samplers import Distinct, innermost, seeded
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import accounts, attributes
-from spikefront.sweeping.study.attributes import ADMITTED, INFEASIBLE, is_retry
+from spikefront.sweeping.study.attributes import ADMITTED, INFEASIBLE, REPEATS, is_retry
 from spikefront.sweeping.study.storage import BROKEN
 
 PATIENCE = 60.0  # seconds that another worker has for looking
@@ -85,10 +85,10 @@ def admit(trial: Trial, study: Study, space: Space) -> None:
         ]
         undecided = [t for t in others if t.state == TrialState.RUNNING and not ADMITTED.get(t)]
         if settled := [t for t in others if t not in undecided or t.number < trial.number]:
-            raise Repeated(f"the same as trial {settled[0].number}")
+            raise Repeated(f"{REPEATS}{settled[0].number}")
         if not undecided:
             ADMITTED.set(trial, True)
             return
         if time.monotonic() > deadline:
-            raise Repeated(f"the same as trial {undecided[0].number}")
+            raise Repeated(f"{REPEATS}{undecided[0].number}")
         time.sleep(0.1)

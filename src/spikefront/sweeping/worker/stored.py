@@ -13,7 +13,7 @@ from optuna.study import Study
 from spikefront import trust
 from spikefront.config import SEARCHPATH, is_group
 from spikefront.errors import UserError
-from spikefront.sweeping.search.grammar import parse
+from spikefront.sweeping.search.grammar import key_of, parse
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import attributes
 from spikefront.sweeping.study.study import record
@@ -52,7 +52,7 @@ def check_study(study: Study, cfg: DictConfig, given: Sequence[str], flag: str =
 def _override(text: str, where: str, flag: str, own: Any) -> None:
     try:
         parsed = parse(text)
-        key, value = parsed.key_or_group, None if parsed.is_delete() else parsed.value()
+        key, value = key_of(parsed), None if parsed.is_delete() else parsed.value()
     except HydraException as error:
         raise UserError(f"{where} holds {text}, which can't be read as an override") from error
     if key.startswith(SEARCHPATH):

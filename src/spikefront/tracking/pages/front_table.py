@@ -10,7 +10,7 @@ from rich.table import Table
 
 from spikefront.analysis.schema import StudyRecord
 from spikefront.tracking.pages.page import write_report
-from spikefront.units import figure
+from spikefront.units import figure, short_names
 
 
 def front_table(records: StudyRecord) -> Table:
@@ -36,8 +36,8 @@ def front_table(records: StudyRecord) -> Table:
             table.add_column("95 %", justify="right", style="dim", no_wrap=True)
     if "accuracy" in objectives:
         table.add_column("test", justify="right", no_wrap=True)
-    for key in searched:  # a narrow terminal cuts these first
-        table.add_column(key.rpartition(".")[2], justify="right", style="dim", overflow="ellipsis")
+    for name in short_names(searched).values():  # a narrow terminal cuts these first
+        table.add_column(name, justify="right", style="dim", overflow="ellipsis")
     for point in records["front"]:
         cells = [str(point["number"])]
         if anytime:

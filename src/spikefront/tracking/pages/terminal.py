@@ -16,7 +16,7 @@ from rich.text import Text
 from spikefront.analysis.front import axes, placed, placed_front
 from spikefront.analysis.progress import FINISHED, finished, left
 from spikefront.analysis.schema import StudyRecord, TrialRecord
-from spikefront.units import duration, figure
+from spikefront.units import duration, figure, short_names
 
 ENDED = ("complete", "pruned", "failed", "infeasible")
 LOGARITHMIC = ("energy", "latency", "parameters", "memory")
@@ -179,5 +179,6 @@ def _front(records: StudyRecord) -> Table:
 
 
 def _params(trial: TrialRecord) -> str:
-    pairs = ((k.rpartition(".")[2], v) for k, v in trial["params"].items())
+    short = short_names(trial["params"])
+    pairs = ((short[k], v) for k, v in trial["params"].items())
     return " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in pairs)
