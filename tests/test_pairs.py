@@ -21,7 +21,6 @@ from spikefront.tracking.pages.front_table import front_table, write_front_html
 from spikefront.training import train
 
 TINY = [
-    "model=sdt_1_16",
     "trainer=cpu",
     "trainer.max_epochs=2",
     "trainer.limit_train_batches=2",
@@ -34,7 +33,19 @@ TINY = [
 MIXUP = "{_target_: timm.data.Mixup, mixup_alpha: 0.5, label_smoothing: 0, num_classes: 10}"
 FEATURES: dict[str, dict[str, list[str]]] = {
     "data": {"digits": ["data=digits"], "events": ["data=digits_dvs", "model.timesteps=2"]},
-    "neuron": {"lif": [], "plif": ["neuron=plif"], "ilif": ["neuron=ilif"], "external": ["neuron=spikingjelly/lif"]},
+    "family": {
+        "sdt": ["model=sdt_1_16"],
+        "maxformer": ["model=maxformer_cifar", "model.dim=32"],
+        "qkformer": ["model=qkformer_cifar", "model.dim=32"],
+        "spikingresformer": ["model=spikingresformer_cifar", "model.dim=32", "model.stages.s1.dim=16"],
+        "e_spikeformer": ["model=e_spikeformer", "model.dim=32", "model.stages.s4.depth=1"],
+    },
+    "neuron": {
+        "its own": [],
+        "plif": ["neuron=plif"],
+        "ilif": ["neuron=ilif"],
+        "external": ["neuron=spikingjelly/lif"],
+    },
     "loss": {
         "cross entropy": [],
         "tet": ["loss=tet"],
@@ -69,13 +80,15 @@ SHORT = 1  # of them in `make test`
     "row",
     [
         pytest.param(
-            row, id=f"{i}-" + "-".join(row.values()).replace(" ", "_"), marks=[] if i < SHORT else pytest.mark.slow
+            row,
+            id=f"{i}-" + "-".join(row.values()).replace(" ", "_").replace("/", "_"),
+            marks=[] if i < SHORT else pytest.mark.slow,
         )
         for i, row in enumerate(ROWS)
     ],
 )
 def test_every_two_features_work_together(row, tmp_path, script):
-    if row["neuron"] == "external":
+    if row["neuron"] == "spikingjelly/lif":
         pytest.importorskip("spikingjelly")
     (tmp_path / "known.csv").write_text("neuron.threshold,optimizer.lr,accuracy,energy\n0.2,0.001,0.3,1e-8\n")
     chosen = [o.replace("{}", str(tmp_path)) for key, option in row.items() for o in FEATURES[key][option]]

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import spikefront
+from spikefront.energy import EnergyMeter
 from spikefront.energy.values import is_whole
 from spikefront.nn.integers import Integer
 
@@ -122,3 +123,22 @@ def test_integers_are_compared_with_activations_of_as_many_values():
     report = spikefront.measure_energy(model, x)
     assert report.to_dict()["baseline"]["quantised"]["bits"] == 3  # T = 1, four levels
     assert "embedding" in report.groups and "mlp" in report.groups and "stages" not in report.groups
+
+
+@pytest.mark.parametrize("case", ["sdt_v3_tiny", "sdt_v3_large_tiny"])
+def test_what_a_spike_is_worth_is_known_of_silent_layers(case):
+    model, x = network(case)
+    meter = EnergyMeter(model)
+    quiet = {n: m.bias.clone() for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.bias -= 100  # nothing fires while it looks
+        meter.survey(x)
+        for name, bias in quiet.items():
+            model.get_submodule(name).bias.copy_(bias)
+    with torch.inference_mode(), meter.recording():
+        model(x)
+    seen, expected = meter.report(), spikefront.measure_energy(model, x)
+    assert seen.total_joules == pytest.approx(expected.total_joules)
+    assert [layer.kind for layer in seen.layers] == [layer.kind for layer in expected.layers]

@@ -14,6 +14,7 @@ import spikefront
 from spikefront.config import CONF, compose
 from spikefront.errors import UserError
 from spikefront.nn import LIF, PreSpikeResidual, SpikeDrivenTransformer
+from spikefront.nn.layers import over_frames
 
 
 def options(group: str) -> list[str]:
@@ -90,6 +91,42 @@ def test_every_embedding_trains_on_every_shortcut(embedding):
     for residual in options("residual"):
         made = {"embedding": component("embedding", embedding), "residual": component("residual", residual)}
         train_a_step(tiny(**made, neuron=lively("lif"), image_size=16), torch.rand(3, 2, 16, 16))
+
+
+def test_components_without_a_use_for_sizes_need_not_take_them():
+    class Mixer(torch.nn.Module):
+        def __init__(self, dim, num_heads, neuron, event_mode, potentials):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(dim, dim, 1)
+
+        def forward(self, x):
+            return over_frames(x, self.conv)
+
+    class Shortcut(torch.nn.Module):
+        potentials = True
+
+        def __init__(self, neuron):
+            super().__init__()
+
+        def forward(self, x, branch):
+            return x + branch
+
+    class Patches(torch.nn.Module):
+        def __init__(self, in_channels, dim, pooling, neuron, residual):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(in_channels, dim, 2, 2)
+
+        def forward(self, x, timesteps):
+            return over_frames(x, self.conv).expand(timesteps, -1, -1, -1, -1)
+
+    own = {"embedding": Patches, "residual": Shortcut}
+    train_a_step(tiny(**own, attention=Mixer), torch.rand(3, 2, 8, 8))
+    stage = {"embedding": Patches, "mixer": Mixer, "dim": 16}
+    settings = {"timesteps": 2, "in_channels": 2, "num_classes": 3, "image_size": 8, "residual": Shortcut}
+    network = spikefront.nn.StagedTransformer({"s1": stage}, **settings)
+    assert network(torch.rand(3, 2, 8, 8)).shape == (3, 3)
+    with pytest.raises(UserError, match="can only begin the first stage"):
+        spikefront.nn.StagedTransformer({"s1": stage, "s2": stage}, **settings)
 
 
 @pytest.mark.parametrize("mlp", options("mlp"))

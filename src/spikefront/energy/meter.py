@@ -30,8 +30,7 @@ class EnergyMeter:
     of whole numbers in float32 over one channel of one frame, and in float64 beyond.
 
     A layer that reads the network's input, or any value that is not a whole number, is *analog*; an integer spike of
-    value n or -n counts as n additions (I-LIF, arXiv 2407.20708: n spikes in n virtual timesteps), also where a neuron
-    divides them by its ``norm``.
+    value n or -n counts as n additions (I-LIF, arXiv 2407.20708), also where a neuron divides it by its ``norm``.
 
     Args:
         model: any module whose spiking tensors have the timesteps in front, flattened with the batch or not.

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry
 
 from spikefront.energy.layer import POOLS, SYNAPSES, Layer, is_synapse
-from spikefront.energy.values import is_whole, unit
+from spikefront.energy.quanta import Units
+from spikefront.energy.values import is_whole
 from spikefront.errors import UserError
-from spikefront.nn.integers import norms
 from spikefront.nn.torch_internals import TorchDispatchMode, storage_of, version_of
 
 # Arithmetic that is neither an addition nor a comparison: outside neurons, operators and BN it must not pass unnoticed.
@@ -75,7 +75,7 @@ def survey(model: nn.Module, example: Tensor, timesteps: int, whole: Callable[[T
     Raises:
         UserError: a layer whose input has neither ``timesteps * batch`` nor ``batch`` frames.
     """
-    found, watch, scales = Survey(), _Watch(), norms(model)
+    found, watch, units = Survey(), _Watch(), Units(model, whole)
     frames_batch = example[:1].shape[0]
     spiking: dict[str, Layer] = {}
     fired: set[type] = set()
@@ -89,9 +89,11 @@ def survey(model: nn.Module, example: Tensor, timesteps: int, whole: Callable[[T
         def hook(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
             watch.stack.pop()
             with _paused(watch):
-                layer = _layer(name, module, args, out, timesteps, frames_batch, not found.layers, whole, fired, scales)
+                layer = _layer(name, module, args, out, timesteps, frames_batch, not found.layers, units, fired)
             if layer is None:
                 return
+            if layer.kind in ("neuron", "pool"):
+                units.follow(module, args[0], out)
             for inner in [n for n in found.layers if n.startswith(name + ".")] if layer.kind == "synapse" else []:
                 del found.layers[inner]  # a part of one linear map
             if layer.kind in ("synapse", "pool"):
@@ -144,9 +146,8 @@ def _layer(
     timesteps: int,
     batch: int,
     first: bool,
-    whole: Callable[[Tensor], bool],
+    units: Units,
     fired: set[type],
-    scales: tuple[float, ...],
 ) -> Layer | None:
     if not args or not isinstance(args[0], Tensor) or not isinstance(out, Tensor):
         return None
@@ -174,7 +175,7 @@ def _layer(
             static=static,
             channels_last=linear,
             first=first and kind == "synapse",
-            unit=unit(x, scales, whole) or 1.0,
+            unit=units.of(x),
         )
     frames = batch * timesteps
     if hasattr(module, "operations"):
@@ -189,9 +190,9 @@ def _layer(
             analog=bool(getattr(module, "analog", False)),
             tokens=prod(x.shape[3:]),
             width=x.shape[2],
-            unit=unit(x, scales, whole) or 1.0,
+            unit=units.of(x),
         )
-    if _fires(module, x, out, whole, fired):
+    if _fires(module, x, out, units.whole, fired):
         elements = out.numel() / frames
         levels = int(cast(Any, getattr(module, "levels", 1)))
         return Layer(name, "neuron", tuple(x.shape[2:]), elements, elements, elements, levels=levels)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -30,8 +28,3 @@ def is_binary(x: Tensor) -> bool:
     flat = x.as_strided((x.numel(),), (1,), x.storage_offset())
     low, high = torch.aminmax(flat)
     return bool(low >= 0) and bool(high <= 1) and bool(flat.dot(flat) == flat.sum())
-
-
-def unit(x: Tensor, norms: tuple[float, ...], whole: Callable[[Tensor], bool] = is_whole) -> float | None:
-    """What ``x`` is multiplied by to be whole spikes: 1 or one of ``norms``; None if nothing makes it so."""
-    return next((n for n in (1.0, *norms) if whole(x if n == 1 else x * n)), None)

@@ -113,20 +113,20 @@ class Block(nn.Module):
         local: tuple[nn.Module, nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        if local is not None:
-            self.local, self.local_residual = local
+        self.local: nn.Module | None = local[0] if local else None
+        self.local_residual: nn.Module | None = local[1] if local else None
         self.attn, self.residual, self.mlp = attn, residual, mlp
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        if hasattr(self, "local"):
+        if self.local is not None and self.local_residual is not None:
             x = _mixed(x, self.local, self.local_residual, self.drop_path)
         return self.mlp(_mixed(x, self.attn, self.residual, self.drop_path), self.drop_path)
 
     def join(self) -> None:
         """Layer scales go into the convolutions before them."""
         places = [(self, "residual", self.attn), (self.mlp, "residual", self.mlp)]
-        places += [(self, "local_residual", self.local)] if hasattr(self, "local") else []
+        places += [(self, "local_residual", self.local)] if self.local is not None else []
         for owner, name, branch in places:
             residual, last = getattr(owner, name), getattr(branch, "last", None)
             if isinstance(residual, ScaledResidual) and last is not None:

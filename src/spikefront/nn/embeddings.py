@@ -31,6 +31,12 @@ def pooling_stages(code: str | int) -> tuple[bool, bool, bool, bool]:
     return tuple(d == "1" for d in digits)  # type: ignore[return-value]
 
 
+def side_of(embedding: nn.Module, image: int, pooling: str | int) -> int:
+    """The side of the square of tokens that an embedding makes of an image; of one that doesn't say, by ``pooling``."""
+    own = getattr(embedding, "side", None)
+    return own(image) if callable(own) else max(1, image // 2 ** sum(pooling_stages(pooling)))
+
+
 class SPS(nn.Module):
     """Spiking Patch Splitting: four stages of conv3x3 - BN - LIF - pool, then a convolutional position embedding.
 

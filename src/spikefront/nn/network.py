@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Self
@@ -127,6 +128,13 @@ class SpikingNetwork(nn.Module):
             for block in blocks:
                 x = recomputed(block, x, self.random) if again else block(x)
         return x
+
+
+def taken(factory: Callable[..., Any], **settings: Any) -> dict[str, Any]:
+    """Those of ``settings`` that a component takes: what only some have a use for."""
+    parameters = inspect.signature(factory).parameters
+    every = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return {key: value for key, value in settings.items() if every or key in parameters}
 
 
 def whole(key: str, *values: Any) -> None:

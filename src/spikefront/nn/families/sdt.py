@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from spikefront.errors import UserError
 from spikefront.nn.attentions import SDSA1
 from spikefront.nn.blocks import MLP, Block
-from spikefront.nn.embeddings import SPS, pooling_stages
+from spikefront.nn.embeddings import SPS, pooling_stages, side_of
 from spikefront.nn.layers import NeuronFactory
-from spikefront.nn.network import ModuleFactory, SpikingNetwork, whole
+from spikefront.nn.network import GROUPS, ModuleFactory, SpikingNetwork, taken, whole
 from spikefront.nn.neurons import LIF
 from spikefront.nn.residuals import MembraneResidual
 
@@ -76,17 +76,17 @@ class SpikeDrivenTransformer(SpikingNetwork):
         self.patch_embed = embedding(
             in_channels=in_channels, dim=dim, pooling=pooling, neuron=of["embedding"], residual=residual
         )
-        side = self.patch_embed.side(image_size)
+        side = side_of(self.patch_embed, image_size, pooling)
         self.block = nn.ModuleList()
         for i in range(depth):
-            after_attention, after_mlp = residual(of["attention"], dim=dim), residual(of["mlp"], dim=dim)
+            after_attention, after_mlp = (residual(of[g], **taken(residual, dim=dim)) for g in GROUPS[1:3])
             attn = attention(
                 dim=dim,
                 num_heads=num_heads,
                 neuron=of["attention"],
                 event_mode=event_mode,
                 potentials=after_attention.potentials,
-                side=side,
+                **taken(attention, side=side),
             )
             mixer = mlp(dim=dim, hidden=int(dim * mlp_ratio), neuron=of["mlp"], residual=after_mlp)
             self.block.append(Block(attn, after_attention, mixer, drop_path * i / max(depth - 1, 1)))

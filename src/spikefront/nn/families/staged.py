@@ -7,7 +7,6 @@ family is stands in ``conf/model``.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,9 +15,10 @@ from torch import Tensor, nn
 
 from spikefront.errors import UserError
 from spikefront.nn.blocks import MLP, Block
+from spikefront.nn.embeddings import side_of
 from spikefront.nn.kernels import packed_spikes
 from spikefront.nn.layers import NeuronFactory
-from spikefront.nn.network import ModuleFactory, SpikingNetwork, whole
+from spikefront.nn.network import ModuleFactory, SpikingNetwork, taken, whole
 from spikefront.nn.neurons import LIF
 from spikefront.nn.residuals import MembraneResidual
 
@@ -101,7 +101,7 @@ class StagedTransformer(SpikingNetwork):
         for i, (name, stage) in enumerate(used):
             made = _Plan(name, stage, dim, residual, self.neuron_of, event_mode, i > 0)
             embedding = made.embedding(width, pooling)
-            width, side = made.dim, embedding.side(side)
+            width, side = made.dim, side_of(embedding, side, pooling)
             rates = [drop_path * (before + j) / max(self.depth - 1, 1) for j in range(made.depth)]
             self.stages.append(Stage(embedding, [made.block(side, rate) for rate in rates]))
             before += made.depth
@@ -176,28 +176,27 @@ class _Plan:
         factory = self.stage["embedding"]
         settings = {"pooling": pooling, "neuron": self.neurons["embedding"], "residual": self.outer}
         if self.stream:
-            if "stream" not in inspect.signature(factory).parameters:
+            settings |= (stream := taken(factory, stream=True))
+            if not stream:
                 raise UserError(f"{self.where}.embedding reads images, and so can only begin the first stage")
-            settings["stream"] = True
         return factory(in_channels=in_channels, dim=self.dim, **settings)
 
     def block(self, side: int, drop_path: float) -> Block:
         beside_mixer = self.stage.get("mixer_residual") or self.residual
-        after_attention = beside_mixer(self.neurons["attention"], dim=self.dim)
-        after_mlp = self.residual(self.neurons["mlp"], dim=self.dim)
+        after_attention = self._shortcut(beside_mixer, "attention")
+        after_mlp = self._shortcut(self.residual, "mlp")
         settings = {
             "dim": self.dim,
             "num_heads": self.heads,
             "neuron": self.neurons["attention"],
             "event_mode": self.event_mode,
             "potentials": after_attention.potentials,
-            "side": side,
         }
         local = None
         if self.stage.get("local") is not None:
-            mixer = self.stage["local"](**settings)
+            mixer = self.stage["local"](**settings, **taken(self.stage["local"], side=side))
             shortcut = self.outer if getattr(mixer, "unscaled", False) else self.residual
-            local = mixer, shortcut(self.neurons["attention"], dim=self.dim)
+            local = mixer, self._shortcut(shortcut, "attention")
         make = self.stage.get("mlp") or MLP
         mlp = make(
             dim=self.dim,
@@ -205,4 +204,8 @@ class _Plan:
             neuron=self.neurons["mlp"],
             residual=after_mlp,
         )
-        return Block(self.stage["mixer"](**settings), after_attention, mlp, drop_path, local)
+        mixer = self.stage["mixer"](**settings, **taken(self.stage["mixer"], side=side))
+        return Block(mixer, after_attention, mlp, drop_path, local)
+
+    def _shortcut(self, residual: ModuleFactory, group: str) -> Any:
+        return residual(self.neurons[group], **taken(residual, dim=self.dim))
