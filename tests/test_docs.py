@@ -13,14 +13,26 @@ import sys
 
 import pytest
 import yaml
+from columns import BASES
 
 from spikefront.config import CONF, ROOT, compose
 from spikefront.data import build_data
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.sources import open_study
+from spikefront.training.batch import scaled
 from spikefront.training.inert import without_effect
 
 EXTEND = ("neuron", "attention", "data", "energy")
+TITLES = {  # of recipes that begin so
+    "maxformer_": "Max-Former {}",
+    "ms_qkformer_": "MS-QKFormer {}",
+    "qkformer_": "QKFormer {}",
+    "spikformer_": "Spikformer {}",
+    "spikingformer_": "Spikingformer {}",
+    "spikingresformer_": "SpikingResformer-{1}",
+    "metaspikformer_8_512": "Meta-SpikeFormer 55 M",
+    "e_spikeformer_": "E-SpikeFormer {2} M",
+}
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', re.M | re.S)
 
 
@@ -72,19 +84,32 @@ def test_every_link_of_a_page_leads_somewhere():
             assert (path.parent / target).is_file(), f"{path.name}: {target}"
 
 
+def published(name: str, depth: int, dim: int) -> str:
+    """What ``published.yaml`` calls the network that a recipe trains."""
+    model = re.sub(r"_(cifar10_dvs|cifar100?|gesture|t4)$", "", name)
+    for family, title in TITLES.items():
+        if model.startswith(family):
+            size = model.removeprefix(family).removesuffix("_t1").replace("_", "-")
+            return title.format(size, size.title(), size.removesuffix("m")) + ", T = 1" * model.endswith("_t1")
+    return f"SDT {depth}-{dim}"
+
+
 def recipe(name: str) -> str:
     """A recipe's columns on the page, but the last one: the accuracy that was published."""
     cfg = compose([f"experiment={name}", "output_dir=x"])
     schedule, data, cool = cfg.schedule, cfg.data, cfg.schedule.cooldown_epochs
-    images = "auto_augment" in data.augmentation
+    images, lr = "auto_augment" in data.augmentation, cfg.optimizer.lr
+    lr = scaled(lr, schedule.lr_rule, schedule.lr_batch, cfg.trainer.effective_batch)
+    lasts = f"{cfg.trainer.max_epochs - cool}" + f" + {cool}" * (cool > 0)
+    some = f" of {len(data.augmentation.operations)}" if images and data.augmentation.operations else ""
     cells = (
         f"`{name}`",
         cfg.model.timesteps,
-        f"{cfg.optimizer._target_.rsplit('.')[-1]} {short(cfg.optimizer.lr)} → {short(schedule.min_lr)}",
+        f"{cfg.optimizer._target_.rsplit('.')[-1]} {short(lr)} → {short(schedule.min_lr)}",
         f"{cfg.optimizer.weight_decay:g}",
-        f"{cfg.trainer.max_epochs - cool} + {cool}; {schedule.warmup_epochs} from {short(schedule.warmup_lr)}",
+        f"{lasts}; {schedule.warmup_epochs} from {short(schedule.warmup_lr)}",
         f"{cfg.trainer.effective_batch // data.batch_size} × {data.batch_size}",
-        data.augmentation.auto_augment.removeprefix("rand-") if images else "–",
+        data.augmentation.auto_augment.removeprefix("rand-") + some if images else "–",
         f"{data.augmentation.scale[0]:g}" if images else "–",
         f"{data.mixup.prob:g}" if data.mixup else "–",
     )
@@ -92,8 +117,8 @@ def recipe(name: str) -> str:
 
 
 def short(rate: float) -> str:
-    digits, power = f"{rate:.1e}".split("e")
-    return f"{digits.removesuffix('.0')}e{int(power)}"
+    digits, power = f"{rate:.2e}".split("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(power)}" if rate else "0"
 
 
 def test_the_recipes_are_what_the_page_says():
@@ -104,9 +129,11 @@ def test_the_recipes_are_what_the_page_says():
         assert row.startswith(recipe(name))
         if told := re.search(r"([\d.]+)(?: \(288²\))? \|$", row):
             cfg = compose([f"experiment={name}", "output_dir=x"])
-            (entry,) = (e for e in table[cfg.data.name] if e["name"] == f"SDT {cfg.model.depth}-{cfg.model.dim}")
+            (entry,) = (
+                e for e in table[cfg.data.name] if e["name"] == published(name, cfg.model.get("depth"), cfg.model.dim)
+            )
             assert float(told[1]) == pytest.approx(100 * entry["accuracy"])
-    bases = {"imagenet", "cifar", "cifar10_dvs"}  # others stand on them, or have their earlier names
+    bases = {"imagenet", "cifar", "cifar10_dvs", *BASES}  # others stand on them, or have their earlier names
     assert sorted(named) == sorted({p.stem for p in (CONF / "experiment").glob("*.yaml")} - bases)
 
 

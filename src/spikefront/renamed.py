@@ -21,8 +21,12 @@ DEFAULTS: dict[str, tuple[Any, Any]] = {
     "data.drop_last": (None, True),
     "data.half_inputs": (None, False),
     "data.smooth_after_mixup": (None, True),
+    "data.cut_polarities": (None, False),
     "data.binning.rest": (None, False),
+    "data.binning.total": (None, False),
+    "data.binning.antialias": (None, False),
     "data.augmentation.wide": (None, False),
+    "data.augmentation.thirds": (None, False),
     "data.augmentation.re_mode": (None, "const"),
 }
 

@@ -115,8 +115,62 @@ def test_one_of_six_is_drawn_for_all_frames_alike():
     assert kinds["same"] == pytest.approx(200 + 2 * 200 / 11, abs=60)
 
 
+def test_one_of_three_is_drawn_for_all_frames_alike():
+    """SpikingResformer's: roll, rotation, or a square of a third of the side cut out; each a third of the time."""
+    torch.manual_seed(0)
+    augment = EventAugmentation(thirds=True)
+    one = torch.randint(1, 4, (2, 36, 36)).float()
+    kinds = {"rolled": 0, "cut": 0, "rotated": 0}
+    for _ in range(600):
+        frames = augment.frames(one.expand(3, 2, 36, 36))
+        assert torch.equal(frames[0], frames[1]) and torch.equal(frames[0], frames[2])
+        lost = (frames[0] != one).any(0)
+        if torch.equal(frames[0].sum((1, 2)), one.sum((1, 2))):
+            kinds["rolled"] += 1
+        elif not frames[0][:, lost].any() and 36 <= lost.sum() <= 144:
+            kinds["cut"] += 1
+        else:
+            kinds["rotated"] += 1
+    assert all(count == pytest.approx(200, abs=50) for count in kinds.values()), kinds
+
+
+def test_cutmix_cuts_rows_and_columns_or_polarities_and_rows(tmp_path):
+    """As timm's does that is given frames of events as they are: whole columns are mixed, or nothing."""
+    mixup = "{_target_: timm.data.Mixup, mixup_alpha: 0.0, cutmix_alpha: 1, num_classes: 10}"
+    settings = ["data=digits_dvs", f"data.cache={tmp_path}", f"+data.mixup={mixup}", "data.image_size=32"]
+    images = torch.stack([torch.zeros(3, 2, 32, 32), torch.ones(3, 2, 32, 32)])
+    for polarities in (False, True):
+        data = build_data(compose([*settings, f"+data.cut_polarities={polarities}"]).data, 3)
+        np.random.seed(0)
+        narrow, empty = 0, 0
+        for _ in range(40):
+            mixed, target = data._mixed(data.mixup, images.clone(), torch.tensor([0, 1]), 0)
+            places = mixed[0, 0, 0].bool()
+            narrow += bool(places.any() and not (places.all(1) | ~places.any(1)).all())
+            empty += not mixed[0].any() and float(target[0, 1]) > 0
+        assert (narrow > 20, empty > 20) == (not polarities, polarities)
+
+
+def test_a_channel_more_is_the_sum_and_sides_shrink_as_torchvision_shrinks_them():
+    settings = ["data=cifar10_dvs", "data.channels=3", "data.binning.total=true", "data.binning.antialias=true"]
+    events = np.zeros(3000, np.dtype([("x", "u2"), ("y", "u2"), ("t", "u4"), ("p", "?")]))
+    draw = np.random.default_rng(0)
+    events["x"], events["y"], events["p"] = (
+        draw.integers(0, 128, 3000),
+        draw.integers(0, 128, 3000),
+        draw.random(3000) < 0.3,
+    )
+    frames = build_data(compose(settings).data, 2).binning(events)
+    assert frames.shape == (2, 3, 64, 64)
+    torch.testing.assert_close(frames[:, 2], frames[:, 0] + frames[:, 1])
+    whole = torch.from_numpy(to_frames(events, (128, 128), n_event_bins=2)).float()
+    torch.testing.assert_close(frames[:, :2], TF.resize(whole, [64, 64], antialias=True))
+    with pytest.raises(InstantiationException, match=r"total=true gives 3"):
+        build_data(compose(["data=cifar10_dvs", "data.binning.total=true"]).data, 2)
+
+
 def test_two_ways_to_draw_are_one_too_many():
-    with pytest.raises(InstantiationException, match=r"nda and data\.augmentation\.wide"):
+    with pytest.raises(InstantiationException, match=r"nda, wide and thirds"):
         build_data(compose(["data=cifar10_dvs", "data.augmentation.nda=true", "data.augmentation.wide=true"]).data, 2)
 
 

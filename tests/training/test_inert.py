@@ -19,6 +19,7 @@ MIXUP = (
     "+data.mixup={_target_: timm.data.Mixup, mixup_alpha: 1, cutmix_alpha: %s, label_smoothing: 0.1, num_classes: 10}"
 )
 MIXED, BOTH = MIXUP % 0, MIXUP % 1
+CUT = BOTH.replace("mixup_alpha: 1", "mixup_alpha: 0")
 PICTURES, EVENTS, TET = "data=cifar10", "data=digits_dvs", "loss=tet"
 CONSTANT, COSINE = "schedule=constant", "schedule=cosine"
 PLAIN, DRAWN = "+data.augmentation.no_aug=true", "+data.augmentation.no_aug=false"
@@ -44,6 +45,9 @@ CASES: list[tuple[str, tuple, list[str], list[str] | None]] = [
     ("data.augmentation.roll", (0, 3), [EVENTS, "+data.augmentation.nda=true"], [EVENTS]),
     ("data.augmentation.roll", (0, 3), [EVENTS, "+data.augmentation.wide=true"], None),
     ("data.augmentation.cutout", (0, 8), [EVENTS, "+data.augmentation.nda=true"], [EVENTS]),
+    ("data.augmentation.roll", (0, 3), [EVENTS, "+data.augmentation.thirds=true"], None),
+    ("data.cut_polarities", ("false", "true"), [EVENTS, MIXED], [EVENTS, CUT]),
+    ("data.cut_polarities", ("false", "true"), [CUT], None),
     ("data.half_inputs", ("false", "true"), [EVENTS], None),  # where it acts: test_switches.py
     ("data.binning.rest", ("false", "true"), [EVENTS], [EVENTS, "data.binning.mode=count"]),
     ("data.binning.window", (9000, 30000), [EVENTS], [EVENTS, "data.binning.mode=window"]),

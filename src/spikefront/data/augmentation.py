@@ -31,6 +31,9 @@ class EventAugmentation:
         wide: after the flip, one of six drawn with equal chance, each up to its full strength: nothing, shear along x
             by 0.3 rad, a shift along x or y by 5 pixels, rotation by 30 degrees, a square of 0.1 to 11 % erased
             (as Spikformer, arXiv 2209.15425, and those after it train on events).
+        thirds: after the flip, one of three drawn with equal chance: a roll by up to a third of the side in each
+            direction, rotation by up to 30 degrees, a square of a third of the side cut out around any point
+            (as SpikingResformer, arXiv 2403.14302, trains on events).
     """
 
     def __init__(
@@ -41,13 +44,15 @@ class EventAugmentation:
         cutout: int = 0,
         nda: bool = False,
         wide: bool = False,
+        thirds: bool = False,
     ) -> None:
         for key, share in (("flip", flip), ("drop", drop)):
             if not (isinstance(share, int | float) and 0 <= share <= 1):
                 raise UserError(f"data.augmentation.{key} is {share}: give a number from 0 to 1")
-        if nda and wide:
-            raise UserError("data.augmentation.nda and data.augmentation.wide each draw one of several: choose one")
-        self.flip, self.roll, self.drop, self.cutout, self.nda, self.wide = flip, roll, drop, cutout, nda, wide
+        if nda + wide + thirds > 1:
+            raise UserError("data.augmentation.nda, wide and thirds each draw one of several: choose one")
+        self.flip, self.roll, self.drop, self.cutout = flip, roll, drop, cutout
+        self.nda, self.wide, self.thirds = nda, wide, thirds
 
     def __repr__(self) -> str:
         given = [f"{k}={v}" for k, v in vars(self).items() if v]
@@ -68,6 +73,8 @@ class EventAugmentation:
             return self._nda(frames)
         if self.wide:
             return self._wide(frames)
+        if self.thirds:
+            return self._thirds(frames)
         if self.roll:
             frames = _roll(frames, self.roll)
         if self.cutout:
@@ -98,6 +105,18 @@ class EventAugmentation:
         if choice == 3:
             return TF.rotate(frames, _uniform(-30, 30), InterpolationMode.NEAREST)
         return ERASE(frames) if choice == 4 else frames
+
+    def _thirds(self, frames: Tensor) -> Tensor:
+        height, width = frames.shape[-2:]
+        choice = _draw(0, 2)
+        if choice == 0:
+            return _roll(frames, height // 3)
+        if choice == 1:
+            return TF.rotate(frames, _uniform(-30, 30), InterpolationMode.NEAREST)
+        half, y, x = height // 3 // 2, _draw(0, height - 1), _draw(0, width - 1)
+        frames = frames.clone()
+        frames[..., max(0, y - half) : y + half, max(0, x - half) : x + half] = 0
+        return frames
 
 
 def _draw(low: int, high: int) -> int:

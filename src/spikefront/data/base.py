@@ -43,6 +43,8 @@ class ImageData(pl.LightningDataModule):
         mixup: ``(images, classes) -> (images, probabilities)`` of each training batch, timm's ``Mixup``.
         mixup_off_epoch: from this epoch on batches are left as they are, but that their targets stay smoothed by
             ``mixup.label_smoothing`` with ``smooth_after_mixup``, as in timm.
+        cut_polarities: cutmix of event frames cuts polarities and rows in place of rows and columns, as timm's does
+            that is given them as they are (Max-Former's code): often less is mixed than the targets say.
         drop_last: leave out the last batch of an epoch of training if it isn't full.
         half_inputs: under mixed precision round images to float16 before the network sees them, in evaluation too.
         on_error: what a sample that can't be used does: ``raise`` ends the run, ``skip`` leaves it out and says so.
@@ -68,6 +70,7 @@ class ImageData(pl.LightningDataModule):
         mixup: Mixup | None = None,
         mixup_off_epoch: int | None = None,
         smooth_after_mixup: bool = True,
+        cut_polarities: bool = False,
         drop_last: bool = True,
         half_inputs: bool = False,
         on_error: str = "raise",
@@ -88,6 +91,7 @@ class ImageData(pl.LightningDataModule):
         self.num_workers, self.seed, self.repeats = num_workers, seed, repeats
         self.mixup, self.mixup_off_epoch, self.on_error = mixup, mixup_off_epoch, on_error
         self.smooth_after_mixup, self.drop_last, self.half_inputs = smooth_after_mixup, drop_last, half_inputs
+        self.cut_polarities = cut_polarities
         self._ready = False
 
     def check(self) -> None:
@@ -137,7 +141,8 @@ class ImageData(pl.LightningDataModule):
         goes_on = mixup.mixup_enabled or (self.smooth_after_mixup and mixup.label_smoothing)
         if len(images) % 2 or not goes_on:  # pairs are mixed: an odd last batch stays as it is
             return images, target
-        mixed, target = mixup(images.flatten(1, -3), target)  # one draw for all timesteps
+        as_images = images if self.cut_polarities else images.flatten(1, -3)  # one draw for all timesteps
+        mixed, target = mixup(as_images, target)
         return mixed.view_as(images), target
 
     def _loader(self, part: Dataset, train: bool) -> DataLoader:

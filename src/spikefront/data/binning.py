@@ -134,6 +134,8 @@ class Binning:
         log: ``log(1 + count)``.
         normalise: divide a sample by its largest value (``max``) or its standard deviation (``std``).
         rest: of ``mode=count``: the last frame takes the events that don't divide, as in SpikingJelly.
+        total: a channel more, the sum of the others.
+        antialias: reach a smaller side as torchvision resizes, bilinearly with antialiasing.
         timesteps, sensor, size: T; width and height of the sensor; side of the network's input, reached by averaging
             areas when smaller than the sensor and by bilinear interpolation when larger.
     """
@@ -150,6 +152,8 @@ class Binning:
         log: bool = False,
         normalise: str | None = None,
         rest: bool = False,
+        total: bool = False,
+        antialias: bool = False,
     ) -> None:
         for key, value, options in (
             ("mode", mode, MODES),
@@ -174,14 +178,14 @@ class Binning:
         self.timesteps, self.sensor, self.size = timesteps, tuple(sensor), size
         self.mode, self.window, self.representation, self.tau = mode, window, representation, tau
         self.log, self.normalise, self.rest = log, normalise, rest
+        self.total, self.antialias = total, antialias
 
     def check(self, channels: int) -> None:
         """Raises UserError if the network expects another number of channels than this gives."""
-        given = 1 if self.representation == "voxel_grid" else 2
+        given = (1 if self.representation == "voxel_grid" else 2) + self.total
         if channels != given:
-            raise UserError(
-                f"data.channels is {channels}, but data.binning.representation={self.representation} gives {given}"
-            )
+            made = self.representation + ", total=true" * self.total
+            raise UserError(f"data.channels is {channels}, but data.binning.representation={made} gives {given}")
 
     def __call__(self, events: np.ndarray) -> Tensor:
         """``(T, C, size, size)`` float32."""
@@ -191,8 +195,11 @@ class Binning:
         width, height = self.sensor
         if (height, width) != (self.size, self.size):
             smaller = self.size <= min(width, height)
-            method: dict[str, Any] = {"mode": "area"} if smaller else {"mode": "bilinear", "align_corners": False}
+            linear = {"mode": "bilinear", "align_corners": False, "antialias": smaller}
+            method: dict[str, Any] = {"mode": "area"} if smaller and not self.antialias else linear
             frames = F.interpolate(frames, (self.size, self.size), **method)
+        if self.total:
+            frames = torch.cat([frames, frames.sum(1, keepdim=True)], 1)
         if self.normalise == "max":
             frames = frames / frames.abs().max().clamp_min(1e-6)
         elif self.normalise == "std":

@@ -35,7 +35,7 @@ COPIED = {f"data.{key}": key for key in ("timesteps", "num_classes", "pooling", 
 }
 TRAINING = (  # of what is read, what only a training does
     *("data.epochs", "data.effective_batch", "data.train_samples", "data.repeats", "data.augmentation", "data.shift"),
-    *("data.mixup", "data.mixup_off_epoch", "data.smooth_after_mixup", "data.drop_last"),
+    *("data.mixup", "data.mixup_off_epoch", "data.smooth_after_mixup", "data.cut_polarities", "data.drop_last"),
     *("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.limit_train_batches"),
     *("trainer.effective_batch", "trainer.accumulate_grad_batches", "trainer.gradient_clip_val"),
 )

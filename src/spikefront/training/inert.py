@@ -44,7 +44,7 @@ def _one_kind(get: Get) -> bool:
 
 
 def _draws_one(get: Get) -> bool:
-    return bool(get("data.augmentation.nda") or get("data.augmentation.wide"))
+    return any(get(f"data.augmentation.{one}") for one in ("nda", "wide", "thirds"))
 
 
 def _randomly_augmented(get: Get) -> bool:
@@ -107,6 +107,8 @@ RULES = (
     Rule("data.smooth_after_mixup", "no smoothed targets outlive mixup",
          lambda get: _never_off(get) or _ends_before(get), unset=True),
     Rule("data.mixup.switch_prob", "one of mixup_alpha and cutmix_alpha is 0", _one_kind),
+    Rule("data.cut_polarities", "cutmix is off, or what is mixed are images",
+         lambda get: not get("data.mixup.cutmix_alpha") or get("data.binning") is None, unset=False),
     Rule("data.augmentation.color_jitter", "auto_augment takes its place", _randomly_augmented, unset=0),
     *(Rule(f"data.augmentation.{key}", "no_aug=true", _plain, unset) for key, unset in AUGMENTATION.items()),
     Rule(
@@ -115,8 +117,8 @@ RULES = (
         lambda get: not get("data.augmentation.re_prob") or _plain(get),
         unset="const",
     ),
-    Rule("data.augmentation.roll", "nda and wide draw one of several in its place", _draws_one, unset=0),
-    Rule("data.augmentation.cutout", "nda and wide draw one of several in its place", _draws_one, unset=0),
+    Rule("data.augmentation.roll", "nda, wide and thirds draw one of several in its place", _draws_one, unset=0),
+    Rule("data.augmentation.cutout", "nda, wide and thirds draw one of several in its place", _draws_one, unset=0),
     Rule("data.half_inputs", "trainer.precision is not mixed",
          lambda get: not str(get("trainer.precision")).endswith("-mixed"), unset=False),
     Rule("data.binning.rest", "only data.binning.mode=count leaves events over",

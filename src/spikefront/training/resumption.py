@@ -16,7 +16,7 @@ from spikefront.training.lightning_internals import epochs_of
 
 # what says where and how a run goes on, not what it learns
 SILENT = (
-    *("output_dir", "resume", "dry_run", "latency", "debug", "logger", "callbacks", "energy", *LOCAL),
+    *("output_dir", "resume", "weights", "dry_run", "latency", "debug", "logger", "callbacks", "energy", *LOCAL),
     *("trainer.strategy", "trainer.sync_batchnorm", "trainer.precision", "trainer.plugins", "trainer.profiler"),
     *("trainer.log_every_n_steps", "trainer.enable_model_summary", "model.compile", "model.checkpoint_blocks"),
     *("recipe", "data.train_samples"),  # what a recipe chooses is among the rest

@@ -21,7 +21,7 @@ from spikefront.data import ImageData, build_data
 from spikefront.energy import to_plain
 from spikefront.errors import UserError
 from spikefront.files import write_atomically
-from spikefront.nn.checkpoints import network_state, read_checkpoint
+from spikefront.nn.checkpoints import load_checkpoint, network_state, read_checkpoint
 from spikefront.training.batch import share, wanted_batch
 from spikefront.training.devices import threads
 from spikefront.training.inert import without_effect
@@ -101,6 +101,8 @@ def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     penalty = build_penalty(cfg.loss, model, instantiate(cfg.energy))
     module = SpikingClassifier(model, build_loss(cfg), instantiate(cfg.optimizer), cfg.schedule, config, penalty)
     resume = _resume(cfg)
+    if cfg.get("weights") and not resume:
+        load_checkpoint(model, cfg.weights)
     logger = _logger(cfg, run_id(continued(resume, config, model)) if resume else None)
     trainer = build_trainer(cfg, logger, callbacks)
     if cfg.model.get("compile") and trainer.world_size > 1:
