@@ -70,7 +70,8 @@ CASES: list[tuple[str, tuple, list[str], list[str] | None]] = [
     ("model.event_mode", ("false", "true"), [STAGED], ["attention=statten"]),
     ("attention", ("sdsa1", "ssa"), [STAGED], []),
     ("embedding", ("sps", "conv_stem"), [STAGED], []),
-    ("mlp", ("mlp", "conv"), [STAGED], []),
+    ("mlp", ("mlp", "group_wise"), [STAGED], []),
+    ("mlp.kernel", (1, 3), [STAGED], []),
     ("surrogate", ("sigmoid", "atan"), ["neuron=relu"], ["neuron=lif"]),
     ("energy.first_layer", ("per_timestep", "once"), [EVENTS], []),
     ("recipe", ("in_force", "written"), [], None),  # where it acts: test_recipes.py

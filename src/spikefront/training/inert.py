@@ -145,6 +145,7 @@ RULES = (
         Rule(f"{group}._target_", f"stages have their own: {group}@model.stages.s1.{place}=…", _staged, ours)
         for group, (place, ours) in CHOSEN_A_STAGE.items()
     ),
+    Rule("mlp.kernel", "stages have their own: mlp@model.stages.s1.mlp=…", _staged),
     Rule("surrogate._target_", "the neuron has none", lambda get: get("neuron.surrogate") is None,
          unset="spikefront.nn.Sigmoid"),
     Rule("recipe.name", "no experiment=… is chosen that takes anything from it", _takes_nothing, unset="in_force"),
