@@ -42,17 +42,19 @@ class Quantise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, levels: int, norm: float, up: bool, closed: bool) -> Tensor:
-        inside = (u >= 0) & (u <= levels) if closed else (u > 0) & (u < levels)
+        clamped = u.clamp(0, levels)
+        inside = clamped == u
+        if not closed:
+            inside &= (u > 0) & (u < levels)
         ctx.save_for_backward(inside)
         ctx.norm = norm
-        clamped = u.clamp(0, levels)
-        out = (clamped + 0.5).floor() if up else clamped.round()
+        out = clamped.add_(0.5).floor_() if up else clamped.round_()
         return out.div_(norm)  # in place: whoever follows memory still knows spikes by it
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (inside,) = ctx.saved_tensors
-        return grads[0] * inside / ctx.norm, None, None, None, None
+        return (grads[0] * inside).div_(ctx.norm), None, None, None, None
 
 
 class Integer(SpikingNeuron):

@@ -69,7 +69,7 @@ class _Stage(TorchDispatchMode):
         fresh = [t for t in made if self.follow(t)]
         if name in COMPARISONS or name in NEURONS:
             self.mark(made[0])
-        elif name in ROUNDS or (name in WHOLE and fresh and all(self.is_whole(t) for t in read)):
+        elif name.removesuffix("_") in ROUNDS or (name in WHOLE and fresh and all(self.is_whole(t) for t in read)):
             spikes = name in SPIKES and all(self.is_spikes(t) for t in read)
             self.mark(made[0], spikes or (name in ("clamp", "clamp_max") and args[-1] == 1))
         if name.startswith("convolution"):
