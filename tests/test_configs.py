@@ -76,7 +76,15 @@ def test_root_composes(root):
     OmegaConf.to_container(compose(root=root), resolve=False)
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def elsewhere(group: str, option: str) -> bool:
+    """Whether another test composes it too: recipes theirs, published families below."""
+    return group == "experiment" or (group == "model" and any(c.isdigit() for c in option))
+
+
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [pytest.param(*o, marks=pytest.mark.slow if elsewhere(*o) else []) for o in OPTIONS],
+)
 def test_option_composes(group, option):
     cfg = compose([f"{group}={option}", "output_dir=x"])
     OmegaConf.to_container(cfg, resolve=True)
@@ -101,7 +109,13 @@ def test_published_models_build(name, parameters):
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
-@pytest.mark.parametrize(("command", "parameters"), FAMILIES.items())
+SHORT = ("_8_384", "_10_384", "_ti", "_5m", "_83m", "_4_384", "_2_256")  # one or two of each family
+
+
+@pytest.mark.parametrize(
+    ("command", "parameters"),
+    [pytest.param(*f, marks=[] if f[0].split()[0].endswith(SHORT) else pytest.mark.slow) for f in FAMILIES.items()],
+)
 def test_published_families_build(command, parameters):
     with torch.device("meta"):
         model = instantiate(compose(["data=imagenet", *command.split()]).model)

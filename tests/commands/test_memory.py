@@ -38,6 +38,7 @@ def keeps_freed_memory(program: str, *arguments: str, cwd: object = None, **sett
     return int(out.stdout) < 1000
 
 
+@pytest.mark.slow
 def test_as_a_library_we_leave_the_hosts_allocator_alone(tmp_path):
     assert not keeps_freed_memory(LIBRARY, cwd=tmp_path)
 

@@ -24,7 +24,13 @@ def network(case: str) -> tuple[nn.Module, torch.Tensor]:
     return model.float().eval(), exact.inputs(case).float()
 
 
-@pytest.mark.parametrize("case", exact.CASES)
+ONE_EACH = ("maxformer_cifar", "qkformer_event", "spikformer_cifar", "spikingresformer_event", "statten_event")
+ONE_EACH += ("sdt_v2_tiny", "sdt_v3_event", "sdt_v3_large_tiny_kd")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=[] if c in ONE_EACH else pytest.mark.slow) for c in exact.CASES]
+)
 def test_learned_and_deployed_cost_the_same(case):
     model, x = network(case)
     learned, deployed = (spikefront.measure_energy(m, x) for m in (model, model.for_inference()))

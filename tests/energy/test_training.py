@@ -194,6 +194,7 @@ def test_penalty_costs_nothing_in_evaluation():
     assert not any(m._forward_pre_hooks for n, m in model.named_modules() if n)
 
 
+@pytest.mark.slow
 def test_training_with_the_penalty_fires_less(tmp_path):
     def run(*extra):
         out = tmp_path / str(len(list(tmp_path.iterdir())))

@@ -80,7 +80,14 @@ def test_training_matches(case):
         assert buffers[name] == pytest.approx(values, rel=1e-9), name
 
 
-@pytest.mark.parametrize("case", CASES)
+ONE_EACH = [
+    c
+    for c in CASES
+    if c.endswith("imagenet") or c in ("statten_event", "sdt_v2_tiny", "sdt_v3_event", "sdt_v3_large_tiny_kd")
+]
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=[] if c in ONE_EACH else pytest.mark.slow) for c in CASES])
 def test_deployed_matches(case):
     model, _ = prepared(case)
     with torch.inference_mode():
@@ -113,6 +120,7 @@ def test_published_files_load_strictly(case, wrapping, tmp_path):
         spikefront.load_checkpoint(model, tmp_path / "more.pth")
 
 
+@pytest.mark.slow
 def test_each_file_is_of_one_family_alone():
     for case in CASES:
         if not case.startswith("statten"):

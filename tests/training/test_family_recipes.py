@@ -38,7 +38,9 @@ def composed(name: str) -> Any:
     return cfg, lambda key: told[key] if key in told else OmegaConf.select(cfg, key)
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, *BASES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if i % 4 == 0 else pytest.mark.slow) for i, n in enumerate([*FAMILIES, *BASES])]
+)
 def test_a_familys_recipe_is_what_was_run(name):
     column = FAMILIES[BASES.get(name, name)]
     cfg, get = composed(name)

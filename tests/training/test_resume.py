@@ -100,6 +100,7 @@ def overrides(tmp_path: Path, name: str, *more: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow  # at chosen steps: test_preemption.py
 def test_a_run_killed_at_a_random_step_ends_as_if_it_had_not_been(tmp_path):
     image_folders(tmp_path / "in1k", train=16)  # 8 batches, 4 steps an epoch
     precision = ["trainer.precision=null", SCALER]

@@ -99,6 +99,7 @@ def test_layers_are_kept_for_the_front_alone():
     assert with_layers and all(t["on_front"] for t in with_layers)
 
 
+@pytest.mark.slow
 def test_two_thousand_trials_open_filter_and_sort(browser, tmp_path):
     path = write_report([made.study("big", 2000, importance=False)], tmp_path / "r.html")
     browser.get(path.as_uri())
