@@ -30,7 +30,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 
 import spikefront.nn.network
@@ -57,6 +56,8 @@ HALF = ("floor bf16", "ours bf16", "deployed bf16")
 
 
 def lif(threshold: float = 1.0) -> nn.Module:
+    from spikingjelly.activation_based import neuron  # the baseline's alone
+
     return neuron.LIFNode(tau=2.0, v_threshold=threshold, detach_reset=True, step_mode="m")
 
 
@@ -85,6 +86,8 @@ class Published(nn.Module):
         self.head_lif, self.head = lif(), nn.Linear(dim, ours.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        from spikingjelly.activation_based import functional
+
         functional.reset_net(self)
         x = x.transpose(0, 1).contiguous() if x.dim() == 5 else x.unsqueeze(0).repeat(self.T, 1, 1, 1, 1)
         T, B = x.shape[:2]

@@ -48,13 +48,18 @@ class Quantise(torch.autograd.Function):
             inside &= (u > 0) & (u < levels)
         ctx.save_for_backward(inside)
         ctx.norm = norm
-        out = clamped.add_(0.5).floor_() if up else clamped.round_()
-        return out.div_(norm)  # in place: whoever follows memory still knows spikes by it
+        return rounded_(clamped, norm, up)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (inside,) = ctx.saved_tensors
         return (grads[0] * inside).div_(ctx.norm), None, None, None, None
+
+
+def rounded_(u: Tensor, norm: float, up: bool) -> Tensor:
+    """Whole numbers over ``norm``, in the memory of ``u``: whoever follows that still knows spikes by it."""
+    out = u.add_(0.5).floor_() if up else u.round_()
+    return out if norm == 1 else out.div_(norm)
 
 
 class Integer(SpikingNeuron):
@@ -94,8 +99,10 @@ class Integer(SpikingNeuron):
         self.rounding, self.gradient = rounding, gradient
 
     def forward(self, x: Tensor) -> Tensor:
-        u = x if self.threshold == 1 else x / self.threshold
-        out: Tensor = Quantise.apply(u, self.levels, self.norm, self.rounding == "up", self.gradient == "closed")
+        u, up = x if self.threshold == 1 else x / self.threshold, self.rounding == "up"
+        if not (torch.is_grad_enabled() and u.requires_grad):
+            return rounded_(u.clamp(0, self.levels), self.norm, up)
+        out: Tensor = Quantise.apply(u, self.levels, self.norm, up, self.gradient == "closed")
         return out
 
     def extra_repr(self) -> str:
