@@ -81,14 +81,14 @@ SHORT = 1  # of them in `make test`
     [
         pytest.param(
             row,
-            id=f"{i}-" + "-".join(row.values()).replace(" ", "_").replace("/", "_"),
+            id=f"{i}-" + "-".join(row.values()).replace(" ", "_"),
             marks=[] if i < SHORT else pytest.mark.slow,
         )
         for i, row in enumerate(ROWS)
     ],
 )
 def test_every_two_features_work_together(row, tmp_path, script):
-    if row["neuron"] == "spikingjelly/lif":
+    if row["neuron"] == "external":
         pytest.importorskip("spikingjelly")
     (tmp_path / "known.csv").write_text("neuron.threshold,optimizer.lr,accuracy,energy\n0.2,0.001,0.3,1e-8\n")
     chosen = [o.replace("{}", str(tmp_path)) for key, option in row.items() for o in FEATURES[key][option]]
