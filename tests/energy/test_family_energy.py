@@ -148,3 +148,9 @@ def test_what_a_spike_is_worth_is_known_of_silent_layers(case):
     seen, expected = meter.report(), spikefront.measure_energy(model, x)
     assert seen.total_joules == pytest.approx(expected.total_joules)
     assert [layer.kind for layer in seen.layers] == [layer.kind for layer in expected.layers]
+
+
+def test_a_step_that_has_seen_the_next_costs_that_one_too():
+    model, x = network("statten")
+    first, second, third, fourth = spikefront.measure_energy(model, x).anytime_joules
+    assert first == second < third == fourth

@@ -25,6 +25,7 @@ class LayerCount:
         dead, saturated: share of input channels that never fire, and that fire everywhere at every timestep.
         tokens, width: N and D of an attention operator.
         levels: the most spikes that a neuron fires at once.
+        chunk: how many timesteps an attention takes at once.
     """
 
     name: str
@@ -43,6 +44,7 @@ class LayerCount:
     tokens: int = 0
     width: int = 0
     levels: int = 1
+    chunk: int = 1
 
     @property
     def timesteps(self) -> int:

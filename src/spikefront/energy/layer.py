@@ -35,6 +35,7 @@ class Layer:
         tokens, width: N and D of an attention operator.
         unit: what its input is multiplied by to be whole spikes: the ``norm`` of integer neurons.
         levels: the most spikes that a neuron fires at once.
+        chunk: how many timesteps an attention takes at once.
         shares: reads what the convolution, linear layer or pool before it read, unchanged, as keys do beside queries.
     """
 
@@ -54,6 +55,7 @@ class Layer:
     width: int = 0
     unit: float = 1.0
     levels: int = 1
+    chunk: int = 1
     shares: bool = False
 
     @property

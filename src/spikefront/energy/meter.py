@@ -263,9 +263,7 @@ def count(layer: Layer, sums: Tensor | None, samples: int, timesteps: int, whole
         outputs=layer.outputs,
         parameters=layer.parameters,
         static=layer.static,
-        tokens=layer.tokens,
-        width=layer.width,
-        levels=layer.levels,
+        **{key: getattr(layer, key) for key in ("tokens", "width", "levels", "chunk")},
         **shares,
     )
 

@@ -51,8 +51,9 @@ class EnergyReport:
 
     @property
     def anytime_joules(self) -> list[float]:
-        """Energy of stopping after t = 1 … T timesteps."""
-        return [float(j) for j in np.sum(self._joules, axis=0).cumsum()]
+        """Energy of stopping after t = 1 … T timesteps; an attention over several has them all."""
+        spent, chunk = np.sum(self._joules, axis=0).cumsum(), max(x.chunk for x in self.layers)
+        return [float(spent[min(t + chunk - 1 - t % chunk, len(spent) - 1)]) for t in range(len(spent))]
 
     @property
     def groups(self) -> dict[str, float]:

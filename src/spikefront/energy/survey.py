@@ -188,6 +188,7 @@ def _layer(
             inputs=x.numel() / frames,
             outputs=out.numel() / frames,
             analog=bool(getattr(module, "analog", False)),
+            chunk=int(cast(Any, getattr(module, "chunk", 1))),
             tokens=prod(x.shape[3:]),
             width=x.shape[2],
             unit=units.of(x),
