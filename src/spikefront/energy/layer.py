@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 SYNAPSES = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
@@ -57,6 +57,10 @@ class Layer:
     levels: int = 1
     chunk: int = 1
     shares: bool = False
+
+    def spikes(self, x: Tensor) -> Tensor:
+        """Its input in whole spikes."""
+        return x if self.unit == 1 else x * self.unit
 
     @property
     def group(self) -> str:

@@ -148,7 +148,7 @@ class EnergyMeter:
         last, read = self._last, x
         if layer.shares and last is not None and last[0].data_ptr() == x.data_ptr() and last[0].shape == x.shape:
             return last[1]
-        x = _scaled(x, layer)
+        x = layer.spikes(x)
         binary = x.is_cpu and is_binary(x)
         whole = torch.ones((), dtype=torch.bool) if binary else all_whole(x)
         magnitudes = x if binary else x.abs()
@@ -160,7 +160,7 @@ class EnergyMeter:
     def _operator(self, layer: Layer) -> Any:
         def hook(module: Any, args: tuple[Any, ...]) -> None:
             if self._inside and not looking():
-                streams = [_scaled(a.detach(), layer) if isinstance(a, Tensor) else a for a in args]
+                streams = [layer.spikes(a.detach()) if isinstance(a, Tensor) else a for a in args]
                 done, _ = module.operations(*streams)
                 self._add(layer.name, done.unsqueeze(-1))
 
@@ -219,10 +219,6 @@ class EnergyMeter:
         return [layer.with_spikes(np.broadcast_to(each.get(layer.name, 0.0), shape)) for layer in self.counts()]
 
 
-def _scaled(x: Tensor, layer: Layer) -> Tensor:
-    return x if layer.unit == 1 else x * layer.unit
-
-
 def count(layer: Layer, sums: Tensor | None, samples: int, timesteps: int, whole: bool = True) -> LayerCount:
     """A layer's counts a sample from ``sums`` ``(T, channels)`` over all; without sums, as if everything fired.
 
@@ -263,7 +259,10 @@ def count(layer: Layer, sums: Tensor | None, samples: int, timesteps: int, whole
         outputs=layer.outputs,
         parameters=layer.parameters,
         static=layer.static,
-        **{key: getattr(layer, key) for key in ("tokens", "width", "levels", "chunk")},
+        tokens=layer.tokens,
+        width=layer.width,
+        levels=layer.levels,
+        chunk=layer.chunk,
         **shares,
     )
 
