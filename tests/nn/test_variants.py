@@ -58,7 +58,7 @@ def train_a_step(model: SpikeDrivenTransformer, images: torch.Tensor) -> None:
     loss.backward()
     for name, p in model.named_parameters():
         assert p.grad is None or p.grad.isfinite().all(), name
-    first = next(m for m in model.patch_embed.modules() if isinstance(m, torch.nn.Conv2d)).weight
+    first = next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d)).weight
     assert first.grad.abs().sum() > 0
     torch.optim.SGD(model.parameters(), lr=1.0).step()
     after = F.cross_entropy(model(images), target)
@@ -127,6 +127,12 @@ def test_components_without_a_use_for_sizes_need_not_take_them():
     assert network(torch.rand(3, 2, 8, 8)).shape == (3, 3)
     with pytest.raises(UserError, match="can only begin the first stage"):
         spikefront.nn.StagedTransformer({"s1": stage, "s2": stage}, **settings)
+
+
+@pytest.mark.parametrize("neuron", ["lif", "plif", "ilif", "relu"])
+def test_a_family_of_integers_takes_any_neuron(neuron):
+    settings = {"dim": 32, "num_classes": 3, "overrides": [f"neuron={neuron}", "model.stages.s4.depth=1"]}
+    train_a_step(spikefront.create_model("e_spikeformer", data="digits", **settings), torch.rand(3, 1, 8, 8))
 
 
 @pytest.mark.parametrize("mlp", options("mlp"))

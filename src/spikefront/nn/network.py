@@ -68,7 +68,12 @@ class SpikingNetwork(nn.Module):
         self.checkpoint_blocks, self.random = checkpoint_blocks, drop_path > 0
         self.timesteps, self.in_channels, self.num_classes = timesteps, in_channels, num_classes
         self.event_mode = event_mode
-        settings = {g: {k: v for k, v in (o or {}).items() if v is not None} for g, o in (neurons or {}).items()}
+        # a family's classifier that reads an integer neuron's counts reads the spikes of any other as they are
+        idle = set() if "norm" in inspect.signature(neuron).parameters else {"norm"}
+        settings = {
+            group: {k: v for k, v in (overrides or {}).items() if v is not None and k not in idle}
+            for group, overrides in (neurons or {}).items()
+        }
         self.neuron_of = {group: partial(neuron, **settings.get(group, {})) for group in GROUPS}
 
     def sections(self) -> Iterable[tuple[nn.Module, Iterable[nn.Module]]]:
