@@ -129,6 +129,12 @@ def test_components_without_a_use_for_sizes_need_not_take_them():
         spikefront.nn.StagedTransformer({"s1": stage, "s2": stage}, **settings)
 
 
+@pytest.mark.parametrize("key", ["sparse", "compile", "checkpoint_blocks", "event_mode"])
+def test_switches_are_true_or_false(key):
+    with pytest.raises(UserError, match=f"model.{key} is 'abc': use true or false"):
+        tiny(**{key: "abc"})
+
+
 @pytest.mark.parametrize("neuron", ["lif", "plif", "ilif", "relu"])
 def test_a_family_of_integers_takes_any_neuron(neuron):
     settings = {"dim": 32, "num_classes": 3, "overrides": [f"neuron={neuron}", "model.stages.s4.depth=1"]}

@@ -54,6 +54,8 @@ class SpikingNetwork(nn.Module):
         checkpoint_blocks: bool,
     ) -> None:
         super().__init__()
+        for key, value in (("compile", compile), ("checkpoint_blocks", checkpoint_blocks), ("event_mode", event_mode)):
+            flag(key, value)
         if compile and checkpoint_blocks and drop_path:
             raise UserError(
                 "model.compile, model.checkpoint_blocks and model.drop_path: a graph can't draw the same random"
@@ -86,6 +88,7 @@ class SpikingNetwork(nn.Module):
 
     def finish(self, sparse: bool) -> None:
         """Begin with the published initialisation; ``sparse``: train by additions where spikes are few."""
+        flag("sparse", sparse)
         del self.neuron_of  # made what it was for
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
@@ -140,6 +143,12 @@ def taken(factory: Callable[..., Any], **settings: Any) -> dict[str, Any]:
     parameters = inspect.signature(factory).parameters
     every = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     return {key: value for key, value in settings.items() if every or key in parameters}
+
+
+def flag(key: str, value: Any) -> None:
+    """Raises UserError for what is neither true nor false."""
+    if not isinstance(value, bool):
+        raise UserError(f"model.{key} is {value!r}: use true or false")
 
 
 def whole(key: str, *values: Any) -> None:
