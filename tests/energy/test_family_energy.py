@@ -17,10 +17,7 @@ HEADS = ("spikformer", "spikingformer", "qkformer", "spikingresformer", "sdt_v3_
 
 def network(case: str) -> tuple[nn.Module, torch.Tensor]:
     model = exact.build(case)
-    if case.startswith("statten"):
-        model.load_state_dict(exact.published(case))
-    else:
-        exact.load(case, model)
+    exact.load(case, model)
     return model.float().eval(), exact.inputs(case).float()
 
 

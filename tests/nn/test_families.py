@@ -11,22 +11,15 @@ from exact import CASES, GOLDEN, build, inputs, layout, load, published, record
 import spikefront
 from spikefront.errors import UserError
 
-IDENTITY = spikefront.nn.SpikeDrivenTransformer
-
 
 def prepared(case):
     """A case's network with the published weights, and what its parts are called there."""
     model = build(case)
-    if isinstance(model, IDENTITY):
-        model.load_state_dict(published(case))
-        return model, {"talking_heads_lif": "attn_lif"}
     return model, load(case, model)
 
 
-def theirs(names, name):
-    if isinstance(names, dict):
-        return next((name.replace(ours, other) for ours, other in names.items() if ours in name), name)
-    return names.theirs(name)
+def theirs(layout, name):
+    return name.replace("talking_heads_lif", "attn_lif") if layout is None else layout.theirs(name)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -132,7 +125,7 @@ def test_qkformers_samples_meet_as_published_and_not_without_that_shortcut():
     x = inputs(case)
     for more, meet in (([], True), (["model.stages.s3.mixer_residual=null"], False)):
         model = build(case, *more).eval()
-        model.load_state_dict(layout(case, model).ours(model, published(case)))
+        load(case, model)
         with torch.inference_mode():
             alone, together = torch.cat([model(x[:1]), model(x[1:])]), model(x)
         assert (not torch.allclose(alone, together, rtol=1e-9)) == meet

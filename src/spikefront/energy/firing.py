@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spikefront.energy.counts import LayerCount
-from spikefront.energy.values import is_whole
-from spikefront.nn.integers import norms
+from spikefront.nn.integers import are_counts, norms
 
 UNITS = 48  # of each layer in the raster
 
@@ -34,7 +33,7 @@ def activity(model: nn.Module, sample: Tensor, layers: Iterable[LayerCount], uni
     neurons: list[dict[str, Any]] = []
     attention: list[dict[str, Any]] = []
     gates: dict[str, Tensor] = {}
-    scales = (1.0, *norms(model))
+    scales = norms(model)
 
     def fired(name: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
@@ -49,7 +48,7 @@ def activity(model: nn.Module, sample: Tensor, layers: Iterable[LayerCount], uni
 
     def attended(name: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
-            streams = [a for a in args if isinstance(a, Tensor) and a.dim() == 5 and _spikes(a, scales)]
+            streams = [a for a in args if isinstance(a, Tensor) and a.dim() == 5 and are_counts(a, scales)]
             parent = modules[name.rpartition(".")[0]]
             letters = getattr(parent, "streams", "")
             names = letters if len(letters) == len(streams) else [f"input {i + 1}" for i in range(len(streams))]
@@ -79,11 +78,6 @@ def activity(model: nn.Module, sample: Tensor, layers: Iterable[LayerCount], uni
 def _patches(spikes: Tensor) -> list[list[float]]:
     """``(T, 1, D, H, W)`` -> the rate at every patch ``(H, W)``."""
     return spikes.detach().float().mean((0, 1, 2)).tolist()
-
-
-def _spikes(x: Tensor, scales: tuple[float, ...]) -> bool:
-    """Not so what an operator reads beside spikes, as SpikingResformer's does."""
-    return any(is_whole(x * scale) for scale in scales)
 
 
 def _masks(spikes: Tensor) -> bool:

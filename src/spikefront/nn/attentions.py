@@ -56,8 +56,8 @@ class SelfAttention(nn.Module):
         self.qkv_conv: nn.Module | None = None
         self.joint_lif: nn.Module | None = None
         self.shortcut_lif = reads(neuron, potentials)
-        for name in self.streams:
-            width = dim * (value_ratio if name == "v" else 1)
+        self.widths = [dim * (value_ratio if name == "v" else 1) for name in self.streams]
+        for name, width in zip(self.streams, self.widths, strict=True):
             self.add_module(f"{name}_conv", (projection or partial(nn.Conv2d, kernel_size=1, bias=bias))(dim, width))
             self.add_module(f"{name}_bn", nn.BatchNorm2d(width))
             self.add_module(f"{name}_lif", neuron() if self.fires else nn.Identity())
@@ -66,7 +66,6 @@ class SelfAttention(nn.Module):
         self.proj_conv = (projection or partial(nn.Conv2d, kernel_size=1, bias=proj_bias))(dim * value_ratio, dim)
         self.proj_bn = nn.BatchNorm2d(dim)
         self.op = op
-        self.widths = [dim * (value_ratio if name == "v" else 1) for name in self.streams]
 
     def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
         s = self.shortcut_lif(x)

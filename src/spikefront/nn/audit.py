@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from spikefront.nn.external import SnnTorch, SpikingJelly
-from spikefront.nn.integers import norms
+from spikefront.nn.integers import are_counts, norms
 from spikefront.nn.neurons import SpikingNeuron
 from spikefront.nn.torch_internals import TorchDispatchMode
 
 SYNAPSES = (nn.Conv1d, nn.Conv2d, nn.Linear)
 # What may multiply: a neuron's leak, and BN, which folds into the convolution before it.
-EXEMPT = (SpikingNeuron, SpikingJelly, SnnTorch, nn.BatchNorm2d, *SYNAPSES)
+EXEMPT = (SpikingNeuron, SpikingJelly, SnnTorch, nn.BatchNorm2d)
 PRODUCTS = {"mul", "mm", "bmm", "baddbmm", "addmm", "div", "convolution", "exp", "pow", "_softmax"}
 PRODUCTS |= {"_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_attention_math_for_mps"}
 BINARY, INTEGER, REAL, SILENT, IMAGE = "binary", "integer", "real", "silent", "input"
@@ -67,26 +67,22 @@ def audit(model: nn.Module, batch: Tensor) -> Audit:
             module.train()
             nn.init.constant_(module.weight, 4.0)
             nn.init.constant_(module.bias, 2.0)
-    found, inside, merging = Audit(), [""], [0]
+    found, inside = Audit(), [""]
     scales = norms(model)
     names = {module: name for name, module in model.named_modules()}
     exempt = [0]
 
     def enter(module: nn.Module, args: tuple[Tensor, ...]) -> None:
         inside.append(names[module])
-        merged = hasattr(module, "merged")  # one linear map, whatever it is learned as
-        if (isinstance(module, SYNAPSES) or merged) and not merging[0]:
+        if _is_synapse(module) and not exempt[0]:
             # the first synapse reads the network's input, on which nothing that fires has worked yet
             kind = IMAGE if not found.inputs else _kind(args[0], scales)
             found.inputs[names[module]] = kind
-        exempt[0] += isinstance(module, EXEMPT) or merged
-        merging[0] += merged
+        exempt[0] += isinstance(module, EXEMPT) or _is_synapse(module)
 
     def leave(module: nn.Module, *_: Any) -> None:
         inside.pop()
-        merged = hasattr(module, "merged")
-        exempt[0] -= isinstance(module, EXEMPT) or merged
-        merging[0] -= merged
+        exempt[0] -= isinstance(module, EXEMPT) or _is_synapse(module)
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(
@@ -115,10 +111,14 @@ def audit(model: nn.Module, batch: Tensor) -> Audit:
     return found
 
 
+def _is_synapse(module: nn.Module) -> bool:
+    """Whether it is one linear map, whatever it is learned as."""
+    return isinstance(module, SYNAPSES) or hasattr(module, "merged")
+
+
 def _kind(x: Tensor, norms: tuple[float, ...]) -> str:
     if not x.any():
         return SILENT
     if ((x == 0) | (x == 1)).all():
         return BINARY
-    counts = (x * norm for norm in (1.0, *norms))  # of integer neurons that divide theirs: that folds into weights
-    return INTEGER if any((c == c.round()).all() for c in counts) else REAL
+    return INTEGER if are_counts(x, norms) else REAL

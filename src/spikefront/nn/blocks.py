@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from spikefront.errors import UserError
 from spikefront.nn.layers import NeuronFactory, branch_onto, conv_bn, conv_bn_fire, reads
-from spikefront.nn.projections import scale_
-from spikefront.nn.residuals import MembraneResidual, ScaledResidual
 from spikefront.nn.torch_internals import watched
 
 
@@ -128,10 +126,9 @@ class Block(nn.Module):
         places = [(self, "residual", self.attn), (self.mlp, "residual", self.mlp)]
         places += [(self, "local_residual", self.local)] if self.local is not None else []
         for owner, name, branch in places:
-            residual, last = getattr(owner, name), getattr(branch, "last", None)
-            if isinstance(residual, ScaledResidual) and last is not None:
-                scale_(branch.get_submodule(last), residual.scale.flatten())
-                setattr(owner, name, MembraneResidual(nn.Identity))
+            folded, last = getattr(getattr(owner, name), "folded", None), getattr(branch, "last", None)
+            if folded is not None and last is not None:
+                setattr(owner, name, folded(branch.get_submodule(last)))
 
 
 def _mixed(x: Tensor, mixer: nn.Module, residual: nn.Module, drop: nn.Module) -> Tensor:

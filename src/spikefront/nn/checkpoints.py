@@ -39,7 +39,9 @@ def load_checkpoint(model: nn.Module, path: str | Path, *, ema: bool = True) -> 
         UserError: the file can't be read, or its tensors differ from the model's; the message names which.
     """
     state = _weights(read_checkpoint(path), ema)
-    state = dict(translated(model, _bare({key: value for key, value in state.items() if isinstance(value, Tensor)})))
+    state = _bare({key: value for key, value in state.items() if isinstance(value, Tensor)})
+    if misfit(model, state) is not None:
+        state = dict(translated(model, state))
     if (why := misfit(model, state)) is not None:
         raise UserError(f"checkpoint {path} is of another model: {why}")
     model.load_state_dict(state)

@@ -2,8 +2,7 @@
 
 ``forward``: ``(T, B, C, H, W)``, or ``(1, B, C, H, W)`` with ``timesteps`` for a static image, whose first convolution
 then runs once instead of T times -> ``(T, B, D, H / 2^p, W / 2^p)`` for p pooling stages.
-``residual`` is the shortcut (see ``residuals``); it says whether the stream carries potentials or spikes. ``side``: of
-the square of tokens, from that of the image.
+``residual`` is the shortcut (see ``residuals``); it says whether the stream carries potentials or spikes.
 """
 
 from __future__ import annotations
@@ -16,7 +15,15 @@ from torch import Tensor, nn
 
 from spikefront.errors import UserError
 from spikefront.nn.kernels import MaxPool
-from spikefront.nn.layers import NeuronFactory, branch_onto, conv_bn, conv_bn_fire, conv_bn_fire_pool, over_frames
+from spikefront.nn.layers import (
+    NeuronFactory,
+    branch_onto,
+    conv_bn,
+    conv_bn_fire,
+    conv_bn_fire_pool,
+    over_frames,
+    shown,
+)
 from spikefront.nn.mixers import SepConv
 
 ResidualFactory = Callable[..., Any]
@@ -32,9 +39,12 @@ def pooling_stages(code: str | int) -> tuple[bool, bool, bool, bool]:
 
 
 def side_of(embedding: nn.Module, image: int, pooling: str | int) -> int:
-    """The side of the square of tokens that an embedding makes of an image; of one that doesn't say, by ``pooling``."""
-    own = getattr(embedding, "side", None)
-    return own(image) if callable(own) else max(1, image // 2 ** sum(pooling_stages(pooling)))
+    """The side of the square of tokens that an embedding makes of an image: by ``pooling``, unless it says its own."""
+    if callable(own := getattr(embedding, "side", None)):
+        return int(own(image))
+    for _ in range(sum(pooling_stages(pooling))):
+        image = (image + 1) // 2
+    return image
 
 
 class SPS(nn.Module):
@@ -74,11 +84,6 @@ class SPS(nn.Module):
         spikes = lif(feature)
         stream = feature if self.residual.potentials else spikes
         return branch_onto(partial(conv_bn, spikes, self.rpe_conv, self.rpe_bn), stream, self.residual, nn.Identity())
-
-    def side(self, image: int) -> int:
-        for _ in range(sum(self.pooling)):
-            image = (image + 1) // 2
-        return image
 
     def folds(self) -> list[tuple[str, str]]:
         return [*((f"proj_conv{i}", f"proj_bn{i}") for i in ("", "1", "2", "3")), ("rpe_conv", "rpe_bn")]
@@ -125,7 +130,6 @@ class ConvStem(nn.Module):
     ) -> None:
         super().__init__()
         widths, stages = _widths(dim), pooling_stages(pooling)
-        self.pooling = stages
         self.downsample, self.lif, self.bn, self.blocks = (nn.ModuleList() for _ in range(4))
         for i, (width, halves, blocks) in enumerate(zip(widths, stages, (1, 1, 2, 0), strict=True)):
             kernel, before = (7, in_channels) if i == 0 else (3, widths[i - 1])
@@ -138,16 +142,8 @@ class ConvStem(nn.Module):
 
     def forward(self, x: Tensor, timesteps: int) -> Tensor:
         for lif, conv, bn, blocks in zip(self.lif, self.downsample, self.bn, self.blocks, strict=True):
-            x = conv_bn(lif(x), conv, bn)
-            if x.shape[0] != timesteps:
-                x = x.expand(timesteps, *x.shape[1:])
-            x = blocks(x)
+            x = blocks(shown(conv_bn(lif(x), conv, bn), timesteps))
         return self.out_lif(x)
-
-    def side(self, image: int) -> int:
-        for _ in range(sum(self.pooling)):
-            image = (image + 1) // 2
-        return image
 
     def folds(self) -> list[tuple[str, str]]:
         return [(f"downsample.{i}", f"bn.{i}") for i in range(len(self.bn))]

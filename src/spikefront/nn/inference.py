@@ -49,7 +49,7 @@ def for_inference(model: Model, sparse: bool | str = False) -> Model:
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if (merged := getattr(child, "merged", None)) is not None:
-                setattr(module, name, merged().eval().requires_grad_(False))
+                setattr(module, name, merged())
     for module in model.modules():
         for names in getattr(module, "folds", tuple)():
             _fold(module, *names)

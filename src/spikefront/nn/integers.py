@@ -113,3 +113,8 @@ def norms(model: nn.Module) -> tuple[float, ...]:
     """What integer neurons of a network divide their spikes by, other than 1."""
     found = {float(norm) for m in model.modules() if isinstance(norm := getattr(m, "norm", None), int | float)}
     return tuple(sorted(found - {1.0}))
+
+
+def are_counts(x: Tensor, norms: tuple[float, ...]) -> bool:
+    """Whether ``x`` are whole spikes, or such over one of ``norms``, which folds into the weights that read them."""
+    return any(bool((c == c.round()).all()) for c in (x * norm for norm in (1.0, *norms)))

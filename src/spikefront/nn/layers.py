@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from spikefront.nn import kernels
 from spikefront.nn.kernels import gpu
+from spikefront.nn.projections import convolution
 from spikefront.nn.sparse_conv import SparseConv2d
 from spikefront.nn.torch_internals import convolve_without_bias, watched
 
@@ -21,6 +22,11 @@ def over_frames(x: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
     """Apply a layer for ``(N, C, H, W)`` to every timestep and sample of ``(T, B, C, H, W)``."""
     y = layer(x.flatten(0, 1))
     return y.unflatten(0, x.shape[:2])
+
+
+def shown(x: Tensor, timesteps: int | None) -> Tensor:
+    """``(T, ...)`` of a single frame ``(1, ...)``, shown ``timesteps`` times; what has its time already, as it is."""
+    return x if timesteps is None or x.shape[0] == timesteps else x.expand(timesteps, *x.shape[1:])
 
 
 def conv_bn(x: Tensor, conv: nn.Module, bn: nn.Module, onto: Tensor | None = None) -> Tensor:
@@ -60,10 +66,7 @@ def conv_bn_fire(x: Any, conv: nn.Module, bn: nn.Module, neuron: nn.Module, time
         if not gpu.knows(neuron):
             return neuron(over_frames(x, conv), bn, timesteps)
         return neuron(*_convolved(x, conv, bn), timesteps)
-    x = conv_bn(x, conv, bn)
-    if timesteps is not None and x.shape[0] != timesteps:
-        x = x.expand(timesteps, *x.shape[1:])
-    return neuron(x)
+    return neuron(shown(conv_bn(x, conv, bn), timesteps))
 
 
 def conv_bn_fire_pool(
@@ -85,11 +88,4 @@ def reads(neuron: NeuronFactory, potentials: bool) -> nn.Module:
 
 def beside(*convs: Any) -> nn.Conv2d:
     """One convolution that gives the channels of all of ``convs``, which read the same input, one after another."""
-    weight = torch.cat([conv.weight.detach() for conv in convs])
-    size = weight.shape[-1]
-    joined = nn.Conv2d(
-        weight.shape[1], weight.shape[0], size, padding=size // 2, device=weight.device, dtype=weight.dtype
-    )
-    joined.weight = nn.Parameter(weight, requires_grad=False)
-    joined.bias = nn.Parameter(torch.cat([conv.bias.detach() for conv in convs]), requires_grad=False)
-    return joined
+    return convolution(torch.cat([conv.weight for conv in convs]), torch.cat([conv.bias for conv in convs]))

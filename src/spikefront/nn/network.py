@@ -15,6 +15,7 @@ from spikefront.nn.graphs import Fast
 from spikefront.nn.inference import for_inference
 from spikefront.nn.kernels import packed_spikes
 from spikefront.nn.layers import NeuronFactory, over_frames
+from spikefront.nn.neurons import LIF
 from spikefront.nn.recompute import recomputed
 from spikefront.nn.sparse_conv import add_sparsely
 
@@ -30,9 +31,10 @@ class SpikingNetwork(nn.Module):
 
     Args:
         timesteps: T. A static image is shown T times; an event sample must have T frames.
+        event_mode: the published pooling inside the attention for event cameras.
         neuron: a factory; a Hydra config with ``_partial_: true`` is one.
         neurons: keyword overrides of the neuron per group, ``{"mlp": {"threshold": 0.8}}``; None overrides nothing.
-        drop_path: stochastic depth of the last block, growing linearly from 0.
+        drop_path: stochastic depth of the last block, growing linearly from 0 (published: 0).
         compile: steps as CUDA graphs on a GPU, through ``torch.compile`` on the CPU (see ``graphs``).
         checkpoint_blocks: keep only the blocks' inputs for the backward pass and run them again in it.
 
@@ -43,15 +45,15 @@ class SpikingNetwork(nn.Module):
     def __init__(
         self,
         *,
-        timesteps: int,
-        in_channels: int,
-        num_classes: int,
-        event_mode: bool,
-        neuron: NeuronFactory,
-        neurons: Mapping[str, Mapping[str, Any]] | None,
-        drop_path: float,
-        compile: bool,
-        checkpoint_blocks: bool,
+        timesteps: int = 4,
+        in_channels: int = 3,
+        num_classes: int = 1000,
+        event_mode: bool = False,
+        neuron: NeuronFactory = LIF,
+        neurons: Mapping[str, Mapping[str, Any]] | None = None,
+        drop_path: float = 0.0,
+        compile: bool = False,
+        checkpoint_blocks: bool = False,
     ) -> None:
         super().__init__()
         for key, value in (("compile", compile), ("checkpoint_blocks", checkpoint_blocks), ("event_mode", event_mode)):

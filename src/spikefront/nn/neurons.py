@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from spikefront.errors import UserError
 from spikefront.nn import kernels
 from spikefront.nn.kernels import gpu
-from spikefront.nn.layers import over_frames
+from spikefront.nn.layers import over_frames, shown
 from spikefront.nn.surrogates import Sigmoid, Surrogate
 
 
@@ -150,9 +150,7 @@ class SpikingNeuron(nn.Module):
             return kernels.fire(x, *constants, norm, timesteps)
         if norm is not None:
             x = over_frames(x, norm)
-        if timesteps is not None and x.shape[0] != timesteps:
-            x = x.expand(timesteps, *x.shape[1:])
-        return IntegrateAndFire.apply(x, *constants)
+        return IntegrateAndFire.apply(shown(x, timesteps), *constants)
 
     def constants(self) -> kernels.sparse.Neuron:
         """What a kernel must know, of LIF, IF and PLIF."""

@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from spikefront.errors import UserError
 from spikefront.nn.embeddings import ResidualFactory, pooling_stages
 from spikefront.nn.kernels import MaxPool
-from spikefront.nn.layers import NeuronFactory, conv_bn, conv_bn_fire, conv_bn_fire_pool, over_frames
+from spikefront.nn.layers import NeuronFactory, conv_bn, conv_bn_fire, conv_bn_fire_pool, over_frames, shown
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """One convolution and its BN. ``width``: channels, as a share of the stage's. ``pool``: a 3x3 max-pool, stride 2,
+    """One convolution and its BN.
 
-    on the ``potentials`` it gives or on the ``spikes`` these become.
+    ``width``: channels, as a share of the stage's. ``pool``: a 3x3 max-pool, stride 2, on the ``potentials`` it gives
+    or on the ``spikes`` these become.
     """
 
     width: float = 1.0
@@ -113,13 +114,12 @@ class PatchEmbedding(nn.Module):
             fires, plain = not isinstance(lif, nn.Identity), isinstance(pool, nn.Identity)
             if not fires or (self.pools_potentials[i] and not plain):
                 x = over_frames(conv_bn(x, conv, bn), pool)
-                x = _shown(lif, x, timesteps) if fires else x
+                x = lif(shown(x, timesteps)) if fires else x
             elif plain:
                 x = conv_bn_fire(x, conv, bn, lif, timesteps)
             else:
                 x = conv_bn_fire_pool(x, conv, bn, lif, pool, timesteps)
-        if x.shape[0] != timesteps:
-            x = x.expand(timesteps, *x.shape[1:])
+        x = shown(x, timesteps)
         return x if self.shortcut is None else self._added(x, kept, timesteps)
 
     def _added(self, x: Tensor, spikes: Tensor, timesteps: int) -> Tensor:
@@ -155,8 +155,3 @@ class PatchEmbedding(nn.Module):
                 continue
             pairs.append((neuron, [conv, *([] if isinstance(pool, nn.Identity) else [pool])]))
         return pairs
-
-
-def _shown(neuron: nn.Module, x: Tensor, timesteps: int) -> Tensor:
-    """Spikes of ``x``, where one frame is shown ``timesteps`` times."""
-    return neuron(x if x.shape[0] == timesteps else x.expand(timesteps, *x.shape[1:]))

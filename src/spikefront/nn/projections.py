@@ -39,7 +39,7 @@ class RepConv(nn.Module):
         first = self.conv1.weight.flatten(1) * scale[:, None]
         last = self.conv2.weight.flatten(1) * scale2[:, None]
         middle = self.dwconv.weight.squeeze(1)
-        return _conv(
+        return convolution(
             torch.einsum("om,mhw,mi->oihw", last, middle, first), last @ (border * middle.sum((1, 2))) + shift2
         )
 
@@ -62,7 +62,7 @@ class Chain(nn.Module):
         (scale, shift), (scale2, shift2) = _scale_and_shift(self.bn1), _scale_and_shift(self.bn2)
         last = self.conv2.weight.flatten(1) * scale2[:, None]
         first = self.conv1.weight.flatten(1) * scale[:, None]
-        return _conv((last @ first)[:, :, None, None], last @ shift + shift2)
+        return convolution((last @ first)[:, :, None, None], last @ shift + shift2)
 
 
 def _scale_and_shift(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -72,13 +72,14 @@ def _scale_and_shift(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return scale, bn.bias.detach() - bn.running_mean * scale
 
 
-def _conv(weight: Tensor, bias: Tensor) -> nn.Conv2d:
+def convolution(weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    """The convolution of this weight and bias that keeps an image's size, for inference."""
     size = weight.shape[-1]
     conv = nn.Conv2d(
         weight.shape[1], weight.shape[0], size, padding=size // 2, device=weight.device, dtype=weight.dtype
     )
-    conv.weight, conv.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
-    return conv
+    conv.weight, conv.bias = nn.Parameter(weight.detach(), False), nn.Parameter(bias.detach(), False)
+    return conv.eval()
 
 
 @torch.no_grad()

@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from spikefront.nn.operators import DSSAOp
 from spikefront.nn.torch_internals import function_mode
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -32,7 +31,7 @@ def _again(block: nn.Module, mode: AbstractContextManager[Any]) -> Iterator[None
 def still(block: nn.Module) -> Iterator[None]:
     """What runs along in ``block``, batch norms' estimates and firing rates, stays: it has seen this batch already."""
     norms = [m for m in block.modules() if isinstance(m, NORMS)]
-    rates = [m for m in block.modules() if isinstance(m, DSSAOp)]
+    rates: list[Any] = [m for m in block.modules() if hasattr(m, "still")]
     kept = [(m.momentum, m.num_batches_tracked) for m in norms]
     try:
         for norm in norms:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from spikefront.nn.layers import NeuronFactory
+from spikefront.nn.projections import scale_
 
 
 class MembraneResidual(nn.Module):
@@ -39,6 +40,11 @@ class ScaledResidual(nn.Module):
 
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
         return x + self.scale * branch
+
+    def folded(self, conv: nn.Module) -> MembraneResidual:
+        """What is left of it once ``conv``, the last of its branch, has the scale."""
+        scale_(conv, self.scale.flatten())
+        return MembraneResidual(nn.Identity)
 
 
 class PreSpikeResidual(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,26 +11,21 @@ from spikefront.errors import UserError
 from spikefront.nn.attentions import SDSA1
 from spikefront.nn.blocks import MLP, Block
 from spikefront.nn.embeddings import SPS, pooling_stages, side_of
-from spikefront.nn.layers import NeuronFactory
 from spikefront.nn.network import GROUPS, ModuleFactory, SpikingNetwork, taken, whole
-from spikefront.nn.neurons import LIF
 from spikefront.nn.residuals import MembraneResidual
 
 
 class SpikeDrivenTransformer(SpikingNetwork):
     """Spike-driven Transformer for static images ``(B, C, H, W)`` or event frames ``(B, T, C, H, W)``.
 
+    Input and the settings in ``network`` as ``SpikingNetwork`` has them.
+
     Args:
         depth, dim: number of blocks and channel width D.
-        timesteps: T. A static image is shown T times; an event sample must have T frames.
         pooling: which of the embedding's four stages halve the image, as ``"0011"``.
-        event_mode: the published pooling inside the attention for event cameras.
-        neuron, attention, embedding, residual, mlp: factories; a Hydra config with ``_partial_: true`` is one.
-        neurons: keyword overrides of the neuron per group, ``{"mlp": {"threshold": 0.8}}``; None overrides nothing.
+        attention, embedding, residual, mlp: factories; a Hydra config with ``_partial_: true`` is one.
         drop_path: stochastic depth of the last block, growing linearly from 0 (published: 0).
         sparse: on the CPU in float32, train by additions where spikes are few instead of dense products.
-        compile: steps as CUDA graphs on a GPU, through ``torch.compile`` on the CPU (see ``graphs``).
-        checkpoint_blocks: keep only the blocks' inputs for the backward pass and run them again in it.
 
     Raises:
         UserError: sizes that don't fit together.
@@ -43,38 +38,21 @@ class SpikeDrivenTransformer(SpikingNetwork):
         *,
         num_heads: int = 8,
         mlp_ratio: float = 4.0,
-        timesteps: int = 4,
-        in_channels: int = 3,
-        num_classes: int = 1000,
         image_size: int = 224,
         pooling: str | int = "1111",
-        event_mode: bool = False,
-        neuron: NeuronFactory = LIF,
         attention: ModuleFactory = SDSA1,
         embedding: Callable[..., Any] = SPS,
         residual: ModuleFactory = MembraneResidual,
         mlp: ModuleFactory = MLP,
-        neurons: Mapping[str, Mapping[str, Any]] | None = None,
         drop_path: float = 0.0,
         sparse: bool = False,
-        compile: bool = False,
-        checkpoint_blocks: bool = False,
+        **network: Any,
     ) -> None:
-        super().__init__(
-            timesteps=timesteps,
-            in_channels=in_channels,
-            num_classes=num_classes,
-            event_mode=event_mode,
-            neuron=neuron,
-            neurons=neurons,
-            drop_path=drop_path,
-            compile=compile,
-            checkpoint_blocks=checkpoint_blocks,
-        )
+        super().__init__(drop_path=drop_path, **network)
         _check(depth, dim, num_heads, image_size, pooling)
         self.depth, self.dim, of = depth, dim, self.neuron_of
         self.patch_embed = embedding(
-            in_channels=in_channels, dim=dim, pooling=pooling, neuron=of["embedding"], residual=residual
+            in_channels=self.in_channels, dim=dim, pooling=pooling, neuron=of["embedding"], residual=residual
         )
         side = side_of(self.patch_embed, image_size, pooling)
         self.block = nn.ModuleList()
@@ -84,14 +62,14 @@ class SpikeDrivenTransformer(SpikingNetwork):
                 dim=dim,
                 num_heads=num_heads,
                 neuron=of["attention"],
-                event_mode=event_mode,
+                event_mode=self.event_mode,
                 potentials=after_attention.potentials,
                 **taken(attention, side=side),
             )
             mixer = mlp(dim=dim, hidden=int(dim * mlp_ratio), neuron=of["mlp"], residual=after_mlp)
             self.block.append(Block(attn, after_attention, mixer, drop_path * i / max(depth - 1, 1)))
         self.head_lif = of["head"]()
-        self.head = nn.Linear(dim, num_classes)
+        self.head = nn.Linear(dim, self.num_classes)
         self.finish(sparse)
 
     def sections(self) -> Iterable[tuple[nn.Module, Iterable[nn.Module]]]:

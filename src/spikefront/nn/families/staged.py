@@ -19,8 +19,10 @@ from spikefront.nn.embeddings import side_of
 from spikefront.nn.kernels import packed_spikes
 from spikefront.nn.layers import NeuronFactory
 from spikefront.nn.network import ModuleFactory, SpikingNetwork, taken, whole
-from spikefront.nn.neurons import LIF
 from spikefront.nn.residuals import MembraneResidual
+
+KEYS = {"embedding", "mixer", "local", "mlp", "depth", "dim", "share", "heads", "head_dim", "mlp_ratio"}
+KEYS |= {"residual", "mixer_residual"}  # of a stage
 
 
 class Stage(nn.Module):
@@ -32,7 +34,7 @@ class Stage(nn.Module):
 
 
 class StagedTransformer(SpikingNetwork):
-    """Stages in the order of their names, then a classifier; input and settings as ``SpikingNetwork`` has them.
+    """Stages in the order of their names, then a classifier; input and ``network`` as ``SpikingNetwork`` has them.
 
     Args:
         dim: D, of which the stages' widths are shares.
@@ -55,34 +57,17 @@ class StagedTransformer(SpikingNetwork):
         stages: Mapping[str, Mapping[str, Any] | None],
         *,
         dim: int = 384,
-        timesteps: int = 4,
-        in_channels: int = 3,
-        num_classes: int = 1000,
         image_size: int = 224,
         pooling: str | int = "1111",
-        event_mode: bool = False,
-        neuron: NeuronFactory = LIF,
         residual: ModuleFactory = MembraneResidual,
-        neurons: Mapping[str, Mapping[str, Any]] | None = None,
         head_reads: str = "spikes",
         head_bias: bool = True,
         second_head: str | None = None,
         drop_path: float = 0.0,
         sparse: bool = False,
-        compile: bool = False,
-        checkpoint_blocks: bool = False,
+        **network: Any,
     ) -> None:
-        super().__init__(
-            timesteps=timesteps,
-            in_channels=in_channels,
-            num_classes=num_classes,
-            event_mode=event_mode,
-            neuron=neuron,
-            neurons=neurons,
-            drop_path=drop_path,
-            compile=compile,
-            checkpoint_blocks=checkpoint_blocks,
-        )
+        super().__init__(drop_path=drop_path, **network)
         whole("dim", dim)
         whole("image_size", image_size)
         for key, value, known in (
@@ -97,9 +82,9 @@ class StagedTransformer(SpikingNetwork):
         self.depth = sum(stage.get("depth", 1) for _, stage in used)
         self.dim = dim
         self.stages = nn.ModuleList()
-        width, side, before = in_channels, image_size, 0
+        width, side, before = self.in_channels, image_size, 0
         for i, (name, stage) in enumerate(used):
-            made = _Plan(name, stage, dim, residual, self.neuron_of, event_mode, i > 0)
+            made = _Plan(name, stage, dim, residual, self.neuron_of, self.event_mode, i > 0)
             embedding = made.embedding(width, pooling)
             width, side = made.dim, side_of(embedding, side, pooling)
             rates = [drop_path * (before + j) / max(self.depth - 1, 1) for j in range(made.depth)]
@@ -108,9 +93,9 @@ class StagedTransformer(SpikingNetwork):
         self.head_reads, self.second_head = head_reads, second_head
         fires = "spikes" in (head_reads, second_head)
         self.head_lif = self.neuron_of["head"]() if fires else nn.Identity()
-        self.head = nn.Linear(width, num_classes, bias=head_bias)
+        self.head = nn.Linear(width, self.num_classes, bias=head_bias)
         if second_head is not None:
-            self.head_kd = nn.Linear(width, num_classes, bias=head_bias)
+            self.head_kd = nn.Linear(width, self.num_classes, bias=head_bias)
         self.finish(sparse)
 
     def sections(self) -> Iterable[tuple[nn.Module, Iterable[nn.Module]]]:
@@ -151,11 +136,9 @@ class _Plan:
         event_mode: bool,
         stream: bool,
     ) -> None:
-        known = {"embedding", "mixer", "local", "mlp", "depth", "dim", "share", "heads", "head_dim", "mlp_ratio"}
         where = f"model.stages.{name}"
-        known |= {"residual", "mixer_residual"}
-        if unknown := sorted(set(stage) - known):
-            raise UserError(f"{where} has {unknown[0]!r}: its keys are {', '.join(sorted(known))}")
+        if unknown := sorted(set(stage) - KEYS):
+            raise UserError(f"{where} has {unknown[0]!r}: its keys are {', '.join(sorted(KEYS))}")
         self.where, self.stage, self.event_mode, self.stream = where, stage, event_mode, stream
         self.outer, self.residual, self.neurons = residual, stage.get("residual") or residual, neurons
         self.depth = stage.get("depth", 1)
