@@ -4,3 +4,4 @@ from .energy import measure_energy as measure_energy
 from .nn import audit as audit
 from .nn.checkpoints import load_checkpoint as load_checkpoint
 from .planning import predict_cost as predict_cost
+from .training.inheritance import extract as extract

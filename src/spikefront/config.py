@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -153,3 +154,34 @@ def is_group(override: str) -> bool:
 def merge(first: Iterable[str], then: Iterable[str]) -> list[str]:
     """Both lists of overrides; of two for one key the later stays."""
     return list({o.partition("=")[0].lstrip("+"): o for o in (*first, *then)}.values())
+
+
+class Composer:
+    """Composes the run of each of many points: what all share is composed once for each choice of config groups.
+
+    Args:
+        shared: Hydra overrides that every point has.
+    """
+
+    def __init__(self, shared: Sequence[str]) -> None:
+        self._shared = list(shared)
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def __call__(self, overrides: Iterable[str]) -> DictConfig:
+        """The run's configuration, unresolved: ``conf/train.yaml`` with the shared and these overrides."""
+        from omegaconf import OmegaConf, open_dict
+
+        overrides = list(overrides)
+        groups = tuple(o for o in overrides if is_group(o))
+        if groups not in self._composed:
+            cfg = compose(merge(self._shared, groups), root="sweep")
+            with open_dict(cfg):
+                cfg.pop("search", None)
+            self._composed[groups] = cfg
+        cfg = copy.deepcopy(self._composed[groups])
+        for override in overrides:
+            if override not in groups:
+                parsed = override_parser().parse_override(override)
+                added = parsed.is_add() or parsed.is_force_add()
+                OmegaConf.update(cfg, parsed.key_or_group, parsed.value(), force_add=added)
+        return cfg

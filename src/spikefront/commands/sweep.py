@@ -21,18 +21,18 @@ from spikefront.analysis.schema import StudyRecord
 from spikefront.commands.cli import check_switches, entry, plain, refuse_unread
 from spikefront.commands.memory import keep_freed_memory
 from spikefront.commands.study import importance_lines
-from spikefront.config import places
+from spikefront.config import Composer, places
 from spikefront.console import console as plain_console
 from spikefront.console import shown
 from spikefront.errors import UserError
 from spikefront.start import importing, spelled
+from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import accounts, attributes, request, warm
 from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.request import Options, Request
 from spikefront.sweeping.worker.budgets import Limits
-from spikefront.sweeping.worker.configuration import Composer
 from spikefront.sweeping.worker.processes import default_workers, stop_with_parent
 from spikefront.tracking.pages.front_table import front_table, write_front_html
 from spikefront.tracking.pages.terminal import SweepView
@@ -78,7 +78,7 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
     refuse_unread(cfg, cfg.hydra, [*arguments, *added], "sweep")
     check_switches(cfg, "sweep")
     StudyRun.mode(logger := plain(cfg.get("logger")))  # refuses, before a study is made
-    asked = request.read(cfg, arguments, options, elsewhere, _predict)
+    asked = request.read(cfg, arguments, options, elsewhere, _predict, _slices)
     limits = Limits(asked.search)
     wanted = asked.search["workers"] or (WORKERS_ELSEWHERE if elsewhere else default_workers(cfg.trainer))
     if cfg.get("dry_run"):
@@ -195,6 +195,13 @@ def _predict(cfg: DictConfig, **how: Any) -> Any:
 
     keep_freed_memory()  # as the workers do, of whom this is to be true
     return spikefront.predict_cost(cfg, **how)
+
+
+def _slices(space: Space, shared: list[str], *how: Any) -> tuple[Space, attributes.Elastic]:
+    with importing():  # networks are built, which a sweep does only to see whose weights are slices of whose
+        from spikefront.sweeping.worker.members import plan
+
+    return plan(space, Composer(shared), *how)
 
 
 @contextmanager

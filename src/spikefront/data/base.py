@@ -105,6 +105,14 @@ class ImageData(pl.LightningDataModule):
         """What a sample goes through before the network sees it, in training or in evaluation, as it is built."""
         return []
 
+    def fewer(self, images: Tensor, timesteps: int) -> Tensor:
+        """A batch as a network of fewer timesteps is given it: an image is shown as often as one likes.
+
+        Raises:
+            UserError: these frames can't be made into so many.
+        """
+        return images
+
     def setup(self, stage: str | None = None) -> None:
         if not self._ready:
             self.train_set, self.val_set, self.test_set = self.parts()

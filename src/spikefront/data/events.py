@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from spikefront.data.augmentation import EventAugmentation
@@ -117,6 +118,24 @@ class EventData(ImageData):
         self.binning = binning(timesteps=frames or self.timesteps, sensor=self.sensor, size=self.image_size)
         self.binning.check(self.channels)
         self.cache, self.augmentation = Path(cache).expanduser(), augmentation
+        self.first = frames is not None or self.binning.mode == "window"
+
+    def fewer(self, images: Tensor, timesteps: int) -> Tensor:
+        """Event frames ``(B, T, C, H, W)`` as fewer, ``(B, timesteps, C, H, W)``: the first ones where a network sees
+        the beginning of a recording, else sums of neighbours."""
+        there, binning = images.shape[1], self.binning
+        if timesteps == there or self.first:
+            return images[:, :timesteps]
+        if there % timesteps:
+            raise UserError(
+                f"model.timesteps={timesteps} beside {there}: event frames are added up, so it must divide that number"
+            )
+        if binning.representation != "frames" or binning.log or binning.normalise:
+            raise UserError(
+                "model.timesteps of event frames that are no counts (data.binning.representation, log, normalise)"
+                " can't be made of longer ones: search it with search/engine=trials"
+            )
+        return images.unflatten(1, (timesteps, there // timesteps)).sum(2)
 
     def seen(self, train: bool) -> list[Any]:
         augmentation = [self.augmentation] if train and self.augmentation is not None else []

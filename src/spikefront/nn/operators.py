@@ -150,6 +150,11 @@ class DSSAOp(nn.Module):
         for name in ("rate_x", "rate_attn"):
             self.register_buffer(name, torch.zeros(num_heads))
 
+    def forget(self) -> None:
+        """Begin anew with the next batch's rates."""
+        self.rate_x.zero_()
+        self.rate_attn.zero_()
+
     def forward(self, s: Tensor, y1: Tensor, y2: Tensor, gate: nn.Module, out_gate: nn.Module) -> Tensor:
         attention = self._attention(s, y1, gate)
         self._update(self.rate_attn, attention)

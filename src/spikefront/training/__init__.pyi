@@ -4,6 +4,8 @@ from .callbacks import SameBatches as SameBatches
 from .early_exit import EarlyExit as EarlyExit
 from .ema import EMA as EMA
 from .evaluation import evaluate as evaluate
+from .inheritance import Heirs as Heirs
+from .inheritance import extract as extract
 from .losses import TET as TET
 from .losses import CrossEntropy as CrossEntropy
 from .module import SpikingClassifier as SpikingClassifier

@@ -124,6 +124,13 @@ def threads_each(trainer: Mapping[str, Any]) -> int | None:
     return torch.get_num_threads() if size == 1 else int(threads_of(size)[POOLS[0]])
 
 
+def all_threads(trainer: Mapping[str, Any]) -> int | None:
+    """CPU threads of each process of a training that has this machine's cores to itself; None like ``threads_each``."""
+    if _kind(trainer.get("accelerator")) is not CPUAccelerator:
+        return None
+    return max(1, len(_cores()) // count_devices(trainer))
+
+
 def threads_of(size: int) -> dict[str, str]:
     """Environment that gives each of ``size`` processes its share of this one's cores in threads."""
     share = max(1, len(_cores()) // size)

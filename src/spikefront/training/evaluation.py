@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from hydra.utils import instantiate
@@ -21,6 +21,7 @@ from spikefront.errors import UserError
 from spikefront.nn.checkpoints import configuration, load_checkpoint, read_checkpoint
 from spikefront.training.devices import count_devices, spread, threads
 from spikefront.training.early_exit import EarlyExit
+from spikefront.training.inheritance import OwnNorms, configuration_of, settings_of
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.result import Result
 from spikefront.training.resumption import differences, of_the_network
@@ -45,8 +46,9 @@ say = rank_zero_only(print)
 def evaluate(cfg: DictConfig) -> Result:
     """Evaluate ``cfg.checkpoint`` on the parts it was trained and tested on; reads the run's config from the file.
 
-    ``cfg.overrides`` are merged over that config, such as ``{"data": {"image_size": 288}}``. Every sample is evaluated,
-    whatever the training was limited to, and on several devices by as many processes.
+    ``cfg.member`` names a smaller network of an elastic training's checkpoint. ``cfg.overrides`` are merged over that
+    config, such as ``{"data": {"image_size": 288}}``. Every sample is evaluated, whatever the training was limited to,
+    and on several devices by as many processes.
 
     Raises:
         UserError: an unreadable or foreign checkpoint, one whose configuration would run what it shouldn't, devices
@@ -69,7 +71,11 @@ def _configuration(cfg: DictConfig) -> DictConfig:
     stored = configuration(content)
     if stored is None:
         raise UserError(f"checkpoint {cfg.checkpoint} was not written by train.py: it holds no configuration")
-    if not cfg.get("trust"):
+    if cfg.get("member"):
+        given_member: Any = OmegaConf.to_container(cfg.member) if OmegaConf.is_config(cfg.member) else cfg.member
+        made: Any = configuration_of(content, cfg.checkpoint, given_member, bool(cfg.get("trust")))
+        stored = cast(dict[str, Any], OmegaConf.to_container(made))
+    elif not cfg.get("trust"):
         trust.check(stored, f"checkpoint {cfg.checkpoint}", "trust")
     given = cfg.get("overrides") or {}
     refuse_idle(OmegaConf.to_container(given) if OmegaConf.is_config(given) else given, stored["model"])
@@ -154,7 +160,11 @@ def _evaluated(cfg: DictConfig, run: DictConfig) -> Result:
     module = SpikingClassifier(model, build_loss(run), instantiate(run.optimizer), run.schedule, {})
     early = EarlyExit.of(cfg.get("confidence"))
     run.callbacks.energy.per_sample = early is not None
-    trainer = build_trainer(run, None, [early] if early else [])
+    callbacks: list[pl.Callback] = [early] if early else []
+    if cfg.get("member"):
+        settings = settings_of(read_checkpoint(cfg.checkpoint), cfg.checkpoint)
+        callbacks = [OwnNorms(settings["norm_batches"]), *callbacks]
+    trainer = build_trainer(run, None, callbacks)
     validation = evaluate_part(trainer, module, data, "val")
     tested = evaluate_part(trainer, module, data, "test")
     report = energy_of(trainer).report

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.plugins import LayerSync
+from pytorch_lightning.strategies import ParallelStrategy
 
 from spikefront.errors import UserError
 
@@ -54,6 +56,15 @@ def epochs_of(checkpoint: Mapping[str, Any]) -> int:
     """Epochs that a checkpoint's training has ended."""
     with _known("how many epochs a checkpoint has had"):
         return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+
+
+def layer_sync(trainer: pl.Trainer) -> LayerSync | None:
+    """What synchronises norms over a training's processes; None where nothing does."""
+    if not isinstance(trainer.strategy, ParallelStrategy):
+        return None
+    with _known("how norms are synchronised"):
+        found: LayerSync | None = trainer.strategy._layer_sync
+        return found
 
 
 def batches_of(trainer: pl.Trainer) -> int | float:

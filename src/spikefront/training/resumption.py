@@ -19,7 +19,7 @@ SILENT = (
     *("output_dir", "resume", "weights", "dry_run", "latency", "debug", "logger", "callbacks", "energy", *LOCAL),
     *("trainer.strategy", "trainer.sync_batchnorm", "trainer.precision", "trainer.plugins", "trainer.profiler"),
     *("trainer.log_every_n_steps", "trainer.enable_model_summary", "model.compile", "model.checkpoint_blocks"),
-    *("recipe", "data.train_samples"),  # what a recipe chooses is among the rest
+    *("recipe", "data.train_samples", "elastic.base"),  # what a recipe chooses is among the rest
 )
 AVERAGE = "callbacks.ema"
 # what a checkpoint's optimizer state was made by, and which samples it has not seen

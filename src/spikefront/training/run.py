@@ -33,6 +33,8 @@ from spikefront.training.result import COUNTS, Diverged, Result
 from spikefront.training.resumption import continued
 from spikefront.training.settings import check
 from spikefront.training.setup import build_loss, build_model, build_trainer, energy_of, evaluate_part, quiet
+from spikefront.training.supernet import ElasticClassifier
+from spikefront.training.supernet import check as check_elastic
 from spikefront.training.together import together
 from spikefront.units import joules
 
@@ -58,6 +60,8 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
             a process that was killed.
     """
     check(cfg)
+    if cfg.get("elastic"):
+        check_elastic(cfg)
     mates = [callback.elsewhere() for callback in callbacks if hasattr(callback, "elsewhere")]
     with together(cfg.trainer, partial(_train_beside, _resolved(cfg), mates)):
         return _train(cfg, callbacks)
@@ -99,7 +103,13 @@ def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
     penalty = build_penalty(cfg.loss, model, instantiate(cfg.energy))
-    module = SpikingClassifier(model, build_loss(cfg), instantiate(cfg.optimizer), cfg.schedule, config, penalty)
+    parts = model, build_loss(cfg), instantiate(cfg.optimizer), cfg.schedule, config, penalty
+    if cfg.get("elastic"):
+        module: SpikingClassifier = ElasticClassifier(
+            *parts, settings=config["elastic"], given=data.fewer, cost=instantiate(cfg.energy)
+        )
+    else:
+        module = SpikingClassifier(*parts)
     resume = _resume(cfg)
     if cfg.get("weights") and not resume:
         load_checkpoint(model, cfg.weights)

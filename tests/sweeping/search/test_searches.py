@@ -10,12 +10,11 @@ import torch
 from hydra.utils import instantiate
 from optuna.distributions import CategoricalDistribution
 
-from spikefront.config import CONF, ROOT, compose
+from spikefront.config import CONF, ROOT, Composer, compose
 from spikefront.sweeping.search import objectives
 from spikefront.sweeping.search.samplers import seeded
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import accounts, attributes
-from spikefront.sweeping.worker.configuration import Composer
 
 SEARCHES = sorted(p.stem for p in (ROOT / "sweeps" / "hparams_search").glob("*.yaml"))
 DATA = [

@@ -17,10 +17,34 @@ from optuna.trial import FrozenTrial, TrialState
 from spikefront.errors import UserError
 from spikefront.sweeping.search.space import Point, Space
 from spikefront.sweeping.study import attributes
-from spikefront.sweeping.study.attributes import BUDGET, DIVERGED, FORGIVEN, INFEASIBLE, KNOWN, RECORD
+from spikefront.sweeping.study.attributes import (
+    BUDGET,
+    DIVERGED,
+    ELASTIC,
+    FORGIVEN,
+    INFEASIBLE,
+    KNOWN,
+    RECORD,
+    STAGE,
+    TRAINING,
+    TUNING,
+)
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 BEGUN_OR_QUEUED = (TrialState.RUNNING, TrialState.WAITING)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What is left of an elastic study: the training of all networks, evaluations of some, fine-tunings of fewer."""
+
+    training: int
+    evaluations: int
+    tunings: int
+
+    @property
+    def left(self) -> int:
+        return self.training + self.evaluations + self.tunings
 
 
 @dataclass(frozen=True)
@@ -37,6 +61,7 @@ class Account:
         known: points that a warm start brought.
         open: points of the space that can still be trained; a failed one again only if it is retried.
         again: failed ones that somebody has had tried again, and that are not through with it.
+        stages: of an elastic study what is left of each of its stages; None of any other.
     """
 
     wanted: int
@@ -48,11 +73,14 @@ class Account:
     known: int
     open: float
     again: int
+    stages: Stages | None = None
 
     @property
     def budget(self) -> int:
         """Finished trials that the study shall have: as many as asked for, or as its space has points for; in any case
         those that are tried again."""
+        if self.stages is not None:
+            return len(self.finished) + int(max(self.stages.left, self.again))
         return int(max(min(self.wanted, len(self.finished) + self.open), len(self.finished) + self.again))
 
     @property
@@ -63,7 +91,7 @@ class Account:
     @property
     def exhausted(self) -> bool:
         """Whether it has fewer than asked for, as every point of the space is done with."""
-        return self.whole and len(self.finished) < self.wanted
+        return self.whole and self.size < math.inf and self.open == 0 and len(self.finished) < self.wanted
 
     def check_failures(self, most: int) -> None:
         """Raise UserError if more trials have failed since the last command began."""
@@ -83,17 +111,32 @@ def account(study: Study) -> Account:
     forgiven = set(FORGIVEN.get(study))
     space = space_of(study)
     size = space.size()
+    wanted = BUDGET.get(study) or 0
+    open_ = size - _shut(space, trials, finished, failed) if size < math.inf else math.inf
     return Account(
-        wanted=BUDGET.get(study) or 0,
+        wanted=wanted,
         size=size,
         finished=finished,
         failed=failed,
         failures=[t for t in failed if t.number not in forgiven],
         infeasible=sum(INFEASIBLE.on(t) and not attributes.repeats(t) for t in ended),
         known=sum(KNOWN.on(t) for t in ended),
-        open=size - _shut(space, trials, finished, failed) if size < math.inf else math.inf,
+        open=open_,
         again=sum(attributes.is_retry(t) for t in trials if t.state in BEGUN_OR_QUEUED),
+        stages=_stages(study, trials, wanted, open_) if ELASTIC.get(study) else None,
     )
+
+
+def _stages(study: Study, trials: list[FrozenTrial], wanted: int, open_: float) -> Stages:
+    ended = [t for t in trials if t.state in FINISHED]
+    evaluated = [t for t in ended if not STAGE.on(t) and counts(t)]
+    trained = any(STAGE.get(t) == TRAINING and not came_to_nothing(t) for t in ended)
+    tuned = sum(STAGE.get(t) == TUNING and counts(t) for t in ended)
+    hopeless = sum(STAGE.get(t) == TUNING for t in _unmended(trials))
+    evaluations = int(min(max(0, wanted - len(evaluated)), open_))
+    tunable = sum(t.state == TrialState.COMPLETE for t in evaluated) + evaluations - hopeless
+    asked = ((attributes.settings(study) or {}).get("engine") or {}).get("finetune", 0)
+    return Stages(int(not trained), evaluations, max(0, min(asked, tunable) - tuned))
 
 
 def bad(study: Study) -> list[FrozenTrial]:
@@ -105,6 +148,11 @@ def bad(study: Study) -> list[FrozenTrial]:
 def taken(space: Space, study: Study, trial: FrozenTrial) -> set[Point]:
     """The points of a study that trials other than this one try, tried or shall try."""
     return points(space, (t for t in study.get_trials(deepcopy=False) if t.number != trial.number))
+
+
+def came_to_nothing(trial: FrozenTrial) -> bool:
+    """Whether a trial failed or diverged."""
+    return trial.state == TrialState.FAIL or DIVERGED.on(trial)
 
 
 def counts(trial: FrozenTrial) -> bool:

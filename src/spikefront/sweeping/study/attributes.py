@@ -50,8 +50,6 @@ def _none() -> None: ...
 
 
 # --- a study's
-
-
 class Made(TypedDict):
     """What a study was made with; see ``Request`` for what is not said here."""
 
@@ -62,8 +60,22 @@ class Made(TypedDict):
     command: list[str]
     exhaustive: bool
     seeds: int
+    engine: str
     storage: str
     path: str
+
+
+class Elastic(TypedDict):
+    """What an elastic study trains: ``params`` of the largest network, overrides of all; ``first`` is evaluated then;
+    ``idle`` are parameters that change nothing of the network, with what they stay at."""
+
+    params: Params
+    largest: list[str]
+    smallest: list[str]
+    pool: list[list[str]]
+    idle: dict[str, Any]
+    first: Params | None
+    first_origin: str
 
 
 RECORD: Attribute[Made | None] = Attribute("spikefront", _none)
@@ -77,6 +89,7 @@ BEGAN: Attribute[float | None] = Attribute("spikefront:began", _none)  # the las
 FORGIVEN: Attribute[list[int]] = Attribute("spikefront:forgiven", list)  # failed trials as the last command began
 SOURCES: Attribute[list[str]] = Attribute("spikefront:warm", list)  # what a warm start has taken
 TAKEN: Attribute[list[Taken]] = Attribute("spikefront:taken", list)
+ELASTIC: Attribute[Elastic | None] = Attribute("spikefront:elastic", _none)  # of a study whose trials are slices
 _SETTINGS: Attribute[dict[str, Any] | None] = Attribute("spikefront:search", _none)
 
 
@@ -154,6 +167,9 @@ ADMITTED: Attribute[bool] = Attribute("admitted", bool)  # no other trial has it
 DIVERGED: Attribute[str | None] = Attribute("diverged", _none)  # the training came to no numbers
 ORIGIN: Attribute[str | None] = Attribute("origin", _none)  # who proposed it, if not the sampler
 KNOWN: Attribute[str | None] = Attribute("known", _none)  # from where a warm start brought it: it wasn't trained here
+STAGE: Attribute[str | None] = Attribute("stage", _none)  # of an elastic study, if not the evaluation of a slice
+TRAINING, TUNING = "elastic training", "fine-tuning"  # of all networks at once, of one of them
+INHERITED: Attribute[int | None] = Attribute("inherited", _none)  # a fine-tuned one's number before
 SPENT: Attribute[Spent] = Attribute("spent", Spent)
 OUTLOOK: Attribute[list[tuple[float, float]]] = Attribute("outlook", list)  # a stopped one's final points, as forecast
 _EPOCH = "epoch:"  # and the number: that epoch's point
@@ -191,9 +207,9 @@ def set_lease(storage: BaseStorage, trial_id: int, held: Holder) -> None:
     storage.set_trial_system_attr(trial_id, _LEASE, cast(Any, held))
 
 
-def enqueue(study: Study, params: Params, origin: str) -> None:
-    """Have these parameters tried next."""
-    study.enqueue_trial(params, user_attrs={ORIGIN.name: origin})
+def enqueue(study: Study, params: Params, origin: str, **more: Any) -> None:
+    """Have these parameters tried next; ``more`` attributes by their names."""
+    study.enqueue_trial(params, user_attrs={ORIGIN.name: origin, **more})
 
 
 def queued(trial: FrozenTrial) -> Params:

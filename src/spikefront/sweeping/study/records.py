@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -17,6 +21,7 @@ from spikefront.sweeping.study.attributes import (
     ARGUMENTS,
     BUDGET,
     CHOICES,
+    ELASTIC,
     INFEASIBLE,
     KNOWN,
     LINE,
@@ -24,11 +29,13 @@ from spikefront.sweeping.study.attributes import (
     REASON,
     SAMPLER,
     SPENT,
+    STAGE,
     TAKEN,
+    TRAINING,
     Made,
 )
 from spikefront.sweeping.study.ledger import gone
-from spikefront.sweeping.study.study import record, retraining
+from spikefront.sweeping.study.study import elastic_checkpoint, record, retraining
 
 STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
@@ -47,7 +54,10 @@ def records(study: Study, importance: bool = False, volumes: bool = True) -> Stu
     """
     made = record(study)
     objectives, space = made["objectives"], Space.stored(made["space"])
-    trials = [_trial(t, space, made) for t in study.get_trials(deepcopy=False) if not _place(t)]
+    elastic = elastic_checkpoint(study) if ELASTIC.get(study) else None
+    line = LINE.get(study) or (typed("sweep", "-m", *given) if (given := ARGUMENTS.get(study)) else None)
+    again = partial(_again, space, made, elastic, line)
+    trials = [_trial(t, made, again) for t in study.get_trials(deepcopy=False) if not _place(t)]
     shares, spread = importances(study, objectives) if importance else ({}, {})
     judged = judge(trials, objectives, volumes)
     return {
@@ -60,7 +70,7 @@ def records(study: Study, importance: bool = False, volumes: bool = True) -> Stu
         "sampler": SAMPLER.get(study),
         "convention": next((t["convention"] for t in completed(trials) if t["convention"]), None),
         "budget": account(study).budget or BUDGET.get(study),
-        "command": LINE.get(study) or (typed("sweep", "-m", *given) if (given := ARGUMENTS.get(study)) else None),
+        "command": line,
         "trials": trials,
         **judged,
         "taken": TAKEN.get(study),
@@ -84,11 +94,23 @@ def _left(t: FrozenTrial) -> bool:
     return t.state == TrialState.RUNNING and gone(attributes.lease(t))
 
 
-def _trial(t: FrozenTrial, space: Space, made: Made) -> TrialRecord:
-    came, points = attributes.outcome(t), attributes.curve(t)
-    again = retraining(made, space, t.params, came.get("threads"))
+def _again(space: Space, made: Made, elastic: Path | None, sweep: str | None, t: FrozenTrial) -> str | None:
+    """The line that trains a trial again; of an inherited network the one that evaluates it again."""
+    came, stage = attributes.outcome(t), STAGE.get(t)
+    if stage == TRAINING:
+        return sweep
+    given = retraining(made, space, t.params, came.get("threads"))
+    if elastic is not None and stage is None:
+        return typed("evaluate", override("checkpoint", str(elastic)), override("member", dict(t.params)))
+    if elastic is not None:
+        given = [*given, override("weights", str(elastic)), f"trainer.max_epochs={came.get('epochs')}"]
     if seeds := [str(int(s["seed"])) for s in came.get("seeds", [])]:
-        again = ["-m", *(o for o in again if not o.startswith("seed=")), f"seed={','.join(seeds)}"]
+        given = ["-m", *(o for o in given if not o.startswith("seed=")), f"seed={','.join(seeds)}"]
+    return typed("train", *given)
+
+
+def _trial(t: FrozenTrial, made: Made, again: Callable[[FrozenTrial], str | None]) -> TrialRecord:
+    came, points = attributes.outcome(t), attributes.curve(t)
     curve: list[CurvePoint] = [{"epoch": epoch, **point} for epoch, point in points.items()]
     return {
         "number": t.number,
@@ -121,6 +143,6 @@ def _trial(t: FrozenTrial, space: Space, made: Made) -> TrialRecord:
         "known": KNOWN.on(t),
         "started": t.datetime_start.isoformat() if t.datetime_start else None,
         "finished": t.datetime_complete.isoformat() if t.datetime_complete else None,
-        "command": typed("train", *again),
+        "command": again(t),
         "take": taking(made["path"], t.number, "seeds=5"),
     }

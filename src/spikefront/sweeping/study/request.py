@@ -8,27 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
-from optuna.samplers import CmaEsSampler
 
 from spikefront.config import LOCAL, SEARCHPATH, compose, flat, is_group, merge, override
 from spikefront.errors import UserError, near_matches
 from spikefront.start import typed
+from spikefront.sweeping.search import engines
 from spikefront.sweeping.search import objectives as objectives_
-from spikefront.sweeping.search import pruning, samplers
-from spikefront.sweeping.search.constraints import Constraints
 from spikefront.sweeping.search.grammar import key_of, parse
 from spikefront.sweeping.search.space import Parameter, Space
+from spikefront.sweeping.study.attributes import Elastic
+from spikefront.sweeping.study.refusals import Predict, check, check_validated, choice
 from spikefront.sweeping.study.storage import directory, journal_url, url
 from spikefront.units import short_names
 
 EXHAUSTIVE = ("optuna.samplers.BruteForceSampler", "spikefront.sweeping.search.samplers.Exhaustive")
-WHOLE = {"seeds": (1,), "workers": (1, None), "max_failures": (0,), "max_lives": (1, None)}  # the least, and others
 FREE_GROUPS = ("logger", "callbacks", "dry_run", "output_dir", "resume", "search")
 Options = Callable[[str], list[str]]  # of a config group
-Predict = Callable[..., Any]  # (configuration, time=…) to its predicted cost
+Slices = Callable[..., tuple[Space, Elastic]]  # (space, shared overrides, default, pool, seed) to what is elastic of it
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,7 @@ class Request:
         notes: lines about what was asked for and is not quite what will happen.
         command: what all trials share, as train.py takes it.
         arguments: the command line's overrides, as they were given.
+        elastic: what one training for all trials trains; None where every trial trains its own network.
     """
 
     search: dict[str, Any]
@@ -60,12 +58,18 @@ class Request:
     command: list[str]
     notes: list[str]
     arguments: Sequence[str] = ()
+    elastic: Elastic | None = None
 
     def beside(self, place: Path) -> str:
         """The same command for a study of another name, which begins with what the one in ``place`` knows."""
         given = [a for a in self.arguments if not a.startswith(("search.study=", "search.warm_start="))]
         own = [override("search.study", self.search["study"] + "-2"), override("search.warm_start", str(place))]
         return typed("sweep", "-m", *given, *own)
+
+    @property
+    def default_origin(self) -> str:
+        """Who proposes the default values, in words."""
+        return "default configuration" if self.default_whole else "nearest to the default configuration"
 
     @property
     def worker(self) -> list[str]:
@@ -84,7 +88,14 @@ class Request:
         return [given] if isinstance(given, str) else list(map(str, given))
 
 
-def read(cfg: DictConfig, arguments: Sequence[str], options: Options, elsewhere: bool, predict: Predict) -> Request:
+def read(
+    cfg: DictConfig,
+    arguments: Sequence[str],
+    options: Options,
+    elsewhere: bool,
+    predict: Predict,
+    slices: Slices | None = None,
+) -> Request:
     """The request in ``cfg``, ``conf/sweep.yaml`` composed without the sweeping ``arguments``, and in these.
 
     Names the study in ``cfg``, and its storage where workers run ``elsewhere``.
@@ -93,9 +104,16 @@ def read(cfg: DictConfig, arguments: Sequence[str], options: Options, elsewhere:
         UserError: a contradictory search.
     """
     fixed, space = _space(cfg, arguments, options)
-    _check_validated(cfg)
+    check_validated(cfg)
     search = _plain(cfg.search)
     objectives = objectives_.parse(search["objectives"])
+    default = {p.key: choice(cfg, p.key) if is_group(p.key) else OmegaConf.select(cfg, p.key) for p in space}
+    elastic, notes = None, []
+    if engines.of(search) == engines.ELASTIC and slices is not None:
+        engines.check_elastic(search, objectives)
+        space, elastic = slices(space, shared(fixed), default, search["engine"]["pool"], cfg.seed)
+        default = {key: value for key, value in default.items() if key in space.parameters}
+        notes = [f"{key} stays at {value}: one training is shared" for key, value in elastic["idle"].items()]
     budget = _budget(search, space)
     with open_dict(cfg.search):
         cfg.search.study = search["study"] = search["study"] or _name(cfg, space)
@@ -103,9 +121,8 @@ def read(cfg: DictConfig, arguments: Sequence[str], options: Options, elsewhere:
         new = not (directory(search) / "study.db").exists()
         if elsewhere and new and not search["storage"] and url(search).startswith("sqlite:"):
             cfg.search.storage = search["storage"] = journal_url(search)
-    default = {p.key: _choice(cfg, p.key) if is_group(p.key) else OmegaConf.select(cfg, p.key) for p in space}
     base = {k: v for k, v in _base(cfg).items() if not any(k == p.key or k.startswith(f"{p.key}.") for p in space)}
-    notes = _check(cfg, search, objectives, predict, space)
+    notes += check(cfg, search, objectives, predict, space)
     nearest = space.nearest(default)
     return Request(
         search,
@@ -120,6 +137,7 @@ def read(cfg: DictConfig, arguments: Sequence[str], options: Options, elsewhere:
         _train_arguments(cfg, shared(fixed)),
         notes,
         list(arguments),
+        elastic,
     )
 
 
@@ -158,14 +176,6 @@ def _space(cfg: DictConfig, arguments: Sequence[str], options: Callable[[str], l
         for chosen in [[p.override(value)] for value in values] or ([[]] if beside else []):
             compose(merge([*fixed, *beside], chosen), root="sweep")
     return fixed, space
-
-
-def _check_validated(cfg: DictConfig) -> None:
-    if not cfg.data.get("val_fraction"):
-        raise UserError(
-            "data.val_fraction is 0: a sweep selects on a validation part, never on the test part;"
-            " set data.val_fraction=0.1"
-        )
 
 
 def _exists(cfg: DictConfig, p: Parameter) -> None:
@@ -214,8 +224,8 @@ def _exhaustive(search: Mapping[str, Any]) -> bool:
 
 def _name(cfg: DictConfig, space: Space) -> str:
     """A study's name from what it searches and on what: ``timesteps-digits-sdt_tiny``."""
-    parts = [_choice(cfg, "hparams_search") or "-".join(short_names(p.key for p in space).values())]
-    parts += [str(_choice(cfg, group)) for group in ("data", "model") if group not in space.parameters]
+    parts = [choice(cfg, "hparams_search") or "-".join(short_names(p.key for p in space).values())]
+    parts += [str(choice(cfg, group)) for group in ("data", "model") if group not in space.parameters]
     return "-".join(parts).replace("/", "_")
 
 
@@ -223,10 +233,6 @@ def _check_name(name: str) -> None:
     path = Path(name)
     if path.is_absolute() or not path.parts or ".." in path.parts:
         raise UserError(f"search.study={name!r} is no name: the study would lie outside of search.dir")
-
-
-def _choice(cfg: DictConfig, group: str) -> Any:
-    return cfg.hydra.runtime.choices.get(group)
 
 
 def _base(cfg: DictConfig) -> dict[str, Any]:
@@ -253,47 +259,3 @@ def _train_arguments(cfg: DictConfig, shared: Sequence[str]) -> list[str]:
     with_search = OmegaConf.create({k: v for k, v in cfg.items_ex(resolve=False) if k != "hydra"})
     now, then = (comparable(_plain(c, resolve=False)) for c in (with_search, plain))
     return own + [override(k, v) for k, v in now.items() if k in then and then[k] != v]
-
-
-def _check(
-    cfg: DictConfig, search: Mapping[str, Any], objectives: dict[str, str], predict: Predict, space: Space
-) -> list[str]:
-    """Say what is wrong with constraints, seeds, sampler and pruner before anything is made of them.
-
-    Returns:
-        What is right but may not be what was meant.
-    """
-    for key, (least, *others) in WHOLE.items():
-        if (value := search[key]) not in others and (type(value) is not int or value < least):  # type: ignore[operator]
-            raise UserError(f"search.{key} is {value}: it must be a whole number of at least {least}")
-    if type(beat := search["heartbeat"]) not in (int, float) or not 0 < beat < math.inf:
-        raise UserError(f"search.heartbeat is {beat}: give seconds, a number above 0")
-    Constraints(search["constraints"], predict).check(cfg)  # of the default configuration, whatever the verdict
-    sampler = _built(cfg, "sampler")
-    if isinstance(sampler, CmaEsSampler) and len(objectives) > 1:
-        raise UserError(
-            f"search/sampler=cmaes searches one objective, not {', '.join(objectives)}: choose tpe, gp or nsga2, or"
-            " search.objectives=[accuracy]"
-        )
-    if (pruner := _built(cfg, "pruner")) is not None:
-        pruning.check(pruner, search["prune_on"], objectives)
-    said = (
-        samplers.note(sampler, _choice(cfg, "search/sampler"), space),
-        pruning.note(pruner, _choice(cfg, "search/pruner"), search["prune_on"], objectives),
-    )
-    return list(filter(None, said))
-
-
-def _built(cfg: DictConfig, part: str) -> Any:
-    """The sampler or the pruner, as every worker builds it; None if there is none.
-
-    Raises:
-        UserError: it has no such settings.
-    """
-    try:
-        return instantiate(cfg.search[part]) if cfg.search[part] else None
-    except InstantiationException as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, UserError):
-            raise cause from error
-        raise UserError(f"search.{part}: {str(cause).splitlines()[0]}") from error

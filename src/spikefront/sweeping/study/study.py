@@ -9,6 +9,7 @@ import secrets
 import time
 import warnings
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -21,9 +22,22 @@ from spikefront.config import is_group
 from spikefront.console import shown
 from spikefront.errors import UserError
 from spikefront.start import spelled
+from spikefront.sweeping.search import engines
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import accounts, attributes
-from spikefront.sweeping.study.attributes import ARGUMENTS, BEGAN, BUDGET, FORGIVEN, RECORD, SAMPLER, TOKEN, Made
+from spikefront.sweeping.study.attributes import (
+    ARGUMENTS,
+    BEGAN,
+    BUDGET,
+    ELASTIC,
+    FORGIVEN,
+    RECORD,
+    SAMPLER,
+    STAGE,
+    TOKEN,
+    TRAINING,
+    Made,
+)
 from spikefront.sweeping.study.request import Request
 from spikefront.sweeping.study.storage import directory, file_of, note_place, open_storage, storage_errors, url
 
@@ -81,6 +95,7 @@ def record(study: Study) -> Made:
             f"the study '{study.study_name}' was not made by a sweep of spikefront; choose another search.study"
         )
     found.setdefault("seeds", 1)
+    found.setdefault("engine", engines.TRIALS)
     return found
 
 
@@ -89,6 +104,18 @@ def retraining(made: Made, space: Space, params: Mapping[str, Any], threads: int
     given = [*made["command"], *space.overrides(params)]
     has = any(o.lstrip("+").startswith("threads=") for o in given)
     return given if threads is None or has else [*given, f"threads={threads}"]
+
+
+def elastic_checkpoint(study: Study) -> Path | None:
+    """The weights that an elastic study's trials are slices of; None before they are trained."""
+    ended = study.get_trials(deepcopy=False, states=accounts.FINISHED)
+    trained = next((t for t in ended if STAGE.get(t) == TRAINING), None)
+    return None if trained is None else trial_directory(record(study), trained.number) / "checkpoints" / "last.ckpt"
+
+
+def trial_directory(made: Made, number: int) -> Path:
+    """Where a trial keeps its checkpoints."""
+    return Path(made["path"]) / "trials" / f"{number:05d}"
 
 
 def create(asked: Request) -> tuple[Study, bool]:
@@ -108,6 +135,7 @@ def create(asked: Request) -> tuple[Study, bool]:
         "command": asked.command,
         "exhaustive": asked.exhaustive,
         "seeds": search.get("seeds", 1),
+        "engine": engines.of(search),
         "storage": shown(address),
         "path": str(directory(search)),
     }
@@ -134,10 +162,26 @@ def create(asked: Request) -> tuple[Study, bool]:
         SAMPLER.set(study, _sampler(search))
         FORGIVEN.set(study, [t.number for t in accounts.account(study).failed])
         attributes.set_settings(study, {k: v for k, v in search.items() if k not in PLACES})
-        if not study.get_trials(deepcopy=False) and search.get("default_first", True):
-            origin = "default configuration" if asked.default_whole else "nearest to the default configuration"
-            attributes.enqueue(study, asked.default, origin)
+        if asked.elastic is not None:
+            _train_elastic(study, asked)
+        begun = any(not STAGE.on(t) for t in study.get_trials(deepcopy=False))
+        if not begun and asked.elastic is None and search.get("default_first", True):
+            attributes.enqueue(study, asked.default, asked.default_origin)
     return study, new
+
+
+def _train_elastic(study: Study, asked: Request) -> None:
+    """Have the largest network trained and all others with it, unless that is done or will be."""
+    elastic = asked.elastic
+    assert elastic is not None
+    if ELASTIC.get(study) is None:
+        if asked.search.get("default_first", True) and asked.default != elastic["params"]:
+            elastic = {**elastic, "first": asked.default, "first_origin": asked.default_origin}
+        ELASTIC.set(study, elastic)
+    stages = [t for t in study.get_trials(deepcopy=False) if STAGE.get(t) == TRAINING]
+    if all(accounts.came_to_nothing(t) for t in stages):
+        origin = "the largest network, trained with all others"
+        attributes.enqueue(study, elastic["params"], origin, **{STAGE.name: TRAINING})
 
 
 def _is_unmade(study: Study, directions: list[str]) -> bool:
@@ -170,6 +214,8 @@ def _same(name: str, then: Mapping[str, Any], now: Mapping[str, Any], beside: st
     )
     if then["seeds"] != now["seeds"]:
         raise UserError(f"the study's seeds a configuration were {then['seeds']}, now {now['seeds']}: {cure}")
+    if then["engine"] != now["engine"]:
+        raise UserError(f"the study's search/engine was {then['engine']}, now {now['engine']}: {cure}")
     for part, what in (("objectives", "objectives"), ("space", "search space"), ("base", "configuration")):
         if then[part] == now[part] and (part != "objectives" or list(then[part]) == list(now[part])):
             continue

@@ -43,6 +43,7 @@ class TrialCallback(pl.Callback):
         self._report, self._check, self._judge = report, check, judge
         self.metrics: dict[str, float] = {}
         self.twin_joules = 0.0
+        self.convention = ""
         self.groups: dict[str, float] = {}
         self.layers: list[Layer] = []
         self.on_front: bool | None = None
@@ -89,6 +90,7 @@ class TrialCallback(pl.Callback):
         self.metrics["latency"] = statistics.median(self._latencies)
         if (memory := _peak(pl_module.device)) is not None:
             self.metrics["memory"] = float(memory - self._held)
+        self.convention = energy.convention
         self.groups, self.twin_joules = energy.groups, energy.baseline()["total_joules"]
         self.layers = [
             {"name": r["name"], "group": r["group"], "joules": r["joules"], "firing_rate": r["firing_rate"]}

@@ -10,13 +10,13 @@ from omegaconf import DictConfig
 from optuna import Trial
 from optuna.study import Study
 
+from spikefront.config import Composer
 from spikefront.errors import UserError
 from spikefront.sweeping.search.constraints import Constraints
 from spikefront.sweeping.search.optuna_internals import id_of
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import attributes
 from spikefront.sweeping.study.attributes import INFEASIBLE
-from spikefront.sweeping.worker.configuration import Composer
 
 PATIENCE = 10  # infeasible proposals in a row before a worker draws a feasible point at random
 DRAWS = 500

@@ -20,7 +20,7 @@ from spikefront.sweeping.search.anytime import Shown
 from spikefront.sweeping.search.samplers import Distinct, innermost, seeded
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import accounts, attributes
-from spikefront.sweeping.study.attributes import ADMITTED, INFEASIBLE, REPEATS, is_retry
+from spikefront.sweeping.study.attributes import ADMITTED, INFEASIBLE, REPEATS, STAGE, is_retry
 from spikefront.sweeping.study.storage import BROKEN
 
 PATIENCE = 60.0  # seconds that another worker has for looking
@@ -69,7 +69,7 @@ def admit(trial: Trial, study: Study, space: Space) -> None:
     Raises:
         Repeated: another has it.
     """
-    if ADMITTED.get(trial) or space.size() == math.inf:
+    if ADMITTED.get(trial) or STAGE.get(trial) or space.size() == math.inf:
         return
     point, deadline = space.point(trial.params), time.monotonic() + PATIENCE
     retried = is_retry(trial)

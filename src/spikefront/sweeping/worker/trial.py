@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ import numpy as np
 import pytorch_lightning as pl
 from omegaconf import DictConfig, open_dict
 
-from spikefront.analysis.schema import EpochPoint, Step
+from spikefront.analysis.schema import EpochPoint, Step, Tested
 from spikefront.files import write_atomically
 from spikefront.sweeping.study.attributes import Outcome
 from spikefront.sweeping.worker.callback import TrialCallback
-from spikefront.training import Result
+from spikefront.training import Diverged, Evaluation, Result
 from spikefront.training.devices import threads_each
 from spikefront.training.preemption import LAST
 
@@ -93,38 +93,52 @@ def _unjudged(_: Any) -> None: ...
 def _outcome(result: Result, callback: TrialCallback, seed: int) -> Outcome:
     validation = result.validation
     assert validation is not None
+    if result.latency_seconds is not None:  # of the deployed network, in place of the last evaluation's
+        callback.metrics["latency"] = result.latency_seconds
+    tested: Tested = {
+        "accuracy": result.accuracy,
+        "energy_joules": result.energy_joules,
+        "samples": result.samples,
+        "anytime": _steps(result.anytime),
+    }
+    return {
+        **outcome(validation, callback, result.parameters, result.seconds, seed),
+        "test": tested,
+        "epochs": result.epochs,
+        "threads": result.threads,
+    }
+
+
+def outcome(validation: Evaluation, callback: TrialCallback, parameters: int, seconds: float, seed: int) -> Outcome:
+    """What is known of a network once it is evaluated on the validation part, which ``callback`` has watched."""
     metrics = {
         **callback.metrics,
         "accuracy": validation.accuracy,
         "energy": validation.energy_joules,
         "firing_rate": validation.firing_rate,
-        "parameters": result.parameters,
-        "seconds": result.seconds,
+        "parameters": parameters,
+        "seconds": seconds,
     }
-    if result.latency_seconds is not None:  # of the deployed network, in place of the last evaluation's
-        metrics["latency"] = result.latency_seconds
     return {
         "metrics": {k: v for k, v in metrics.items() if math.isfinite(v)},
         "undefined": sorted(k for k, v in metrics.items() if not math.isfinite(v)),
         "anytime": _steps(validation.anytime),
         "samples": validation.samples,
-        "test": {
-            "accuracy": result.accuracy,
-            "energy_joules": result.energy_joules,
-            "samples": result.samples,
-            "anytime": _steps(result.anytime),
-        },
         "firing_rate": validation.firing_rate,
-        "parameters": result.parameters,
-        "seconds": result.seconds,
-        "epochs": result.epochs,
-        "convention": result.convention,
-        "threads": result.threads,
+        "parameters": parameters,
+        "seconds": seconds,
+        "convention": callback.convention,
         "twin_joules": callback.twin_joules,
         "energy_groups": callback.groups,
         "energy_layers": callback.layers,
         "seed": seed,
     }
+
+
+def check_defined(came: Outcome, objectives: Iterable[str]) -> None:
+    """Raise Diverged if an objective came to no number."""
+    if undefined := set(came.get("undefined", ())) & set(objectives):
+        raise Diverged(f"{', '.join(sorted(undefined))} came to no finite number")
 
 
 def _steps(points: Sequence[Mapping[str, float]]) -> list[Step]:

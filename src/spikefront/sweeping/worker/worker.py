@@ -10,7 +10,6 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
 from hydra.utils import instantiate
@@ -21,7 +20,7 @@ from optuna.trial import TrialState
 
 from spikefront.analysis.schema import EpochPoint
 from spikefront.cluster.jobs import job_of
-from spikefront.config import merge
+from spikefront.config import Composer, merge
 from spikefront.errors import UserError, mendable, one_line
 from spikefront.planning import predict_cost
 from spikefront.sweeping.search import objectives as objectives_
@@ -41,9 +40,9 @@ from spikefront.sweeping.study.request import shared
 from spikefront.sweeping.worker import trial as trials
 from spikefront.sweeping.worker.budgets import Account, Limits
 from spikefront.sweeping.worker.callback import TrialCallback
-from spikefront.sweeping.worker.configuration import Composer
 from spikefront.sweeping.worker.feasibility import Feasibility, Infeasible
 from spikefront.sweeping.worker.proposal import NoProposal, Repeated, propose, sampler
+from spikefront.sweeping.worker.stages import engine_of
 from spikefront.sweeping.worker.starved import oom_kills, starved
 from spikefront.sweeping.worker.stored import check_study
 from spikefront.training import Diverged, Result, check_data, train
@@ -82,7 +81,8 @@ class Worker:
             pruning.check(self.pruner, self.search.prune_on, self.objectives)
         self.limits = Limits(self.search, attributes.BEGAN.get(self.study))
         self.limits.check_counters()
-        self.compose = Composer(merge(self.made["overrides"], shared(overrides)))
+        base = merge(self.made["overrides"], shared(overrides))
+        self.compose = Composer(base)
         self.ledger = Ledger(
             self.study,
             self.storage,
@@ -101,6 +101,7 @@ class Worker:
             self._say,
             self.made["exhaustive"],
         )
+        self.engine = engine_of(self.study, self.ledger, base, self.search, self.objectives)
         self.signals = Signals(signal.SIGINT)
         if "data" not in self.space.parameters:  # missing data is not a trial's failure
             check_data(self.compose([]))
@@ -130,7 +131,7 @@ class Worker:
             self.ledger.put_back_the_dead()  # first: it may fail one
             account = accounts.account(self.study)
             account.check_failures(self.search.max_failures)
-            trial = self.ledger.take(account.budget)
+            trial = self.engine.take(account)
             if trial is not None:
                 self._current = trial
                 self._run(trial)
@@ -164,8 +165,8 @@ class Worker:
                 overrides = self.space.overrides(values)
                 self._say(f"trial {trial.number}: " + " ".join(overrides))
                 cfg = self.compose(overrides)
-                self.feasibility.check(trial, cfg)
-                metrics = self._train(trial, cfg, lease, account)
+                check = partial(self.feasibility.check, trial, cfg)
+                metrics = self.engine.run(trial, cfg, partial(self._train, lease, account), check)
                 told = objectives_.values(self.objectives, metrics)
             except (Interrupted, LeaseLost, UpdateFinishedTrialError):
                 self._spend(trial, account)
@@ -220,7 +221,7 @@ class Worker:
                 self._tell(trial, TrialState.COMPLETE, told)
         self.feasibility.accepted()
 
-    def _train(self, trial: Trial, cfg: DictConfig, lease: Lease, account: Account) -> dict[str, float]:
+    def _train(self, lease: Lease, account: Account, trial: Trial, cfg: DictConfig) -> dict[str, float]:
         """Train the trial's configuration, from its checkpoint if it has one; its metrics."""
 
         def report(callback: TrialCallback, epoch: int, point: EpochPoint) -> None:
@@ -231,7 +232,7 @@ class Worker:
             if epoch > 1:  # by now all that is logged at an epoch's end has been
                 objectives_.check_logged(self.objectives, callback.metrics)
 
-        output = Path(self.made["path"]) / "trials" / f"{trial.number:05d}"
+        output = studies.trial_directory(self.made, trial.number)
 
         def judge(came: Outcome) -> bool:
             self.front.look(self.study)
@@ -255,8 +256,7 @@ class Worker:
 
         came = trials.run(self.train, cfg, output, self.made["seeds"], label, report, lease.check, judge, stop)
         lease.check()
-        if undefined := set(came.get("undefined", ())) & set(self.objectives):
-            raise Diverged(f"{', '.join(sorted(undefined))} came to no finite number")
+        trials.check_defined(came, self.objectives)
         attributes.set_outcome(trial, came)
         return came["metrics"]
 

@@ -1,0 +1,95 @@
+"""Smaller networks whose weights are slices of a larger one's (Once-for-All, arXiv 1908.09791; BigNAS, 2003.11142).
+
+A member is an ordinary network: no layer is implemented twice. Each of its tensors is the leading part of the largest
+network's tensor of the same name, ``p[:n0, :n1]``, and as a view of it: its gradient is that part's gradient, and a
+step of a small member costs what that member costs. Its normalisation is its own: statistics of other widths or
+thresholds are not its, so they are estimated anew from a few batches, as BigNAS does (section 3.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.optim.swa_utils import update_bn
+
+from spikefront.errors import UserError
+
+
+class Member:
+    """A network without weights of its own, for training; its buffers are its own.
+
+    Args:
+        network: becomes an empty shell: its parameters are given up.
+        device: of the weights that it will be given.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device | str = "cpu") -> None:
+        self.buffers = {name: buffer.to(device) for name, buffer in network.named_buffers()}
+        self.network = network.to_empty(device="meta")
+
+    def __call__(self, weights: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """Logits after every timestep ``(T, B, classes)`` with the largest network's ``weights`` by name.
+
+        Raises:
+            UserError: one of its tensors is no part of the largest network's.
+        """
+        own = {name: part(name, p, weights) for name, p in self.network.named_parameters()}
+        steps: Tensor = functional_call(self.network, {**own, **self.buffers}, (images,), {"per_step": True})
+        return steps
+
+
+def part(name: str, own: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    """The view of the largest network's tensor of this name that has the shape of ``own``.
+
+    Raises:
+        UserError: there is none: no such tensor, too small a one, or another kernel.
+    """
+    if (why := _strange(name, own, weights)) is not None:
+        raise UserError(f"not a part of the largest network: {why}")
+    return weights[name][tuple(slice(n) for n in own.shape)]
+
+
+def strange(network: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str | None:
+    """The first tensor of a network that is no part of the largest network's ``weights``, in words; None if all are.
+
+    What counts are names and shapes: all may lie on the meta device.
+    """
+    told = (_strange(name, own, weights) for name, own in network.items())
+    return next((why for why in told if why is not None), None)
+
+
+def _strange(name: str, own: Tensor, weights: Mapping[str, Tensor]) -> str | None:
+    largest = weights.get(name)
+    if largest is None:
+        return f"it has no {name}"
+    fits = len(own.shape) == len(largest.shape) and all(a <= b for a, b in zip(own.shape, largest.shape, strict=True))
+    if fits and own.shape[2:] == largest.shape[2:]:  # of a kernel the leading part is a corner
+        return None
+    return f"{name} is {tuple(own.shape)} here, {tuple(largest.shape)} there"
+
+
+def inherit(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """Give an ordinary network its part of the largest network's ``weights`` and buffers, copied.
+
+    Raises:
+        UserError: one of its tensors is no part of them.
+    """
+    network.load_state_dict({name: part(name, own, weights) for name, own in network.state_dict().items()})
+    return network
+
+
+@torch.no_grad()
+def estimate_norms(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Estimate anew, from ``batches`` of training images, what a network knows of its activations.
+
+    These are its norms' means and variances, each the mean over the batches, and DSSA's running rates.
+    """
+    for module in network.modules():
+        forget: Any = getattr(module, "forget", None)
+        if callable(forget):
+            forget()
+    update_bn(batches, network)

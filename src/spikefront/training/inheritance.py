@@ -1,0 +1,155 @@
+"""Networks that inherit their weights from an elastic training: evaluated as they are, or taken out of it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import Tensor, nn
+
+from spikefront.config import Composer, flat, override
+from spikefront.data import ImageData, build_data
+from spikefront.errors import UserError
+from spikefront.nn.checkpoints import configuration, network_state, read_checkpoint
+from spikefront.nn.elastic import estimate_norms, inherit
+from spikefront.training.module import SpikingClassifier
+from spikefront.training.result import Evaluation
+from spikefront.training.setup import build_loss, build_model, build_trainer, evaluate_part, quiet
+from spikefront.trust import check as refuse_strange
+
+KEPT = 4  # data sets as members read them: event data differ with the timesteps
+
+
+class Heirs:
+    """Evaluates members of one elastic training, one after another.
+
+    Args:
+        checkpoint: the elastic training's.
+
+    Raises:
+        UserError: it is not an elastic training's.
+    """
+
+    def __init__(self, checkpoint: str | Path) -> None:
+        content = read_checkpoint(checkpoint)
+        self.settings = settings_of(content, checkpoint)
+        self._weights: dict[str, Tensor] = network_state(content)
+        self._data: dict[str, tuple[ImageData, list[Tensor]]] = {}
+
+    def evaluate(self, cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> tuple[nn.Module, Evaluation]:
+        """A member, composed as ``train.py`` would train it, with its figures on the validation part.
+
+        Raises:
+            UserError: a tensor of it is no part of the largest network's.
+        """
+        quiet()
+        pl.seed_everything(cfg.seed, workers=True, verbose=False)
+        model = inherit(build_model(cfg), self._weights)
+        module = SpikingClassifier(model, build_loss(cfg), instantiate(cfg.optimizer), cfg.schedule, {})
+        run = cfg.copy()
+        with open_dict(run):
+            run.callbacks = {"energy": run.callbacks.energy}
+            run.trainer.devices, run.trainer.num_nodes = 1, 1
+            run.trainer.enable_model_summary = False
+        data, images = self._of(cfg)
+        norms = OwnNorms(self.settings["norm_batches"], images)
+        return model, evaluate_part(build_trainer(run, None, [norms, *callbacks]), module, data, "val")
+
+    def _of(self, cfg: DictConfig) -> tuple[ImageData, list[Tensor]]:
+        """A member's data, and the images that norms are estimated on once one has read them."""
+        timesteps = int(cfg.model.timesteps)
+        key = f"{OmegaConf.to_yaml(cfg.data, resolve=True)}{timesteps}"
+        if key not in self._data:
+            while len(self._data) >= KEPT:
+                self._data.pop(next(iter(self._data)))
+            self._data[key] = build_data(cfg.data, timesteps=timesteps), []
+        return self._data[key]
+
+
+class OwnNorms(pl.Callback):
+    """Has an evaluation begin with norms estimated anew from the first ``batches`` of the training part, or from
+    ``images`` if there are some; if not, these are put there."""
+
+    def __init__(self, batches: int, images: list[Tensor] | None = None) -> None:
+        self.batches, self.images = batches, [] if images is None else images
+        self._done = False
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if self._done:
+            return
+        self._done = True
+        if not self.images:
+            loader: Any = trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+            self.images.extend(images for images, _ in itertools.islice(loader, self.batches))
+        with trainer.precision_plugin.val_step_context():
+            estimate_norms(pl_module.model, (images.to(pl_module.device) for images in self.images))
+        pl_module.model.eval()
+
+    on_test_start = on_validation_start
+
+
+def settings_of(content: Mapping[str, Any], where: str | Path) -> dict[str, Any]:
+    """What an elastic training's checkpoint says of its members.
+
+    Raises:
+        UserError: it is another training's.
+    """
+    found = (configuration(content) or {}).get("elastic")
+    if not found:
+        raise UserError(f"checkpoint {where} is not of an elastic training (search/engine=elastic): it has no members")
+    return dict(found)
+
+
+def configuration_of(content: Mapping[str, Any], where: str | Path, given: Any, trusted: bool = False) -> DictConfig:
+    """The configuration of a member of an elastic training.
+
+    Args:
+        content: of the checkpoint at ``where``.
+        given: its keys, nested or dotted, ``{"model.depth": 1, "model.dim": 48}``; what isn't named is the largest's.
+        trusted: what the checkpoint names may be anything, see ``trust``.
+
+    Raises:
+        UserError: no elastic training's checkpoint, no such key.
+    """
+    settings = settings_of(content, where)
+    if not isinstance(given, Mapping):
+        raise UserError(f"member={given}: give the member's keys, such as {{model.depth: 1, model.dim: 48}}")
+    own = [override(key, value) for key, value in (flat(given) if given else {}).items()]
+    keys = [o.partition("=")[0] for o in own]
+    largest = [o for o in settings["largest"] if o.partition("=")[0] not in keys]
+    cfg = Composer(settings["base"])([*largest, *own])
+    OmegaConf.resolve(cfg)
+    if not trusted:
+        refuse_strange(OmegaConf.to_container(cfg), f"checkpoint {where}", "trust")
+    return cfg
+
+
+def extract(checkpoint: str | Path, member: Any, *, trust: bool = False) -> nn.Module:
+    """A member of an elastic training as an ordinary network: to deploy, to audit, to train on.
+
+    Its norms are estimated on the first batches of the training part, so the data must be where the checkpoint's
+    configuration says; ``overrides`` of that are keys of ``member`` like any others, ``{"data.root": "/data"}``.
+
+    Args:
+        checkpoint: an elastic training's.
+        member: its keys, nested or dotted, ``{"model.depth": 1, "model.dim": 48}``; the others are the largest's.
+        trust: the checkpoint may name any class, see SECURITY.md.
+
+    Raises:
+        UserError: no such checkpoint or member, no data.
+    """
+    content = read_checkpoint(checkpoint)
+    cfg = configuration_of(content, checkpoint, member, trust)
+    model = inherit(build_model(cfg), network_state(content))
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    data = build_data(cfg.data, timesteps=int(cfg.model.timesteps))
+    data.check()
+    data.setup()
+    batches = settings_of(content, checkpoint)["norm_batches"]
+    estimate_norms(model, (images for images, _ in itertools.islice(data.train_dataloader(), batches)))
+    return model.eval()

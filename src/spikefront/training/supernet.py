@@ -1,0 +1,144 @@
+"""Elastic training: one network whose slices are the networks of a whole search space, all trained at once.
+
+Each step trains the largest network, the smallest and some drawn from a pool ("sandwich", BigNAS, arXiv 2003.11142,
+section 3.1); all but the largest learn in part from what that says of the batch (in-place distillation, section 3.2).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from spikefront.config import Composer
+from spikefront.energy import CostModel, EnergyMeter
+from spikefront.errors import UserError
+from spikefront.nn.elastic import Member, estimate_norms, inherit
+from spikefront.training.lightning_internals import layer_sync
+from spikefront.training.module import AnytimeAccuracy, SpikingClassifier
+
+Settings = Mapping[str, Any]
+"""``elastic`` of a run's configuration: ``base``, the overrides that all members have; ``smallest`` and ``pool``, what
+each has beyond them; ``random``, how many a step draws; ``distillation``, ``warmup_epochs``, ``norm_batches``."""
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise UserError for what an elastic training can't have beside it."""
+    for key, why in (
+        ("model.compile", "its members change with every step"),
+        ("model.checkpoint_blocks", "members have no weights of their own to run again with"),
+        ("loss.energy_weight", "it would see the largest network alone"),
+    ):
+        if OmegaConf.select(cfg, key):
+            raise UserError(f"{key}={OmegaConf.select(cfg, key)} of an elastic training: {why}; leave it out")
+
+
+class ElasticClassifier(SpikingClassifier):
+    """Trains ``model``, the largest network, and its members with it.
+
+    Args:
+        settings: see ``Settings``.
+        given: ``(images, timesteps) -> images`` as a member with fewer timesteps is given them.
+        cost: of the energies that are logged of members.
+        training: what ``SpikingClassifier`` takes.
+    """
+
+    def __init__(
+        self,
+        *training: Any,
+        settings: Settings,
+        given: Callable[[Tensor, int], Tensor],
+        cost: CostModel,
+    ) -> None:
+        super().__init__(*training)
+        self._settings, self._given, self._cost = settings, given, cost
+        self._compose = Composer(settings["base"])
+        self._members: dict[int, Member] = {}
+        self._recent: deque[Tensor] = deque(maxlen=settings["norm_batches"])
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        images, target = batch
+        self._recent.append(images)
+        steps = self.model(images, per_step=True)
+        losses = [self.loss(steps, target)]
+        self.log("train/loss", losses[0], on_step=True, on_epoch=True, batch_size=len(images))
+        if target.dim() == 1:
+            accuracy = (steps.mean(0).argmax(-1) == target).float().mean()
+            self.log("train/accuracy", accuracy, on_step=False, on_epoch=True, batch_size=len(images))
+        if self.current_epoch >= self._settings["warmup_epochs"]:
+            teacher = steps.detach().mean(0).softmax(-1)
+            losses += [self._loss(place, images, target, teacher) for place in self._drawn(index)]
+            self.log("train/members_loss", torch.stack(losses[1:]).mean(), on_epoch=True, batch_size=len(images))
+        return torch.stack(losses).mean()
+
+    def _drawn(self, index: int) -> list[int]:
+        """The smallest and those of the pool that this step trains: the same on all processes, and when repeated."""
+        pool, number = len(self._settings["pool"]), self._settings["random"]
+        draw = random.Random(f"{self.hparams['config']['seed']} {self.current_epoch} {index}")
+        return [SMALLEST, *draw.sample(range(pool), min(number, pool))]
+
+    def _loss(self, place: int, images: Tensor, target: Tensor, teacher: Tensor) -> Tensor:
+        if place not in self._members:
+            network = self.network(place).train()
+            self._synchronise(network)
+            self._members[place] = Member(network, self.device)
+        member = self._members[place]
+        steps = member(dict(self.model.named_parameters()), self._given(images, self.timesteps_of(member.network)))
+        share = self._settings["distillation"]
+        loss: Tensor = self.loss(steps, target)
+        if not share:
+            return loss
+        return (1 - share) * loss + share * F.cross_entropy(steps.mean(0), teacher)
+
+    def _synchronise(self, network: nn.Module) -> None:
+        """Norms of members are synchronised over processes where the largest network's are."""
+        if (sync := layer_sync(self.trainer)) is not None:
+            sync.apply(network)
+
+    @staticmethod
+    def timesteps_of(network: Any) -> int:
+        return int(network.timesteps)
+
+    def network(self, place: int) -> nn.Module:
+        """A member of the pool, or the smallest, as an ordinary network with random weights."""
+        own = self._settings["smallest"] if place == SMALLEST else self._settings["pool"][place]
+        return instantiate(self._compose(own).model)
+
+    def on_validation_epoch_end(self) -> None:
+        super().on_validation_epoch_end()
+        if not self._recent or self.trainer.sanity_checking or self.trainer.state.fn != "fit":
+            return
+        pool = len(self._settings["pool"])
+        for name, place in (("smallest", SMALLEST), ("member", self.current_epoch % pool)):
+            accuracy, joules = self._measured(inherit(self.network(place), self.model.state_dict()))
+            self.log_dict({f"val/{name}/accuracy": accuracy, f"val/{name}/energy_joules": joules})
+
+    @torch.no_grad()
+    def _measured(self, network: nn.Module) -> tuple[float, float]:
+        """Accuracy and joules a sample of a member with norms of its own, on the validation part."""
+        network.to(self.device)
+        timesteps = self.timesteps_of(network)
+        self._synchronise(network)
+        estimate_norms(network, [self._given(images, timesteps) for images in self._recent])
+        network.eval()
+        accuracy, meter = AnytimeAccuracy(timesteps).to(self.device), EnergyMeter(network)
+        loaders: Any = self.trainer.val_dataloaders
+        limit = self.trainer.num_val_batches[0]
+        with meter.recording():
+            for index, batch in enumerate(loaders):
+                if index >= limit:
+                    break
+                images, target = self.trainer.strategy.batch_to_device(batch)
+                accuracy.update(network(self._given(images, timesteps), per_step=True), target)
+        meter.gather()
+        return float(accuracy.compute().reshape(-1)[-1]), meter.report(self._cost).total_joules
+
+
+SMALLEST = -1  # a place beside those of the pool
