@@ -12,8 +12,8 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core: more threads would only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import composing
 import pytest
+import sharing
 from hydra.core.global_hydra import GlobalHydra
 
 # Files of few tests and many seconds: begun last, they would leave the other cores idle at the end
@@ -23,7 +23,7 @@ LONG = """sweeping/worker/test_several_devices sweeping/worker/test_worker sweep
 
 
 def pytest_configure():
-    composing.share()
+    sharing.share()
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:  # `nohup make test &`: what tests start would hear neither
             signal.signal(number, usual)

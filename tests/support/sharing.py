@@ -1,4 +1,5 @@
-"""Compositions that share what Hydra makes of the same files: the suite composes some thousand times, mostly those."""
+"""What is worked out once for all tests of a process: the suite composes some thousand times, mostly the same files,
+and opens hundreds of databases."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from hydra._internal import config_loader_impl as loading
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.defaults_list import DefaultsList, Overrides
+from optuna.storages._rdb.storage import _VersionManager
 
 from spikefront.config import ROOT
 
@@ -18,8 +20,17 @@ def share() -> None:
     """From here on this process, and what it forks, parses each of our files once and merges each choice of them once.
 
     Values that are overridden, interpolations and all errors are Hydra's own each time; so is everything where a
-    directory that isn't ours has a part in it.
+    directory that isn't ours has a part in it. Optuna's migrations, which it imports anew for each database, are
+    looked through once too.
     """
+    look, head = _VersionManager.get_head_version, []
+
+    def get_head_version(self):
+        if not head:
+            head.append(look(self))
+        return head[0]
+
+    _VersionManager.get_head_version = get_head_version
     read, choose, merge = (
         ConfigRepository.load_config,
         loading.create_defaults_list,
@@ -65,4 +76,5 @@ def share() -> None:
 
 def ours(repository) -> bool:
     """Whether nothing but our files and Hydra's own can be found there."""
-    return all(s.scheme() == "structured" or s.path in (*OURS, "hydra.conf") for s in repository.get_sources())
+    known = (*OURS, "hydra.conf")
+    return all(s.scheme() not in ("file", "pkg") or s.path in known for s in repository.get_sources())
