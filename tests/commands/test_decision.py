@@ -52,17 +52,31 @@ def study(place: Path, name: str = "s"):
     return open_study(str(place / "outputs" / "studies" / name))
 
 
-def test_the_command_of_a_trial_gives_its_figures_to_the_last_digit(place):
+@pytest.fixture
+def here(place, script, monkeypatch):
+    """A printed line of ``train`` or ``evaluate``, run in this process."""
+    monkeypatch.chdir(place)
+
+    def go(line: str, *more: str) -> str:
+        _, name, *arguments = pasted(line)
+        code, out, err = script(Path(name).stem, *arguments, *more)
+        assert code == 0, err
+        return out
+
+    return go
+
+
+def test_the_command_of_a_trial_gives_its_figures_to_the_last_digit(place, here):
     trial = records(study(place))["trials"][1]
     assert f"threads={trial['threads']}" in trial["command"]
-    run(place, *pasted(trial["command"]), "hydra.run.dir=again")
+    here(trial["command"], "hydra.run.dir=again")
     result = json.loads((place / "again" / "result.json").read_text())
     assert result["validation"]["anytime"] == [{**p} for p in trial["anytime"]]
     assert result["accuracy"] == trial["test"]["accuracy"] and result["threads"] == trial["threads"]
     assert (result["validation"]["samples"], result["samples"]) == (trial["samples"], trial["test"]["samples"])
 
 
-def test_a_point_is_taken_with_other_seeds_and_stops_at_its_timestep(place):
+def test_a_point_is_taken_with_other_seeds_and_stops_at_its_timestep(place, here):
     (trial, *_) = records(study(place))["trials"]
     line = f"{trial['take']} t=1 workers=1".replace("seeds=5", "seeds=2")
     said = run(place, *pasted(line))
@@ -76,7 +90,7 @@ def test_a_point_is_taken_with_other_seeds_and_stops_at_its_timestep(place):
     assert taken["values"] == {"accuracy": accuracies, "energy": energies} and taken["t"] == 1
     checkpoint = re.search(r"checkpoint: (.*)", said)[1]
     evaluate = next(x for x in said.splitlines() if "evaluate.py" in x)
-    run(place, *pasted(evaluate), "hydra.run.dir=evaluated", "threads=1")
+    here(evaluate, "hydra.run.dir=evaluated", "threads=1")
     result = json.loads((place / "evaluated" / "result.json").read_text())
     best = max((0, 1), key=lambda i: accuracies[i])
     assert checkpoint.endswith("s-trial-0/t1.ckpt") and len(result["anytime"]) == 1
@@ -125,8 +139,7 @@ def test_a_known_point_is_taken_by_its_last_timestep_and_a_path_may_be_spelled_a
     assert len(json.loads((place / "known" / "result.json").read_text())["anytime"]) == 2
 
 
-def test_another_chip_costs_the_same_trials_as_if_they_had_been_trained_for_it(place, script, monkeypatch):
-    monkeypatch.chdir(place)
+def test_another_chip_costs_the_same_trials_as_if_they_had_been_trained_for_it(place, here, script):
     found = records(study(place))
     same = recosted(found, "paper", compose(["energy=paper"]).energy)
     assert [(p["values"], p["test"], p["member"]) for p in same["points"]] == [
@@ -134,7 +147,7 @@ def test_another_chip_costs_the_same_trials_as_if_they_had_been_trained_for_it(p
     ]
     assert same["trials"][0]["twin_joules"] == found["trials"][0]["twin_joules"] > 0
     chip = recosted(found, "chip_8bit", compose(["energy=chip_8bit"]).energy)
-    run(place, *pasted(found["trials"][1]["command"]), "energy=chip_8bit", "hydra.run.dir=chip")
+    here(found["trials"][1]["command"], "energy=chip_8bit", "hydra.run.dir=chip")
     result = json.loads((place / "chip" / "result.json").read_text())
     anew = chip["trials"][1]
     assert [p["energy_joules"] for p in anew["anytime"]] == [

@@ -247,7 +247,7 @@ def test_a_killed_process_ends_the_command_in_one_line(script, tmp_path):
         os.kill(followers()[0], signal.SIGKILL)
 
     threading.Thread(target=kill, daemon=True).start()
-    arguments = [o for o in RUN if "callbacks" not in o and "limit" not in o]
+    arguments = [o for o in RUN if "callbacks" not in o]
     begun = time.monotonic()
     code, _, err = script(
         "train", *arguments, "trainer.devices=2", "trainer.max_epochs=500", f"hydra.run.dir={tmp_path}"
