@@ -17,9 +17,11 @@ import sharing
 from hydra.core.global_hydra import GlobalHydra
 
 # Files of few tests and many seconds: begun last, they would leave the other cores idle at the end
-LONG = """sweeping/worker/test_several_devices sweeping/worker/test_worker sweeping/study/test_accounting
-    training/test_ddp commands/test_memory commands/test_wheel test_pairs commands/test_own_configuration
-    sweeping/study/test_accounts training/test_preemption energy/test_training nn/test_operators""".split()  # noqa: SIM905
+LONG = """sweeping/study/test_accounting training/test_ddp sweeping/worker/test_worker commands/test_decision
+    sweeping/worker/test_several_devices tracking/pages/test_report tracking/wandb/test_wandb
+    sweeping/worker/test_limits commands/test_wheel commands/test_own_configuration training/test_preemption
+    sweeping/study/test_warm test_pairs test_docs sweeping/study/test_accounts energy/test_training
+    nn/test_operators""".split()  # noqa: SIM905
 
 
 def pytest_configure():

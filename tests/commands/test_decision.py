@@ -76,18 +76,24 @@ def test_the_command_of_a_trial_gives_its_figures_to_the_last_digit(place, here)
     assert (result["validation"]["samples"], result["samples"]) == (trial["samples"], trial["test"]["samples"])
 
 
-def test_a_point_is_taken_with_other_seeds_and_stops_at_its_timestep(place, here):
+@pytest.fixture(scope="module")
+def taken(place):
+    """The printed line that takes a point, and what it says."""
     (trial, *_) = records(study(place))["trials"]
     line = f"{trial['take']} t=1 workers=1".replace("seeds=5", "seeds=2")
-    said = run(place, *pasted(line))
+    return line, run(place, *pasted(line))
+
+
+def test_a_point_is_taken_with_other_seeds_and_stops_at_its_timestep(place, taken, here):
+    _, said = taken
     other = records(study(place, "s-trial-0"))
     assert [t["params"]["seed"] for t in other["trials"]] == [1, 2]  # seed 0 chose it
     early = [t["anytime"][0] for t in other["trials"]]
     assert all(t["params"].keys() == {"seed"} and len(t["anytime"]) == 2 for t in other["trials"])
     accuracies, energies = [p["accuracy"] for p in early], [p["energy_joules"] for p in early]
     assert f"{mean(accuracies):.4f} ± {stdev(accuracies):.4f}" in said and "the sweep said" in said
-    (taken,) = records(study(place))["taken"]
-    assert taken["values"] == {"accuracy": accuracies, "energy": energies} and taken["t"] == 1
+    (kept,) = records(study(place))["taken"]
+    assert kept["values"] == {"accuracy": accuracies, "energy": energies} and kept["t"] == 1
     checkpoint = re.search(r"checkpoint: (.*)", said)[1]
     evaluate = next(x for x in said.splitlines() if "evaluate.py" in x)
     here(evaluate, "hydra.run.dir=evaluated", "threads=1")
@@ -98,10 +104,16 @@ def test_a_point_is_taken_with_other_seeds_and_stops_at_its_timestep(place, here
     assert result["validation"]["energy_joules"] == pytest.approx(energies[best], rel=1e-6)
     assert other["command"].endswith("action=take trial=0 seeds=2 t=1")
     assert records(study(place))["settings"]["neuron"] == "lif"
+    assert not (place / "outputs/studies/s/wandb").exists()
+
+
+@pytest.mark.slow  # the table: tracking/wandb/test_wandb.py
+def test_the_same_line_trains_no_more_and_shows_in_weights_and_biases_what_was_taken(place, taken):
+    line, _ = taken
     logged = place / "outputs/studies/s/wandb"
-    assert not logged.exists()
-    said = run(place, *pasted(line), 'sweep=["logger=wandb","logger.mode=offline"]')  # nothing is left to train
+    said = run(place, *pasted(line), 'sweep=["logger=wandb","logger.mode=offline"]')
     assert len(load({"dir": str(place / "outputs/studies"), "study": "s-trial-0"})[0].trials) == 2
+    accuracies = [t["anytime"][0]["accuracy"] for t in records(study(place, "s-trial-0"))["trials"]]
     assert f"{mean(accuracies):.4f} ± {stdev(accuracies):.4f}" in said
     assert list(logged.glob("offline-run-*/files/media/table/taken_*.table.json"))
 

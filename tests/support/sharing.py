@@ -13,6 +13,11 @@ from optuna.storages._rdb.storage import _VersionManager
 
 from spikefront.config import ROOT
 
+OWN = (  # as the libraries have them
+    (ConfigRepository, "load_config", ConfigRepository.load_config),
+    (loading, "create_defaults_list", loading.create_defaults_list),
+    (ConfigLoaderImpl, "_compose_config_from_defaults_list", ConfigLoaderImpl._compose_config_from_defaults_list),
+)
 OURS = [str(ROOT / folder) for folder in ("conf", "sweeps", "slurm")]
 
 
@@ -31,11 +36,7 @@ def share() -> None:
         return head[0]
 
     _VersionManager.get_head_version = get_head_version
-    read, choose, merge = (
-        ConfigRepository.load_config,
-        loading.create_defaults_list,
-        ConfigLoaderImpl._compose_config_from_defaults_list,
-    )
+    read, choose, merge = (method for _, _, method in OWN)
     files: dict[str, bytes] = {}
     chosen: dict[tuple, bytes] = {}
     merged: dict[str, bytes] = {}

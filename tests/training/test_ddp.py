@@ -173,7 +173,11 @@ class TestTwoProcesses:
 
     @pytest.mark.parametrize(
         ("number", "rank"),
-        [pytest.param(signal.SIGTERM, 0, marks=pytest.mark.slow), (signal.SIGUSR1, 1), (signal.SIGINT, 1)],
+        [
+            pytest.param(signal.SIGTERM, 0, marks=pytest.mark.slow),
+            (signal.SIGUSR1, 1),
+            pytest.param(signal.SIGINT, 1, marks=pytest.mark.slow),  # of a sweep: test_several_devices.py
+        ],
     )
     def test_a_signal_to_either_stops_both_with_everything_saved(self, one, team, tmp_path, number, rank):
         cfg = configure(tmp_path, 2)

@@ -180,11 +180,13 @@ class InTheTest(pl.Callback):
 
 @pytest.mark.parametrize(
     "callbacks",
-    [("~callbacks.best", "~callbacks.last"), ("callbacks.last.every_n_train_steps=4",)],
-    ids=["quiet", "every 4 steps"],
+    [
+        pytest.param(("~callbacks.best", "~callbacks.last"), id="quiet"),
+        pytest.param(("callbacks.last.every_n_train_steps=4",), id="every 4 steps", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_in_the_test_pass_loses_nothing(cfg, callbacks):
-    more = [*callbacks, "trainer.limit_train_batches=3", "trainer.max_epochs=2"]
+    more = [*callbacks, "model=sdt_1_16", "trainer.limit_train_batches=3", "trainer.max_epochs=2"]
     whole, parts = cfg("whole", *more), cfg("parts", *more)
     expected = finish(whole)
     with pytest.raises(SystemExit), preemptible(parts) as own:
@@ -206,8 +208,8 @@ class Steps(pl.Callback):
 
 
 def test_wandb_goes_on_in_the_same_run(cfg):
-    parts = cfg("run", "logger=wandb")
-    interrupted(parts, "on_train_batch_start", 1, 2, signal.SIGUSR1)
+    parts = cfg("run", "logger=wandb", *SMALL)
+    interrupted(parts, "on_train_batch_start", 1, 1, signal.SIGUSR1)
     first = run_id(torch.load(f"{parts.output_dir}/{LAST}", weights_only=True))
     finish(parts)
     assert first
