@@ -20,7 +20,8 @@ from spikefront.sweeping.study.sources import open_study
 from spikefront.sweeping.study.study import load
 
 SWEEP = [sys.executable, str(ROOT / "src/sweep.py"), "-m"]
-SHORT = ["model=sdt_1_16", "data=digits", "trainer=cpu", "trainer.max_epochs=2", "logger=none", "model.timesteps=2"]
+SHORT = ["model=sdt_1_16", "data=digits", "trainer=cpu", "trainer.max_epochs=2", "trainer.limit_train_batches=8"]
+SHORT += ["logger=none", "model.timesteps=2"]
 
 
 def run(place: Path, *command: str) -> str:
