@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-import pickle
 import signal
 import sys
 from pathlib import Path
@@ -14,18 +13,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core: more threads would 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from hydra._internal.config_repository import ConfigRepository
+import sharing
 from hydra.core.global_hydra import GlobalHydra
 
-from spikefront.config import ROOT
-
 # Files of few tests and many seconds: begun last, they would leave the other cores idle at the end
-LONG = """sweeping/worker/test_several_devices sweeping/worker/test_worker sweeping/study/test_accounting
-    training/test_ddp commands/test_memory commands/test_wheel test_pairs commands/test_own_configuration
-    sweeping/study/test_accounts training/test_preemption energy/test_training nn/test_operators""".split()  # noqa: SIM905
+LONG = """sweeping/study/test_accounting training/test_ddp sweeping/worker/test_worker commands/test_decision
+    sweeping/worker/test_several_devices tracking/pages/test_report tracking/wandb/test_wandb
+    sweeping/worker/test_limits commands/test_wheel commands/test_own_configuration training/test_preemption
+    sweeping/study/test_warm test_pairs test_docs sweeping/study/test_accounts energy/test_training
+    nn/test_operators""".split()  # noqa: SIM905
 
 
 def pytest_configure():
+    sharing.share()
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:  # `nohup make test &`: what tests start would hear neither
             signal.signal(number, usual)
@@ -36,24 +36,6 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
     gc.collect()
     gc.freeze()  # what is imported by now is not looked through again: a tenth of the suite's time
-
-
-@pytest.fixture(autouse=True, scope="session")
-def read_once():
-    """Each file of the configuration is parsed once: the suite composes a thousand times, a third of it reading."""
-    read, kept = ConfigRepository.load_config, {}
-    ours = [str(ROOT / folder) for folder in ("conf", "sweeps", "slurm")]
-
-    def load_config(self, config_path):
-        if any(s.scheme() == "file" and s.path not in ours for s in self.get_sources()):
-            return read(self, config_path)
-        if config_path not in kept:
-            kept[config_path] = pickle.dumps(read(self, config_path))
-        return pickle.loads(kept[config_path])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ConfigRepository, "load_config", load_config)
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from sharing import OWN
 
 from spikefront.config import CONF, ROOT, compose
 
@@ -69,6 +70,19 @@ FAMILIES = {  # counted in the authors' code, less what is never used there
     "model=spikingresformer_cifar data=cifar10": 10_793_152,
     "model=spikingresformer_gesture data=dvs128_gesture model.in_channels=3 neuron=plif": 2_709_830,
 }
+
+
+def test_what_the_tests_share_is_what_hydra_composes(monkeypatch):
+    asked = (
+        ("train", ["model=sdt_1_16", "data=digits_dvs", "logger=none", "+loss.x=1", "~callbacks.progress"]),
+        ("train", ["model=sdt_2_32", "neuron=plif", "experiment=cifar10_2_512_tet"]),
+        ("sweep", ["hparams_search=timesteps", "search/sampler=nsga2", "hydra/launcher=slurm_cpu", "seed=3"]),
+    )
+    shared = [[OmegaConf.to_yaml(compose(o, root=r, with_hydra=True)) for _ in range(2)] for r, o in asked]
+    for holder, name, method in OWN:
+        monkeypatch.setattr(holder, name, method)
+    for (root, overrides), (first, second) in zip(asked, shared, strict=True):
+        assert first == second == OmegaConf.to_yaml(compose(overrides, root=root, with_hydra=True))
 
 
 @pytest.mark.parametrize("root", ROOTS)

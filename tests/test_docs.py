@@ -213,7 +213,13 @@ def test_the_way_from_a_front_to_a_network_runs(copy):
     assert "accuracy at most so much energy can buy, by model.timesteps" in question and "ahead at" in question
 
 
-@pytest.mark.parametrize("pattern", ["maxformer_10_384", "e_spikeformer_19m", "spikingresformer_ti"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "spikingresformer_ti",
+        *(pytest.param(p, marks=pytest.mark.slow) for p in ("maxformer_10_384", "e_spikeformer_19m")),
+    ],
+)
 def test_the_families_table_is_what_the_benchmark_finds(monkeypatch, pattern):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     families = importlib.import_module("families")

@@ -20,7 +20,8 @@ from spikefront.sweeping.study.sources import open_study
 from spikefront.sweeping.study.study import load
 
 SWEEP = [sys.executable, str(ROOT / "src/sweep.py"), "-m"]
-SHORT = ["model=sdt_1_16", "data=digits", "trainer=cpu", "trainer.max_epochs=2", "logger=none", "model.timesteps=2"]
+SHORT = ["model=sdt_1_16", "data=digits", "trainer=cpu", "trainer.max_epochs=2", "trainer.limit_train_batches=8"]
+SHORT += ["logger=none", "model.timesteps=2"]
 
 
 def run(place: Path, *command: str) -> str:
@@ -52,31 +53,51 @@ def study(place: Path, name: str = "s"):
     return open_study(str(place / "outputs" / "studies" / name))
 
 
-def test_the_command_of_a_trial_gives_its_figures_to_the_last_digit(place):
+@pytest.fixture
+def here(place, script, monkeypatch):
+    """A printed line of ``train`` or ``evaluate``, run in this process."""
+    monkeypatch.chdir(place)
+
+    def go(line: str, *more: str) -> str:
+        _, name, *arguments = pasted(line)
+        code, out, err = script(Path(name).stem, *arguments, *more)
+        assert code == 0, err
+        return out
+
+    return go
+
+
+def test_the_command_of_a_trial_gives_its_figures_to_the_last_digit(place, here):
     trial = records(study(place))["trials"][1]
     assert f"threads={trial['threads']}" in trial["command"]
-    run(place, *pasted(trial["command"]), "hydra.run.dir=again")
+    here(trial["command"], "hydra.run.dir=again")
     result = json.loads((place / "again" / "result.json").read_text())
     assert result["validation"]["anytime"] == [{**p} for p in trial["anytime"]]
     assert result["accuracy"] == trial["test"]["accuracy"] and result["threads"] == trial["threads"]
     assert (result["validation"]["samples"], result["samples"]) == (trial["samples"], trial["test"]["samples"])
 
 
-def test_a_point_is_taken_with_other_seeds_and_stops_at_its_timestep(place):
+@pytest.fixture(scope="module")
+def taken(place):
+    """The printed line that takes a point, and what it says."""
     (trial, *_) = records(study(place))["trials"]
     line = f"{trial['take']} t=1 workers=1".replace("seeds=5", "seeds=2")
-    said = run(place, *pasted(line))
+    return line, run(place, *pasted(line))
+
+
+def test_a_point_is_taken_with_other_seeds_and_stops_at_its_timestep(place, taken, here):
+    _, said = taken
     other = records(study(place, "s-trial-0"))
     assert [t["params"]["seed"] for t in other["trials"]] == [1, 2]  # seed 0 chose it
     early = [t["anytime"][0] for t in other["trials"]]
     assert all(t["params"].keys() == {"seed"} and len(t["anytime"]) == 2 for t in other["trials"])
     accuracies, energies = [p["accuracy"] for p in early], [p["energy_joules"] for p in early]
     assert f"{mean(accuracies):.4f} ± {stdev(accuracies):.4f}" in said and "the sweep said" in said
-    (taken,) = records(study(place))["taken"]
-    assert taken["values"] == {"accuracy": accuracies, "energy": energies} and taken["t"] == 1
+    (kept,) = records(study(place))["taken"]
+    assert kept["values"] == {"accuracy": accuracies, "energy": energies} and kept["t"] == 1
     checkpoint = re.search(r"checkpoint: (.*)", said)[1]
     evaluate = next(x for x in said.splitlines() if "evaluate.py" in x)
-    run(place, *pasted(evaluate), "hydra.run.dir=evaluated", "threads=1")
+    here(evaluate, "hydra.run.dir=evaluated", "threads=1")
     result = json.loads((place / "evaluated" / "result.json").read_text())
     best = max((0, 1), key=lambda i: accuracies[i])
     assert checkpoint.endswith("s-trial-0/t1.ckpt") and len(result["anytime"]) == 1
@@ -84,10 +105,16 @@ def test_a_point_is_taken_with_other_seeds_and_stops_at_its_timestep(place):
     assert result["validation"]["energy_joules"] == pytest.approx(energies[best], rel=1e-6)
     assert other["command"].endswith("action=take trial=0 seeds=2 t=1")
     assert records(study(place))["settings"]["neuron"] == "lif"
+    assert not (place / "outputs/studies/s/wandb").exists()
+
+
+@pytest.mark.slow  # the table: tracking/wandb/test_wandb.py
+def test_the_same_line_trains_no_more_and_shows_in_weights_and_biases_what_was_taken(place, taken):
+    line, _ = taken
     logged = place / "outputs/studies/s/wandb"
-    assert not logged.exists()
-    said = run(place, *pasted(line), 'sweep=["logger=wandb","logger.mode=offline"]')  # nothing is left to train
+    said = run(place, *pasted(line), 'sweep=["logger=wandb","logger.mode=offline"]')
     assert len(load({"dir": str(place / "outputs/studies"), "study": "s-trial-0"})[0].trials) == 2
+    accuracies = [t["anytime"][0]["accuracy"] for t in records(study(place, "s-trial-0"))["trials"]]
     assert f"{mean(accuracies):.4f} ± {stdev(accuracies):.4f}" in said
     assert list(logged.glob("offline-run-*/files/media/table/taken_*.table.json"))
 
@@ -125,8 +152,7 @@ def test_a_known_point_is_taken_by_its_last_timestep_and_a_path_may_be_spelled_a
     assert len(json.loads((place / "known" / "result.json").read_text())["anytime"]) == 2
 
 
-def test_another_chip_costs_the_same_trials_as_if_they_had_been_trained_for_it(place, script, monkeypatch):
-    monkeypatch.chdir(place)
+def test_another_chip_costs_the_same_trials_as_if_they_had_been_trained_for_it(place, here, script):
     found = records(study(place))
     same = recosted(found, "paper", compose(["energy=paper"]).energy)
     assert [(p["values"], p["test"], p["member"]) for p in same["points"]] == [
@@ -134,7 +160,7 @@ def test_another_chip_costs_the_same_trials_as_if_they_had_been_trained_for_it(p
     ]
     assert same["trials"][0]["twin_joules"] == found["trials"][0]["twin_joules"] > 0
     chip = recosted(found, "chip_8bit", compose(["energy=chip_8bit"]).energy)
-    run(place, *pasted(found["trials"][1]["command"]), "energy=chip_8bit", "hydra.run.dir=chip")
+    here(found["trials"][1]["command"], "energy=chip_8bit", "hydra.run.dir=chip")
     result = json.loads((place / "chip" / "result.json").read_text())
     anew = chip["trials"][1]
     assert [p["energy_joules"] for p in anew["anytime"]] == [

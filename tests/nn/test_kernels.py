@@ -209,7 +209,7 @@ def test_several_processes_build_at_once(tmp_path):
 @pytest.mark.parametrize(
     "broken",
     [
-        pytest.param({"PATH": "/nowhere"}, id="PATH"),
+        pytest.param({"PATH": "/nowhere"}, id="PATH", marks=pytest.mark.slow),  # of a network: test_sparse.py
         pytest.param({"SPIKEFRONT_CACHE": "/proc/nowhere"}, id="cache", marks=pytest.mark.slow),
     ],
 )

@@ -73,8 +73,13 @@ def test_every_operator_passes_pytorchs_own_checks():
         torch.library.opcheck(func, tuple(again))
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-@pytest.mark.parametrize("neuron", ["lif", pytest.param("plif", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("neuron", "training"),
+    [  # in evaluation too: test_fast.py
+        ("lif", True),
+        *(pytest.param(*c, marks=pytest.mark.slow) for c in (("lif", False), ("plif", True), ("plif", False))),
+    ],
+)
 def test_a_network_is_compiled_whole_and_fires_the_same(training, neuron):
     model, images = network(neuron).train(training), torch.rand(16, 1, 8, 8)
     before = {k: v.clone() for k, v in model.state_dict().items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import random
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -17,6 +19,7 @@ from spikefront.sweeping.study.attributes import Outcome
 from spikefront.sweeping.study.records import records
 
 GROUPS = ("embedding", "attention projections", "attention operator", "mlp", "head")
+KEPT: dict[str, StudyRecord] = {}  # by what they were made of: to weigh parameters takes seconds
 SPACE = {
     "model.dim": "choice(32,48,64,96)",
     "neuron": "lif,plif,if",
@@ -45,12 +48,31 @@ def study(
         repeats: more trainings of trial 0, with other seeds.
         changed: of some trials what they came to otherwise.
     """
+    asked = json.dumps(
+        [name, trials, seed, data, repeats, list(space.items()), list(objectives.items()), importance, changed]
+    )
+    if asked not in KEPT:
+        KEPT[asked] = _study(name, trials, seed, data, repeats, space, objectives, importance, changed or {})
+    return copy.deepcopy(KEPT[asked])
+
+
+def _study(
+    name: str,
+    trials: int,
+    seed: int,
+    data: str,
+    repeats: int,
+    space: Mapping[str, str],
+    objectives: Mapping[str, str],
+    importance: bool,
+    changed: Mapping[int, Outcome],
+) -> StudyRecord:
     rng, plan = random.Random(seed), Space.parse(dict(space))
     made = [(_params(plan, rng), rng.random(), rng.random(), 0) for _ in range(trials)]
     made += [(*made[0][:2], made[0][2] + 0.03 * k, k) for k in range(1, repeats + 1)]
     shown: list[dict[str, Any]] = []
     for number, (params, cheap, good, own_seed) in enumerate(made):
-        came = _outcome(params, cheap, good, own_seed) | (changed or {}).get(number, {})
+        came = _outcome(params, cheap, good, own_seed) | changed.get(number, {})
         shown.append({"state": "complete", "params": params, "outcome": came})
     shown += [{"state": state, "params": _params(plan, rng)} for state in BESIDE]
     found = records_of(name, shown, space, objectives, data)

@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 from spikefront.commands.sweep import sweep
 from spikefront.config import ROOT, compose, override
 from spikefront.sweeping.worker.callback import TrialCallback
@@ -24,7 +26,7 @@ from spikefront.training.preemption import LAST
 
 SPACE = ("model.timesteps=choice(1,2,4)", "neuron.threshold=interval(0.5,2)")
 FORK = multiprocessing.get_context("forkserver")  # forks a process that has imported torch and runs no threads
-FORK.set_forkserver_preload(["spikefront.sweeping.worker.worker"])
+FORK.set_forkserver_preload(["prepared"])
 os.environ["PYTHONPATH"] = str(ROOT / "src")  # for the preloading, which looks nowhere else
 
 
@@ -120,7 +122,9 @@ class Sweep:
 
     def start(self, overrides, life=None):
         process = FORK.Process(target=self._work, args=(overrides, life))
-        process.start()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", os.pathsep.join([os.environ["PYTHONPATH"], str(Path(__file__).parent)]))
+            process.start()
         return process
 
     def _work(self, overrides, life):

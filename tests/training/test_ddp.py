@@ -173,7 +173,11 @@ class TestTwoProcesses:
 
     @pytest.mark.parametrize(
         ("number", "rank"),
-        [pytest.param(signal.SIGTERM, 0, marks=pytest.mark.slow), (signal.SIGUSR1, 1), (signal.SIGINT, 1)],
+        [
+            pytest.param(signal.SIGTERM, 0, marks=pytest.mark.slow),
+            (signal.SIGUSR1, 1),
+            pytest.param(signal.SIGINT, 1, marks=pytest.mark.slow),  # of a sweep: test_several_devices.py
+        ],
     )
     def test_a_signal_to_either_stops_both_with_everything_saved(self, one, team, tmp_path, number, rank):
         cfg = configure(tmp_path, 2)
@@ -247,7 +251,7 @@ def test_a_killed_process_ends_the_command_in_one_line(script, tmp_path):
         os.kill(followers()[0], signal.SIGKILL)
 
     threading.Thread(target=kill, daemon=True).start()
-    arguments = [o for o in RUN if "callbacks" not in o and "limit" not in o]
+    arguments = [o for o in RUN if "callbacks" not in o]
     begun = time.monotonic()
     code, _, err = script(
         "train", *arguments, "trainer.devices=2", "trainer.max_epochs=500", f"hydra.run.dir={tmp_path}"

@@ -27,9 +27,9 @@ class SendSignal(pl.Callback):
         setattr(self, hook, send)
 
 
-@pytest.fixture
-def cfg(tmp_path):
-    def configure(name: str, *overrides: str):
+@pytest.fixture(scope="module")
+def anywhere():
+    def configure(directory, *overrides: str):
         return compose(
             [
                 "model=sdt_2_16",
@@ -43,12 +43,17 @@ def cfg(tmp_path):
                 "~callbacks.progress",
                 "logger=none",
                 "resume=auto",
-                f"output_dir={tmp_path}/{name}",
+                f"output_dir={directory}",
                 *overrides,
             ]
         )
 
     return configure
+
+
+@pytest.fixture
+def cfg(anywhere, tmp_path):
+    return lambda name, *overrides: anywhere(tmp_path / name, *overrides)
 
 
 def interrupted(cfg, *arguments) -> int:
@@ -95,6 +100,19 @@ class Rows(Logger):
         self.rows.append((step, "an epoch's training" if mean else {**kept, "loss": metrics.get("train/loss_step")}))
 
 
+SMALL = ("model=sdt_1_16", "trainer.max_epochs=2", "trainer.limit_train_batches=3", "trainer.log_every_n_steps=1")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(anywhere, tmp_path_factory):
+    """The rows of a run that nothing stops."""
+    rows = Rows()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "_logger", lambda *_: rows)
+        finish(anywhere(tmp_path_factory.mktemp("whole"), *SMALL))
+    return rows.rows
+
+
 @pytest.mark.parametrize(
     ("hook", "epoch", "batch"),
     [
@@ -107,19 +125,15 @@ class Rows(Logger):
     ],
 )
 @pytest.mark.parametrize("first", [True, False])
-def test_each_row_is_logged_once_wherever_a_run_stops(cfg, monkeypatch, hook, epoch, batch, first):
-    small = ("model=sdt_1_16", "trainer.max_epochs=2", "trainer.limit_train_batches=3", "trainer.log_every_n_steps=1")
-    whole, stopped = Rows(), Rows()
-    monkeypatch.setattr(run, "_logger", lambda *_: whole)
-    finish(cfg("whole", *small))
+def test_each_row_is_logged_once_wherever_a_run_stops(cfg, uninterrupted, monkeypatch, hook, epoch, batch, first):
+    stopped = Rows()
     monkeypatch.setattr(run, "_logger", lambda *_: stopped)
-    parts, send = cfg("stopped", *small), SendSignal(hook, epoch, batch, signal.SIGTERM)
+    parts, send = cfg("stopped", *SMALL), SendSignal(hook, epoch, batch, signal.SIGTERM)
     with pytest.raises(SystemExit), preemptible(parts) as own:
         run.train(parts, [send, *own] if first else [*own, send])
     finish(parts)
-    a, b = (sorted(map(repr, rows.rows)) for rows in (whole, stopped))
-    assert a == b
-    assert sum(row == "an epoch's training" for _, row in whole.rows) == 2
+    assert sorted(map(repr, stopped.rows)) == sorted(map(repr, uninterrupted))
+    assert sum(row == "an epoch's training" for _, row in uninterrupted) == 2
 
 
 def test_a_run_whose_epochs_are_a_batch_and_nothing_else_stops_too(cfg):
@@ -166,11 +180,13 @@ class InTheTest(pl.Callback):
 
 @pytest.mark.parametrize(
     "callbacks",
-    [("~callbacks.best", "~callbacks.last"), ("callbacks.last.every_n_train_steps=4",)],
-    ids=["quiet", "every 4 steps"],
+    [
+        pytest.param(("~callbacks.best", "~callbacks.last"), id="quiet"),
+        pytest.param(("callbacks.last.every_n_train_steps=4",), id="every 4 steps", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_in_the_test_pass_loses_nothing(cfg, callbacks):
-    more = [*callbacks, "trainer.limit_train_batches=3", "trainer.max_epochs=2"]
+    more = [*callbacks, "model=sdt_1_16", "trainer.limit_train_batches=3", "trainer.max_epochs=2"]
     whole, parts = cfg("whole", *more), cfg("parts", *more)
     expected = finish(whole)
     with pytest.raises(SystemExit), preemptible(parts) as own:
@@ -192,8 +208,8 @@ class Steps(pl.Callback):
 
 
 def test_wandb_goes_on_in_the_same_run(cfg):
-    parts = cfg("run", "logger=wandb")
-    interrupted(parts, "on_train_batch_start", 1, 2, signal.SIGUSR1)
+    parts = cfg("run", "logger=wandb", *SMALL)
+    interrupted(parts, "on_train_batch_start", 1, 1, signal.SIGUSR1)
     first = run_id(torch.load(f"{parts.output_dir}/{LAST}", weights_only=True))
     finish(parts)
     assert first

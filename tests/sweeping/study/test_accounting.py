@@ -78,7 +78,7 @@ def test_a_stuck_worker_is_seen_by_its_silence(make_sweep):
 def bereft(make_sweep):
     """A study, a trial of it that runs under a dead worker's lease, and the ledgers of two that live."""
     search = make_sweep("search.n_trials=1", "search.workers=1")
-    search.run()
+    search.run_here()
     study = search.study()
     trial = study.ask()
     one, other = (Ledger(study, study._storage) for _ in range(2))
@@ -189,7 +189,7 @@ def test_a_place_that_was_given_back_is_no_trial_that_waits(make_sweep):
 
 def test_trial_zero_is_the_default_configuration(make_sweep):
     search = make_sweep("search.n_trials=2", "search.workers=1")
-    search.run()
+    search.run_here()
     first = search.study().trials[0]
     assert first.params == {"model.timesteps": 4, "neuron.threshold": 1.0}
     found = records(search.study())

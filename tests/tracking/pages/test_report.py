@@ -28,12 +28,15 @@ def silent(browser):
     assert [e for e in browser.get_log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
 
 
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    studies = [made.study("architecture", 60, repeats=3), made.study("random", 40, seed=5)]
+    return write_report(studies, tmp_path_factory.mktemp("report") / "r.html")
+
+
 @pytest.fixture
-def opened(browser, tmp_path):
-    path = write_report(
-        [made.study("architecture", 60, repeats=3), made.study("random", 40, seed=5)], tmp_path / "r.html"
-    )
-    browser.get(path.as_uri())
+def opened(browser, two):
+    browser.get(two.as_uri())
     wait(lambda: browser.execute_script("return document.documentElement.dataset.ready"))
     return browser
 
