@@ -18,8 +18,13 @@ from spikefront.sweeping.worker import stages
 from spikefront.sweeping.worker.stages import promising
 from spikefront.training import train
 
-TINY = ("model=sdt_1_16", "trainer=cpu", "trainer.max_epochs=1", "callbacks=quiet", "neuron.threshold=0.5")
-TINY += ("+trainer.limit_train_batches=2", "+trainer.limit_test_batches=1", "search/sampler=random")
+TINY = ("model=sdt_1_16", "trainer=cpu", "trainer.max_epochs=1", "callbacks=quiet", "threads=1")
+TINY += (
+    "neuron.threshold=0.5",
+    "+trainer.limit_train_batches=2",
+    "+trainer.limit_test_batches=1",
+    "search/sampler=random",
+)
 SPACE = ("model.timesteps=choice(1,2)", "model.dim=choice(8,16)", "neuron.threshold=interval(0.3,0.6)")
 ELASTIC_ENGINE = ("search/engine=elastic", "search.engine.pool=4", "search.engine.epochs=1", "search.finetune_epochs=1")
 

@@ -111,7 +111,7 @@ def _leaves_the_network(space: Space, p: Parameter, compose: Compose) -> bool:
         UserError: they make several, and change something else too.
     """
     point = space.example(p.key) or {}
-    made = [_parts(compose(space.overrides({**point, p.key: value}))) for value in _corners(p)]
+    made = [_parts(compose(space.overrides(_with(space, p.key, value, point)))) for value in _corners(p)]
     networks, others = zip(*made, strict=True)
     if all(n == networks[0] for n in networks):
         return True
