@@ -50,6 +50,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "random_4": {"random": 4},
     "warmup_4": {"warmup_epochs": 4},
     "threshold_fixed": {"threshold": 1.0},
+    "slopes_none": {"scalars": {}},
+    "slopes_T": {"scalars": {"neuron.threshold": 1.0, "model.timesteps": 4.0}},
     "pool_16": {"pool": 16},
     "pool_256": {"pool": 256},
     "norms_1": {"norm_batches": 1, "of": "recipe"},
@@ -92,9 +94,11 @@ def train_elastic(data: str, seed: int, directory: str, settings: dict[str, Any]
     cfg = Composer(base(data))([*LARGEST, f"trainer.max_epochs={EPOCHS}", f"seed={seed}"])
     pool = networks(settings.pop("pool", 64), seed=2, threshold=settings.pop("threshold", None))
     sandwich = settings.pop("sandwich", True)
+    scalars = settings.pop("scalars", {"neuron.threshold": 1.0})
     with open_dict(cfg):
         cfg.output_dir, cfg.callbacks.best = directory, None
         cfg.elastic = {"base": base(data), "largest": LARGEST, "smallest": SMALLEST, "pool": pool, "random": 2}
+        cfg.elastic.scalars = scalars
         cfg.elastic.update({"distillation": 0.5, "warmup_epochs": 0, "norm_batches": 4, **settings})
     drawn = ElasticClassifier._drawn
     began = time.process_time()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hydra.utils import instantiate
 
 from spikefront.config import compose
 from spikefront.errors import UserError
-from spikefront.nn.elastic import Member, estimate_norms, inherit, part, strange
+from spikefront.nn.elastic import Member, Slopes, estimate_norms, inherit, part, strange
 
 DIGITS = ("data=digits", "model.timesteps=2")
 # a largest network and the overrides of a smaller one, of each kind of component
@@ -130,3 +132,22 @@ def test_running_rates_begin_anew(batch):
     fresh = next(m for m in known.modules() if hasattr(m, "rate_x"))
     known(batch)
     assert torch.equal(operator.rate_x, fresh.rate_x) and operator.rate_x.any()
+
+
+def test_norms_follow_a_setting_by_learned_slopes(batch):
+    big = built("model=sdt_1_16")
+    slopes, weights = Slopes(big, {"neuron.threshold": 1.0, "neuron.tau": 2.0}).double(), big.state_dict()
+    names = {key for key in weights if "bn" in key and key.endswith(("weight", "bias"))}
+    assert len(list(slopes.parameters())) == 2 * len(names)
+    at = {"neuron.threshold": 0.5, "neuron.tau": 4.0}
+    assert all(torch.equal(value, weights[key]) for key, value in slopes.at(at, weights).items())  # 0 at first
+    for i, own in enumerate(slopes.of):
+        for p in own.values():
+            p.data.fill_(0.1 * (i + 1))
+    moved = slopes.at(at, weights)
+    for key, value in weights.items():
+        expected = value + (-0.1 + 0.2) * math.log(2) if key in names else value
+        assert torch.allclose(moved[key].double(), expected.double()), key
+    here = slopes.at(slopes.origin, weights)
+    assert all(torch.equal(here[key], weights[key]) for key in weights)
+    assert slopes.nothing() == 0 and slopes.nothing().requires_grad

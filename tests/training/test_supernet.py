@@ -14,11 +14,10 @@ from spikefront.config import ROOT, Composer, compose
 from spikefront.data import build_data
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import network_state, read_checkpoint
-from spikefront.nn.elastic import estimate_norms, inherit
+from spikefront.nn.elastic import estimate_norms
 from spikefront.training import Heirs, evaluate, train
-from spikefront.training.inheritance import configuration_of
+from spikefront.training.inheritance import configuration_of, heir
 from spikefront.training.preemption import LAST, Interrupted, Signals, StopBetweenBatches
-from spikefront.training.setup import build_model
 
 BASE = [
     "data=digits",
@@ -39,6 +38,7 @@ def run(directory, *overrides, base=BASE, **settings):
         cfg.output_dir = str(directory)
         cfg.callbacks.best = None
         cfg.elastic = {"base": [*base], "largest": [], "smallest": SMALLEST, "pool": POOL, "random": 2}
+        cfg.elastic.update({"scalars": {"neuron.threshold": 0.5}})
         cfg.elastic.update({"distillation": 0.5, "warmup_epochs": 0, "norm_batches": 2, **settings})
     return cfg
 
@@ -77,7 +77,7 @@ def test_the_logged_figures_are_those_of_an_ordinary_evaluation(trained, tmp_pat
         cfg.output_dir = str(tmp_path)
     _, validation = heirs.evaluate(cfg)
     content = read_checkpoint(checkpoint)
-    model = inherit(build_model(cfg), network_state(content))
+    model = heir(content, cfg)
     data = build_data(cfg.data, timesteps=1)
     pl.seed_everything(0, verbose=False)
     data.setup()
@@ -165,7 +165,7 @@ def test_a_member_is_trained_on(trained, tmp_path):
     train(cfg)
     whole, own = network_state(read_checkpoint(checkpoint)), network_state(read_checkpoint(tmp_path / LAST))
     for key, value in own.items():
-        if "running" not in key and "num_batches" not in key:
+        if "running" not in key and "num_batches" not in key:  # its threshold is the largest network's
             assert torch.equal(value, whole[key][tuple(map(slice, value.shape))]), key
 
 

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from spikefront.errors import UserError
-from spikefront.nn.elastic import inherit, strange
 from spikefront.nn.families.layouts import translated
 from spikefront.renamed import current
 
@@ -31,8 +30,7 @@ def load_checkpoint(model: nn.Module, path: str | Path, *, ema: bool = True) -> 
     """Load weights into ``model``, strictly, from a published ``.pth.tar``, a Lightning ``.ckpt`` or ``.safetensors``.
 
     The names in published files are known (``families.names``), their ``Linear`` and ``Conv1d`` layouts, and what does
-    nothing there. A smaller network gets its part of an elastic training's largest one (``nn.elastic``).
-    Reads with ``weights_only=True``. Takes ``state_dict`` and ``state_dict_ema`` (preferred if ``ema``)
+    nothing there. Reads with ``weights_only=True``. Takes ``state_dict`` and ``state_dict_ema`` (preferred if ``ema``)
     wrappers and strips the prefixes of wrappers (DDP's, Lightning's, ``torch.compile``'s), in any order. timm's
     ``load_state_dict`` and ``clean_state_dict`` know neither Lightning's prefix nor the weights that training goes on
     with, and to import them takes seconds.
@@ -43,8 +41,6 @@ def load_checkpoint(model: nn.Module, path: str | Path, *, ema: bool = True) -> 
     content = read_checkpoint(path)
     state = _weights(content, ema)
     state = _bare({key: value for key, value in state.items() if isinstance(value, Tensor)})
-    if (configuration(content) or {}).get("elastic") and strange(model.state_dict(), state) is None:
-        return inherit(model, state)
     if misfit(model, state) is not None:
         state = dict(translated(model, state))
     if (why := misfit(model, state)) is not None:

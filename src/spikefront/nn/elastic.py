@@ -3,17 +3,20 @@
 A member is an ordinary network: no layer is implemented twice. Each of its tensors is the leading part of the largest
 network's tensor of the same name, ``p[:n0, :n1]``, and as a view of it: its gradient is that part's gradient, and a
 step of a small member costs what that member costs. Its normalisation is its own: statistics of other widths or
-thresholds are not its, so they are estimated anew from a few batches, as BigNAS does (section 3.4).
+thresholds are not its, so they are estimated anew from a few batches, as BigNAS does (section 3.4). And what a norm
+scales and shifts by follows the settings that weights have no part in, as thresholds (``Slopes``).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 from spikefront.errors import UserError
@@ -40,6 +43,44 @@ class Member:
         own = {name: part(name, p, weights) for name, p in self.network.named_parameters()}
         steps: Tensor = functional_call(self.network, {**own, **self.buffers}, (images,), {"per_step": True})
         return steps
+
+
+class Slopes(nn.Module):
+    """How a norm's scale and shift follow settings of a network that leave the shapes of its weights as they are.
+
+    A current that suits a threshold of 1 makes a neuron of 0.4 fire all the time, and shared weights can suit one of
+    both only. So ``scale = scale_0 + sum_k slope_k log(setting_k / setting_k0)``, and the shift likewise; both slopes
+    are learned and 0 at first. In a member that is given its weights they are part of these: it stays an ordinary
+    network.
+
+    Args:
+        network: the largest one.
+        origin: its own setting by key of the configuration, such as ``neuron.threshold``.
+    """
+
+    def __init__(self, network: nn.Module, origin: Mapping[str, float]) -> None:
+        super().__init__()
+        self.origin = dict(origin)
+        norms = [(n, m) for n, m in network.named_modules() if isinstance(m, _BatchNorm) and m.affine]
+        own = {f"{name}.{kind}": getattr(norm, kind) for name, norm in norms for kind in ("weight", "bias")}
+        self.of = nn.ModuleList(
+            nn.ParameterDict({name.replace(".", "/"): torch.zeros_like(p) for name, p in own.items()}) for _ in origin
+        )
+
+    def at(self, settings: Mapping[str, float], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The largest network's ``weights`` by name, with its norms as they are at these settings."""
+        found = dict(weights)
+        for key, slopes in zip(self.origin, self.of, strict=True):
+            distance = math.log(settings[key] / self.origin[key])
+            for name, slope in slopes.items():  # type: ignore[operator]
+                plain = name.replace("/", ".")
+                found[plain] = found[plain] + distance * slope
+        return found
+
+    def nothing(self) -> Tensor:
+        """0, of which every slope is part: in a step that needs none."""
+        total: Tensor = sum((p.sum() for p in self.parameters()), torch.zeros(()))
+        return 0 * total
 
 
 def part(name: str, own: Tensor, weights: Mapping[str, Tensor]) -> Tensor:

@@ -21,7 +21,7 @@ from spikefront.errors import UserError
 from spikefront.nn.checkpoints import configuration, load_checkpoint, read_checkpoint
 from spikefront.training.devices import count_devices, spread, threads
 from spikefront.training.early_exit import EarlyExit
-from spikefront.training.inheritance import OwnNorms, configuration_of, settings_of
+from spikefront.training.inheritance import OwnNorms, configuration_of, heir, settings_of
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.result import Result
 from spikefront.training.resumption import differences, of_the_network
@@ -137,6 +137,9 @@ def _evaluate(cfg: DictConfig, run: DictConfig) -> Result:
 
 
 def _load(model: nn.Module, cfg: DictConfig, run: DictConfig) -> None:
+    if cfg.get("member"):
+        heir(read_checkpoint(cfg.checkpoint), run, model)
+        return
     try:
         load_checkpoint(model, cfg.checkpoint)
     except UserError as error:

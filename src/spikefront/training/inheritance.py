@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
@@ -15,11 +16,12 @@ from torch import Tensor, nn
 from spikefront.config import Composer, flat, override
 from spikefront.data import ImageData, build_data
 from spikefront.errors import UserError
-from spikefront.nn.checkpoints import configuration, network_state, read_checkpoint
-from spikefront.nn.elastic import estimate_norms, inherit
+from spikefront.nn.checkpoints import configuration, load_checkpoint, network_state, read_checkpoint
+from spikefront.nn.elastic import Slopes, estimate_norms, inherit
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.result import Evaluation
 from spikefront.training.setup import build_loss, build_model, build_trainer, evaluate_part, quiet
+from spikefront.training.supernet import scalars
 from spikefront.trust import check as refuse_strange
 
 KEPT = 4  # data sets as members read them: event data differ with the timesteps
@@ -38,7 +40,7 @@ class Heirs:
     def __init__(self, checkpoint: str | Path) -> None:
         content = read_checkpoint(checkpoint)
         self.settings = settings_of(content, checkpoint)
-        self._weights: dict[str, Tensor] = network_state(content)
+        self._content = content
         self._data: dict[str, tuple[ImageData, list[Tensor]]] = {}
 
     def evaluate(self, cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> tuple[nn.Module, Evaluation]:
@@ -49,7 +51,7 @@ class Heirs:
         """
         quiet()
         pl.seed_everything(cfg.seed, workers=True, verbose=False)
-        model = inherit(build_model(cfg), self._weights)
+        model = heir(self._content, cfg)
         module = SpikingClassifier(model, build_loss(cfg), instantiate(cfg.optimizer), cfg.schedule, {})
         run = cfg.copy()
         with open_dict(run):
@@ -91,6 +93,29 @@ class OwnNorms(pl.Callback):
         pl_module.model.eval()
 
     on_test_start = on_validation_start
+
+
+def heir(content: Mapping[str, Any], cfg: DictConfig, model: nn.Module | None = None) -> nn.Module:
+    """The network of a run, or ``model`` in its place, with its part of an elastic training's weights."""
+    weights, settings = network_state(content), settings_of(content, "given")
+    whole = Slopes(nn.Module(), settings["scalars"])
+    prefix = "slopes."
+    for place, _ in enumerate(whole.origin):
+        own = f"{prefix}of.{place}."
+        state = {k.removeprefix(own): v for k, v in content["state_dict"].items() if k.startswith(own)}
+        whole.of[place] = nn.ParameterDict(state)
+    with torch.no_grad():
+        weights = whole.at(scalars(cfg, whole.origin), weights)
+        return inherit(build_model(cfg) if model is None else model, weights)
+
+
+def begin(model: nn.Module, cfg: DictConfig) -> None:
+    """Give a run's network the weights it begins with, ``cfg.weights``: its part of them if they are elastic."""
+    content = read_checkpoint(cfg.weights)
+    if (configuration(content) or {}).get("elastic"):
+        heir(content, cfg, model)
+    else:
+        load_checkpoint(model, cfg.weights)
 
 
 def settings_of(content: Mapping[str, Any], where: str | Path) -> dict[str, Any]:
@@ -145,7 +170,7 @@ def extract(checkpoint: str | Path, member: Any, *, trust: bool = False) -> nn.M
     """
     content = read_checkpoint(checkpoint)
     cfg = configuration_of(content, checkpoint, member, trust)
-    model = inherit(build_model(cfg), network_state(content))
+    model = heir(content, cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build_data(cfg.data, timesteps=int(cfg.model.timesteps))
     data.check()

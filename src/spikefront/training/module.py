@@ -110,10 +110,16 @@ class SpikingClassifier(pl.LightningModule):
         metric.reset()  # type: ignore[operator]
         self.log(f"{split}/accuracy", self.anytime_accuracy[-1])
 
+    def beside(self) -> list[nn.Parameter]:
+        """What is trained beside the network."""
+        return []
+
     def configure_optimizers(self) -> Any:
         settings, given = self._schedule, getattr(self._optimizer, "keywords", {})
         layer_decay = settings.get("layer_decay", 1)
         groups = parameter_groups(self.model, given.get("weight_decay", 0.0), layer_decay)
+        if beside := self.beside():
+            groups.append({"params": beside, "weight_decay": 0.0})
         rule, rate = settings.get("lr_rule", "none"), {}
         if rule != "none":
             rate["lr"] = scaled(given["lr"], rule, settings.get("lr_batch"), effective_batch(self.trainer))

@@ -21,10 +21,11 @@ from spikefront.data import ImageData, build_data
 from spikefront.energy import to_plain
 from spikefront.errors import UserError
 from spikefront.files import write_atomically
-from spikefront.nn.checkpoints import load_checkpoint, network_state, read_checkpoint
+from spikefront.nn.checkpoints import network_state, read_checkpoint
 from spikefront.training.batch import share, wanted_batch
 from spikefront.training.devices import threads
 from spikefront.training.inert import without_effect
+from spikefront.training.inheritance import begin
 from spikefront.training.latency import latency
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.penalty import build_penalty
@@ -112,7 +113,7 @@ def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
         module = SpikingClassifier(*parts)
     resume = _resume(cfg)
     if cfg.get("weights") and not resume:
-        load_checkpoint(model, cfg.weights)
+        begin(model, cfg)
     logger = _logger(cfg, run_id(continued(resume, config, model)) if resume else None)
     trainer = build_trainer(cfg, logger, callbacks)
     if cfg.model.get("compile") and trainer.world_size > 1:

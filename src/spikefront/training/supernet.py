@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from spikefront.config import Composer
 from spikefront.energy import CostModel, EnergyMeter
 from spikefront.errors import UserError
-from spikefront.nn.elastic import Member, estimate_norms, inherit
+from spikefront.nn.elastic import Member, Slopes, estimate_norms, inherit
 from spikefront.training.lightning_internals import layer_sync
 from spikefront.training.module import AnytimeAccuracy, SpikingClassifier
 
 Settings = Mapping[str, Any]
 """``elastic`` of a run's configuration: ``base``, the overrides that all members have; ``smallest`` and ``pool``, what
-each has beyond them; ``random``, how many a step draws; ``distillation``, ``warmup_epochs``, ``norm_batches``."""
+each has beyond them; ``scalars``, the largest network's of the settings that change no shape; ``random``, how many a
+step draws; ``distillation``, ``warmup_epochs``, ``norm_batches``."""
 
 
 def check(cfg: DictConfig) -> None:
@@ -60,7 +61,8 @@ class ElasticClassifier(SpikingClassifier):
         super().__init__(*training)
         self._settings, self._given, self._cost = settings, given, cost
         self._compose = Composer(settings["base"])
-        self._members: dict[int, Member] = {}
+        self.slopes = Slopes(self.model, settings["scalars"])
+        self._members: dict[int, tuple[Member, dict[str, float]]] = {}
         self._recent: deque[Tensor] = deque(maxlen=settings["norm_batches"])
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
@@ -76,7 +78,10 @@ class ElasticClassifier(SpikingClassifier):
             teacher = steps.detach().mean(0).softmax(-1)
             losses += [self._loss(place, images, target, teacher) for place in self._drawn(index)]
             self.log("train/members_loss", torch.stack(losses[1:]).mean(), on_epoch=True, batch_size=len(images))
-        return torch.stack(losses).mean()
+        return torch.stack(losses).mean() + self.slopes.nothing()
+
+    def beside(self) -> list[nn.Parameter]:
+        return list(self.slopes.parameters())
 
     def _drawn(self, index: int) -> list[int]:
         """The smallest and those of the pool that this step trains: the same on all processes, and when repeated."""
@@ -86,11 +91,12 @@ class ElasticClassifier(SpikingClassifier):
 
     def _loss(self, place: int, images: Tensor, target: Tensor, teacher: Tensor) -> Tensor:
         if place not in self._members:
-            network = self.network(place).train()
+            network, at = self.network(place)
             self._synchronise(network)
-            self._members[place] = Member(network, self.device)
-        member = self._members[place]
-        steps = member(dict(self.model.named_parameters()), self._given(images, self.timesteps_of(member.network)))
+            self._members[place] = Member(network.train(), self.device), at
+        member, at = self._members[place]
+        weights = self.slopes.at(at, dict(self.model.named_parameters()))
+        steps = member(weights, self._given(images, self.timesteps_of(member.network)))
         share = self._settings["distillation"]
         loss: Tensor = self.loss(steps, target)
         if not share:
@@ -106,10 +112,11 @@ class ElasticClassifier(SpikingClassifier):
     def timesteps_of(network: Any) -> int:
         return int(network.timesteps)
 
-    def network(self, place: int) -> nn.Module:
-        """A member of the pool, or the smallest, as an ordinary network with random weights."""
+    def network(self, place: int) -> tuple[nn.Module, dict[str, float]]:
+        """A member of the pool, or the smallest, as an ordinary network with random weights; and its scalars."""
         own = self._settings["smallest"] if place == SMALLEST else self._settings["pool"][place]
-        return instantiate(self._compose(own).model)
+        cfg = self._compose(own)
+        return instantiate(cfg.model), scalars(cfg, self._settings["scalars"])
 
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
@@ -117,7 +124,9 @@ class ElasticClassifier(SpikingClassifier):
             return
         pool = len(self._settings["pool"])
         for name, place in (("smallest", SMALLEST), ("member", self.current_epoch % pool)):
-            accuracy, joules = self._measured(inherit(self.network(place), self.model.state_dict()))
+            network, at = self.network(place)
+            inherit(network, self.slopes.at(at, self.model.state_dict()))
+            accuracy, joules = self._measured(network)
             self.log_dict({f"val/{name}/accuracy": accuracy, f"val/{name}/energy_joules": joules})
 
     @torch.no_grad()
@@ -139,6 +148,13 @@ class ElasticClassifier(SpikingClassifier):
                 accuracy.update(network(self._given(images, timesteps), per_step=True), target)
         meter.gather()
         return float(accuracy.compute().reshape(-1)[-1]), meter.report(self._cost).total_joules
+
+
+def scalars(cfg: DictConfig, largest: Mapping[str, float]) -> dict[str, float]:
+    """A run's settings that leave the shapes of its weights as they are, by key; one that it hasn't got, as the
+    ``largest`` network has it."""
+    found = {key: OmegaConf.select(cfg, key) for key in largest}
+    return {key: float(largest[key] if value is None else value) for key, value in found.items()}
 
 
 SMALLEST = -1  # a place beside those of the pool

@@ -153,6 +153,7 @@ def test_what_changes_nothing_of_the_network_stays_at_its_default(tmp_path):
         "data.shift stays at 1: one training is shared",
     ]
     assert asked.elastic["idle"] == {"optimizer.lr": 0.006, "data.shift": 1}
+    assert asked.elastic["scalars"] == {"neuron.threshold": 0.5}
     with pytest.raises(UserError, match=r"nothing in the space .optimizer.lr. changes the network"):
         read(tmp_path, space=("optimizer.lr=interval(0.001,0.1)",))
 

@@ -66,13 +66,14 @@ class Made(TypedDict):
 
 
 class Elastic(TypedDict):
-    """What an elastic study trains: ``params`` of the largest network, overrides of all; ``first`` is evaluated then;
-    ``idle`` are parameters that change nothing of the network, with what they stay at."""
+    """What an elastic study trains: ``params`` of the largest network, overrides of all, ``scalars`` that change no
+    shape; ``first`` is evaluated then; ``idle`` are parameters that change nothing, with what they stay at."""
 
     params: Params
     largest: list[str]
     smallest: list[str]
     pool: list[list[str]]
+    scalars: dict[str, float]
     idle: dict[str, Any]
     first: Params | None
     first_origin: str

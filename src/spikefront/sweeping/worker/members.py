@@ -18,6 +18,7 @@ from spikefront.sweeping.study.attributes import Elastic
 from spikefront.sweeping.study.request import comparable
 
 NETWORK = ("model", "neuron", "surrogate", "attention", "embedding", "residual", "mlp", "stage")  # what makes it
+TIMESTEPS = "model.timesteps"
 CURE = "search it with search/engine=trials"
 Compose = Callable[[Iterable[str]], DictConfig]
 
@@ -61,6 +62,7 @@ def plan(space: Space, compose: Compose, default: Mapping[str, Any], pool: int, 
         "largest": kept.overrides(largest),
         "smallest": kept.overrides(smallest),
         "pool": members,
+        "scalars": {p.key: float(largest[p.key]) for p in kept if p.key in largest and _is_scalar(kept, p, compose)},
         "idle": {key: default.get(key) for key in idle},
         "first": None,
         "first_origin": "",
@@ -70,7 +72,7 @@ def plan(space: Space, compose: Compose, default: Mapping[str, Any], pool: int, 
 def _corners(p: Parameter) -> list[Any]:
     """The values that a parameter's networks are judged by: all choices, or the least and the most; every T."""
     d = p.distribution
-    if isinstance(d, CategoricalDistribution) or (p.key == "model.timesteps" and p.size < 1000):
+    if isinstance(d, CategoricalDistribution) or (p.key == TIMESTEPS and p.size < 1000):
         return finite.values(d)
     return list(finite.corners(d))
 
@@ -92,6 +94,15 @@ def _extreme(space: Space, compose: Compose, nearest: Mapping[str, Any], most: C
         candidates = corners if usual in corners else [*corners, usual]
         point[p.key] = most(candidates, key=size)
     return point
+
+
+def _is_scalar(space: Space, p: Parameter, compose: Compose) -> bool:
+    """Whether a parameter is a number that changes what the weights should be, but nothing of their shapes."""
+    corners = _corners(p)
+    if p.key == TIMESTEPS or not all(type(v) in (int, float) and v > 0 for v in corners):
+        return False
+    point = space.example(p.key) or {}
+    return len({elements(compose(space.overrides(_with(space, p.key, value, point)))) for value in corners}) == 1
 
 
 def _with(space: Space, key: str, value: Any, point: Mapping[str, Any]) -> dict[str, Any]:
