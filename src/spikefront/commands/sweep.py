@@ -17,6 +17,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 from rich.console import Console
 
+from spikefront.analysis.inherited import agreement
 from spikefront.analysis.schema import StudyRecord
 from spikefront.commands.cli import check_switches, entry, plain, refuse_unread
 from spikefront.commands.memory import keep_freed_memory
@@ -97,6 +98,8 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
     finally:
         found = records(study, importance=True)
         _say(found, console)
+        if line := agreement(accounts.pairs(study.get_trials(deepcopy=False))):
+            console.print(line)
         if tracked is not None:
             tracked.close(found)  # last: W&B may take its time
     _conclude(study)

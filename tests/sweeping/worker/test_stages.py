@@ -14,7 +14,6 @@ from spikefront.sweeping.study import accounts, attributes, request
 from spikefront.sweeping.study.attributes import ELASTIC, INHERITED, STAGE, TRAINING, TUNING
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.study import elastic_checkpoint
-from spikefront.sweeping.worker import stages
 from spikefront.sweeping.worker.stages import promising
 from spikefront.training import train
 
@@ -227,4 +226,4 @@ def test_the_most_promising_is_fine_tuned_first(finished):
     done = [t for t in study.get_trials() if STAGE.get(t) == TUNING]
     left = promising(study.get_trials(), objectives)
     assert left is None or left.number not in {INHERITED.get(t) for t in done}
-    assert all(STAGE.get(t) is None for t in every) and ELASTIC.get(study) and stages.pairs(study.get_trials())
+    assert all(STAGE.get(t) is None for t in every) and ELASTIC.get(study) and accounts.pairs(study.get_trials())

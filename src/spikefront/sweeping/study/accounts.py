@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from optuna.study import Study
@@ -23,6 +23,7 @@ from spikefront.sweeping.study.attributes import (
     ELASTIC,
     FORGIVEN,
     INFEASIBLE,
+    INHERITED,
     KNOWN,
     RECORD,
     STAGE,
@@ -164,6 +165,14 @@ def points(space: Space, trials: Iterable[FrozenTrial]) -> set[Point]:
     """What trials try, or shall when their turn comes, as far as that is known."""
     found = (space.point(attributes.asked_for(t)) for t in trials)
     return {p for p in found if p is not None}
+
+
+def pairs(trials: Sequence[FrozenTrial]) -> list[tuple[float, float]]:
+    """Validation accuracies of networks of an elastic study, as they were inherited and after fine-tuning."""
+    complete = {t.number: attributes.outcome(t)["metrics"] for t in trials if t.state == TrialState.COMPLETE}
+    tuned = [(INHERITED.get(t), t.number) for t in trials if INHERITED.on(t)]
+    both = [(complete[b], complete[a]) for b, a in tuned if b in complete and a in complete]
+    return [(before["accuracy"], after["accuracy"]) for before, after in both]
 
 
 def space_of(study: Study) -> Space:

@@ -22,7 +22,7 @@ from spikefront.analysis.schema import Directions
 from spikefront.errors import UserError
 from spikefront.sweeping.study import attributes
 from spikefront.sweeping.study import study as studies
-from spikefront.sweeping.study.accounts import Account, came_to_nothing, counts
+from spikefront.sweeping.study.accounts import Account, came_to_nothing, counts, pairs
 from spikefront.sweeping.study.attributes import INHERITED, STAGE, TRAINING, TUNING, Outcome
 from spikefront.sweeping.study.ledger import Ledger
 from spikefront.sweeping.worker import trial as trials
@@ -220,7 +220,7 @@ def promising(every: list[FrozenTrial], objectives: Directions) -> FrozenTrial |
     left = [t for t in complete if not STAGE.on(t) and t.number not in begun]
     if not left:
         return None
-    mended = [BETTER] + [_mended(before, after) for before, after in pairs(complete)]
+    mended = [BETTER] + [_mended(before, after) for before, after in pairs(every)]
     share = float(np.mean(mended))
     brought = [attributes.candidate(t, objectives) for t in complete]
     reference = reference_point(brought, objectives)
@@ -234,17 +234,6 @@ def promising(every: list[FrozenTrial], objectives: Directions) -> FrozenTrial |
         return pareto.hypervolume([*front, minimised(values, objectives)], reference) - now
 
     return max(left, key=lambda t: (gain(t), -t.number))
-
-
-def pairs(complete: list[FrozenTrial]) -> list[tuple[float, float]]:
-    """Validation accuracies of networks as they were inherited and after fine-tuning."""
-    before = {t.number: t for t in complete if not STAGE.on(t)}
-    found = [(before.get(INHERITED.get(t) or -1), t) for t in complete if STAGE.get(t) == TUNING]
-    return [(_accuracy(b), _accuracy(t)) for b, t in found if b is not None]
-
-
-def _accuracy(trial: FrozenTrial) -> float:
-    return attributes.outcome(trial)["metrics"]["accuracy"]
 
 
 def _mended(before: float, after: float) -> float:
