@@ -109,15 +109,23 @@ class SpikingNetwork(nn.Module):
         deployed.fast = Fast(graphs_only=self.fast is None)
         return deployed
 
-    def forward(self, images: Tensor, per_step: bool = False) -> Tensor:
-        """Logits ``(B, classes)``, the mean over time; ``per_step``: ``(T, B, classes)``, one for each timestep."""
-        steps = self.steps(images) if self.fast is None else self.fast(self, self.steps, images)
-        return steps if per_step else steps.mean(0)
+    def forward(self, images: Tensor, per_step: bool = False, per_head: bool = False) -> Tensor:
+        """Logits ``(B, classes)``, the mean over time; ``per_step``: ``(T, B, classes)``, one for each timestep.
+
+        ``per_head``: with the classifiers in front (``heads``), else their mean.
+        """
+        run = self.heads if per_head else self.steps
+        steps = run(images) if self.fast is None else self.fast(self, run, images)
+        return steps if per_step else steps.mean(-3)
 
     def steps(self, images: Tensor) -> Tensor:
         """Logits after every timestep, ``(T, B, classes)``."""
         with packed_spikes():
             return self.classify(self.stream(images))
+
+    def heads(self, images: Tensor) -> Tensor:
+        """Each classifier's logits, ``(classifiers, T, B, classes)``; a family may have several."""
+        return self.steps(images).unsqueeze(0)
 
     def stream(self, images: Tensor) -> Tensor:
         """What the classifier reads, ``(T, B, D, H, W)``."""

@@ -21,7 +21,7 @@ from spikefront.data import ImageData, build_data
 from spikefront.energy import to_plain
 from spikefront.errors import UserError
 from spikefront.files import write_atomically
-from spikefront.nn.checkpoints import load_checkpoint, network_state, read_checkpoint
+from spikefront.nn.checkpoints import network_state, read_checkpoint
 from spikefront.training.batch import share, wanted_batch
 from spikefront.training.devices import threads
 from spikefront.training.inert import without_effect
@@ -32,7 +32,16 @@ from spikefront.training.preemption import LAST, Interrupted, Signals, run_id
 from spikefront.training.result import COUNTS, Diverged, Result
 from spikefront.training.resumption import continued
 from spikefront.training.settings import check
-from spikefront.training.setup import build_loss, build_model, build_trainer, energy_of, evaluate_part, quiet
+from spikefront.training.setup import (
+    build_loss,
+    build_model,
+    build_teacher,
+    build_trainer,
+    energy_of,
+    evaluate_part,
+    first_weights,
+    quiet,
+)
 from spikefront.training.together import together
 from spikefront.units import joules
 
@@ -99,10 +108,13 @@ def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
     penalty = build_penalty(cfg.loss, model, instantiate(cfg.energy))
-    module = SpikingClassifier(model, build_loss(cfg), instantiate(cfg.optimizer), cfg.schedule, config, penalty)
+    if (teacher := build_teacher(cfg)) is not None:
+        say(f"learning from {teacher}", flush=True)
+    made = instantiate(cfg.optimizer)
+    module = SpikingClassifier(model, build_loss(cfg), made, cfg.schedule, config, penalty, teacher)
     resume = _resume(cfg)
     if cfg.get("weights") and not resume:
-        load_checkpoint(model, cfg.weights)
+        model.load_state_dict(first_weights(cfg, model))
     logger = _logger(cfg, run_id(continued(resume, config, model)) if resume else None)
     trainer = build_trainer(cfg, logger, callbacks)
     if cfg.model.get("compile") and trainer.world_size > 1:
