@@ -91,6 +91,12 @@ class SpikingNetwork(nn.Module):
     def finish(self, sparse: bool) -> None:
         """Begin with the published initialisation; ``sparse``: train by additions where spikes are few."""
         flag("sparse", sparse)
+        for chunk in (getattr(module, "chunk", 1) for module in self.modules()):
+            if self.timesteps % chunk:
+                raise UserError(
+                    f"model.timesteps is {self.timesteps}: an attention takes {chunk} timesteps at once"
+                    f" (attention.chunk), so give a multiple of {chunk}"
+                )
         del self.neuron_of  # made what it was for
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):

@@ -119,6 +119,8 @@ def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     trainer = build_trainer(cfg, logger, callbacks)
     if cfg.model.get("compile") and trainer.world_size > 1:
         raise UserError(f"model.compile=true on {trainer.world_size} devices: use one, or model.compile=false")
+    if cfg.model.get("compile") and trainer.strategy.root_device.type == "cpu":
+        say("model.compile=true: PyTorch compiles the network first, which takes minutes on a CPU", flush=True)
     if effective := wanted_batch(cfg, data.batch_size, trainer):
         even = cfg.data.get("mixup") is not None
         size, passes = share(effective, data.batch_size, trainer.world_size, even)
