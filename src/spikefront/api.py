@@ -7,7 +7,8 @@ from fnmatch import fnmatchcase
 
 from hydra.utils import instantiate
 
-from spikefront.config import CONF, compose
+from spikefront.config import CONF, compose, override
+from spikefront.errors import UserError, mendable
 from spikefront.nn.network import SpikingNetwork
 
 # Where models were published, by what their names are or end with; ImageNet is where all others were.
@@ -48,16 +49,19 @@ def create_model(
         **model: keys of the model config by name, ``mlp_ratio=2``.
 
     Raises:
-        UserError: sizes that don't fit together. Hydra's exceptions for unknown names.
+        UserError: sizes that don't fit together, names and keys that there are not; in a line, as commands say it.
     """
     values = {"num_classes": num_classes, "timesteps": timesteps, **model}
-    cfg = compose(
-        [
-            f"model={name}",
-            f"data={data or home(name)}",
-            *(f"model.{key}={value}" for key, value in values.items() if value is not None),
-            *overrides,
-        ]
-    )
-    made: SpikingNetwork = instantiate(cfg.model)
+    chosen = [
+        f"model={name}",
+        f"data={data or home(name)}",
+        *(override(f"model.{key}", value) for key, value in values.items() if value is not None),
+        *overrides,
+    ]
+    try:
+        made: SpikingNetwork = instantiate(compose(chosen).model)
+    except Exception as error:
+        if (line := mendable(error)) is None:
+            raise
+        raise UserError(line) from error
     return made

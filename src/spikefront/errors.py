@@ -18,6 +18,10 @@ ELSEWHERE = {  # keys that users of lightning-hydra-template look for, and what 
 }
 
 
+# Hydra's, of a group at a place
+NO_PLACE = re.compile(r"(?:In .*: )?Could not override '(.+)'\.\nDid you mean to override (?:one of )?(.+)\?")
+
+
 class UserError(Exception):
     """Something the user can mend: the message is one line saying what is wrong, where, and what to do about it.
 
@@ -73,6 +77,9 @@ def mendable(error: BaseException) -> str | None:
         at = re.search(r"full_key: (\S+)", str(error))
         return _line(chain[-1]) + (f" (building '{at[1]}' of the configuration)" if at else "")
     if isinstance(error, HydraException | OmegaConfBaseException):
+        if said := NO_PLACE.match(str(error)):
+            place, there = said.groups()
+            return f"nothing stands at '{place}' in this configuration; {near_matches(place, there.split(', '))}"
         if argument := re.match(r"Ambiguous value for argument '(.*)'\n", str(error)):
             return unreadable(argument[1], "several values need -m, a list brackets")
         return _line(error)

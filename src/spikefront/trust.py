@@ -21,7 +21,7 @@ KINDS: dict[str, tuple[str, ...] | None] = {
     "spikefront.data": (
         *("pytorch_lightning.LightningDataModule", "spikefront.data.Binning", "spikefront.data.EventAugmentation"),
     ),
-    "spikefront.training": ("pytorch_lightning.Callback", "torch.nn.Module"),
+    "spikefront.training": ("pytorch_lightning.Callback", "torch.nn.Module", "spikefront.training.Teacher"),
     "spikefront.sweeping.search": (
         *("optuna.samplers.BaseSampler", "optuna.pruners.BasePruner"),
         "spikefront.sweeping.search.pruning.FrontPruner",
@@ -44,24 +44,24 @@ LOOKUPS = ("hydra.utils.get_class", "hydra.utils.get_object")  # give what their
 CURE = "allow it with {flag}=true if you would run code of whoever wrote it"
 
 
-def check(node: Any, where: str, flag: str, own: Any = None) -> None:
+def check(node: Any, where: str, flag: str | None = None, own: Any = None) -> None:
     """Refuse a stored configuration, plain mappings and lists, that would run or read what it has no business with.
 
     Args:
         where: what holds it, for the message.
-        flag: the setting that allows it.
+        flag: the setting that allows it, None if there is none.
         own: the user's own configuration; what that builds may be built.
 
     Raises:
         UserError: a target that isn't allowed, or an interpolation that calls a resolver, as ``${oc.env:…}`` does.
     """
-    mine = set(targets(own))
+    mine, cure = set(targets(own)), CURE.format(flag=flag) if flag else "no setting allows that here"
     for target in targets(node):
         if target not in mine and not allowed(target):
-            raise UserError(f"{where} would run {target}: {CURE.format(flag=flag)}")
+            raise UserError(f"{where} would run {target}: {cure}")
     for text in _strings(node):
         if calls(text):
-            raise UserError(f"{where} holds {text}, which reads what is here: {CURE.format(flag=flag)}")
+            raise UserError(f"{where} holds {text}, which reads what is here: {cure}")
 
 
 def calls(text: str) -> bool:

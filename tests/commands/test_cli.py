@@ -54,6 +54,11 @@ MISTAKES = {
     "+callbacks.patience=3": ("callbacks.patience is 3", "_target_"),
     "+optimizer.momentum=0.9": ("unexpected keyword argument 'momentum'", "building 'optimizer'"),
     "+optimizer.betas=abc": ("building 'optimizer'",),
+    "attention@model.stages.s9.mixer=dwc5": ("nothing stands at 'attention@model.", "options: attention"),
+    "attention=statten model.timesteps=3": ("model.timesteps is 3", "a multiple of 2"),
+    "model=maxformer_cifar attention@model.stages.s9.mixer=dwc5": ("did you mean 'attention@model.stages.s", ".mixer'"),
+    "model=maxformer_cifar model.stages.s2.depth=0": ("model.stages.s2.depth is 0", "at least 1"),
+    "dry_run=true weights=nowhere.ckpt": ("checkpoint nowhere.ckpt is not a file", "give the path"),
     "dry_run=abc": ("dry_run is abc", "true or false"),
     "+model.neurons.body.threshold=1": ("model.neurons has body", "embedding, attention, mlp, head"),
 }
@@ -61,7 +66,8 @@ MISTAKES = {
 
 @pytest.mark.parametrize("argument", MISTAKES)
 def test_a_mistake_is_one_line(script, tmp_path, argument):
-    code, _, err = script("train", "logger=none", "trainer=cpu", f"hydra.run.dir={tmp_path}", argument)
+    arguments = argument.split(" ") if "=[" not in argument else [argument]
+    code, _, err = script("train", "logger=none", "trainer=cpu", f"hydra.run.dir={tmp_path}", *arguments)
     lines = err.strip().splitlines()
     assert code == 1
     assert len(lines) == 1, err

@@ -8,9 +8,13 @@ import torch
 from torch import nn
 
 import spikefront
+from spikefront.config import compose
 from spikefront.energy import EnergyMeter
 from spikefront.energy.values import is_whole
-from spikefront.nn.integers import Integer
+from spikefront.errors import UserError
+from spikefront.nn.integers import Integer, at_most, most_spikes
+from spikefront.training import evaluate, train
+from spikefront.training.result import summary
 
 HEADS = ("spikformer", "spikingformer", "qkformer", "spikingresformer", "sdt_v3_large")  # read analog means
 
@@ -78,15 +82,21 @@ class Unrolled(nn.Module):
 
 
 @pytest.mark.parametrize("case", ["sdt_v3_tiny", "sdt_v3_event", "sdt_v3_large_tiny_kd"])
-def test_integer_evaluation_equals_binary_virtual_steps(case):
+@pytest.mark.parametrize("levels", [1, 3, None])
+def test_integer_evaluation_equals_binary_virtual_steps(case, levels):
+    """Of all of them, and of the first ones alone."""
     model, _ = network(case)
     model, x = model.double(), exact.inputs(case)
-    levels = next(m.levels for m in model.modules() if isinstance(m, Integer))
-    norms = {}
+    every = most_spikes(model)
+    levels, norms = levels or every, {}
+    with at_most(model, levels):
+        _unroll_and_compare(model, x, levels, every, norms)
 
+
+def _unroll_and_compare(model, x, levels, every, norms):
     def norm_of(name):
         def hook(module, args):
-            unit = next((n for n in (1.0, levels) if is_whole(args[0] * n)), None)
+            unit = next((n for n in (1.0, every) if is_whole(args[0] * n)), None)
             norms[name] = unit
 
         return hook
@@ -104,6 +114,44 @@ def test_integer_evaluation_equals_binary_virtual_steps(case):
             setattr(model.get_submodule(parent), last, Unrolled(layers[name], levels, norm))
         torch.testing.assert_close(model(x), expected, rtol=1e-9, atol=1e-12)
     assert len(reading) > len(layers) / 2
+
+
+def test_fewer_levels_are_the_first_of_the_virtual_steps():
+    neuron, x = Integer(levels=4), torch.linspace(-1, 6, 141)
+    counts = neuron(x) * 4
+    for d in (1, 2, 3, 4, 7):
+        with at_most(neuron, d):
+            assert torch.equal(neuron(x) * 4, counts.clamp(max=d))
+    assert neuron.levels == 4 and torch.equal(neuron(x) * 4, counts)
+
+
+V3 = ["model=e_spikeformer", "model.dim=32", "model.stages.s4.depth=1", "model.stages.s5.depth=1", "neuron.levels=3"]
+ONCE = ["logger=none", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "neuron.threshold=0.2"]
+ONCE += ["trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
+
+
+def test_evaluate_tells_the_curve_over_virtual_steps(tmp_path):
+    trained = train(compose([*V3, *ONCE, f"output_dir={tmp_path}"]))
+    short = ["+overrides.trainer.limit_val_batches=1", "+overrides.trainer.limit_test_batches=1"]
+    asked = [f"checkpoint='{trained.checkpoint}'", "levels=true", *short, f"output_dir={tmp_path}"]
+    found = evaluate(compose(asked, root="evaluate"))
+    assert [p["levels"] for p in found.levels] == [1, 2, 3]
+    assert found.levels[-1]["accuracy"] == found.accuracy
+    energies = [p["energy_joules"] for p in found.levels]
+    assert energies == sorted(set(energies)) and energies[-1] == found.energy_joules
+    assert found.anytime[-1]["energy_joules"] == pytest.approx(found.energy_joules)
+    assert f"d=2 {found.levels[1]['accuracy']:.4f}" in summary(found, str(tmp_path))
+    # each point is what the network with that neuron would be measured as
+    limited = ["+overrides.model.neuron.levels=2", "+overrides.model.neuron.norm=3"]
+    alone = evaluate(compose([asked[0], *limited, *short, asked[-1]], root="evaluate"))
+    assert (alone.accuracy, alone.energy_joules) == (found.levels[1]["accuracy"], found.levels[1]["energy_joules"])
+
+
+def test_networks_of_binary_spikes_have_no_virtual_steps(tmp_path):
+    trained = train(compose(["model=sdt_1_16", *ONCE, f"output_dir={tmp_path}"]))
+    asked = [f"checkpoint='{trained.checkpoint}'", "levels=true", f"output_dir={tmp_path}"]
+    with pytest.raises(UserError, match="levels=true: no neuron"):
+        evaluate(compose(asked, root="evaluate"))
 
 
 def test_a_neuron_of_integers_is_audited_as_such():

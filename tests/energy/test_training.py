@@ -6,6 +6,7 @@ import copy
 import csv
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -224,6 +225,9 @@ def test_early_exit_by_hand():
     assert low["accuracy"] == pytest.approx(2 / 3)
     assert high["timesteps"] == 2
     assert high["energy_joules"] == pytest.approx(66 / 3 * 1e-12)
+    both, _ = early.curve([replace(layer, chunk=2)], Paper(e_ac=1e-12))  # of an attention over two steps at once
+    assert both["timesteps"] == 2 and both["energy_joules"] == pytest.approx(66 / 3 * 1e-12)
+    assert both["accuracy"] == low["accuracy"]  # the first step decides as it did
     with pytest.raises(UserError, match="confidence"):
         EarlyExit([1.5])
 

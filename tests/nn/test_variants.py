@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from functools import cache, partial
 
 import pytest
@@ -127,6 +128,30 @@ def test_components_without_a_use_for_sizes_need_not_take_them():
     assert network(torch.rand(3, 2, 8, 8)).shape == (3, 3)
     with pytest.raises(UserError, match="can only begin the first stage"):
         spikefront.nn.StagedTransformer({"s1": stage, "s2": stage}, **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "says"),
+    [
+        ("maxfromer", {}, "model=maxfromer does not exist; did you mean 'maxformer'"),
+        ("sdt_1_16", {"data": "digit"}, "data=digit does not exist; did you mean 'digits'"),
+        ("sdt_1_16", {"dimm": 3}, "no configuration key 'model.dimm'; did you mean 'dim'"),
+        ("sdt_1_16", {"overrides": ["neuron=lief"]}, "neuron=lief does not exist; did you mean 'lif'"),
+        ("sdt_1_16", {"overrides": ["model.dim=["]}, "can't read the argument 'model.dim=['"),
+        ("sdt_1_16", {"overrides": ["neuron.gain=3"]}, "no configuration key 'neuron.gain'"),
+        ("sdt_1_16", {"timesteps": 3, "overrides": ["attention=statten"]}, "model.timesteps is 3"),
+        ("sdt_1_16", {"data": "digits", "dim": 20}, "model.dim is 20: not divisible"),
+    ],
+)
+def test_what_a_model_cannot_be_is_one_line_in_python_too(name, settings, says):
+    with pytest.raises(UserError, match=re.escape(says)) as told:
+        spikefront.create_model(name, **settings)
+    assert "\n" not in str(told.value)
+
+
+def test_a_model_takes_values_of_every_kind_by_name():
+    model = spikefront.create_model("sdt_1_16", data="digits", neurons={"mlp": {"threshold": 0.8}}, compile=False)
+    assert model.block[0].mlp.fc1_lif.threshold == 0.8 and model.block[0].attn.shortcut_lif.threshold == 1.0
 
 
 @pytest.mark.parametrize("key", ["sparse", "compile", "checkpoint_blocks", "event_mode"])

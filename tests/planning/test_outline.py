@@ -6,8 +6,10 @@ import re
 
 import pytest
 import pytorch_lightning as pl
+import torch
 from hydra.errors import InstantiationException
 
+from spikefront import create_model
 from spikefront.config import CONF, compose
 from spikefront.data import build_data
 from spikefront.errors import UserError
@@ -110,6 +112,14 @@ def test_samples_are_those_of_the_data():
 def test_what_would_stop_a_training_stops_the_dry_run(settings, says):
     with pytest.raises((UserError, InstantiationException), match=says):
         outline(compose(["data=cifar10", *(f"+{s}" if "hflipp" in s else s for s in settings)]))
+
+
+def test_weights_to_begin_with_are_looked_at(tmp_path):
+    torch.save(create_model("sdt_1_16", data="digits").state_dict(), tmp_path / "weights.pth")
+    chosen = ["data=digits", f"weights='{tmp_path}/weights.pth'"]
+    assert outline(compose([*chosen, "model=sdt_1_16"]))["weights"].endswith("weights.pth, which fit")
+    with pytest.raises(UserError, match="is of another model"):
+        outline(compose([*chosen, "model=sdt_1_32"]))
 
 
 def test_a_dry_run_prints_it(script, tmp_path):

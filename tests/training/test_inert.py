@@ -7,6 +7,8 @@ import hashlib
 
 import pytest
 import pytorch_lightning as pl
+import timm
+import torch
 from layouts import cifar, shards
 from torchvision.datasets import CIFAR10
 
@@ -24,6 +26,7 @@ PICTURES, EVENTS, TET = "data=cifar10", "data=digits_dvs", "loss=tet"
 CONSTANT, COSINE = "schedule=constant", "schedule=cosine"
 PLAIN, DRAWN = "+data.augmentation.no_aug=true", "+data.augmentation.no_aug=false"
 STAGED = "model=spikformer_cifar"
+TAUGHT = "teacher=timm"
 BARE = "data.augmentation.auto_augment=null"
 
 # the key, two values, where it does nothing, where it acts
@@ -63,6 +66,7 @@ CASES: list[tuple[str, tuple, list[str], list[str] | None]] = [
     ("schedule.warmup_prefix", ("false", "true"), [COSINE, "schedule.warmup_epochs=0"], None),
     ("schedule.lr_batch", (32, 64), [], ["schedule.lr_rule=linear"]),
     ("loss.mean", (1.0, 5.0), [TET, "loss.lambda_mse=0.0"], [TET, "loss.lambda_mse=0.5"]),
+    ("teacher.tau", (1.0, 4.0), [TAUGHT], [TAUGHT, "teacher.hard=false"]),
     ("trainer.accumulate_grad_batches", (1, 2), ["trainer.effective_batch=8"], ["trainer.effective_batch=null"]),
     ("model.compile", ("false", "true"), ["loss.energy_weight=1.0"], None),
     ("model.drop_path", (0.0, 0.5), [], ["model=sdt_2_16"]),
@@ -99,6 +103,7 @@ def outcome(tmp_path_factory):
     root, known = tmp_path_factory.mktemp("inert"), {}
     with pytest.MonkeyPatch.context() as patch:
         cifar(root, CIFAR10, patch)
+        torch.save(timm.create_model("test_resnet", num_classes=10, in_chans=1).state_dict(), root / "teacher.pth")
 
         def go(*overrides: str) -> tuple[str, float]:
             if overrides not in known:
@@ -126,6 +131,8 @@ def chosen(root, settings: list[str], key: str, value: object) -> list[str]:
         more = [f"data.cache={root}/cache"]
     if "neuron=relu" not in settings:
         more += ["neuron.threshold=0.1"]
+    if TAUGHT in settings:
+        more += ["teacher.model=test_resnet", f"teacher.weights={root}/teacher.pth"]
     if STAGED in settings:
         more += ["model.dim=32", "model.stages.s1.depth=1"]
     return [*settings, *more, f"{'' if key in NAMES else '++'}{key}={value}"]

@@ -38,15 +38,25 @@ def load_checkpoint(model: nn.Module, path: str | Path, *, ema: bool = True) -> 
     Raises:
         UserError: the file can't be read, or its tensors differ from the model's; the message names which.
     """
-    content = read_checkpoint(path)
-    state = _weights(content, ema)
+    model.load_state_dict(fitting(model, path, ema))
+    return model
+
+
+def fitting(model: nn.Module, path: str | Path, ema: bool = True, new: str = "") -> dict[str, Tensor]:
+    """What ``load_checkpoint`` would load, under the model's names; raises as that does.
+
+    Args:
+        new: a part of the model that keeps its own weights where the file has none of it.
+    """
+    state = _weights(read_checkpoint(path), ema)
     state = _bare({key: value for key, value in state.items() if isinstance(value, Tensor)})
+    if new and not any(key.startswith(f"{new}.") for key in state):
+        state |= {key: value for key, value in model.state_dict().items() if key.startswith(f"{new}.")}
     if misfit(model, state) is not None:
         state = dict(translated(model, state))
     if (why := misfit(model, state)) is not None:
         raise UserError(f"checkpoint {path} is of another model: {why}")
-    model.load_state_dict(state)
-    return model
+    return state
 
 
 def misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str | None:

@@ -34,7 +34,7 @@ class Fast:
         self.graphs_only, self.refused = graphs_only, False
         self._seen: dict[Any, int] = {}
         self._graphs: dict[Any, Graph] = {}
-        self._compiled: Callable[[Tensor], Tensor] | None = None
+        self._compiled: dict[str, Callable[[Tensor], Tensor]] = {}  # by what is run
 
     def __reduce__(self) -> Any:
         """Copies and pickles begin anew: graphs hold addresses."""
@@ -46,8 +46,9 @@ class Fast:
         if any(watched(m) for m in model.modules() if m is not model):
             return run(x)
         if not x.is_cuda:
-            self._compiled = self._compiled or torch.compile(run)
-            return self._compiled(x)
+            if run.__name__ not in self._compiled:
+                self._compiled[run.__name__] = torch.compile(run)
+            return self._compiled[run.__name__](x)
         if torch.cuda.is_current_stream_capturing() or x.requires_grad or self.refused:
             return run(x)
         tensors = [*model.parameters(), *model.buffers()]
@@ -55,7 +56,8 @@ class Fast:
         modes = tuple(m.training for m in model.modules())
         half = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
         where = tuple((t.data_ptr(), t.requires_grad) for t in tensors)
-        key = (x.shape, x.dtype, x.device, train, torch.is_inference_mode_enabled(), half, hash(modes), hash(where))
+        how = run.__name__, train, torch.is_inference_mode_enabled(), half
+        key = (*how, x.shape, x.dtype, x.device, hash(modes), hash(where))
         graph = self._graphs.get(key)
         if graph is None:
             self._graphs = {k: g for k, g in self._graphs.items() if k[-1] == key[-1]}  # weights moved: of no use

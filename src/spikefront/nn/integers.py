@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -107,6 +109,34 @@ class Integer(SpikingNeuron):
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}, norm={self.norm:g}, rounding={self.rounding}, gradient={self.gradient}"
+
+
+def most_spikes(model: nn.Module) -> int:
+    """The most spikes that a neuron of a network fires at once."""
+    return max((m.levels for m in _several(model)), default=1)
+
+
+@contextmanager
+def at_most(model: nn.Module, spikes: int) -> Iterator[None]:
+    """Context in which no neuron of a network fires more than ``spikes`` at once, each worth what it was.
+
+    That is what a neuron has fired after so many virtual steps, if the first of its D come first: ``min(k, spikes)`` of
+    k, still over its ``norm``.
+    """
+    several = _several(model)
+    before = [m.levels for m in several]
+    try:
+        for m, levels in zip(several, before, strict=True):
+            m.levels = min(levels, spikes)
+        yield
+    finally:
+        for m, levels in zip(several, before, strict=True):
+            m.levels = levels
+
+
+def _several(model: nn.Module) -> list[Any]:
+    """Neurons that fire several spikes at once."""
+    return [m for m in model.modules() if isinstance(getattr(m, "levels", None), int)]
 
 
 def norms(model: nn.Module) -> tuple[float, ...]:

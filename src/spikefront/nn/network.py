@@ -91,6 +91,12 @@ class SpikingNetwork(nn.Module):
     def finish(self, sparse: bool) -> None:
         """Begin with the published initialisation; ``sparse``: train by additions where spikes are few."""
         flag("sparse", sparse)
+        for chunk in (getattr(module, "chunk", 1) for module in self.modules()):
+            if self.timesteps % chunk:
+                raise UserError(
+                    f"model.timesteps is {self.timesteps}: an attention takes {chunk} timesteps at once"
+                    f" (attention.chunk), so give a multiple of {chunk}"
+                )
         del self.neuron_of  # made what it was for
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
@@ -109,15 +115,23 @@ class SpikingNetwork(nn.Module):
         deployed.fast = Fast(graphs_only=self.fast is None)
         return deployed
 
-    def forward(self, images: Tensor, per_step: bool = False) -> Tensor:
-        """Logits ``(B, classes)``, the mean over time; ``per_step``: ``(T, B, classes)``, one for each timestep."""
-        steps = self.steps(images) if self.fast is None else self.fast(self, self.steps, images)
-        return steps if per_step else steps.mean(0)
+    def forward(self, images: Tensor, per_step: bool = False, per_head: bool = False) -> Tensor:
+        """Logits ``(B, classes)``, the mean over time; ``per_step``: ``(T, B, classes)``, one for each timestep.
+
+        ``per_head``: with the classifiers in front (``heads``), else their mean.
+        """
+        run = self.heads if per_head else self.steps
+        steps = run(images) if self.fast is None else self.fast(self, run, images)
+        return steps if per_step else steps.mean(-3)
 
     def steps(self, images: Tensor) -> Tensor:
         """Logits after every timestep, ``(T, B, classes)``."""
         with packed_spikes():
             return self.classify(self.stream(images))
+
+    def heads(self, images: Tensor) -> Tensor:
+        """Each classifier's logits, ``(classifiers, T, B, classes)``; a family may have several."""
+        return self.steps(images).unsqueeze(0)
 
     def stream(self, images: Tensor) -> Tensor:
         """What the classifier reads, ``(T, B, D, H, W)``."""

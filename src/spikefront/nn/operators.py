@@ -13,7 +13,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from spikefront.errors import UserError
 from spikefront.nn.kernels import MaxPool
 
 
@@ -112,10 +111,6 @@ class STAttenOp(SDSA3Op):
         self.chunk = chunk
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, gate: nn.Module, p: Tensor | None = None) -> Tensor:
-        if q.shape[0] % self.chunk:
-            raise UserError(
-                f"attention.chunk is {self.chunk}: it must divide model.timesteps={q.shape[0]} (arXiv 2409.19764)"
-            )
         chunks = [_heads(s, self.num_heads).unflatten(0, (-1, self.chunk)) for s in (q, k, v)]
         mixed = (chunks[2] @ chunks[1].transpose(-1, -2)).sum(1, keepdim=True)
         out: Tensor = gate((mixed @ chunks[0]).reshape(v.shape) * self.scale)

@@ -13,11 +13,13 @@ from timm.data.auto_augment import RandAugment
 
 from spikefront.data import ImageData, build_data
 from spikefront.errors import UserError
+from spikefront.planning.rehearsal import META
 from spikefront.training.batch import scaled, share, wanted_batch
 from spikefront.training.devices import count_devices
 from spikefront.training.inert import without_effect
+from spikefront.training.inheritance import begin
 from spikefront.training.schedule import Cosine
-from spikefront.training.setup import build_loss
+from spikefront.training.setup import build_loss, build_teacher
 
 COUNTED = (("warmup_epochs", "warm-up"), ("cooldown_epochs", "cooldown"))
 MIXUP = ("mixup_alpha", "cutmix_alpha", "mix_prob", "switch_prob", "label_smoothing")
@@ -27,7 +29,8 @@ def outline(cfg: DictConfig) -> dict[str, str]:
     """Lines by their names; reads no data, whose ``train_samples`` the configuration says.
 
     Raises:
-        UserError: a batch that can't be shared, a schedule that doesn't fit the training, augmentation that can't be.
+        UserError: a batch that can't be shared, a schedule that doesn't fit the training, augmentation that can't be,
+            weights or a teacher that aren't there or of another network.
     """
     data = build_data(cfg.data, timesteps=cfg.model.timesteps)
     size, passes, processes = _shared(cfg, data)
@@ -47,6 +50,12 @@ def outline(cfg: DictConfig) -> dict[str, str]:
         "mixing": _mixing(data) if data.mixup is not None else "none",
         "loss": told(build_loss(cfg)),
     }
+    if cfg.get("teacher"):
+        lines["teacher"] = f"{build_teacher(cfg)}; memory and time above are without it"
+    if cfg.get("weights"):
+        with META:
+            begin(instantiate(cfg.model), cfg)
+        lines["weights"] = f"{cfg.weights}, which fit"
     return lines | {"no effect": without_effect(cfg) or "nothing of what is set"}
 
 

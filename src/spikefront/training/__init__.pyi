@@ -1,6 +1,9 @@
 from .callbacks import EnergyCallback as EnergyCallback
 from .callbacks import Progress as Progress
 from .callbacks import SameBatches as SameBatches
+from .distillation import CheckpointTeacher as CheckpointTeacher
+from .distillation import Teacher as Teacher
+from .distillation import TimmTeacher as TimmTeacher
 from .early_exit import EarlyExit as EarlyExit
 from .ema import EMA as EMA
 from .evaluation import evaluate as evaluate

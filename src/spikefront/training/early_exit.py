@@ -17,7 +17,8 @@ class EarlyExit(pl.Callback):
     """Collects, in a test pass, how sure and how right the running mean of the logits is after every timestep.
 
     A sample stops at the first timestep at which the softmax of that mean gives a class at least ``confidence``, at T
-    if none does; it pays for the timesteps it ran, with its own spikes.
+    if none does; it pays for the timesteps it ran, with its own spikes. An attention over several timesteps (STAtten)
+    has run all of them before the first gives anything.
     """
 
     def __init__(self, confidences: Sequence[float]) -> None:
@@ -62,18 +63,19 @@ class EarlyExit(pl.Callback):
         """
         sure, right = np.concatenate(self._sure, 1), np.concatenate(self._right, 1)
         joules = np.sum([cost.joules(layer) for layer in counts], axis=0)
-        steps = np.arange(1, len(sure) + 1)[:, None]
+        steps, chunk = np.arange(1, len(sure) + 1)[:, None], max(layer.chunk for layer in counts)
         points = []
         for confidence in self.confidences:
             enough = sure >= confidence
             enough[-1] = True
             last = enough.argmax(0)
+            ran = np.minimum(last + chunk - last % chunk, len(sure))
             points.append(
                 {
                     "confidence": float(confidence),
                     "accuracy": float(right[last, np.arange(right.shape[1])].mean()),
-                    "energy_joules": float((joules * (steps <= last + 1)).sum(0).mean()),
-                    "timesteps": float((last + 1).mean()),
+                    "energy_joules": float((joules * (steps <= ran)).sum(0).mean()),
+                    "timesteps": float(ran.mean()),
                 }
             )
         return points

@@ -19,11 +19,12 @@ from spikefront.config import flat
 from spikefront.data import build_data
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import configuration, load_checkpoint, read_checkpoint
+from spikefront.nn.integers import at_most, most_spikes
 from spikefront.training.devices import count_devices, spread, threads
 from spikefront.training.early_exit import EarlyExit
 from spikefront.training.inheritance import OwnNorms, configuration_of, heir, settings_of
 from spikefront.training.module import SpikingClassifier
-from spikefront.training.result import Result
+from spikefront.training.result import Evaluation, Result
 from spikefront.training.resumption import differences, of_the_network
 from spikefront.training.settings import check
 from spikefront.training.setup import build_loss, build_model, build_trainer, energy_of, evaluate_part, quiet
@@ -48,7 +49,8 @@ def evaluate(cfg: DictConfig) -> Result:
 
     ``cfg.member`` names a smaller network of an elastic training's checkpoint. ``cfg.overrides`` are merged over that
     config, such as ``{"data": {"image_size": 288}}``. Every sample is evaluated, whatever the training was limited to,
-    and on several devices by as many processes.
+    and on several devices by as many processes. With ``cfg.levels`` the test part also within d = 1 … D virtual steps
+    (``nn.integers.at_most``), a pass each.
 
     Raises:
         UserError: an unreadable or foreign checkpoint, one whose configuration would run what it shouldn't, devices
@@ -162,6 +164,9 @@ def _evaluated(cfg: DictConfig, run: DictConfig) -> Result:
     data.check()
     module = SpikingClassifier(model, build_loss(run), instantiate(run.optimizer), run.schedule, {})
     early = EarlyExit.of(cfg.get("confidence"))
+    levels = most_spikes(model) if cfg.get("levels") else 0
+    if levels == 1:
+        raise UserError("levels=true: no neuron of this network fires several spikes at once; its curve is that over t")
     run.callbacks.energy.per_sample = early is not None
     callbacks: list[pl.Callback] = [early] if early else []
     if cfg.get("member"):
@@ -182,6 +187,15 @@ def _evaluated(cfg: DictConfig, run: DictConfig) -> Result:
         checkpoint=str(cfg.checkpoint),
         early_exit=early.curve(energy_of(trainer).counts, instantiate(run.energy)) if early else [],
     )
+    for spikes in range(1, levels):
+        with at_most(model, spikes):
+            result.levels.append(_at(spikes, evaluate_part(trainer, module, data, "test")))
+    if levels:
+        result.levels.append(_at(levels, tested))
     Path(cfg.output_dir).mkdir(parents=True, exist_ok=True)
     rank_zero_only(result.save)(cfg.output_dir)
     return result
+
+
+def _at(levels: int, found: Evaluation) -> dict[str, float]:
+    return {"levels": levels, "accuracy": found.accuracy, "energy_joules": found.energy_joules}

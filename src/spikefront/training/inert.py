@@ -134,6 +134,7 @@ RULES = (
     Rule("schedule.warmup_prefix", "schedule.warmup_epochs is 0", _no_warmup, unset=False),
     Rule("schedule.lr_batch", "schedule.lr_rule is none", lambda get: get("schedule.lr_rule") in (None, "none")),
     Rule("loss.mean", "loss.lambda_mse is 0", lambda get: get("loss.lambda_mse") == 0),
+    Rule("teacher.tau", "teacher.hard=true learns the class alone", lambda get: bool(get("teacher.hard")), unset=1.0),
     Rule("trainer.accumulate_grad_batches", "trainer.effective_batch is a number and decides",
          lambda get: get("trainer.effective_batch") not in (None, "auto"), unset=1),
     Rule("model.compile", "loss.energy_weight and energy_budget look at every layer in training",

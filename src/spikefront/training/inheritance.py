@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from spikefront.config import Composer, flat, override
 from spikefront.data import ImageData, build_data
 from spikefront.errors import UserError
-from spikefront.nn.checkpoints import configuration, load_checkpoint, network_state, read_checkpoint
+from spikefront.nn.checkpoints import configuration, network_state, read_checkpoint
 from spikefront.nn.elastic import Slopes, estimate_norms, inherit
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.result import Evaluation
-from spikefront.training.setup import build_loss, build_model, build_trainer, evaluate_part, quiet
+from spikefront.training.setup import build_loss, build_model, build_trainer, evaluate_part, first_weights, quiet
 from spikefront.training.supernet import scalars
 from spikefront.trust import check as refuse_strange
 
@@ -115,7 +115,7 @@ def begin(model: nn.Module, cfg: DictConfig) -> None:
     if (configuration(content) or {}).get("elastic"):
         heir(content, cfg, model)
     else:
-        load_checkpoint(model, cfg.weights)
+        model.load_state_dict(first_weights(cfg, model))
 
 
 def settings_of(content: Mapping[str, Any], where: str | Path) -> dict[str, Any]:

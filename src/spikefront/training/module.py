@@ -13,6 +13,7 @@ from torchmetrics import Metric
 
 from spikefront.errors import UserError
 from spikefront.training.batch import effective_batch, scaled
+from spikefront.training.distillation import Teacher
 from spikefront.training.lightning_internals import batches_of
 from spikefront.training.penalty import EnergyPenalty
 from spikefront.training.schedule import Cosine, parameter_groups
@@ -48,6 +49,7 @@ class SpikingClassifier(pl.LightningModule):
             follows the effective batch and the layer, ``{lr_rule, lr_batch, layer_decay}``.
         config: the run's whole configuration, stored in every checkpoint.
         penalty: what energy adds to the loss in training.
+        teacher: whose answers are learned beside the targets, of a ``SpikingNetwork``.
     """
 
     def __init__(
@@ -58,9 +60,10 @@ class SpikingClassifier(pl.LightningModule):
         schedule: Mapping[str, Any],
         config: dict[str, Any],
         penalty: EnergyPenalty | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.loss, self.penalty = model, loss, penalty
+        self.model, self.loss, self.penalty, self.teacher = model, loss, penalty, teacher
         self._optimizer, self._schedule = optimizer, schedule
         self._per_epoch, self._ahead = 0, 0  # a schedule's steps, and how far it is beyond them: epochs had fewer once
         self._place: tuple[int, int] | None = None
@@ -73,8 +76,14 @@ class SpikingClassifier(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         images, target = batch
-        steps = self.model(images, per_step=True)
-        loss = self.loss(steps, target)
+        if self.teacher is None:
+            steps = self.model(images, per_step=True)
+            loss = self.loss(steps, target)
+        else:
+            heads = self.model(images, per_step=True, per_head=True)
+            steps = heads.mean(0)
+            loss, distance = self.teacher.beside(self.loss, heads, images, target)
+            self.log("train/distillation", distance, on_step=False, on_epoch=True, batch_size=len(images))
         if self.penalty is not None:
             penalty = self.penalty()
             self.log("train/energy_penalty", penalty, on_step=False, on_epoch=True, batch_size=len(images))

@@ -42,6 +42,7 @@ class Result:
     ``latency_seconds``: a sample, of the deployed network; None: not measured (``latency=null``).
     ``threads``: of each process, where it computed on a CPU: with another number the same sums come out otherwise in
     their last digits, and after some epochs so do accuracies.
+    ``levels``: ``{"levels", "accuracy", "energy_joules"}`` of neurons that fire at most so many spikes at once.
     ``early_exit``: ``{"confidence", "accuracy", "energy_joules", "timesteps"}`` of stopping each sample by confidence.
     """
 
@@ -61,6 +62,7 @@ class Result:
     latency_seconds: float | None = None
     early_exit: list[dict[str, float]] = field(default_factory=list)
     threads: int | None = None
+    levels: list[dict[str, float]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -81,6 +83,9 @@ def summary(result: Result, directory: str) -> str:
     if len(result.anytime) > 1:
         points = (f"t={p['t']} {p['accuracy']:.4f} {joules(p['energy_joules'])}" for p in result.anytime)
         lines.append("stopping early: " + ",  ".join(points))
+    if result.levels:
+        points = (f"d={p['levels']} {p['accuracy']:.4f} {joules(p['energy_joules'])}" for p in result.levels)
+        lines.append("within d virtual steps: " + ",  ".join(points))
     for p in result.early_exit:
         lines.append(
             f"stopping at confidence {p['confidence']:g}: accuracy {p['accuracy']:.4f} {joules(p['energy_joules'])}"

@@ -27,15 +27,21 @@ from spikefront.training.devices import threads
 from spikefront.training.inert import without_effect
 from spikefront.training.inheritance import begin
 from spikefront.training.latency import latency
-from spikefront.training.module import SpikingClassifier
 from spikefront.training.penalty import build_penalty
 from spikefront.training.preemption import LAST, Interrupted, Signals, run_id
 from spikefront.training.result import COUNTS, Diverged, Result
 from spikefront.training.resumption import continued
 from spikefront.training.settings import check
-from spikefront.training.setup import build_loss, build_model, build_trainer, energy_of, evaluate_part, quiet
-from spikefront.training.supernet import ElasticClassifier
-from spikefront.training.supernet import check as check_elastic
+from spikefront.training.setup import (
+    build_loss,
+    build_model,
+    build_teacher,
+    build_trainer,
+    energy_of,
+    evaluate_part,
+    quiet,
+)
+from spikefront.training.supernet import build_module, check_elastic
 from spikefront.training.together import together
 from spikefront.units import joules
 
@@ -61,8 +67,7 @@ def train(cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> Result:
             a process that was killed.
     """
     check(cfg)
-    if cfg.get("elastic"):
-        check_elastic(cfg)
+    check_elastic(cfg)
     mates = [callback.elsewhere() for callback in callbacks if hasattr(callback, "elsewhere")]
     with together(cfg.trainer, partial(_train_beside, _resolved(cfg), mates)):
         return _train(cfg, callbacks)
@@ -104,13 +109,10 @@ def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
     penalty = build_penalty(cfg.loss, model, instantiate(cfg.energy))
-    parts = model, build_loss(cfg), instantiate(cfg.optimizer), cfg.schedule, config, penalty
-    if cfg.get("elastic"):
-        module: SpikingClassifier = ElasticClassifier(
-            *parts, settings=config["elastic"], given=data.fewer, cost=instantiate(cfg.energy)
-        )
-    else:
-        module = SpikingClassifier(*parts)
+    if (teacher := build_teacher(cfg)) is not None:
+        say(f"learning from {teacher}", flush=True)
+    parts = model, build_loss(cfg), instantiate(cfg.optimizer), cfg.schedule, config, penalty, teacher
+    module = build_module(cfg, parts, data.fewer)
     resume = _resume(cfg)
     if cfg.get("weights") and not resume:
         begin(model, cfg)
@@ -118,6 +120,8 @@ def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     trainer = build_trainer(cfg, logger, callbacks)
     if cfg.model.get("compile") and trainer.world_size > 1:
         raise UserError(f"model.compile=true on {trainer.world_size} devices: use one, or model.compile=false")
+    if cfg.model.get("compile") and trainer.strategy.root_device.type == "cpu":
+        say("model.compile=true: PyTorch compiles the network first, which takes minutes on a CPU", flush=True)
     if effective := wanted_batch(cfg, data.batch_size, trainer):
         even = cfg.data.get("mixup") is not None
         size, passes = share(effective, data.batch_size, trainer.world_size, even)

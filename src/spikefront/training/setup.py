@@ -15,9 +15,11 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 
 from spikefront.errors import UserError
+from spikefront.nn.checkpoints import fitting
 from spikefront.training.callbacks import EnergyCallback
 from spikefront.training.ddp import FirstNorms, StaticDDP, SynchronisedBatchNorm
 from spikefront.training.devices import count_devices
+from spikefront.training.distillation import Teacher
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.penalty import PENALTY_KEYS
 from spikefront.training.preemption import Continuation
@@ -93,6 +95,29 @@ def build_model(cfg: DictConfig) -> torch.nn.Module:
 def build_loss(cfg: DictConfig) -> torch.nn.Module:
     """The loss, less what its penalty takes."""
     return instantiate({key: value for key, value in cfg.loss.items() if key not in PENALTY_KEYS})
+
+
+def first_weights(cfg: DictConfig, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """What ``cfg.weights`` has the ``model`` begin with; a second classifier that the file lacks begins anew.
+
+    Raises:
+        UserError: no such file, or of another network.
+    """
+    return fitting(model, cfg.weights, new="head_kd")
+
+
+def build_teacher(cfg: DictConfig) -> Teacher | None:
+    """The network whose answers are learned, tried on a sample as the data's are; None without one.
+
+    Raises:
+        UserError: no such file or name, weights of another network, samples that it can't take.
+    """
+    if not cfg.get("teacher"):
+        return None
+    teacher: Teacher = instantiate(cfg.teacher)
+    frames = (cfg.model.timesteps,) if cfg.data.get("binning") is not None else ()
+    teacher.check(torch.zeros(1, *frames, cfg.model.in_channels, *[cfg.data.image_size] * 2), cfg.model.num_classes)
+    return teacher
 
 
 def energy_of(trainer: pl.Trainer) -> EnergyCallback:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,12 +30,15 @@ each has beyond them; ``scalars``, the largest network's of the settings that ch
 step draws; ``distillation``, ``warmup_epochs``, ``norm_batches``."""
 
 
-def check(cfg: DictConfig) -> None:
+def check_elastic(cfg: DictConfig) -> None:
     """Raise UserError for what an elastic training can't have beside it."""
+    if not cfg.get("elastic"):
+        return
     for key, why in (
         ("model.compile", "its members change with every step"),
         ("model.checkpoint_blocks", "members have no weights of their own to run again with"),
         ("loss.energy_weight", "it would see the largest network alone"),
+        ("teacher", "the members learn from the largest network"),
     ):
         if OmegaConf.select(cfg, key):
             raise UserError(f"{key}={OmegaConf.select(cfg, key)} of an elastic training: {why}; leave it out")
@@ -148,6 +151,14 @@ class ElasticClassifier(SpikingClassifier):
                 accuracy.update(network(self._given(images, timesteps), per_step=True), target)
         meter.gather()
         return float(accuracy.compute().reshape(-1)[-1]), meter.report(self._cost).total_joules
+
+
+def build_module(cfg: DictConfig, parts: Sequence[Any], given: Callable[[Tensor, int], Tensor]) -> SpikingClassifier:
+    """A run's LightningModule, of what every one is made of."""
+    if not cfg.get("elastic"):
+        return SpikingClassifier(*parts)
+    settings: Any = OmegaConf.to_container(cfg.elastic, resolve=True)
+    return ElasticClassifier(*parts, settings=settings, given=given, cost=instantiate(cfg.energy))
 
 
 def scalars(cfg: DictConfig, largest: Mapping[str, float]) -> dict[str, float]:

@@ -149,7 +149,7 @@ class _Plan:
         heads, head_dim = stage.get("heads"), stage.get("head_dim") or 64
         most = range(max(1, self.dim // head_dim), 0, -1)
         self.heads = heads if heads is not None else next(n for n in most if self.dim % n == 0)
-        for key, value, least in (("depth", self.depth, 0), ("dim", self.dim, 1), ("heads", self.heads, 1)):
+        for key, value, least in (("depth", self.depth, 1), ("dim", self.dim, 1), ("heads", self.heads, 1)):
             if not isinstance(value, int) or value < least:
                 raise UserError(f"{where}.{key} is {value!r}: it must be a whole number, at least {least}")
         if self.dim % self.heads:
