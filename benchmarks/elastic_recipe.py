@@ -9,7 +9,7 @@ Each variant of the recipe trains one elastic network (depth {1,2}, width {16,32
 inherit, on all images that nobody trained on (a third of the training part and the test part). Reported: CPU seconds
 of the training, the networks' mean accuracy, the hypervolume of their front (reference accuracy 0 and the dearest
 network's energy, energies as they are and in decades), and Kendall's tau between the accuracies that are inherited and
-those of the networks trained alone (12 epochs each, one seed). FILE (`build/elastic_recipe.jsonl`) gets a line a
+those of the networks trained alone (24 epochs each, one seed). FILE (`build/elastic_recipe.jsonl`) gets a line a
 training, and the same command goes on where it was stopped.
 
 `random` (no smallest network in each step) and `norms_sliced` (the largest network's statistics) are no settings of
@@ -36,7 +36,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 
-EPOCHS, ALONE, NETWORKS = 16, 12, 40
+EPOCHS, ALONE, NETWORKS = 16, 24, 40
 TIMESTEPS = {"digits": (1, 2, 4), "digits_dvs": (1, 2, 4)}
 LARGEST = ["model.depth=2", "model.dim=64", "model.timesteps=4"]
 SMALLEST = ["model.depth=1", "model.dim=16", "model.timesteps=1"]

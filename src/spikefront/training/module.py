@@ -52,6 +52,8 @@ class SpikingClassifier(pl.LightningModule):
         teacher: whose answers are learned beside the targets, of a ``SpikingNetwork``.
     """
 
+    faster = 1.0
+
     def __init__(
         self,
         model: nn.Module,
@@ -120,7 +122,7 @@ class SpikingClassifier(pl.LightningModule):
         self.log(f"{split}/accuracy", self.anytime_accuracy[-1])
 
     def beside(self) -> list[nn.Parameter]:
-        """What is trained beside the network."""
+        """What is trained beside the network, ``faster`` than it."""
         return []
 
     def configure_optimizers(self) -> Any:
@@ -128,7 +130,7 @@ class SpikingClassifier(pl.LightningModule):
         layer_decay = settings.get("layer_decay", 1)
         groups = parameter_groups(self.model, given.get("weight_decay", 0.0), layer_decay)
         if beside := self.beside():
-            groups.append({"params": beside, "weight_decay": 0.0})
+            groups.append({"params": beside, "weight_decay": 0.0, "lr_scale": self.faster})
         rule, rate = settings.get("lr_rule", "none"), {}
         if rule != "none":
             rate["lr"] = scaled(given["lr"], rule, settings.get("lr_batch"), effective_batch(self.trainer))
