@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest $(SPREAD)
 DEMO ?=
 PARTS ?=
 
-.PHONY: setup demo test test-gpu bench-gpu test-all test-lowest test-system test-slurm lint bench bench-extra docs clean
+.PHONY: setup demo demo-elastic test test-gpu bench-gpu test-all test-lowest test-system test-slurm lint bench bench-extra docs clean
 
 setup: .venv/.ready
 
@@ -23,6 +23,10 @@ setup: .venv/.ready
 # A small accuracy-energy sweep on embedded data; ends with the path of the report. DEMO='search.n_trials=3' makes it shorter.
 demo: setup
 	WANDB_MODE=offline $(BIN)/python src/sweep.py -m hparams_search=demo $(DEMO)
+
+# One elastic training on embedded data, and the front of 300 networks that are slices of it.
+demo-elastic: setup
+	WANDB_MODE=offline $(BIN)/python src/sweep.py -m hparams_search=demo search/engine=elastic search.n_trials=300 search.study=demo-elastic $(DEMO)
 
 test: setup
 	$(PYTEST)

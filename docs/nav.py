@@ -16,6 +16,7 @@ GUIDES = (
     "data.md",
     "recipes.md",
     "sweeps.md",
+    "elastic.md",
     "decision.md",
     "scale.md",
     "slurm.md",

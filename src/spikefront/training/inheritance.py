@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from spikefront.errors import UserError
 from spikefront.nn.checkpoints import configuration, network_state, read_checkpoint
 from spikefront.nn.elastic import Slopes, estimate_norms, inherit
 from spikefront.training.module import SpikingClassifier
+from spikefront.training.preemption import Signals
 from spikefront.training.result import Evaluation
 from spikefront.training.setup import build_loss, build_model, build_trainer, evaluate_part, first_weights, quiet
 from spikefront.training.supernet import scalars
+from spikefront.training.together import together
 from spikefront.trust import check as refuse_strange
 
 KEPT = 4  # data sets as members read them: event data differ with the timesteps
@@ -39,16 +42,25 @@ class Heirs:
 
     def __init__(self, checkpoint: str | Path) -> None:
         content = read_checkpoint(checkpoint)
+        self.checkpoint = str(checkpoint)
         self.settings = settings_of(content, checkpoint)
         self._content = content
         self._data: dict[str, tuple[ImageData, list[Tensor]]] = {}
 
     def evaluate(self, cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> tuple[nn.Module, Evaluation]:
-        """A member, composed as ``train.py`` would train it, with its figures on the validation part.
+        """A member, composed as ``train.py`` would train it, with its figures on the validation part, by as many
+        processes as ``cfg.trainer`` says.
 
         Raises:
             UserError: a tensor of it is no part of the largest network's.
         """
+        mates = [callback.elsewhere() for callback in callbacks if hasattr(callback, "elsewhere")]
+        resolved = cfg.copy()
+        OmegaConf.resolve(resolved)
+        with together(cfg.trainer, partial(_evaluate_beside, self.checkpoint, resolved, mates)):
+            return self._evaluate(cfg, callbacks)
+
+    def _evaluate(self, cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> tuple[nn.Module, Evaluation]:
         quiet()
         pl.seed_everything(cfg.seed, workers=True, verbose=False)
         model = heir(self._content, cfg)
@@ -56,7 +68,6 @@ class Heirs:
         run = cfg.copy()
         with open_dict(run):
             run.callbacks = {"energy": run.callbacks.energy}
-            run.trainer.devices, run.trainer.num_nodes = 1, 1
             run.trainer.enable_model_summary = False
         data, images = self._of(cfg)
         norms = OwnNorms(self.settings["norm_batches"], images)
@@ -71,6 +82,16 @@ class Heirs:
                 self._data.pop(next(iter(self._data)))
             self._data[key] = build_data(cfg.data, timesteps=timesteps), []
         return self._data[key]
+
+
+@lru_cache(maxsize=1)
+def _heirs(checkpoint: str) -> Heirs:
+    return Heirs(checkpoint)
+
+
+def _evaluate_beside(checkpoint: str, cfg: DictConfig, mates: Sequence[Any], signals: Signals) -> None:
+    """What the other processes of an evaluation do."""
+    _heirs(checkpoint)._evaluate(cfg, [mate(signals) for mate in mates])
 
 
 class OwnNorms(pl.Callback):
@@ -88,8 +109,10 @@ class OwnNorms(pl.Callback):
         if not self.images:
             loader: Any = trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
             self.images.extend(images for images, _ in itertools.islice(loader, self.batches))
-        with trainer.precision_plugin.val_step_context():
-            estimate_norms(pl_module.model, (images.to(pl_module.device) for images in self.images))
+        precision = trainer.precision_plugin
+        with precision.val_step_context():
+            given = (precision.convert_input(images.to(pl_module.device)) for images in self.images)
+            estimate_norms(pl_module.model, given)
         pl_module.model.eval()
 
     on_test_start = on_validation_start

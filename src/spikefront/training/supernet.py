@@ -23,6 +23,7 @@ from spikefront.errors import UserError
 from spikefront.nn.elastic import Member, Slopes, estimate_norms, inherit
 from spikefront.training.lightning_internals import layer_sync
 from spikefront.training.module import AnytimeAccuracy, SpikingClassifier
+from spikefront.training.setup import build_model
 
 Settings = Mapping[str, Any]
 """``elastic`` of a run's configuration: ``base``, the overrides that all members have; ``smallest`` and ``pool``, what
@@ -121,7 +122,7 @@ class ElasticClassifier(SpikingClassifier):
         """A member of the pool, or the smallest, as an ordinary network with random weights; and its scalars."""
         own = self._settings["smallest"] if place == SMALLEST else self._settings["pool"][place]
         cfg = self._compose(own)
-        return instantiate(cfg.model), scalars(cfg, self._settings["scalars"])
+        return build_model(cfg), scalars(cfg, self._settings["scalars"])
 
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
@@ -140,7 +141,9 @@ class ElasticClassifier(SpikingClassifier):
         network.to(self.device)
         timesteps = self.timesteps_of(network)
         self._synchronise(network)
-        estimate_norms(network, [self._given(images, timesteps) for images in self._recent])
+        precision = self.trainer.precision_plugin
+        with precision.val_step_context():
+            estimate_norms(network, [self._given(images, timesteps) for images in self._recent])
         network.eval()
         accuracy, meter = AnytimeAccuracy(timesteps).to(self.device), EnergyMeter(network)
         loaders: Any = self.trainer.val_dataloaders
@@ -149,8 +152,10 @@ class ElasticClassifier(SpikingClassifier):
             for index, batch in enumerate(loaders):
                 if index >= limit:
                     break
-                images, target = self.trainer.strategy.batch_to_device(batch)
-                accuracy.update(network(self._given(images, timesteps), per_step=True), target)
+                images, target = precision.convert_input(self.trainer.strategy.batch_to_device(batch))
+                with precision.val_step_context():
+                    steps = network(self._given(images, timesteps), per_step=True)
+                accuracy.update(steps, target)
         meter.gather()
         return float(accuracy.compute().reshape(-1)[-1]), meter.report(self._cost).total_joules
 

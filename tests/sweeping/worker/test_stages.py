@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from optuna.trial import TrialState
 from pretended import Sweep
 
@@ -10,6 +11,7 @@ from spikefront.analysis.front import front_of
 from spikefront.commands.sweep import _slices
 from spikefront.config import override
 from spikefront.errors import UserError
+from spikefront.nn.checkpoints import network_state, read_checkpoint
 from spikefront.sweeping.study import accounts, attributes, request
 from spikefront.sweeping.study.attributes import ELASTIC, INHERITED, STAGE, TRAINING, TUNING
 from spikefront.sweeping.study.records import records
@@ -227,3 +229,17 @@ def test_the_most_promising_is_fine_tuned_first(finished):
     left = promising(study.get_trials(), objectives)
     assert left is None or left.number not in {INHERITED.get(t) for t in done}
     assert all(STAGE.get(t) is None for t in every) and ELASTIC.get(study) and accounts.pairs(study.get_trials())
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(tmp_path):
+    found = []
+    for devices in (1, 2):
+        exact = ("trainer.precision=64-true", "trainer.effective_batch=64", "data.shift=0", "threads=1")
+        search = elastic(tmp_path / str(devices), *exact, f"trainer.devices={devices}", "search.n_trials=2")
+        search.run_here()
+        every = by_stage(search.study())
+        assert all(t.state == TrialState.COMPLETE for own in every.values() for t in own) and len(every[None]) == 2
+        found.append(network_state(read_checkpoint(elastic_checkpoint(search.study()))))
+    one, two = found
+    assert all(torch.allclose(one[key].double(), two[key].double(), atol=1e-9) for key in one)
