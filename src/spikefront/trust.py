@@ -6,11 +6,13 @@ alone say little: ``spikefront.files.os.system`` begins well, and ``torch.nn`` h
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
+from spikefront.config import SEARCHPATH, is_group, override_parser
 from spikefront.errors import UserError
 
 # Where allowed classes are defined, and what they descend from; None: any class there
@@ -41,6 +43,9 @@ KINDS: dict[str, tuple[str, ...] | None] = {
 }
 FUNCTIONS = ("spikefront.tracking.wandb.logger.wandb_logger",)
 LOOKUPS = ("hydra.utils.get_class", "hydra.utils.get_object")  # give what their path names
+LOOKED_UP = ("path", "_args_")  # what these call the name of a class
+DOTTED = re.compile(r"\w+(\.\w+)+")
+OUTSIDE = re.compile(r"^/|\.\.|://")  # of a config group
 CURE = "allow it with {flag}=true if you would run code of whoever wrote it"
 
 
@@ -62,6 +67,36 @@ def check(node: Any, where: str, flag: str | None = None, own: Any = None) -> No
     for text in _strings(node):
         if calls(text):
             raise UserError(f"{where} holds {text}, which reads what is here: {cure}")
+
+
+def check_override(text: str, where: str, flag: str, own: Any = None) -> None:
+    """Refuse an override that came with a checkpoint or a study, like ``check``, and one that looks elsewhere for
+    configuration.
+
+    Raises:
+        UserError: such an override, or a text that is none.
+    """
+    from hydra.errors import HydraException
+
+    try:
+        parsed = override_parser().parse_override(text)
+        key, value = parsed.key_or_group, None if parsed.is_delete() else parsed.value()
+    except HydraException as error:
+        raise UserError(f"{where} holds {text}, which can't be read as an override") from error
+    if key.startswith(SEARCHPATH):
+        raise UserError(f"{where} takes configuration from {value}: give {text} yourself, or {flag}=true")
+    check_parameter(key, value, where, flag, own)
+
+
+def check_parameter(key: str, value: Any, where: str, flag: str, own: Any = None) -> None:
+    """A key, and the value or the values that it is to have."""
+    leaf, values = key.rpartition(".")[2], value if isinstance(value, list) else [value]
+    for v in values:
+        if leaf == "_target_" or (leaf in LOOKED_UP and DOTTED.fullmatch(str(v))):
+            check({"_target_": str(v)}, where, flag, own)
+        if is_group(key) and OUTSIDE.search(str(v)):
+            raise UserError(f"{where} takes {key} from {v}: only options of your own configuration, or {flag}=true")
+    check(values, where, flag, own)
 
 
 def calls(text: str) -> bool:

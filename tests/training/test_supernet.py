@@ -183,6 +183,22 @@ def test_unknown_members_and_other_checkpoints_are_refused(trained, tmp_path):
         spikefront.extract(tmp_path / LAST, {})
 
 
+@pytest.mark.parametrize(
+    ("base", "why"),
+    [
+        ("neuron._target_=os.system", "would run os.system"),
+        ("hydra.searchpath=[/tmp/theirs]", "takes configuration from"),
+        ("data.root=${oc.env:HOME}", "reads what is here"),
+    ],
+)
+def test_a_foreign_checkpoint_runs_and_reads_nothing(trained, tmp_path, base, why):
+    content = torch.load(trained[0], weights_only=True)
+    content["hyper_parameters"]["config"]["elastic"]["base"].append(base)
+    torch.save(content, tmp_path / "theirs.ckpt")
+    with pytest.raises(UserError, match=rf"theirs.ckpt .*{why}"):
+        spikefront.extract(tmp_path / "theirs.ckpt", {"model.depth": 1})
+
+
 def test_a_strange_class_in_a_member_needs_trust(trained):
     checkpoint, _, _ = trained
     with pytest.raises(UserError, match=r"os.system"):

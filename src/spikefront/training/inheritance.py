@@ -25,7 +25,7 @@ from spikefront.training.result import Evaluation
 from spikefront.training.setup import build_loss, build_model, build_trainer, evaluate_part, first_weights, quiet
 from spikefront.training.supernet import scalars
 from spikefront.training.together import together
-from spikefront.trust import check as refuse_strange
+from spikefront.trust import check, check_override
 
 KEPT = 4  # data sets as members read them: event data differ with the timesteps
 
@@ -170,10 +170,13 @@ def configuration_of(content: Mapping[str, Any], where: str | Path, given: Any, 
     own = [override(key, value) for key, value in (flat(given) if given else {}).items()]
     keys = [o.partition("=")[0] for o in own]
     largest = [o for o in settings["largest"] if o.partition("=")[0] not in keys]
+    if not trusted:
+        for text in (*settings["base"], *largest):
+            check_override(text, f"checkpoint {where}", "trust")
     cfg = Composer(settings["base"])([*largest, *own])
     OmegaConf.resolve(cfg)
     if not trusted:
-        refuse_strange(OmegaConf.to_container(cfg), f"checkpoint {where}", "trust")
+        check(OmegaConf.to_container(cfg), f"checkpoint {where}", "trust")
     return cfg
 
 

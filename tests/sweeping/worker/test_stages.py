@@ -8,8 +8,8 @@ from optuna.trial import TrialState
 from pretended import Sweep
 
 from spikefront.analysis.front import front_of
-from spikefront.commands.sweep import _slices
-from spikefront.config import override
+from spikefront.commands.sweep import _slices, sweep
+from spikefront.config import compose, override
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import network_state, read_checkpoint
 from spikefront.sweeping.study import accounts, attributes, request
@@ -17,6 +17,7 @@ from spikefront.sweeping.study.attributes import ELASTIC, INHERITED, STAGE, TRAI
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.study import elastic_checkpoint
 from spikefront.sweeping.worker.stages import promising
+from spikefront.sweeping.worker.worker import Worker
 from spikefront.training import train
 
 TINY = ("model=sdt_1_16", "trainer=cpu", "trainer.max_epochs=1", "callbacks=quiet", "threads=1")
@@ -243,3 +244,13 @@ def test_two_processes_train_what_one_does(tmp_path):
         found.append(network_state(read_checkpoint(elastic_checkpoint(search.study()))))
     one, two = found
     assert all(torch.allclose(one[key].double(), two[key].double(), atol=1e-9) for key in one)
+
+
+def test_a_foreign_study_runs_nothing(tmp_path):
+    search = elastic(tmp_path)
+    started = []
+    sweep(search.cfg(), [*search.overrides, *SPACE], lambda _: [], started.extend)
+    study = search.study()
+    ELASTIC.set(study, {**ELASTIC.get(study), "pool": [["neuron._target_=os.system"]]})
+    with pytest.raises(UserError, match=r"the study 's' would run os.system"):
+        Worker(compose(started[0], root="sweep"), started[0])
