@@ -114,9 +114,11 @@ class StopAt(pl.Callback):
             self.signals.received = 15
 
 
-def test_an_interrupted_one_ends_as_if_it_had_not_been(trained, tmp_path):
-    checkpoint, _, _ = trained
-    cfg, signals = run(tmp_path), Signals()
+def test_an_interrupted_one_ends_as_if_it_had_not_been(tmp_path):
+    whole = run(tmp_path / "whole", "model.drop_path=0.2")  # which draws random numbers in every pass
+    train(whole)
+    checkpoint, tmp_path = tmp_path / "whole" / LAST, tmp_path / "stopped"
+    cfg, signals = run(tmp_path, "model.drop_path=0.2"), Signals()
     with pytest.raises(Interrupted):
         train(cfg, [StopAt(signals, 6), StopBetweenBatches(tmp_path / LAST, signals=signals)])
     cfg.resume = str(tmp_path / LAST)

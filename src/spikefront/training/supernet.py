@@ -122,7 +122,9 @@ class ElasticClassifier(SpikingClassifier):
         """A member of the pool, or the smallest, as an ordinary network with random weights; and its scalars."""
         own = self._settings["smallest"] if place == SMALLEST else self._settings["pool"][place]
         cfg = self._compose(own)
-        return build_model(cfg), scalars(cfg, self._settings["scalars"])
+        with torch.random.fork_rng(devices=[]):  # a training that goes on builds them at other moments
+            network = build_model(cfg)
+        return network, scalars(cfg, self._settings["scalars"])
 
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
