@@ -37,7 +37,7 @@ def run(directory, *overrides, base=BASE, **settings):
     with open_dict(cfg):
         cfg.output_dir = str(directory)
         cfg.callbacks.best = None
-        cfg.elastic = {"base": [*base], "largest": [], "smallest": SMALLEST, "pool": POOL, "random": 2}
+        cfg.elastic = {"base": [*base, *overrides], "largest": [], "smallest": SMALLEST, "pool": POOL, "random": 2}
         cfg.elastic.update({"scalars": {"neuron.threshold": 0.5}})
         cfg.elastic.update({"distillation": 0.5, "warmup_epochs": 0, "norm_batches": 2, **settings})
     return cfg

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import re
 
+import optuna
 import pytest
 from hydra.utils import instantiate
 from optuna.testing.pytest_samplers import (
@@ -19,7 +20,8 @@ from optuna.testing.pytest_samplers import (
 
 from spikefront.config import compose
 from spikefront.sweeping.search.anytime import Shown
-from spikefront.sweeping.search.samplers import Exhaustive, seeded
+from spikefront.sweeping.search.samplers import Distinct, Exhaustive, seeded
+from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import accounts, attributes
 
 ONE = {"value": "minimize"}
@@ -108,3 +110,25 @@ def refused(test):
     if test.name == "test_single_parameter_objective[<lambda>2]":
         return "ten trials of three combinations"
     return REFUSED.get(test.originalname)
+
+
+@pytest.mark.parametrize("threshold", ["interval(0.5,2)", "tag(log,interval(0.5,2))"])
+def test_a_point_that_is_proposed_again_moves_along_a_continuous_parameter(threshold):
+    space = Space.parse({"neuron.threshold": threshold, "model.dim": "choice(8,16)"})
+    study = optuna.create_study(
+        sampler=Distinct(Same(), space, lambda study, trial: accounts.taken(space, study, trial)), direction="minimize"
+    )
+    found = []
+    for _ in range(6):
+        trial = study.ask()
+        found.append(tuple(space.suggest(trial).values()))
+        study.tell(trial, 0.0)
+    assert len(set(found)) == 6 and all(0.5 <= t <= 2 for t, _ in found)
+    assert found[0] == (1.0, 8)
+
+
+class Same(optuna.samplers.RandomSampler):
+    """Proposes one point, as a genetic sampler may."""
+
+    def sample_independent(self, study, trial, name, distribution):
+        return 1.0 if name == "neuron.threshold" else 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -41,3 +42,11 @@ def place(d: BaseDistribution, value: Any) -> Any:
     if isinstance(d, CategoricalDistribution):
         return type(value).__name__, value
     return round((value - d.low) / d.step) if isinstance(d, FloatDistribution) and d.step else value
+
+
+def anywhere(d: BaseDistribution, draw: random.Random) -> float:
+    """A value of a continuous parameter, drawn as evenly as it is searched."""
+    assert isinstance(d, FloatDistribution)
+    if d.log:
+        return math.exp(draw.uniform(math.log(d.low), math.log(d.high)))
+    return draw.uniform(d.low, d.high)

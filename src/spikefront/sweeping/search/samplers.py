@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from spikefront.errors import UserError
+from spikefront.sweeping.search import finite
 from spikefront.sweeping.search.optuna_internals import random_states
 from spikefront.sweeping.search.space import Point, Space
 
@@ -78,7 +80,8 @@ def innermost(sampler: BaseSampler) -> BaseSampler:
 class Distinct(Around):
     """Any sampler, led to a point that no other trial has where it would repeat one: training is deterministic.
 
-    Where nothing new is left behind a proposed value, the parameter's next value behind which there is takes its place.
+    Where nothing new is left behind a proposed value, the parameter's next value behind which there is takes its place;
+    of a continuous one, some other value (a genetic sampler proposes a point again that it didn't change).
 
     Args:
         taken: see ``Taken``; of a space without an end it isn't asked.
@@ -88,9 +91,11 @@ class Distinct(Around):
         super().__init__(sampler)
         self.space, self.taken = space, taken
         self._there: Callable[[], list[Point]] = list
+        self._draw = random.Random()
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         self._there = functools.cache(lambda: list(self.taken(study, trial)))  # once a trial, if at all
+        self._draw = random.Random(trial.number)
         super().before_trial(study, trial)
 
     def sample_relative(
@@ -113,6 +118,8 @@ class Distinct(Around):
         """The value, or the next that leads to something new after those before it; the value if none does."""
         if key not in self.space.parameters or self._leads(before, key, value):
             return value
+        if self.space.parameters[key].size == math.inf:
+            return finite.anywhere(self.space.parameters[key].distribution, self._draw)
         every = self.space.values(key)
         places = [self.space.place(key, v) for v in every]
         start = places.index(self.space.place(key, value))
