@@ -155,6 +155,10 @@ def test_a_member_is_evaluated_and_extracted_as_an_ordinary_network(trained, tmp
         assert torch.allclose(model.for_inference()(images[:8]), steps.mean(0)[:8], atol=1e-4)
     whole = spikefront.extract(checkpoint, {})
     assert (whole.depth, whole.dim) == (2, 32)
+    cfg.member = None  # the largest, with the norms that it was trained with
+    assert evaluate(cfg).accuracy == pytest.approx(trained[1].accuracy, abs=1e-6)
+    cfg.member = {}
+    assert evaluate(cfg).parameters == sum(p.numel() for p in whole.parameters())
 
 
 def test_a_member_is_trained_on(trained, tmp_path):
@@ -176,6 +180,15 @@ def test_unknown_members_and_other_checkpoints_are_refused(trained, tmp_path):
     content = read_checkpoint(checkpoint)
     with pytest.raises(UserError, match=r"member=3: give the member's keys"):
         configuration_of(content, checkpoint, 3)
+    for wrong, why in (
+        ({"model.timesteps": 3}, "member.model.timesteps is 3: it was trained with 1 to 2"),
+        ({"neuron.threshold": -1.0}, "member.neuron.threshold is -1.0: give a number above 0"),
+        ({"optimizer.lr": 8}, "member.optimizer.lr changes nothing"),
+        ({"modle.dim": 8}, "no configuration key 'modle"),
+        ({"model.dim": 12}, "member: model.dim is 12: not divisible by model.num_heads=8"),
+    ):
+        with pytest.raises(UserError, match=why):
+            spikefront.extract(checkpoint, wrong)
     with pytest.raises(UserError, match=r"not a part of the largest network: patch_embed.*\(8, "):
         spikefront.extract(checkpoint, {"model.dim": 64})
     cfg = run(tmp_path)

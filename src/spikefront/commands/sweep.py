@@ -106,10 +106,18 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
 
 
 def _show_plan(asked: Request, workers: int, launch: Launch, console: Console) -> None:
+    trials = f"{min(asked.budget, asked.space.size())} trials"
+    if asked.elastic is not None:
+        tuned = min(asked.search["engine"]["finetune"], asked.budget)
+        trials = f"an elastic training, {asked.budget} evaluations of its slices, {tuned} fine-tunings"
     console.print(
         f"study {asked.search['study']} in {shown(storages.url(asked.search))}:"
-        f" {min(asked.budget, asked.space.size())} trials, {workers} worker{'s' if workers > 1 else ''}"
+        f" {trials}, {workers} worker{'s' if workers > 1 else ''}"
     )
+    for name in ("largest", "smallest") if asked.elastic is not None else ():
+        console.print(f"{name}: {' '.join(asked.elastic[name])}")  # type: ignore[index, literal-required]
+    for note in asked.notes:
+        console.print(note)
     launch([asked.worker] * workers)
 
 
@@ -170,9 +178,10 @@ def _work(
     if not now.whole and (limit := limits.reached(study)):
         console.print(f"{limit}: {finished} of {now.budget} trials finished; with a higher limit the command goes on")
     if now.exhausted:
+        what = "trained" if now.stages is None else "trained, evaluated or fine-tuned"
         others = {"failed": len(now.failed), "broke a constraint": now.infeasible, "known before": now.known}
         told = "".join(f", {n} {what}" for what, n in others.items() if n)
-        console.print(f"all {now.size:.0f} points of the search space are done with: {finished} trained{told}")
+        console.print(f"all {now.size:.0f} points of the search space are done with: {finished} {what}{told}")
 
 
 def _conclude(study: Study) -> None:

@@ -48,7 +48,10 @@ def fitting(model: nn.Module, path: str | Path, ema: bool = True, new: str = "")
     Args:
         new: a part of the model that keeps its own weights where the file has none of it.
     """
-    state = _weights(read_checkpoint(path), ema)
+    content = read_checkpoint(path)
+    state = _weights(content, ema)
+    if (configuration(content) or {}).get("elastic"):  # the largest network, which its slopes are 0 for
+        state = {key: value for key, value in state.items() if not key.startswith("slopes.")}
     state = _bare({key: value for key, value in state.items() if isinstance(value, Tensor)})
     if new and not any(key.startswith(f"{new}.") for key in state):
         state |= {key: value for key, value in model.state_dict().items() if key.startswith(f"{new}.")}

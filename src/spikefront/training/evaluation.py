@@ -73,7 +73,7 @@ def _configuration(cfg: DictConfig) -> DictConfig:
     stored = configuration(content)
     if stored is None:
         raise UserError(f"checkpoint {cfg.checkpoint} was not written by train.py: it holds no configuration")
-    if cfg.get("member"):
+    if cfg.get("member") is not None:
         given_member: Any = OmegaConf.to_container(cfg.member) if OmegaConf.is_config(cfg.member) else cfg.member
         made: Any = configuration_of(content, cfg.checkpoint, given_member, bool(cfg.get("trust")))
         stored = cast(dict[str, Any], OmegaConf.to_container(made))
@@ -139,7 +139,7 @@ def _evaluate(cfg: DictConfig, run: DictConfig) -> Result:
 
 
 def _load(model: nn.Module, cfg: DictConfig, run: DictConfig) -> None:
-    if cfg.get("member"):
+    if cfg.get("member") is not None:
         heir(read_checkpoint(cfg.checkpoint), run, model)
         return
     try:
@@ -169,7 +169,7 @@ def _evaluated(cfg: DictConfig, run: DictConfig) -> Result:
         raise UserError("levels=true: no neuron of this network fires several spikes at once; its curve is that over t")
     run.callbacks.energy.per_sample = early is not None
     callbacks: list[pl.Callback] = [early] if early else []
-    if cfg.get("member"):
+    if cfg.get("member") is not None:
         settings = settings_of(read_checkpoint(cfg.checkpoint), cfg.checkpoint)
         callbacks = [OwnNorms(settings["norm_batches"]), *callbacks]
     trainer = build_trainer(run, None, callbacks)

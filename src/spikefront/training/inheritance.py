@@ -10,13 +10,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
 from spikefront.config import Composer, flat, override
 from spikefront.data import ImageData, build_data
-from spikefront.errors import UserError
+from spikefront.errors import UserError, mendable
 from spikefront.nn.checkpoints import configuration, network_state, read_checkpoint
 from spikefront.nn.elastic import Slopes, estimate_norms, inherit
 from spikefront.training.module import SpikingClassifier
@@ -118,6 +119,9 @@ class OwnNorms(pl.Callback):
     on_test_start = on_validation_start
 
 
+TRAINED = ("optimizer", "schedule", "loss", "callbacks", "logger", "teacher")  # nodes that a network is not made of
+
+
 def heir(content: Mapping[str, Any], cfg: DictConfig, model: nn.Module | None = None) -> nn.Module:
     """The network of a run, or ``model`` in its place, with its part of an elastic training's weights."""
     weights, settings = network_state(content), settings_of(content, "given")
@@ -167,13 +171,26 @@ def configuration_of(content: Mapping[str, Any], where: str | Path, given: Any, 
     settings = settings_of(content, where)
     if not isinstance(given, Mapping):
         raise UserError(f"member={given}: give the member's keys, such as {{model.depth: 1, model.dim: 48}}")
-    own = [override(key, value) for key, value in (flat(given) if given else {}).items()]
-    keys = [o.partition("=")[0] for o in own]
+    keys = flat(given) if given else {}
+    if idle := [key for key in keys if key.partition(".")[0] in TRAINED]:
+        raise UserError(f"member.{idle[0]} changes nothing: it is of the training, which is over")
+    own = [override(key, value) for key, value in keys.items()]
     largest = [o for o in settings["largest"] if o.partition("=")[0] not in keys]
     if not trusted:
         for text in (*settings["base"], *largest):
             check_override(text, f"checkpoint {where}", "trust")
-    cfg = Composer(settings["base"])([*largest, *own])
+    try:
+        cfg = Composer(settings["base"])([*largest, *own])
+    except Exception as error:
+        if (line := mendable(error)) is None:
+            raise
+        raise UserError(f"member: {line}") from error
+    for key, origin in settings["scalars"].items():
+        if not isinstance(value := OmegaConf.select(cfg, key, default=origin), int | float) or value <= 0:
+            raise UserError(f"member.{key} is {value}: give a number above 0")
+    most = Composer(settings["base"])(settings["largest"]).model.timesteps
+    if not isinstance(cfg.model.timesteps, int) or not 1 <= cfg.model.timesteps <= most:
+        raise UserError(f"member.model.timesteps is {cfg.model.timesteps}: it was trained with 1 to {most}")
     OmegaConf.resolve(cfg)
     if not trusted:
         check(OmegaConf.to_container(cfg), f"checkpoint {where}", "trust")
@@ -196,7 +213,10 @@ def extract(checkpoint: str | Path, member: Any, *, trust: bool = False) -> nn.M
     """
     content = read_checkpoint(checkpoint)
     cfg = configuration_of(content, checkpoint, member, trust)
-    model = heir(content, cfg)
+    try:
+        model = heir(content, cfg)
+    except InstantiationException as error:
+        raise UserError(f"member: {mendable(error)}") from error
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build_data(cfg.data, timesteps=int(cfg.model.timesteps))
     data.check()

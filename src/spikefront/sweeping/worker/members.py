@@ -108,11 +108,10 @@ def _is_scalar(space: Space, p: Parameter, compose: Compose) -> bool:
 def _with(space: Space, key: str, value: Any, point: Mapping[str, Any]) -> dict[str, Any]:
     """The point with one more value; if that isn't read there, an example of where it is."""
     given = {**point, key: value}
-    active = space.active(given)
-    if key not in active or any(k not in given for k in active):
+    if key not in space.active(given):
         given = {**(space.example(key) or {}), key: value}
-        active = space.active(given)
-    return {k: given[k] for k in active}
+    active = space.active(given)  # of what this value makes a parameter of, any value does
+    return {k: given[k] if k in given else _corners(space.parameters[k])[0] for k in active}
 
 
 def _leaves_the_network(space: Space, p: Parameter, compose: Compose) -> bool:
