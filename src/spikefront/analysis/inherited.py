@@ -18,10 +18,8 @@ def agreement(pairs: Sequence[tuple[float, float]]) -> str | None:
     if not pairs:
         return None
     before, after = np.array(pairs).T
-    networks = f"{len(pairs)} networks" if len(pairs) > 1 else "a network"
-    said = f"fine-tuning gave {networks} {float((after - before).mean()):+.3f} accuracy" + " on average" * (
-        len(pairs) > 1
-    )
+    gain = f"{float((after - before).mean()):+.3f} accuracy"
+    said = f"fine-tuning gave {len(pairs)} networks {gain} on average" if len(pairs) > 1 else f"fine-tuning gave {gain}"
     if len(pairs) < FEWEST:
         return said
     from scipy.stats import kendalltau  # takes half a second, which a sweep has only at its end
