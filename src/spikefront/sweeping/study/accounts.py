@@ -169,10 +169,10 @@ def points(space: Space, trials: Iterable[FrozenTrial]) -> set[Point]:
 
 def pairs(trials: Sequence[FrozenTrial]) -> list[tuple[float, float]]:
     """Validation accuracies of networks of an elastic study, as they were inherited and after fine-tuning."""
-    complete = {t.number: attributes.outcome(t)["metrics"] for t in trials if t.state == TrialState.COMPLETE}
-    tuned = [(INHERITED.get(t), t.number) for t in trials if INHERITED.on(t)]
-    both = [(complete[b], complete[a]) for b, a in tuned if b in complete and a in complete]
-    return [(before["accuracy"], after["accuracy"]) for before, after in both]
+    complete = {t.number: t for t in trials if t.state == TrialState.COMPLETE}
+    tuned = [(complete.get(INHERITED.get(t) or -1), t) for t in complete.values() if INHERITED.on(t)]
+    metrics = [(attributes.outcome(b)["metrics"], attributes.outcome(a)["metrics"]) for b, a in tuned if b is not None]
+    return [(before["accuracy"], after["accuracy"]) for before, after in metrics]
 
 
 def space_of(study: Study) -> Space:
