@@ -93,6 +93,7 @@ def test_the_logged_figures_are_those_of_an_ordinary_evaluation(trained, tmp_pat
     assert logged.epochs[-1]["val/smallest/energy_joules"] == pytest.approx(report.total_joules, rel=0.3)
 
 
+@pytest.mark.slow
 def test_a_warm_up_is_the_largest_networks_own_training(trained, tmp_path):
     plain = run(tmp_path / "plain")
     plain.elastic = None
@@ -255,6 +256,7 @@ class TestEvents:
         with pytest.raises(UserError, match=r"no counts"):
             data(6, "+data.binning.log=true").fewer(images, 3)
 
+    @pytest.mark.slow
     def test_a_training_on_them(self, tmp_path):
         base = [o for o in BASE if not o.startswith(("data=", "model.timesteps"))]
         base += ["data=digits_dvs", "data.timesteps=2", "data.pooling='0111'", "+trainer.limit_val_batches=1"]

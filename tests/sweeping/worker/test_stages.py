@@ -114,6 +114,7 @@ def test_a_space_with_an_end_is_evaluated_whole(tmp_path):
     assert accounts.account(search.study()).exhausted
 
 
+@pytest.mark.slow
 def test_a_largest_network_that_breaks_a_constraint_still_trains_the_others(tmp_path):
     bound = 'search.constraints.parameters="<= 3000"'
     search = elastic(tmp_path, bound, "search.n_trials=2", "search.engine.finetune=1")
@@ -125,6 +126,7 @@ def test_a_largest_network_that_breaks_a_constraint_still_trains_the_others(tmp_
     assert 0 not in {p["number"] for p in found["front"]}
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_ends_the_sweep_and_is_tried_again(tmp_path):
     def failing(cfg, callbacks=()):
         raise ValueError("no such thing")
