@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from hydra.utils import instantiate
 
 from spikefront.config import CONF, compose, override
-from spikefront.errors import UserError, mendable
+from spikefront.errors import in_a_line
 from spikefront.nn.network import SpikingNetwork
 
 # Where models were published, by what their names are or end with; ImageNet is where all others were.
@@ -58,10 +58,6 @@ def create_model(
         *(override(f"model.{key}", value) for key, value in values.items() if value is not None),
         *overrides,
     ]
-    try:
+    with in_a_line():
         made: SpikingNetwork = instantiate(compose(chosen).model)
-    except Exception as error:
-        if (line := mendable(error)) is None:
-            raise
-        raise UserError(line) from error
     return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 ELSEWHERE = {  # keys that users of lightning-hydra-template look for, and what they are called here
     "ckpt_path": "resume=… goes on with a training, checkpoint=… is what evaluate and energy read",
@@ -48,6 +49,17 @@ def one_line(error: BaseException) -> str:
     """One line for any exception: for what a user can mend what is wrong, where, what to do; else its kind and text."""
     text = _line(error)
     return mendable(error) or (f"{type(error).__name__}: {text}" if str(error).strip() else text)
+
+
+@contextmanager
+def in_a_line(where: str = "") -> Iterator[None]:
+    """Context in which what a user can mend is raised as ``UserError``, its line after ``where``; all else as it is."""
+    try:
+        yield
+    except Exception as error:
+        if (line := mendable(error)) is None:
+            raise
+        raise UserError(where + line) from error
 
 
 def mendable(error: BaseException) -> str | None:

@@ -10,14 +10,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
 from spikefront.config import Composer, flat, override
 from spikefront.data import ImageData, build_data
-from spikefront.errors import UserError, mendable
+from spikefront.errors import UserError, in_a_line
 from spikefront.nn.checkpoints import configuration, network_state, read_checkpoint
 from spikefront.nn.elastic import Slopes, estimate_norms, inherit
 from spikefront.training.module import SpikingClassifier
@@ -179,16 +178,13 @@ def configuration_of(content: Mapping[str, Any], where: str | Path, given: Any, 
     if not trusted:
         for text in (*settings["base"], *largest):
             check_override(text, f"checkpoint {where}", "trust")
-    try:
-        cfg = Composer(settings["base"])([*largest, *own])
-    except Exception as error:
-        if (line := mendable(error)) is None:
-            raise
-        raise UserError(f"member: {line}") from error
+    compose = Composer(settings["base"])
+    with in_a_line("member: "):
+        cfg = compose([*largest, *own])
     for key, origin in settings["scalars"].items():
         if not isinstance(value := OmegaConf.select(cfg, key, default=origin), int | float) or value <= 0:
             raise UserError(f"member.{key} is {value}: give a number above 0")
-    most = Composer(settings["base"])(settings["largest"]).model.timesteps
+    most = compose(settings["largest"]).model.timesteps
     if not isinstance(cfg.model.timesteps, int) or not 1 <= cfg.model.timesteps <= most:
         raise UserError(f"member.model.timesteps is {cfg.model.timesteps}: it was trained with 1 to {most}")
     OmegaConf.resolve(cfg)
@@ -213,10 +209,8 @@ def extract(checkpoint: str | Path, member: Any, *, trust: bool = False) -> nn.M
     """
     content = read_checkpoint(checkpoint)
     cfg = configuration_of(content, checkpoint, member, trust)
-    try:
+    with in_a_line("member: "):
         model = heir(content, cfg)
-    except InstantiationException as error:
-        raise UserError(f"member: {mendable(error)}") from error
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build_data(cfg.data, timesteps=int(cfg.model.timesteps))
     data.check()

@@ -90,11 +90,14 @@ class SpikingClassifier(pl.LightningModule):
             penalty = self.penalty()
             self.log("train/energy_penalty", penalty, on_step=False, on_epoch=True, batch_size=len(images))
             loss = loss + penalty
-        self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=len(images))
+        self._log_training(loss, steps, target)
+        return loss
+
+    def _log_training(self, loss: Tensor, steps: Tensor, target: Tensor) -> None:
+        self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=len(target))
         if target.dim() == 1:
             accuracy = (steps.mean(0).argmax(-1) == target).float().mean()
-            self.log("train/accuracy", accuracy, on_step=False, on_epoch=True, batch_size=len(images))
-        return loss
+            self.log("train/accuracy", accuracy, on_step=False, on_epoch=True, batch_size=len(target))
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> dict[str, Tensor]:
         return self._evaluate(batch, "val")

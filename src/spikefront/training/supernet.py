@@ -76,10 +76,7 @@ class ElasticClassifier(SpikingClassifier):
         self._recent.append(images)
         steps = self.model(images, per_step=True)
         losses = [self.loss(steps, target)]
-        self.log("train/loss", losses[0], on_step=True, on_epoch=True, batch_size=len(images))
-        if target.dim() == 1:
-            accuracy = (steps.mean(0).argmax(-1) == target).float().mean()
-            self.log("train/accuracy", accuracy, on_step=False, on_epoch=True, batch_size=len(images))
+        self._log_training(losses[0], steps, target)
         if self.current_epoch >= self._settings["warmup_epochs"]:
             teacher = steps.detach().mean(0).softmax(-1)
             losses += [self._loss(place, images, target, teacher) for place in self._drawn(index)]
