@@ -8,6 +8,9 @@ PYTEST := $(BIN)/python -m pytest $(SPREAD)
 DEMO ?=
 PARTS ?=
 
+# Bytecode is kept: the tests start dozens of commands.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo demo-elastic test test-gpu bench-gpu test-all test-lowest test-system test-slurm lint bench bench-extra docs clean
 
 setup: .venv/.ready

@@ -68,7 +68,8 @@ def test_a_member_computes_what_an_ordinary_network_of_its_part_does(name, batch
         if p.grad is None:
             assert gradient is None
             continue
-        assert torch.equal(part(key, p, {key: gradient}), p.grad), key
+        close = torch.isclose(part(key, p, {key: gradient}), p.grad, rtol=1e-9, atol=1e-12)  # a slice's rows lie apart
+        assert close.all(), key
         rest = gradient.clone()
         part(key, p, {key: rest}).zero_()
         assert not rest.any(), key  # nothing reaches what isn't the member's
