@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikefront.errors import UserError
@@ -44,6 +45,18 @@ class Shortcut:
     stride: int = 1
     pool: bool = False
     identity: bool = False
+
+
+class Subsampled(nn.Conv2d):
+    """A 1x1 convolution with a stride: with none, of the pixels it reads.
+
+    oneDNN's gradient of a strided one writes past its buffer where few channels come last in memory: wrong or a crash,
+    on AVX2 below 8 of them (uxlfoundation/oneDNN#6035).
+    """
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        down, across = self.stride
+        return F.conv2d(x[..., ::down, ::across], weight, bias)
 
 
 class PatchEmbedding(nn.Module):
@@ -100,7 +113,7 @@ class PatchEmbedding(nn.Module):
             channels.append(int(width))
         self.shortcut = None if shortcut is None else Shortcut(**shortcut)
         if self.shortcut is not None and not self.shortcut.identity:
-            self.short_conv = nn.Conv2d(channels[self.shortcut.reads], dim, 1, self.shortcut.stride, bias=False)
+            self.short_conv = Subsampled(channels[self.shortcut.reads], dim, 1, self.shortcut.stride, bias=False)
             self.short_bn = nn.BatchNorm2d(dim)
             self.short_pool = MaxPool(2) if self.shortcut.pool else nn.Identity()
             self.short_lif = nn.Identity() if self.potentials else neuron()
