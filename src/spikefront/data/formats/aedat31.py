@@ -64,7 +64,7 @@ def _packets(path: Path, start: int) -> Iterator[np.ndarray]:
                 )
             packet = np.frombuffer(file.read(PACKET.itemsize), PACKET)[0]
             size, capacity, number = (int(packet[name]) for name in ("size", "capacity", "number"))
-            if size < 8 or size % 4 or capacity <= 0 or not 0 <= number <= capacity:
+            if size < 8 or size % 4 or not 0 <= number <= capacity:
                 raise BadRecording(
                     f"byte {at} begins no packet: {number} events of {size} bytes in the room of {capacity}"
                 )

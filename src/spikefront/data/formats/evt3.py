@@ -5,10 +5,10 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-STATE = 10
+STATE = 11
 # Of the state that is carried from block to block. PENDING: a vector's base has had no vector; BEYOND: the first
 # column that has no 11 bits.
-HIGH, LOW, LOOPS, STARTED, ROW, HAS_ROW, BASE, POLARITY, PENDING, BEYOND = range(STATE)
+HIGH, LOW, LOOPS, STARTED, ROW, HAS_ROW, BASE, POLARITY, PENDING, BEYOND, HAS_BASE = range(STATE)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -21,7 +21,7 @@ def decode(words, state, out):  # type: ignore[no-untyped-def]
     """
     high, low, loops, started = state[HIGH], state[LOW], state[LOOPS], state[STARTED]
     row, has_row, base = state[ROW], state[HAS_ROW], state[BASE]
-    polarity, pending, beyond = state[POLARITY], state[PENDING], state[BEYOND]
+    polarity, pending, beyond, has_base = state[POLARITY], state[PENDING], state[BEYOND], state[HAS_BASE]
     time = (loops << 24) | (high << 12) | low
     made, used = 0, len(words)
     for i in range(len(words)):
@@ -55,10 +55,10 @@ def decode(words, state, out):  # type: ignore[no-untyped-def]
             high = part
             time = (loops << 24) | (high << 12) | low
         elif kind == 3:
-            base, polarity, pending = word & 0x7FF, (word >> 11) & 1, 1
+            base, polarity, pending, has_base = word & 0x7FF, (word >> 11) & 1, 1, 1
         elif kind == 4 or kind == 5:
             many = 12 if kind == 4 else 8
-            if started and has_row and pending >= 0:
+            if started and has_row and has_base:
                 bits = word & ((1 << many) - 1)
                 column = base
                 while bits:
@@ -78,5 +78,5 @@ def decode(words, state, out):  # type: ignore[no-untyped-def]
             pending = 0
     state[HIGH], state[LOW], state[LOOPS], state[STARTED] = high, low, loops, started
     state[ROW], state[HAS_ROW], state[BASE] = row, has_row, base
-    state[POLARITY], state[PENDING], state[BEYOND] = polarity, pending, beyond
+    state[POLARITY], state[PENDING], state[BEYOND], state[HAS_BASE] = polarity, pending, beyond, has_base
     return used, made
