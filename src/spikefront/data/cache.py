@@ -18,9 +18,10 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock
@@ -183,18 +184,20 @@ def _build(
     work = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=root))
     index: dict[str, Any] = {"names": [], "offsets": [0], "crc": [], "skipped": {}}
     try:
-        with open(work / EVENTS, "wb") as file:
+        with open(work / EVENTS, "wb") as file, ThreadPoolExecutor(1) as writer:
             for recording in recordings:
-                begin, crc = file.tell(), 0
+                begin, written = file.tell(), None  # one block is written while the next is parsed
                 try:
                     for block in read(recording):
-                        data = block.view(np.uint8)
-                        file.write(data)
-                        crc = zlib.crc32(data, crc)
+                        crc = written.result() if written else 0
+                        written = writer.submit(_write, file, block, crc)
+                    crc = written.result() if written else 0
                 except BadRecording as error:
                     if on_error == "raise":
                         raise UserError(_complaint(recording.name, str(error))) from error
                     index["skipped"][recording.name] = str(error)
+                    if written:
+                        written.result()
                     file.seek(begin)
                     file.truncate()
                     continue
@@ -211,6 +214,12 @@ def _build(
         work.rename(entry)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _write(file: BinaryIO, block: np.ndarray, crc: int) -> int:
+    """Appends ``EVENT`` records; the CRC of all that a recording has had so far."""
+    file.write(data := block.view(np.uint8))
+    return zlib.crc32(data, crc)
 
 
 def _seal(index: dict[str, Any]) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import numba
 import numpy as np
 
 from spikefront.data.cache import EVENT
+from spikefront.data.formats.decoded import EVENTS
 from spikefront.data.formats.refused import BadRecording
 from spikefront.errors import UserError
 
@@ -40,35 +42,74 @@ def cleaned(blocks: Iterable[np.ndarray], sensor: tuple[int, int]) -> Iterator[n
             implausible (all the same, with fractions, far too dense or too sparse), polarities other than two. What is
             known of all blocks alone (no event, implausible times) is told at their end.
     """
-    count, begin, last, thousands = 0, 0, 0, True
+    count = 0
+    state = np.array([0, 0, 1], np.int64)  # first and last time, whether all are whole thousands
     for events in _small(blocks):
-        x, y, t, p = (np.asarray(events[name]) for name in "xytp")
-        for axis, values, size in (("x", x, sensor[0]), ("y", y, sensor[1])):
-            if (low := values.min()) < 0 or (high := values.max()) >= size:
-                value = low if low < 0 else high
-                raise BadRecording(f"an event has {axis} = {value}, off the sensor of {sensor[0]}x{sensor[1]}")
-        t = _whole(t)
-        if t.min() < 0:
-            raise BadRecording(f"an event has the negative time {t.min()}")
+        columns = _columns(events)
         if not count:
-            begin = last = int(t[0])
-        before = np.concatenate([[last], t[:-1]])
-        if (unsorted := t < before).any():
-            at = count + int(np.argmax(unsorted))
-            raise BadRecording(f"times are unsorted: event {at} is before the one it follows")
-        last = int(t[-1])
-        if last - begin >= 2**32:
-            raise BadRecording("the recording is longer than 71 minutes (2^32 µs); or its times are not in µs")
-        if p.dtype != bool and (p.min() < 0 or p.max() > 1):
-            raise BadRecording(f"polarities reach from {p.min()} to {p.max()}, not 0 and 1")
+            state[:2] = columns[2][0]
         made = np.empty(len(events), EVENT)
-        made["x"], made["y"], made["t"], made["p"] = x, y, t - begin, p
+        wrong, at = _checked(*columns, np.array(sensor), state, made)
+        if wrong:
+            raise BadRecording(
+                _reason(wrong, [column[at].item() for column in columns], count + at, columns[3], sensor)
+            )
         count += len(events)
-        thousands = thousands and not (made["t"] % 1000).any()
         yield made
     if not count:
         raise BadRecording("the recording is empty")
-    _plausible(count, last - begin, thousands, sensor)
+    _plausible(count, int(state[1] - state[0]), bool(state[2]), sensor)
+
+
+X, Y, NEGATIVE, UNSORTED, LONGER, POLARITY = range(1, 7)  # what can be wrong with an event
+
+
+def _columns(events: np.ndarray) -> tuple[np.ndarray, ...]:
+    """x, y, t, p as they are in ``EVENTS``, else as int64: compiled code is made for these two alone."""
+    if events.dtype == EVENTS:
+        return tuple(events[name] for name in "xytp")
+    return tuple(_whole(events[name]) if name == "t" else events[name].astype(np.int64) for name in "xytp")
+
+
+def _reason(wrong: int, event: list[int], at: int, p: np.ndarray, sensor: tuple[int, int]) -> str:
+    if wrong in (X, Y):
+        axis, value = ("x", event[0]) if wrong == X else ("y", event[1])
+        return f"an event has {axis} = {value}, off the sensor of {sensor[0]}x{sensor[1]}"
+    if wrong == NEGATIVE:
+        return f"an event has the negative time {event[2]}"
+    if wrong == UNSORTED:
+        return f"times are unsorted: event {at} is before the one it follows"
+    if wrong == LONGER:
+        return "the recording is longer than 71 minutes (2^32 µs); or its times are not in µs"
+    return f"polarities reach from {p.min()} to {p.max()}, not 0 and 1"
+
+
+@numba.njit(cache=True, nogil=True)
+def _checked(x, y, t, p, sensor, state, out):  # type: ignore[no-untyped-def]
+    """Events into ``out``: what is wrong with the first that is none, or 0, and its place."""
+    begin, last, thousands = state
+    width, height = sensor
+    for i in range(len(out)):
+        column, row, time = np.int64(x[i]), np.int64(y[i]), np.int64(t[i])
+        if column < 0 or column >= width:
+            return X, i
+        if row < 0 or row >= height:
+            return Y, i
+        if time < 0:
+            return NEGATIVE, i
+        if time < last:
+            return UNSORTED, i
+        if time - begin >= 1 << 32:
+            return LONGER, i
+        if p[i] < 0 or p[i] > 1:
+            return POLARITY, i
+        if thousands and (time - begin) % 1000:
+            thousands = 0
+        last = time
+        event = out[i]
+        event.x, event.y, event.t, event.p = column, row, time - begin, p[i]
+    state[1], state[2] = last, thousands
+    return 0, 0
 
 
 def _small(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numba
 import numpy as np
 
 from spikefront.data.formats.refused import BadRecording
@@ -75,7 +76,7 @@ class Decoded:
         for block in self.read():
             if not len(block):
                 continue
-            width, height = max(width, int(block["x"].max()) + 1), max(height, int(block["y"].max()) + 1)
+            width, height = _reach(block, width, height)
             if self.sensor and (width > self.sensor[0] or height > self.sensor[1]):
                 axis, value = ("x", width - 1) if width > self.sensor[0] else ("y", height - 1)
                 raise BadRecording(
@@ -95,6 +96,14 @@ class Decoded:
 
     def _source(self) -> str:
         return {"header": "its header's", "chip": "its chip's", "given": "data.sensor"}.get(self.whence, self.whence)
+
+
+@numba.njit(cache=True, nogil=True)
+def _reach(events, width, height):  # type: ignore[no-untyped-def]
+    """The smallest sensor that holds ``EVENTS`` and one of ``width`` and ``height``."""
+    for i in range(len(events)):
+        width, height = max(width, np.int64(events[i].x) + 1), max(height, np.int64(events[i].y) + 1)
+    return width, height
 
 
 def known(
