@@ -179,7 +179,7 @@ def cached(root: Path, rounds: int, python: str, megabytes: int) -> None:
 
 
 def alone(what: str, path: Path, root: Path) -> None:
-    """One reading in a process of its own: its seconds and the MB of memory that it needed beside what a short one does."""
+    """One reading in a process of its own: its seconds, and the MB of memory beyond what a short one needs."""
     small = root / "warm"
     small.write_bytes(evt3(events(1000)))
     through(small)

@@ -12,7 +12,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layouts import aedat4, aedat31, saccade_bin
 from scipy.io import savemat
-from written import DAVIS, DVS, WRITERS, closed, dat, davis, dvs128, events, evt2, evt3, matlab, npy, npz, text, vectors
+from written import (
+    DAVIS,
+    DVS,
+    TABLES,
+    WRITERS,
+    closed,
+    dat,
+    davis,
+    dvs128,
+    events,
+    evt2,
+    evt3,
+    matlab,
+    npy,
+    npz,
+    text,
+    vectors,
+)
 
 from spikefront.data.formats import EVENTS, BadRecording, Declared, decoded, open_recording, sniff
 from spikefront.errors import UserError
@@ -206,6 +223,15 @@ def test_aedat4_that_was_never_closed_is_read(tmp_path):
     found = open_recording(written(tmp_path / "x", aedat4(events())))
     assert (found.sensor, found.whence) == ((128, 128), "header")
     same(found.events(), events())
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_aedat4_that_ends_within_its_table_of_packets(tmp_path, table):
+    content = closed(events(), TABLES[table])
+    same(open_recording(written(tmp_path / "x", content)).events(), events())
+    for cut in range(len(content) - len(TABLES[table]), len(content)):
+        with pytest.raises(BadRecording, match=f"truncated, it ends at byte {cut}"):
+            open_recording(written(tmp_path / "x", content[:cut]))
 
 
 def test_n_mnist_is_known_by_its_name_and_content_together(tmp_path):

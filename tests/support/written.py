@@ -102,11 +102,18 @@ def dvs128(found: np.ndarray, header: bytes = DVS) -> bytes:
     return header + b"".join(struct.pack(">II", address, t) for address, t in out)
 
 
-def closed(found: np.ndarray) -> bytes:
+TABLES = {  # of 40 bytes: plain behind its size, or one stored block in a frame of LZ4 or Zstandard
+    "plain": struct.pack("<I", 40) + bytes(40),
+    "lz4": struct.pack("<IBBBI", 0x184D2204, 0x74, 0x40, 0, 1 << 31 | 40) + bytes(40 + 4) + bytes(4) + bytes(4),
+    "zstd": struct.pack("<IBB", 0xFD2FB528, 0x24, 40) + (1 | 40 << 3).to_bytes(3, "little") + bytes(40) + bytes(4),
+}
+
+
+def closed(found: np.ndarray, table: bytes = TABLES["plain"]) -> bytes:
     """An AEDAT 4 file with the table of packets that DV writes last."""
     content = aedat4(found)
     at = content.index(struct.pack("<q", -1))
-    return content[:at] + struct.pack("<q", len(content)) + content[at + 8 :] + struct.pack("<I", 40) + bytes(40)
+    return content[:at] + struct.pack("<q", len(content)) + content[at + 8 :] + table
 
 
 def matlab(found: np.ndarray, first: int = 1, polarities: tuple[int, int] = (1, 2), compressed: bool = True) -> bytes:

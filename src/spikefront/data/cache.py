@@ -85,7 +85,7 @@ class Recordings(Sequence):
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
         events = np.asarray(self._events[self._offsets[index] : self._offsets[index + 1]])
         if index not in self._checked:
-            if zlib.crc32(events.view(np.uint8)) != self._crc[index]:
+            if zlib.crc32(events.view(np.uint8).data) != self._crc[index]:
                 events = self._mend(index)
             self._checked.add(index)
         return events
@@ -218,7 +218,7 @@ def _build(
 
 def _write(file: BinaryIO, block: np.ndarray, crc: int) -> int:
     """Appends ``EVENT`` records; the CRC of all that a recording has had so far."""
-    file.write(data := block.view(np.uint8))
+    file.write(data := block.view(np.uint8).data)
     return zlib.crc32(data, crc)
 
 

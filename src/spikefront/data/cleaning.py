@@ -45,15 +45,13 @@ def cleaned(blocks: Iterable[np.ndarray], sensor: tuple[int, int]) -> Iterator[n
     count = 0
     state = np.array([0, 0, 1], np.int64)  # first and last time, whether all are whole thousands
     for events in _small(blocks):
-        columns = _columns(events)
+        x, y, t, p = columns = _columns(events)
         if not count:
-            state[:2] = columns[2][0]
+            state[:2] = t[0]
         made = np.empty(len(events), EVENT)
-        wrong, at = _checked(*columns, np.array(sensor), state, made)
+        wrong, at = _checked(x, y, t, p, np.array(sensor), state, made)
         if wrong:
-            raise BadRecording(
-                _reason(wrong, [column[at].item() for column in columns], count + at, columns[3], sensor)
-            )
+            raise BadRecording(_reason(wrong, [column[at].item() for column in columns], count + at, p, sensor))
         count += len(events)
         yield made
     if not count:
