@@ -3,6 +3,8 @@
 python benchmarks/data.py binning    # events to frames: ours against tonic's ToFrame, Gesture-sized streams
 python benchmarks/data.py cache      # reading a parsed recording: ours against tonic's DiskCachedDataset, warm
 python benchmarks/data.py epoch      # does an epoch of sdt_2_256 wait for its data? digits_dvs, and Gesture-sized
+python benchmarks/data.py formats    # recordings decoded, filtered and cached; MEGABYTES=1000 of EVT3, and with
+                                     # PYTHON_OF_OTHERS=<python that has evt3 or eventcv> beside these
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from recordings import formats
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
@@ -96,7 +99,7 @@ def entry(root: Path, samples: Sample):  # type: ignore[no-untyped-def]
         Recording(f"{i}", i % 11, "test" if i % 4 == 0 else "train", partial(samples.events.__getitem__, i))
         for i in range(len(samples))
     ]
-    return open_cache(root, "bench", made, lambda r: clean(r.read(), SENSOR), "raise")
+    return open_cache(root, "bench", made, lambda r: [clean(r.read(), SENSOR)], "raise", {})
 
 
 def cache(rounds: int) -> None:
@@ -158,9 +161,9 @@ def epoch(rounds: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["binning", "cache", "epoch"], nargs="?")
+    parser.add_argument("what", choices=["binning", "cache", "epoch", "formats"], nargs="?")
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    for name, measure in (("binning", binning), ("cache", cache), ("epoch", epoch)):
+    for name, measure in (("binning", binning), ("cache", cache), ("epoch", epoch), ("formats", formats)):
         if options.what in (None, name):
             measure(options.rounds if name != "epoch" else 4)

@@ -114,7 +114,7 @@ RECORDINGS = {
     "mat that is none": ("mat", MAT, to(b"MATLAB 5.0"), "can't be parsed", 1),
     "mat that ends early": ("mat", MAT, lambda p: cut(p, 500), "can't be parsed", 1),
     "mat with a negative time": ("mat", MAT, to(with_events(mat, "t", -7)), "negative time -7", 1),
-    "mat below the sensor": ("mat", MAT, to(with_events(mat, "y", 300)), "y = 300", 1),
+    "mat below the sensor": ("mat", MAT, to(with_events(mat, "y", 300)), "x = 300", 1),
     "aedat 3.1 that ends within a packet": ("gesture", RECORDING, lambda p: cut(p, 9), "truncated: a packet", 11),
     "aedat 3.1 that ends within a packet's header": (
         "gesture", RECORDING, to(aedat31(stream()) + bytes(20)), "truncated: it ends inside the header", 11,

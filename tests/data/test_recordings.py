@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from functools import partial
 
 import numpy as np
@@ -21,13 +22,14 @@ from layouts import (
     saccade_bin,
     stream,
 )
+from scipy.io import savemat
 from tonic.io import get_aer_events_from_file, read_aedat_header_from_file
 
 from spikefront.config import compose
 from spikefront.data import build_data
-from spikefront.data.formats.aedat import read_aedat2, read_aedat31
+from spikefront.data.formats import open_recording
+from spikefront.data.formats.saccade_bin import read_saccade_bin
 from spikefront.data.sets.cifar10_dvs import READERS, SPLITS
-from spikefront.data.sets.saccade_sets import _read
 from spikefront.errors import UserError
 
 
@@ -45,16 +47,23 @@ def assert_same(a, b):
         np.testing.assert_array_equal(a[field], b[field])
 
 
-@pytest.mark.parametrize("read,write", [(read_aedat2, aedat2), (read_aedat31, aedat31)])
-def test_aedat_is_read_as_tonic_reads_it(tmp_path, read, write):
+def test_aedat31_is_read_as_tonic_reads_it(tmp_path):
     events, path = stream(), tmp_path / "x.aedat"
-    path.write_bytes(write(events))
-    ours = read(path)
+    path.write_bytes(aedat31(events))
+    ours = open_recording(path).events()
     assert_same(ours, events)
     version, start, _ = read_aedat_header_from_file(str(path))
-    assert version == (2.0 if write is aedat2 else 3.1)
     tonics = get_aer_events_from_file(str(path), version, start)["timeStamp"]
     np.testing.assert_array_equal(tonics[-len(ours) :], ours["t"])  # tonic takes special events along
+
+
+def test_cifar10_dvs_has_the_orientation_of_spikingjelly(tmp_path):
+    """The published results rest on x = 127 - bits 8-14, y = 127 - bits 1-7, p = 1 - bit 0 of the original files."""
+    path = tmp_path / "cifar10_cat_1.aedat"
+    path.write_bytes(b"#!AER-DAT2.0\r\n" + struct.pack(">II", 10 << 8 | 20 << 1 | 1, 5))
+    assert READERS[".aedat"](path)[["x", "y", "t", "p"]].tolist() == [(117, 107, 5, 0)]
+    savemat(tmp_path / "x.mat", {"out1": np.array([[5, 0, 0, 127 - 20, 10, -1]])})  # dat2mat.m of that event
+    assert READERS[".mat"](tmp_path / "x.mat").tolist() == [(117, 107, 5, 0)]
 
 
 @pytest.mark.parametrize("kind,write", [("aedat4", aedat4), ("aedat", aedat2), ("mat", mat)])
@@ -67,7 +76,7 @@ def test_cifar10_dvs_reads_each_format(tmp_path, kind, write):
 def test_saccades_are_read_beyond_an_overflow_of_time(tmp_path):
     events, path = stream(sensor=(34, 34)), tmp_path / "x.bin"
     path.write_bytes(saccade_bin(events))
-    assert_same(_read(path), events)
+    assert_same(read_saccade_bin(path), events)
 
 
 TRAINED = {

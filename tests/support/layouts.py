@@ -87,10 +87,10 @@ def stream(n: int = 300, sensor: tuple[int, int] = (128, 128), seed: int = 0, st
 
 
 def aedat2(events: np.ndarray) -> bytes:
-    """A jAER file of a DVS128."""
+    """A jAER file of a DVS128 on its side, as CIFAR10-DVS was taken: columns and rows run backwards, 0 is ON."""
     header = b"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n# Creation time: System.nanoTime 1\r\n"
     words = np.empty((len(events), 2), ">u4")
-    words[:, 0] = events["x"] << 8 | events["y"] << 1 | events["p"]
+    words[:, 0] = (127 - events["x"]) << 8 | (127 - events["y"]) << 1 | (1 - events["p"])
     words[:, 1] = events["t"]
     return header + words.tobytes()
 
@@ -129,9 +129,9 @@ def aedat4(events: np.ndarray) -> bytes:
 
 
 def mat(events: np.ndarray) -> bytes:
-    """What dat2mat.m makes of a recording."""
+    """What dat2mat.m makes of such a recording: x and y change places, rows are counted from below."""
     out = io.BytesIO()
-    savemat(out, {"out1": np.stack([events[k] for k in "txyp"], axis=1)})
+    savemat(out, {"out1": np.stack([events["t"], events["y"], 127 - events["x"], 2 * events["p"] - 1], axis=1)})
     return out.getvalue()
 
 

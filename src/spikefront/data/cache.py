@@ -17,33 +17,35 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock
 
+from spikefront.data.formats.refused import BadRecording
 from spikefront.errors import UserError
 
-FORMAT = 3
+FORMAT = 4
 INDEX, EVENTS = "index.json", "events.bin"
 EVENT = np.dtype([("x", "<u2"), ("y", "<u2"), ("t", "<u4"), ("p", "u1")])  # t in µs since the recording's first event
 
 
-class BadRecording(Exception):
-    """A recording can't be used; the message is the reason. ``data.on_error`` decides what follows."""
+Events = np.ndarray | Iterator[np.ndarray]  # of a recording: all, or in blocks one after the other
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One recording of a set: ``read()`` parses it into a structured array with fields x, y, t (µs) and p."""
+    """One recording of a set: ``read()`` parses it into a structured array with fields x, y, t (µs) and p, or an
+    iterator of such blocks, of which only one need be in memory."""
 
     name: str  # the file, relative to the set's root, or an index
     label: int
     part: str  # "train" | "test"
-    read: Callable[[], np.ndarray]
+    read: Callable[[], Events]
     size: int = 0  # of the file, in bytes
     source: str = ""  # which file at which state: its place and the time it was written
 
@@ -55,7 +57,9 @@ class Damaged(Exception):
 class Recordings(Sequence):
     """The recordings of an entry; each is checked against its CRC the first time this process reads it."""
 
-    def __init__(self, entry: Path, sources: Mapping[str, Recording], read: Callable[[Recording], np.ndarray]) -> None:
+    def __init__(
+        self, entry: Path, sources: Mapping[str, Recording], read: Callable[[Recording], Iterable[np.ndarray]]
+    ) -> None:
         try:
             index = json.loads((entry / INDEX).read_text(encoding="utf-8"))
             self.names: list[str] = index["names"]
@@ -81,7 +85,7 @@ class Recordings(Sequence):
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
         events = np.asarray(self._events[self._offsets[index] : self._offsets[index + 1]])
         if index not in self._checked:
-            if zlib.crc32(events.tobytes()) != self._crc[index]:
+            if zlib.crc32(events.view(np.uint8).data) != self._crc[index]:
                 events = self._mend(index)
             self._checked.add(index)
         return events
@@ -91,7 +95,7 @@ class Recordings(Sequence):
         name = self.names[index]
         print(f"spikefront: cached recording {name} in {self.entry} is damaged; parsing it again", file=sys.stderr)
         try:
-            events = self._read(self._sources[name])
+            events = np.concatenate([np.empty(0, EVENT), *self._read(self._sources[name])])
         except BadRecording as error:
             raise UserError(_complaint(name, str(error))) from error
         begin, end = self._offsets[index : index + 2]
@@ -107,13 +111,14 @@ def open_cache(
     root: Path,
     name: str,
     recordings: Sequence[Recording],
-    read: Callable[[Recording], np.ndarray],
+    read: Callable[[Recording], Iterable[np.ndarray]],
     on_error: str,
     settings: Mapping[str, Any],
 ) -> Recordings:
     """The entry of ``recordings`` under ``root``, built if it isn't there, built again if it is damaged.
 
     Args:
+        read: a recording's events as blocks of ``EVENT``, written as they come.
         settings: all that ``read`` is told besides the recording; JSON-ready.
 
     Raises:
@@ -141,7 +146,8 @@ def open_cache(
                 found = Recordings(entry, by_name, read)  # another process may have been faster
                 if found.skipped and on_error == "raise":
                     for file in found.skipped:
-                        read(by_name[file])
+                        for _ in read(by_name[file]):
+                            pass
                     raise Damaged("recordings that were left out are in order now")
             except BadRecording as error:
                 raise UserError(_complaint(file, str(error))) from error
@@ -165,7 +171,11 @@ def _usable(found: Recordings) -> Recordings:
 
 
 def _build(
-    root: Path, entry: Path, recordings: Sequence[Recording], read: Callable[[Recording], np.ndarray], on_error: str
+    root: Path,
+    entry: Path,
+    recordings: Sequence[Recording],
+    read: Callable[[Recording], Iterable[np.ndarray]],
+    on_error: str,
 ) -> None:
     for leftover in root.glob(f".{entry.name}-*"):  # of a builder that was killed: we hold the lock, nobody uses it
         shutil.rmtree(leftover, ignore_errors=True)
@@ -174,19 +184,26 @@ def _build(
     work = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=root))
     index: dict[str, Any] = {"names": [], "offsets": [0], "crc": [], "skipped": {}}
     try:
-        with open(work / EVENTS, "wb") as file:
+        with open(work / EVENTS, "wb") as file, ThreadPoolExecutor(1) as writer:
             for recording in recordings:
+                begin, written = file.tell(), None  # one block is written while the next is parsed
                 try:
-                    data = read(recording).tobytes()
+                    for block in read(recording):
+                        crc = written.result() if written else 0
+                        written = writer.submit(_write, file, block, crc)
+                    crc = written.result() if written else 0
                 except BadRecording as error:
                     if on_error == "raise":
                         raise UserError(_complaint(recording.name, str(error))) from error
                     index["skipped"][recording.name] = str(error)
+                    if written:
+                        written.result()
+                    file.seek(begin)
+                    file.truncate()
                     continue
-                file.write(data)
                 index["names"].append(recording.name)
                 index["offsets"].append(file.tell() // EVENT.itemsize)
-                index["crc"].append(zlib.crc32(data))
+                index["crc"].append(crc)
             file.flush()
             os.fsync(file.fileno())
         index["seal"] = _seal(index)
@@ -197,6 +214,12 @@ def _build(
         work.rename(entry)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _write(file: BinaryIO, block: np.ndarray, crc: int) -> int:
+    """Appends ``EVENT`` records; the CRC of all that a recording has had so far."""
+    file.write(data := block.view(np.uint8).data)
+    return zlib.crc32(data, crc)
 
 
 def _seal(index: dict[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""Event recordings: what they look like, how a bad one is told from a good one, and the data sets made of them."""
+"""The data sets made of event recordings: parsed once into a cache, binned into frames when read."""
 
 from __future__ import annotations
 
@@ -15,47 +15,16 @@ from torch.utils.data import Dataset
 from spikefront.data.augmentation import EventAugmentation
 from spikefront.data.base import ImageData
 from spikefront.data.binning import Binning
-from spikefront.data.cache import EVENT, BadRecording, Recording, Recordings, open_cache
+from spikefront.data.cache import Events, Recording, Recordings, open_cache
+from spikefront.data.cleaning import check_reach, clean, cleaned
 from spikefront.data.download import Archive, fetch
+from spikefront.data.formats.refused import BadRecording
 from spikefront.errors import UserError
+
+__all__ = ["EventData", "EventFiles", "Frames", "clean"]
 
 LOOKED_AT = 50  # recordings, to tell what the binning leaves out
 GAP = 0.1  # the largest share of events or frames that may be missing without a word
-
-
-def clean(events: np.ndarray, sensor: tuple[int, int]) -> np.ndarray:
-    """The events as ``EVENT``, times counted from the first.
-
-    Args:
-        events: any structured array with x, y, t, p, as tonic gives it.
-        sensor: width and height in pixels.
-
-    Raises:
-        BadRecording: no events, events off the sensor, times negative, unsorted or more than 71 minutes apart,
-            polarities other than two.
-    """
-    if not len(events):
-        raise BadRecording("the recording is empty")
-    x, y, t, p = (np.asarray(events[name]) for name in "xytp")
-    for axis, values, size in (("x", x, sensor[0]), ("y", y, sensor[1])):
-        if (low := values.min()) < 0 or (high := values.max()) >= size:
-            value = low if low < 0 else high
-            raise BadRecording(f"an event has {axis} = {value}, off the sensor of {sensor[0]}x{sensor[1]}")
-    if not np.issubdtype(t.dtype, np.integer) and not np.isfinite(t).all():
-        raise BadRecording("an event's time is not a number")
-    if t.min() < 0:
-        raise BadRecording(f"an event has the negative time {t.min()}")
-    if (t[1:] < t[:-1]).any():
-        raise BadRecording(
-            f"times are unsorted: event {int(np.argmax(t[1:] < t[:-1])) + 1} is before the one it follows"
-        )
-    if int(t[-1]) - int(t[0]) >= 2**32:
-        raise BadRecording("the recording is longer than 71 minutes (2^32 µs)")
-    if p.dtype != bool and (p.min() < 0 or p.max() > 1):
-        raise BadRecording(f"polarities reach from {p.min()} to {p.max()}, not 0 and 1")
-    cleaned = np.empty(len(events), EVENT)
-    cleaned["x"], cleaned["y"], cleaned["t"], cleaned["p"] = x, y, t - t[0], p
-    return cleaned
 
 
 class Frames(Dataset):
@@ -147,19 +116,25 @@ class EventData(ImageData):
 
     def prepare(self) -> Recordings:
         """The cached recordings, built if need be: one process builds, the others wait."""
+        recordings = self.recordings()
+        if odd := next((r for r in recordings if not 0 <= r.label < self.num_classes), None):
+            raise UserError(
+                f"{odd.name} is of class {odd.label}, data.num_classes={self.num_classes} has 0 to"
+                f" {self.num_classes - 1}"
+            )
         told = self.reader_settings()
-        return open_cache(self.cache, str(self.name), self.recordings(), self.read, self.on_error, told)
+        return open_cache(self.cache, str(self.name), recordings, self.read, self.on_error, told)
 
     def reader_settings(self) -> dict[str, Any]:
         """All that decides which events a recording gives, besides its file."""
         return {"sensor": self.sensor}
 
-    def read(self, recording: Recording) -> np.ndarray:
+    def read(self, recording: Recording) -> Iterator[np.ndarray]:
+        """A recording's events as the cache holds them, in blocks."""
         try:
-            return clean(recording.read(), self.sensor)
-        except BadRecording:
-            raise
-        except MemoryError:
+            found = recording.read()
+            yield from cleaned([found] if isinstance(found, np.ndarray) else found, self.sensor)
+        except (BadRecording, UserError, MemoryError):
             raise
         except Exception as error:  # whatever a parser makes of a damaged file
             raise BadRecording(
@@ -185,6 +160,7 @@ class EventData(ImageData):
     def _tell_of_gaps(self, recordings: Recordings) -> None:
         """A line where the binning leaves out a large part of the events, or frames empty."""
         looked_at = range(0, len(recordings), max(1, len(recordings) // LOOKED_AT))
+        check_reach((recordings[i] for i in looked_at), self.sensor)
         left_out, empty = np.mean([self.binning.gaps(recordings[i]) for i in looked_at], axis=0)
         if left_out > GAP:
             what = f"leaves out {left_out:.1%} of the events"
@@ -265,7 +241,7 @@ class EventFiles(EventData):
                 raise UserError(f"{within} {missing}: {self.title} has {', '.join(suffixes)} files there")
             yield from ((file, name) for file in there)
 
-    def recording(self, file: Path, label: int, part: str, read: Callable[[], np.ndarray], more: str = "") -> Recording:
+    def recording(self, file: Path, label: int, part: str, read: Callable[[], Events], more: str = "") -> Recording:
         name = f"{file.relative_to(self.root)}{more}"
         if not file.is_file():
             return Recording(name, label, part, read)

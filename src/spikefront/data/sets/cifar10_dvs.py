@@ -11,15 +11,21 @@ from pathlib import Path
 import numpy as np
 import tonic.datasets
 from scipy.io import loadmat
-from tonic.io import make_structured_array, read_aedat4
 
-from spikefront.data.cache import BadRecording, Recording
+from spikefront.data.cache import Recording
 from spikefront.data.download import Archive
 from spikefront.data.events import EventFiles
-from spikefront.data.formats.aedat import read_aedat2
+from spikefront.data.formats.aedat2 import open_aedat2
+from spikefront.data.formats.aedat4 import open_aedat4
+from spikefront.data.formats.decoded import EVENTS, Declared
+from spikefront.data.formats.matlab import check_whole
+from spikefront.data.formats.named_columns import limits, made, microseconds, polarity_zero
+from spikefront.data.formats.refused import BadRecording
 from spikefront.errors import UserError, near_matches
 
 TONIC = tonic.datasets.CIFAR10DVS
+CAMERA = Declared(sensor=(128, 128), unit="us")  # a DVS128; the headers of 2014 don't name it
+LAST = 127  # column and row
 SPLITS = Path(__file__).with_name("splits")
 
 
@@ -27,7 +33,10 @@ class CIFAR10DVS(EventFiles):
     """CIFAR10-DVS (Li et al. 2017, doi 10.3389/fnins.2017.00309), 128x128, 1,000 recordings in each of 10 classes.
 
     Reads ``<class>/cifar10_<class>_<number>`` as ``.aedat4`` (tonic's copy, which it can download), ``.aedat`` (AEDAT
-    2.0, the original) or ``.mat`` (``dat2mat.m``'s ``out1``), in ``root`` or ``root/CIFAR10DVS``.
+    2.0, the original) or ``.mat`` (``dat2mat.m``'s ``out1``), in ``root`` or ``root/CIFAR10DVS``. The camera stood on
+    its side: ``.aedat`` and ``.mat`` are turned into the one orientation in which SpikingJelly reads the set, on which
+    the published results rest. Of an address with bits 8-14 = a, 1-7 = b, 0 = c it is x = 127 - a, y = 127 - b,
+    p = 1 - c. ``.aedat4`` is taken as it stands there.
 
     Args:
         split: which recordings are the test part, 100 of each class: ``seed0`` (drawn once, stored), ``published`` (the
@@ -74,22 +83,37 @@ class CIFAR10DVS(EventFiles):
         return found
 
 
+def _aedat2(file: Path) -> np.ndarray:
+    events = open_aedat2(file, CAMERA).events()
+    return _turned(events["y"], events["x"], events["t"], events["p"])
+
+
 def _aedat4(file: Path) -> np.ndarray:
-    events = read_aedat4(str(file))
-    events.dtype.names = ["t", "x", "y", "p"]  # as tonic's CIFAR10DVS names them
-    return events
+    return open_aedat4(file, Declared()).events()
 
 
 def _mat(file: Path) -> np.ndarray:
-    """``out1`` of dat2mat.m: rows of t, x, y, p, or of t, 0, 0, x, y, p with p of -1 and 1."""
+    """``out1`` of dat2mat.m: rows of t, x, y, p, or of t, 0, 0, x, y, p with p of -1 and 1. Its x is jAER's, its y
+    counts from below."""
+    check_whole(file)
     content = loadmat(file)
     if "out1" not in content:
         raise BadRecording("the file holds no variable 'out1'")
-    rows = np.asarray(content["out1"]).astype(np.int64)
+    rows = np.asarray(content["out1"])
     if rows.ndim != 2 or rows.shape[1] not in (4, 6):
         raise BadRecording(f"'out1' is of shape {rows.shape}, not (events, 4) or (events, 6)")
     t, x, y, p = (rows[:, i] for i in ((0, 1, 2, 3) if rows.shape[1] == 4 else (0, 3, 4, 5)))
-    return make_structured_array(x, y, t, p == 1, dtype=np.dtype([("x", "i8"), ("y", "i8"), ("t", "i8"), ("p", "?")]))
+    for axis, values in (("x", x), ("y", y)):
+        if len(values) and not 0 <= (odd := values[np.argmax(np.abs(values - LAST / 2))]) <= LAST:
+            raise BadRecording(f"an event has {axis} = {odd}, off the sensor of 128x128")
+    events = made(x, LAST - y, microseconds(t, "us"), p, 0, polarity_zero(*limits("p", p)))
+    return _turned(events["y"], events["x"], events["t"], events["p"])
 
 
-READERS = {".aedat4": _aedat4, ".aedat": read_aedat2, ".mat": _mat}
+def _turned(x: np.ndarray, y: np.ndarray, t: np.ndarray, p: np.ndarray) -> np.ndarray:
+    events = np.empty(len(t), EVENTS)
+    events["x"], events["y"], events["t"], events["p"] = x, y, t, p
+    return events
+
+
+READERS = {".aedat4": _aedat4, ".aedat": _aedat2, ".mat": _mat}

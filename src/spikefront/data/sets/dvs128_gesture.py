@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import tonic.datasets
 
-from spikefront.data.cache import BadRecording, Recording
+from spikefront.data.cache import Recording
 from spikefront.data.download import Archive
 from spikefront.data.events import EventFiles
-from spikefront.data.formats.aedat import read_aedat31
+from spikefront.data.formats.aedat31 import open_aedat31
+from spikefront.data.formats.decoded import EVENTS, Declared
+from spikefront.data.formats.named_columns import whole
+from spikefront.data.formats.refused import BadRecording
 from spikefront.errors import UserError
 
 TRIALS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
@@ -70,7 +73,7 @@ class DVS128Gesture(EventFiles):
         for line in filter(None, map(str.strip, listed.splitlines())):
             file = folder / line
             try:
-                rows = _gestures(file)
+                rows = _gestures(file, self.num_classes)
             except BadRecording as error:
                 found.append(self.recording(file, 0, part, partial(self.refuse, str(error))))
                 continue
@@ -88,7 +91,7 @@ class DVS128Gesture(EventFiles):
         return found
 
 
-def _gestures(file: Path) -> list[tuple[int, int, int]]:
+def _gestures(file: Path, classes: int) -> list[tuple[int, int, int]]:
     """Class (from 0), begin and end in µs of each gesture of a recording."""
     if not file.is_file():
         raise BadRecording("the recording is listed but missing")
@@ -102,8 +105,11 @@ def _gestures(file: Path) -> list[tuple[int, int, int]]:
                 label, start, end = (int(row[key]) for key in ("class", "startTime_usec", "endTime_usec"))
             except (KeyError, TypeError, ValueError) as error:
                 raise BadRecording(f"{labels.name}, line {number}: not class,startTime_usec,endTime_usec") from error
-            if not 1 <= label <= len(tonic.datasets.DVSGesture.classes) or end <= start:
-                raise BadRecording(f"{labels.name}, line {number}: class {label} from {start} to {end} µs can't be")
+            if not 1 <= label <= classes or end <= start:
+                raise BadRecording(
+                    f"{labels.name}, line {number}: class {label} from {start} to {end} µs can't be of"
+                    f" data.num_classes={classes}"
+                )
             rows.append((label - 1, start, end))
     if not rows:
         raise BadRecording(f"{labels.name} lists no gesture")
@@ -117,14 +123,18 @@ def _between(file: Path, start: int, end: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)  # a recording's gestures are read one after the other
 def _parsed(file: Path) -> np.ndarray:
-    return read_aedat31(file)
+    parts = [np.empty(0, EVENTS), *open_aedat31(file, Declared()).read()]  # each gesture is held against the sensor
+    return np.concatenate(parts)
 
 
 def _npy(file: Path) -> np.ndarray:
     rows = np.load(file)
     if rows.ndim != 2 or rows.shape[1] != 4:
         raise BadRecording(f"an array of shape {rows.shape}, not (events, 4)")
-    x, y, p, t = rows.astype(np.int64).T
-    events = np.empty(len(rows), [("x", "i8"), ("y", "i8"), ("t", "i8"), ("p", "i8")])
-    events["x"], events["y"], events["t"], events["p"] = x, y, t * 1000, p
+    x, y, p, t = rows.T
+    events = np.empty(
+        len(rows), [("x", "i8"), ("y", "i8"), ("t", t.dtype if t.dtype.kind == "f" else "i8"), ("p", "i8")]
+    )
+    events["x"], events["y"], events["p"] = (whole(name, values) for name, values in zip("xyp", (x, y, p), strict=True))
+    events["t"] = t.astype(events.dtype["t"]) * 1000
     return events

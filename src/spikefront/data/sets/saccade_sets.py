@@ -12,11 +12,11 @@ import tonic.datasets
 from sklearn.model_selection import train_test_split
 from tonic.datasets.nmnist import stabilize
 from tonic.download_utils import extract_archive
-from tonic.io import read_mnist_file
 
-from spikefront.data.cache import BadRecording, Recording
+from spikefront.data.cache import Recording
 from spikefront.data.download import Archive
 from spikefront.data.events import EventFiles
+from spikefront.data.formats.saccade_bin import read_saccade_bin
 from spikefront.errors import UserError
 
 MNIST, CALTECH = tonic.datasets.NMNIST, tonic.datasets.NCALTECH101
@@ -103,20 +103,14 @@ class NCaltech101(EventFiles):
         ]
 
 
-def _read(file: Path) -> np.ndarray:
-    if size := file.stat().st_size % 5:
-        raise BadRecording(f"the file is truncated: it ends with {size} bytes of the 5 of an event")
-    return read_mnist_file(str(file), tonic.datasets.NMNIST.dtype)
-
-
 def _digit(file: Path, stabilise: bool) -> np.ndarray:
-    events = _read(file)
-    return stabilize(events) if stabilise and len(events) else events
+    events = read_saccade_bin(file)
+    return stabilize(events.astype(MNIST.dtype)) if stabilise and len(events) else events
 
 
 def _cornered(file: Path) -> np.ndarray:
     """Moved into the sensor's corner, as tonic does."""
-    events = _read(file)
+    events = read_saccade_bin(file)
     if len(events):
         events["x"] -= events["x"].min()
         events["y"] -= events["y"].min()
