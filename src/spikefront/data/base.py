@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from collections.abc import Sized
 from typing import Any, cast
@@ -104,6 +105,18 @@ class ImageData(pl.LightningDataModule):
     def seen(self, train: bool) -> list[Any]:
         """What a sample goes through before the network sees it, in training or in evaluation, as it is built."""
         return []
+
+    def described(self) -> dict[str, Any]:
+        """What results and checkpoints say of a set that its name doesn't say: classes, split and more, JSON-ready."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.described()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        then, now = (d.get("split") for d in (state_dict, self.described()))
+        if then and now and then != now:
+            print(f"spikefront: the data's split is {now}, not {then} as before: files came or went", file=sys.stderr)
 
     def fewer(self, images: Tensor, timesteps: int) -> Tensor:
         """A batch as a network of fewer timesteps is given it: an image is shown as often as one likes.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from spikefront.data.base import ImageData
+from spikefront.data.decoding import Undecodable, decoded
 from spikefront.errors import UserError, near_matches
 
 OPTIONS = set(inspect.signature(create_transform).parameters)
@@ -75,18 +75,9 @@ class Images(Dataset):
 
     def _decode(self, at: int) -> Image.Image:
         try:
-            content = self.source.read(at)
-            if not content:
-                raise Undecodable("the file is empty")
-            return Image.open(io.BytesIO(content)).convert("RGB")
-        except Image.UnidentifiedImageError as error:
-            raise Undecodable("not an image") from error
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise Undecodable(str(error)) from error
-
-
-class Undecodable(Exception):
-    """An image's bytes aren't one; the message is the reason."""
+            return decoded(self.source.read(at))
+        except OSError as error:
+            raise Undecodable(error.strerror or str(error)) from error
 
 
 class Pictures(ImageData):

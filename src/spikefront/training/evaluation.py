@@ -186,6 +186,7 @@ def _evaluated(cfg: DictConfig, run: DictConfig) -> Result:
         validation=validation,
         checkpoint=str(cfg.checkpoint),
         early_exit=early.curve(energy_of(trainer).counts, instantiate(run.energy)) if early else [],
+        data=data.described() or None,
     )
     for spikes in range(1, levels):
         with at_most(model, spikes):
