@@ -145,11 +145,8 @@ def looks_like(kind: str) -> Callable[[Path], bool]:
     return is_picture
 
 
-def parted(asked: Asked, shares: Shares, known: Mapping[str, Any] | None = None) -> Parted:
+def parted(asked: Asked, shares: Shares) -> Parted:
     """A folder's samples in their parts, as they were before as far as they were there; keeps that.
-
-    Args:
-        known: more that is to be kept of the folder, where nothing else is kept yet.
 
     Raises:
         UserError: as ``open_folder`` and ``assign``; other shares than those that are kept.
@@ -158,20 +155,20 @@ def parted(asked: Asked, shares: Shares, known: Mapping[str, Any] | None = None)
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock):
-            return _parted(asked, shares, known or {})
+            return _parted(asked, shares)
     except OSError as error:
         told = f"can't keep what is known of files in {lock.parent} ({error.strerror or error})"
         raise UserError(f"{told}: set data.cache to a directory you can write") from error
 
 
-def _parted(asked: Asked, shares: Shares, known: Mapping[str, Any]) -> Parted:
+def _parted(asked: Asked, shares: Shares) -> Parted:
     found, card = open_folder(asked, fresh=True)
     files = sorted({s.file for s in found.samples})
     digests = Contents(asked.place, asked.kept).digests(files)
     kept = card.kept.get("split") or {}
     before = _before(kept.get("parts") or {}, digests)
     _refuse_other_shares(kept, shares, found.parts, card)
-    noun = "group" if any(s.group for s in found.samples) else "file"
+    noun = "group" if any(s.group for s in found.samples) else asked.kind[:-1]
     parts = assign(found.samples, shares, before, digests, noun)
     lines = [_summary(found, parts)]
     if found.stray:
@@ -190,7 +187,7 @@ def _parted(asked: Asked, shares: Shares, known: Mapping[str, Any]) -> Parted:
     told = {file: f"{parts[file]} {digests[file]}" for file in files}
     gone = {file: entry for file, entry in (kept.get("parts") or {}).items() if file not in told}
     split = {"test_fraction": shares.test, "val_fraction": shares.val, "seed": shares.seed, "parts": {**gone, **told}}
-    if card.write({**settings, **known}, {**card.kept, "split": split}):
+    if card.write(settings, {**card.kept, "split": split}):
         lines.append(f"kept in {card.path}")
     return Parted(found, parts, digests, shares, split_hash(found.samples, parts, digests), lines)
 
