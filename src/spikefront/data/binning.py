@@ -219,6 +219,8 @@ class Binning:
 
     def gaps(self, events: np.ndarray) -> tuple[float, float]:
         """The share of a recording's events that no frame takes, and of the frames that take none."""
+        if not len(events):
+            return 0.0, 1.0
         edges = _edges(events, *self._bins(), rest=self.rest)[: self.timesteps]
         counts = edges[:, 1] - edges[:, 0]
         return 1 - counts.sum() / len(events), 1 - (counts > 0).sum() / self.timesteps

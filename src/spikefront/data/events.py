@@ -186,7 +186,7 @@ class EventData(ImageData):
         if width != height:
             print(
                 f"spikefront: {self.framing}: as large as {self.image_size}x{self.image_size} things are distorted;"
-                f" +data.fit=pad adds empty pixels, +data.fit=square takes the middle",
+                " data.fit=pad adds empty pixels, data.fit=square takes the middle",
                 file=sys.stderr,
                 flush=True,
             )

@@ -63,8 +63,8 @@ class Sample:
 def is_table(path: Path) -> bool:
     """Whether a CSV's header names at least files and labels."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            header = next(_reader(file), [])
+        with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
+            header: list[str] = next(_reader(file), [])
     except (OSError, ValueError, csv.Error):
         return False
     return {"file", "label"} <= set(_columns(header))

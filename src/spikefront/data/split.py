@@ -14,6 +14,7 @@ from spikefront.data.rows import Sample
 from spikefront.errors import UserError
 
 LARGEST = 0.9  # share that is tried when the smallest that works is looked for
+NONE = "none works, as groups stay together", "none works beside what is kept: delete that in spikefront.yaml"
 Unit = Hashable
 
 
@@ -137,7 +138,7 @@ def _part(
         )
     steps = range(math.ceil(share * 100), round(LARGEST * 100) + 1)
     works = next((n / 100 for n in steps if lacking(pool, drawn(pool, n / 100, seed, inside, outside)) is None), None)
-    cure = f"the smallest that works is {works}" if works else "none works: delete what is kept in spikefront.yaml"
+    cure = f"the smallest that works is {works}" if works else NONE[bool(inside or outside)]
     raise UserError(
         f"data.{part}_fraction={share:g} of {having} {noun}s leaves the class {label!r} without one in one part: {cure}"
     )

@@ -39,6 +39,11 @@ class Windows:
                 raise UserError(f"data.{key} is {times[key]!r}: give a time such as 1.5s, 200ms or 5000us")
         return Windows(*found.values())  # type: ignore[arg-type]
 
+    def over(self, start: int, end: int, last: int) -> Iterator[tuple[int, int]]:
+        """Those of a stretch that may hold events, of a recording from 0 to ``last``."""
+        ahead = math.floor(max(0, -start) / self.stride) * self.stride
+        return self.within(start + round(ahead), min(end, last + math.ceil(self.width)))
+
     def within(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Whole windows of [start, end) µs; the stretch itself where it is no longer than one."""
         if end - start <= self.width:
@@ -84,7 +89,11 @@ def stretches(
             marked = sample.start is not None or sample.end is not None
             start = 0 if sample.start is None else sample.start - begins[file]
             end = int(t[-1]) + 1 if sample.end is None else sample.end - begins[file]
-            made = list(windows.within(max(0, start), min(end, int(t[-1]) + 1))) if windows else [(start, end)]
+            made = (
+                list(windows.within(max(0, start), min(end, int(t[-1]) + math.ceil(windows.width))))
+                if windows
+                else [(start, end)]
+            )
             bounds = search(t, np.array(made, np.float64).reshape(-1)).reshape(-1, 2)
             kept = [Stretch(sample, numbers[file], int(a), int(b)) for a, b in bounds if a < b]
             if marked and not kept:

@@ -118,7 +118,7 @@ class EventFolder(EventData):
     def declared(self) -> Declared:
         """What is said of recordings that don't say it, now or when it was kept."""
         kept = Card(self.root, self.asked.kept).settings
-        said = {key: value if value is not None else kept.get(key) for key, value in self.given.items()}
+        said: dict[str, Any] = {key: value if value is not None else kept.get(key) for key, value in self.given.items()}
         sensor = said.pop("sensor")
         return Declared(sensor=tuple(sensor) if sensor else None, **said)
 
@@ -185,7 +185,7 @@ class EventFolder(EventData):
         for file in sorted(first):
             there, part = (self.root / file).stat(), "test" if whole.parts[file] == "test" else "train"
             source = f"{(self.root / file).absolute()} {there.st_mtime_ns} {whole.digests[file]}"
-            listed.append(Recording(file, numbers[first[file].label], part, tuple, there.st_size, source))
+            listed.append(Recording(file, numbers[first[file].label], part, _nothing, there.st_size, source))
         return listed
 
     def numbers(self) -> dict[str, int]:
@@ -278,3 +278,8 @@ class EventFolder(EventData):
             left = f"; {empty} more hold no event and are left out" if empty else ""
             lines.append(f"{count} windows of {self.windows.width:g} µs: {each}{left}")
         return lines
+
+
+def _nothing() -> np.ndarray:
+    """Of a recording that its set reads by its name."""
+    raise NotImplementedError

@@ -70,7 +70,7 @@ class ImageFolder(Pictures):
         normalise: str = "imagenet",
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
-        **common: object,
+        **common: Any,
     ) -> None:
         if (mean is None) != (std is None):
             raise UserError("data.mean and data.std belong together: give both, or data.normalise")

@@ -110,6 +110,6 @@ def _refuse_copies(train: Folders, val: Folders) -> None:
     if not set(val.files) <= set(train.files):
         return
     looked_at = val.files[:: max(1, len(val.files) // COPIES)]
-    pairs = [[folder.root / os.fsdecode(file) for folder in (train, val)] for file in looked_at]
-    if all(filecmp.cmp(*pair, shallow=False) for pair in pairs):
+    names = [os.fsdecode(file) for file in looked_at]
+    if all(filecmp.cmp(train.root / name, val.root / name, shallow=False) for name in names):
         raise UserError(f"{val.root} holds the pictures of {train.root}: a test on what was trained on says nothing")
