@@ -89,11 +89,7 @@ def stretches(
             marked = sample.start is not None or sample.end is not None
             start = 0 if sample.start is None else sample.start - begins[file]
             end = int(t[-1]) + 1 if sample.end is None else sample.end - begins[file]
-            made = (
-                list(windows.within(max(0, start), min(end, int(t[-1]) + math.ceil(windows.width))))
-                if windows
-                else [(start, end)]
-            )
+            made = list(windows.over(start, end, int(t[-1]))) if windows else [(start, end)]
             bounds = search(t, np.array(made, np.float64).reshape(-1)).reshape(-1, 2)
             kept = [Stretch(sample, numbers[file], int(a), int(b)) for a, b in bounds if a < b]
             if marked and not kept:
