@@ -20,6 +20,8 @@ from spikefront.nn.checkpoints import read_checkpoint
 
 NAMES = "a [1] 'x'=\"y\" 中文 é.png", os.fsdecode(b"latin \xe9.png"), "no suffix"
 
+MEASURED = "data.normalise=measured"
+
 
 def cache(root) -> list[str]:
     return [override("data.cache", f"{root.parent}/cache")]
@@ -246,6 +248,33 @@ def test_from_a_folder_to_a_result(script, tmp_path):
     code, _, err = script("evaluate", f"checkpoint={checkpoint}", f"hydra.run.dir={tmp_path}/e")
     assert code == 0, err
     assert json.loads((tmp_path / "e/result.json").read_text())["data"] == result
+
+
+def test_a_network_names_the_class_of_a_new_picture(script, tmp_path):
+    root = pictures(tmp_path / "root", 8)
+    common = [
+        "data=image_folder",
+        override("data.root", str(root)),
+        *cache(root),
+        "data.num_workers=0",
+        "data.image_size=16",
+    ]
+    small = ["model=sdt_1_16", "model.timesteps=2", "trainer=cpu", "trainer.max_epochs=1", "logger=none"]
+    code, _, err = script(
+        "train", *common, *small, "data.image_size=16", "data.normalise=measured", f"hydra.run.dir={tmp_path}/run"
+    )
+    assert code == 0, err
+    shutil.rmtree(root)  # the checkpoint knows enough
+    new, checkpoint = picture(tmp_path / "new [1] 中.png", 180), f"checkpoint={tmp_path}/run/checkpoints/last.ckpt"
+    code, out, err = script("evaluate", checkpoint, override("input", str(new)), f"hydra.run.dir={tmp_path}/e")
+    assert code == 0, err
+    (answer,) = json.loads((tmp_path / "e/answers.json").read_text())
+    assert answer["label"] in ("dark", "light") and answer["label"] in out and answer["energy_joules"] > 0
+    assert answer["probability"] + sum(answer["others"].values()) == pytest.approx(1)
+    (tmp_path / "bad.png").write_bytes(b"x")
+    for name, line in (("bad.png", "bad.png: not an image"), ("none.png", "there is no such file")):
+        code, _, err = script("evaluate", checkpoint, f"input={tmp_path}/{name}")
+        assert code == 1 and line in err
 
 
 def test_a_training_part_is_no_test(tmp_path):

@@ -176,9 +176,19 @@ def test_from_a_folder_to_a_result(script, tmp_path):
     code, _, err = script("train", *own, *small, *few, f"hydra.run.dir={tmp_path}/run")
     assert code == 0, err
     result = json.loads((tmp_path / "run/result.json").read_text())["data"]
-    assert (
-        result["classes"] == ["left", "right"] and result["sensor"] == [24, 16] and sum(result["samples"].values()) > 8
+    assert result["classes"] == ["left", "right"] and result["sensor"] == [24, 16]
+    assert sum(result["samples"].values()) > 8
+    code, _, err = script(
+        "evaluate",
+        f"checkpoint={tmp_path}/run/checkpoints/last.ckpt",
+        override("input", str(root / "left" / "1.npy")),
+        "+overrides.data.window=1s",
+        f"hydra.run.dir={tmp_path}/e",
     )
+    assert code == 0, err
+    found = json.loads((tmp_path / "e/answers.json").read_text())
+    assert [d["when"] for d in found] == ["0-1 s"] + ["1-2 s"] * (len(found) > 1)
+    assert all(d["label"] in ("left", "right") and 0.5 <= d["probability"] <= 1 for d in found)
 
 
 def test_what_squashes_a_wide_sensor_says_so(tmp_path, capfd):

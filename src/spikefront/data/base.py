@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from abc import abstractmethod
-from collections.abc import Sized
+from collections.abc import Iterator, Mapping, Sized
+from pathlib import Path
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -109,6 +110,17 @@ class ImageData(pl.LightningDataModule):
     def described(self) -> dict[str, Any]:
         """What results and checkpoints say of a set that its name doesn't say: classes, split and more, JSON-ready."""
         return {}
+
+    def shown(self, path: Path, known: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+        """A file of a user's, as a network trained on this set is shown it: when it was, and a batch of one.
+
+        Args:
+            known: what the network's checkpoint says of its set (``described``).
+
+        Raises:
+            UserError: it can't be read, or is nothing like this set's samples.
+        """
+        raise UserError(f"input={path}: the samples of data={self.name} are no files")
 
     def state_dict(self) -> dict[str, Any]:
         return self.described()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -117,6 +117,13 @@ class Pictures(ImageData):
 
     def seen(self, train: bool) -> list[Any]:
         return list(self.transforms()[0 if train else 1].transforms)  # type: ignore[attr-defined]
+
+    def shown(self, path: Path, known: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+        try:
+            image = decoded(path.read_bytes())
+        except (OSError, Undecodable) as error:
+            raise UserError(f"input={path}: {error}") from error
+        yield "", self.transforms()[1](image)[None]
 
     def transforms(self) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
         """Of training and of evaluation: a PIL image to ``(3, side, side)``."""

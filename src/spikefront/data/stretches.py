@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from spikefront.data.binning import search
+from spikefront.data.cache import Recordings
+from spikefront.data.framing import Framing
 from spikefront.data.rows import Sample
 from spikefront.errors import UserError
 from spikefront.units import microseconds
@@ -62,6 +64,27 @@ class Stretch:
     recording: int
     first: int
     last: int
+
+
+class Stretched:
+    """The samples of a folder as a sequence of events, in the network's square.
+
+    Args:
+        framings: of each of the recordings' sensors.
+        labels: of the stretches.
+    """
+
+    def __init__(
+        self, recordings: Recordings, cut: Sequence[Stretch], labels: list[int], framings: Sequence[Framing]
+    ) -> None:
+        self.recordings, self.cut, self.labels, self.framings = recordings, cut, labels, framings
+
+    def __len__(self) -> int:
+        return len(self.cut)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        stretch = self.cut[index]
+        return self.framings[stretch.recording](self.recordings[stretch.recording][stretch.first : stretch.last])
 
 
 def stretches(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from spikefront.data.binning import NORMALISATIONS
+from spikefront.data.binning import NORMALISATIONS, search
 from spikefront.data.cache import BadRecording, Recording, Recordings
 from spikefront.data.card import Card
 from spikefront.data.contents import Contents
@@ -22,7 +23,7 @@ from spikefront.data.folder import Asked, Parted, open_folder, parted, say
 from spikefront.data.formats import Declared, open_recording
 from spikefront.data.framing import Framing, check_crop
 from spikefront.data.split import Shares
-from spikefront.data.stretches import Stretch, Windows, stretches
+from spikefront.data.stretches import Stretched, Windows, stretches
 from spikefront.errors import UserError, near_matches
 
 SCALES: dict[str, dict[str, Any]] = {  # what the binning makes of counts
@@ -30,27 +31,6 @@ SCALES: dict[str, dict[str, Any]] = {  # what the binning makes of counts
     "log": {"log": True},
     **{name: {"normalise": name} for name in NORMALISATIONS},
 }
-
-
-class Stretched:
-    """The samples of a folder as a sequence of events, in the network's square.
-
-    Args:
-        framings: of each of the recordings' sensors.
-        labels: of the stretches.
-    """
-
-    def __init__(
-        self, recordings: Recordings, cut: Sequence[Stretch], labels: list[int], framings: Sequence[Framing]
-    ) -> None:
-        self.recordings, self.cut, self.labels, self.framings = recordings, cut, labels, framings
-
-    def __len__(self) -> int:
-        return len(self.cut)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        stretch = self.cut[index]
-        return self.framings[stretch.recording](self.recordings[stretch.recording][stretch.first : stretch.last])
 
 
 class EventFolder(EventData):
@@ -221,6 +201,22 @@ class EventFolder(EventData):
             "seen": str(self.framing),
         }
         return told | ({"samples": self._cut} if self._cut else {}) | {"normalise": self.normalise}
+
+    def shown(self, path: Path, known: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+        declared = self.declared
+        try:
+            found = open_recording(path, declared)
+            if (sensor := found.sensor or known.get("sensor")) is None:
+                raise BadRecording("its sensor isn't known: give overrides.data.sensor=[width,height]")
+            events = clean(found.events(), tuple(sensor))
+        except (OSError, BadRecording) as error:
+            raise UserError(f"input={path}: {error}") from error
+        self._see(tuple(sensor))
+        last = int(events["t"][-1])
+        for start, end in self.windows.over(0, last + 1, last) if self.windows else [(0, last + 1)]:
+            first, after = search(events["t"], np.array([start, end], np.float64))
+            frames = self.binning(self.framing(events[first:after]))[: self.timesteps]
+            yield f"{start / 1e6:.3g}-{end / 1e6:.3g} s", frames[None]
 
     def parts(self) -> tuple[Dataset, Dataset, Dataset]:
         recordings, whole, numbers = self.prepare(), self.parted(), self.numbers()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pytorch_lightning.utilities import rank_zero_only
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from spikefront.data.card import Card
@@ -113,6 +114,11 @@ class ImageFolder(Pictures):
             return {}
         scale = {"normalise": self.normalise, "mean": list(self.mean), "std": list(self.std)}
         return {"kind": "pictures", **self._parted.described(), **scale}
+
+    def shown(self, path: Path, known: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+        if self.normalise == MEASURED and known:
+            self.mean, self.std = tuple(known["mean"]), tuple(known["std"])
+        yield from super().shown(path, known)
 
     def parts(self) -> tuple[Dataset, Dataset, Dataset]:
         whole = self.parted()
