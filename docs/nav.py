@@ -14,6 +14,7 @@ GUIDES = (
     "gpu.md",
     "energy.md",
     "data.md",
+    "own-data.md",
     "recipes.md",
     "sweeps.md",
     "elastic.md",

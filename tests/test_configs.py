@@ -6,6 +6,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from own import given
 from sharing import OWN
 
 from spikefront.config import CONF, ROOT, compose
@@ -99,8 +100,8 @@ def elsewhere(group: str, option: str) -> bool:
     ("group", "option"),
     [pytest.param(*o, marks=pytest.mark.slow if elsewhere(*o) else []) for o in OPTIONS],
 )
-def test_option_composes(group, option):
-    cfg = compose([f"{group}={option}", "output_dir=x"])
+def test_option_composes(group, option, tmp_path):
+    cfg = compose([f"{group}={option}", "output_dir=x", *given(option, tmp_path)])
     OmegaConf.to_container(cfg, resolve=True)
 
 

@@ -1,4 +1,5 @@
-"""How Hydra finds the other search paths (sweeps/, slurm/), models by name (sdt_<depth>_<dim>), an own directory."""
+"""How Hydra finds the other search paths (sweeps/, slurm/), models by name (sdt_<depth>_<dim>), an own directory,
+and what a user's own folder of samples tells."""
 
 from __future__ import annotations
 
@@ -80,3 +81,12 @@ def _claim(node: DictConfig) -> bool:
             node.dir = path
             return True
     raise AssertionError
+
+
+def _of_folder(what: str, kind: str, *, _parent_: DictConfig) -> Any:
+    from spikefront.data.folder import told  # only then: it loads PyTorch
+
+    return told(what, _parent_, kind)
+
+
+OmegaConf.register_new_resolver("folder", _of_folder, replace=True)  # what conf/data takes from a user's own folder

@@ -22,6 +22,7 @@ DEFAULTS: dict[str, tuple[Any, Any]] = {
     "data.half_inputs": (None, False),
     "data.smooth_after_mixup": (None, True),
     "data.cut_polarities": (None, False),
+    "data.fit": (None, "squash"),
     "data.binning.rest": (None, False),
     "data.binning.total": (None, False),
     "data.binning.antialias": (None, False),

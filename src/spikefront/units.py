@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 SMALL = (("", 1.0), ("m", 1e-3), ("µ", 1e-6), ("n", 1e-9), ("p", 1e-12))
 LARGE = ((" G", 1e9), (" M", 1e6), (" k", 1e3))
+TIMES = {"s": 1e6, "ms": 1e3, "us": 1.0, "µs": 1.0, "μs": 1.0}  # in µs; both of Unicode's micros
+TIME = re.compile(r"(\d+(?:\.\d*)?(?:e[+-]?\d+)?) ?(s|ms|us|µs|μs)?", re.I)
 
 
 def si(value: float, unit: str) -> str:
@@ -38,6 +41,12 @@ def figure(name: str, value: float) -> str:
     if name in ("parameters", "memory"):
         return f"{value:,.0f}"
     return f"{value:.4f}"
+
+
+def microseconds(text: object) -> float | None:
+    """The time that a text such as ``1.5s``, ``20 ms`` or ``500us`` says, in µs; of a number itself; None: no time."""
+    match = TIME.fullmatch(str(text).strip())
+    return float(match[1]) * TIMES[match[2] or "us"] if match and not isinstance(text, bool) else None
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
+from own import given
 
 from spikefront import create_model
 from spikefront.config import CONF, compose
@@ -21,8 +22,8 @@ SETS = sorted(p.stem for p in (CONF / "data").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("choice", [*(f"experiment={r}" for r in RECIPES), *(f"data={s}" for s in SETS)])
-def test_everything_has_an_outline_that_fits_a_screen(choice):
-    lines = outline(compose([choice, "output_dir=x"]))
+def test_everything_has_an_outline_that_fits_a_screen(choice, tmp_path):
+    lines = outline(compose([choice, "output_dir=x", *given(choice.removeprefix("data="), tmp_path)]))
     assert list(lines) == ["steps", "batch", "rate", "training", "evaluation", "mixing", "loss", "no effect"]
     assert sum(1 + len(text) // 108 for text in lines.values()) <= 20
 

@@ -29,7 +29,7 @@ def image_folders(root: Path, classes=("n01440764", "n01443537"), train: int = 4
             folder = root / part / name
             folder.mkdir(parents=True)
             for i in range(count):
-                (folder / f"{name}_{i}.JPEG").write_bytes(picture(100 * c + i))
+                (folder / f"{name}_{i}.JPEG").write_bytes(picture(100 * c + i + 50 * (part == "val")))
     return root
 
 

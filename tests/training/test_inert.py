@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import timm
 import torch
 from layouts import cifar, shards
+from own import given
 from torchvision.datasets import CIFAR10
 
 from spikefront.config import CONF, compose
@@ -183,8 +184,8 @@ def test_a_recipe_sets_nothing_in_vain(path):
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "data").glob("*.yaml")), ids=lambda p: p.stem)
-def test_a_data_set_sets_nothing_in_vain(path):
-    assert without_effect(compose([f"data={path.stem}", "output_dir=x"])) is None
+def test_a_data_set_sets_nothing_in_vain(path, tmp_path):
+    assert without_effect(compose([f"data={path.stem}", "output_dir=x", *given(path.stem, tmp_path)])) is None
 
 
 def test_a_training_says_it_at_its_start(script, quick):

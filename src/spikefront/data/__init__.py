@@ -8,6 +8,8 @@ from spikefront.data.sets.cifar import CIFAR
 from spikefront.data.sets.cifar10_dvs import CIFAR10DVS
 from spikefront.data.sets.digits import Digits, DigitsDVS
 from spikefront.data.sets.dvs128_gesture import DVS128Gesture
+from spikefront.data.sets.event_folder import EventFolder
+from spikefront.data.sets.image_folder import ImageFolder
 from spikefront.data.sets.imagenet import ImageNet
 from spikefront.data.sets.saccade_sets import NMNIST, NCaltech101
 
@@ -21,7 +23,9 @@ __all__ = [
     "DigitsDVS",
     "EventAugmentation",
     "EventData",
+    "EventFolder",
     "ImageData",
+    "ImageFolder",
     "ImageNet",
     "NCaltech101",
     "build_data",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
-from collections.abc import Sized
+from collections.abc import Iterator, Mapping, Sized
+from pathlib import Path
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -104,6 +106,29 @@ class ImageData(pl.LightningDataModule):
     def seen(self, train: bool) -> list[Any]:
         """What a sample goes through before the network sees it, in training or in evaluation, as it is built."""
         return []
+
+    def described(self) -> dict[str, Any]:
+        """What results and checkpoints say of a set that its name doesn't say: classes, split and more, JSON-ready."""
+        return {}
+
+    def shown(self, path: Path, known: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+        """A file of a user's, as a network trained on this set is shown it: when it was, and a batch of one.
+
+        Args:
+            known: what the network's checkpoint says of its set (``described``).
+
+        Raises:
+            UserError: it can't be read, or is nothing like this set's samples.
+        """
+        raise UserError(f"input={path}: the samples of data={self.name} are no files")
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.described()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        then, now = (d.get("split") for d in (state_dict, self.described()))
+        if then and now and then != now:
+            print(f"spikefront: the data's split is {now}, not {then} as before: files came or went", file=sys.stderr)
 
     def fewer(self, images: Tensor, timesteps: int) -> Tensor:
         """A batch as a network of fewer timesteps is given it: an image is shown as often as one likes.

@@ -17,7 +17,7 @@ from spikefront.errors import UserError, near_matches
 
 MODES = ("time", "count", "window")
 REPRESENTATIONS = ("frames", "voxel_grid", "time_surface")
-NORMALISATIONS = ("max", "std")
+NORMALISATIONS = ("max", "std", "mean")
 TONIC = np.dtype([("x", np.int64), ("y", np.int64), ("t", np.int64), ("p", np.int64)])
 
 
@@ -36,7 +36,8 @@ def _accumulate(x, y, p, begin, end, frames):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _search(t, values):  # type: ignore[no-untyped-def]
+def search(t, values):  # type: ignore[no-untyped-def]
+    """``np.searchsorted`` without the copy that it makes of a column."""
     found = np.empty(len(values), np.int64)
     for i in range(len(values)):
         low, high = 0, len(t)
@@ -65,7 +66,7 @@ class _Times:
         return self if index == "t" else np.int64(self.t[index])  # tonic subtracts: unsigned ones would wrap around
 
     def searchsorted(self, values: np.ndarray, side: str = "left", sorter: None = None) -> np.ndarray:
-        return _search(self.t, np.asarray(values, np.float64))
+        return search(self.t, np.asarray(values, np.float64))
 
 
 def to_frames(
@@ -132,9 +133,11 @@ class Binning:
         representation: ``frames`` (counts, 2 channels), ``voxel_grid`` (signed, bilinear in time, 1 channel;
             arXiv 1812.08156) or ``time_surface`` (2 channels, decay ``tau`` µs): tonic's own.
         log: ``log(1 + count)``.
-        normalise: divide a sample by its largest value (``max``) or its standard deviation (``std``).
+        normalise: divide a sample by its largest value (``max``), its standard deviation (``std``) or the mean of its
+            values without their signs (``mean``).
         rest: of ``mode=count``: the last frame takes the events that don't divide, as in SpikingJelly.
         total: a channel more, the sum of the others.
+        once: a pixel counts once a frame, however often it fires.
         antialias: reach a smaller side as torchvision resizes, bilinearly with antialiasing.
         timesteps, sensor, size: T; width and height of the sensor; side of the network's input, reached by averaging
             areas when smaller than the sensor and by bilinear interpolation when larger.
@@ -154,6 +157,7 @@ class Binning:
         rest: bool = False,
         total: bool = False,
         antialias: bool = False,
+        once: bool = False,
     ) -> None:
         for key, value, options in (
             ("mode", mode, MODES),
@@ -178,7 +182,7 @@ class Binning:
         self.timesteps, self.sensor, self.size = timesteps, tuple(sensor), size
         self.mode, self.window, self.representation, self.tau = mode, window, representation, tau
         self.log, self.normalise, self.rest = log, normalise, rest
-        self.total, self.antialias = total, antialias
+        self.total, self.antialias, self.once = total, antialias, once
 
     def check(self, channels: int) -> None:
         """Raises UserError if the network expects another number of channels than this gives."""
@@ -188,8 +192,13 @@ class Binning:
             raise UserError(f"data.channels is {channels}, but data.binning.representation={made} gives {given}")
 
     def __call__(self, events: np.ndarray) -> Tensor:
-        """``(T, C, size, size)`` float32."""
+        """``(T, C, size, size)`` float32; zeros of no events."""
+        if not len(events):
+            channels = (1 if self.representation == "voxel_grid" else 2) + self.total
+            return torch.zeros(self.timesteps, channels, self.size, self.size)
         frames = torch.from_numpy(self._frames(events)).float()
+        if self.once:
+            frames = frames.clamp(-1, 1)
         if self.log:
             frames = frames.sign() * frames.abs().log1p()
         width, height = self.sensor
@@ -204,10 +213,14 @@ class Binning:
             frames = frames / frames.abs().max().clamp_min(1e-6)
         elif self.normalise == "std":
             frames = frames / frames.std().clamp_min(1e-6)
+        elif self.normalise == "mean":
+            frames = frames / frames.abs().mean().clamp_min(1e-6)
         return frames
 
     def gaps(self, events: np.ndarray) -> tuple[float, float]:
         """The share of a recording's events that no frame takes, and of the frames that take none."""
+        if not len(events):
+            return 0.0, 1.0
         edges = _edges(events, *self._bins(), rest=self.rest)[: self.timesteps]
         counts = edges[:, 1] - edges[:, 0]
         return 1 - counts.sum() / len(events), 1 - (counts > 0).sum() / self.timesteps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -19,41 +19,19 @@ from spikefront.data.cache import Events, Recording, Recordings, open_cache
 from spikefront.data.cleaning import check_reach, clean, cleaned
 from spikefront.data.download import Archive, fetch
 from spikefront.data.formats.refused import BadRecording
-from spikefront.errors import UserError
+from spikefront.data.frames import Frames, Labelled
+from spikefront.data.framing import POOLS, Framing
+from spikefront.errors import UserError, near_matches
 
-__all__ = ["EventData", "EventFiles", "Frames", "clean"]
+__all__ = ["EventData", "EventFiles", "Frames", "clean", "looked_at"]
 
 LOOKED_AT = 50  # recordings, to tell what the binning leaves out
 GAP = 0.1  # the largest share of events or frames that may be missing without a word
 
 
-class Frames(Dataset):
-    """Recordings as frames, binned and augmented, ``(T, C, size, size)`` float32 beside their class; of more than
-    ``first`` frames these."""
-
-    def __init__(
-        self,
-        recordings: Recordings,
-        indices: Sequence[int],
-        binning: Binning,
-        augmentation: EventAugmentation | None = None,
-        first: int | None = None,
-    ) -> None:
-        self.recordings, self.indices, self.first = recordings, indices, first
-        self.binning, self.augmentation = binning, augmentation
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int):  # type: ignore[no-untyped-def]
-        at = self.indices[index]
-        events = self.recordings[at]
-        if self.augmentation is not None:
-            events = self.augmentation.events(events)
-        frames = self.binning(events)
-        if self.augmentation is not None:
-            frames = self.augmentation.frames(frames)
-        return frames[: self.first], self.recordings.labels[at]
+def looked_at(recordings: Sized) -> range:
+    """Some of many recordings, evenly."""
+    return range(0, len(recordings), max(1, len(recordings) // LOOKED_AT))
 
 
 class EventData(ImageData):
@@ -66,6 +44,10 @@ class EventData(ImageData):
         augmentation: of training samples, or None.
         frames: how many a recording is binned into; more than ``timesteps``: the network sees the first ones, as one
             does that is stopped early. None: ``timesteps``.
+        crop: x, y, width and height of what is looked at; None: the whole sensor.
+        fit: how that becomes the network's square, ``pad``, ``square`` or ``squash`` (see ``Framing``).
+        downsample: how the sensor's pixels become the network's fewer ones: ``sum``, each event is counted there;
+            ``any``, once a frame; ``mean``, counts are averaged, as without.
     """
 
     def __init__(
@@ -76,18 +58,37 @@ class EventData(ImageData):
         cache: str,
         augmentation: EventAugmentation | None = None,
         frames: int | None = None,
+        crop: Sequence[int] | None = None,
+        fit: str = "squash",
+        downsample: str | None = None,
         **common: object,
     ) -> None:
         super().__init__(**common)  # type: ignore[arg-type]
         if isinstance(sensor, str) or len(sensor) != 2 or not all(isinstance(n, int) and n > 0 for n in sensor):
             raise UserError(f"data.sensor is {sensor}: give its width and height in pixels, such as [128,128]")
-        self.sensor = (sensor[0], sensor[1])
+        if downsample not in (None, *POOLS):
+            raise UserError(f"data.downsample is {downsample!r}; {near_matches(str(downsample), POOLS)}")
+        if downsample in ("sum", "any") and fit == "squash":
+            raise UserError(f"data.downsample={downsample} pools squares of pixels: take data.fit=pad or square")
         if frames is not None and frames < self.timesteps:
             raise UserError(f"data.frames={frames} is less than model.timesteps={self.timesteps}")
-        self.binning = binning(timesteps=frames or self.timesteps, sensor=self.sensor, size=self.image_size)
-        self.binning.check(self.channels)
+        self.crop, self.fit, self.downsample, self._binning = crop, fit, downsample, binning
+        self._frames = frames or self.timesteps
+        self._see((sensor[0], sensor[1]))
         self.cache, self.augmentation = Path(cache).expanduser(), augmentation
         self.first = frames is not None or self.binning.mode == "window"
+
+    def _see(self, sensor: tuple[int, int]) -> None:
+        """Have recordings be of that sensor."""
+        self.sensor, self.framing = sensor, self.framed(sensor)
+        size, once = self.framing.size, {"once": True} if self.downsample == "any" else {}
+        self.binning = self._binning(timesteps=self._frames, sensor=size, size=self.image_size, **once)
+        self.binning.check(self.channels)
+
+    def framed(self, sensor: tuple[int, int]) -> Framing:
+        """How a sensor's events come into the network's square."""
+        pooled = self.image_size if self.downsample in ("sum", "any") else None
+        return Framing(sensor, self.crop, self.fit, pooled)
 
     def fewer(self, images: Tensor, timesteps: int) -> Tensor:
         """Event frames ``(B, T, C, H, W)`` as fewer, ``(B, timesteps, C, H, W)``: the first ones where a network sees
@@ -99,16 +100,16 @@ class EventData(ImageData):
             raise UserError(
                 f"model.timesteps={timesteps} beside {there}: event frames are added up, so it must divide that number"
             )
-        if binning.representation != "frames" or binning.log or binning.normalise:
+        if binning.representation != "frames" or binning.log or binning.normalise or binning.once:
             raise UserError(
-                "model.timesteps of event frames that are no counts (data.binning.representation, log, normalise)"
+                "model.timesteps of event frames that are no counts (data.binning.representation, log, normalise, once)"
                 " can't be made of longer ones: search it with search/engine=trials"
             )
         return images.unflatten(1, (timesteps, there // timesteps)).sum(2)
 
     def seen(self, train: bool) -> list[Any]:
         augmentation = [self.augmentation] if train and self.augmentation is not None else []
-        return [self.binning, *augmentation]
+        return [*([self.framing] if self.framing.moves else []), self.binning, *augmentation]
 
     @abstractmethod
     def recordings(self) -> Sequence[Recording]:
@@ -148,20 +149,33 @@ class EventData(ImageData):
         recordings = self.prepare()
         train = [i for i, part in enumerate(recordings.parts) if part == "train"]
         test = [i for i, part in enumerate(recordings.parts) if part == "test"]
+        check_reach((recordings[i] for i in looked_at(recordings)), self.sensor)
         self._tell_of_gaps(recordings)
+        self._tell_of_squashing()
         kept, held = self.held_out([recordings.labels[i] for i in train])
-        test_set = Frames(recordings, test, self.binning, None, self.timesteps)
-        return (
-            Frames(recordings, [train[i] for i in kept], self.binning, self.augmentation, self.timesteps),
-            Frames(recordings, [train[i] for i in held], self.binning, None, self.timesteps) if held else test_set,
-            test_set,
-        )
+        test_set = self._part(recordings, test)
+        val_set = self._part(recordings, [train[i] for i in held]) if held else test_set
+        return self._part(recordings, [train[i] for i in kept], self.augmentation), val_set, test_set
 
-    def _tell_of_gaps(self, recordings: Recordings) -> None:
+    def _part(
+        self, recordings: Labelled, indices: Sequence[int], augmentation: EventAugmentation | None = None
+    ) -> Frames:
+        return Frames(recordings, indices, self.binning, augmentation, self.timesteps, self.framing)
+
+    def _tell_of_squashing(self) -> None:
+        width, height = self.framing.size
+        if width != height:
+            print(
+                f"spikefront: {self.framing}: as large as {self.image_size}x{self.image_size} things are distorted;"
+                " data.fit=pad adds empty pixels, data.fit=square takes the middle",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def _tell_of_gaps(self, recordings: Labelled) -> None:
         """A line where the binning leaves out a large part of the events, or frames empty."""
-        looked_at = range(0, len(recordings), max(1, len(recordings) // LOOKED_AT))
-        check_reach((recordings[i] for i in looked_at), self.sensor)
-        left_out, empty = np.mean([self.binning.gaps(recordings[i]) for i in looked_at], axis=0)
+        places = looked_at(recordings)
+        left_out, empty = np.mean([self.binning.gaps(recordings[i]) for i in places], axis=0)
         if left_out > GAP:
             what = f"leaves out {left_out:.1%} of the events"
         elif empty > GAP:
@@ -171,7 +185,7 @@ class EventData(ImageData):
         change = "data.binning.window" if self.binning.mode == "window" else "data.binning.mode"
         print(
             f"spikefront: data.binning.mode={self.binning.mode} with {self.binning.timesteps} timesteps {what} (of"
-            f" {len(looked_at)} recordings): change model.timesteps or {change}",
+            f" {len(places)} recordings): change model.timesteps or {change}",
             file=sys.stderr,
             flush=True,
         )

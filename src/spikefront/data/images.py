@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from spikefront.data.base import ImageData
+from spikefront.data.decoding import Undecodable, decoded
 from spikefront.errors import UserError, near_matches
 
 OPTIONS = set(inspect.signature(create_transform).parameters)
@@ -75,18 +75,9 @@ class Images(Dataset):
 
     def _decode(self, at: int) -> Image.Image:
         try:
-            content = self.source.read(at)
-            if not content:
-                raise Undecodable("the file is empty")
-            return Image.open(io.BytesIO(content)).convert("RGB")
-        except Image.UnidentifiedImageError as error:
-            raise Undecodable("not an image") from error
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise Undecodable(str(error)) from error
-
-
-class Undecodable(Exception):
-    """An image's bytes aren't one; the message is the reason."""
+            return decoded(self.source.read(at))
+        except OSError as error:
+            raise Undecodable(error.strerror or str(error)) from error
 
 
 class Pictures(ImageData):
@@ -126,6 +117,13 @@ class Pictures(ImageData):
 
     def seen(self, train: bool) -> list[Any]:
         return list(self.transforms()[0 if train else 1].transforms)  # type: ignore[attr-defined]
+
+    def shown(self, path: Path, known: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+        try:
+            image = decoded(path.read_bytes())
+        except (OSError, Undecodable) as error:
+            raise UserError(f"input={path}: {error}") from error
+        yield "", self.transforms()[1](image)[None]
 
     def transforms(self) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
         """Of training and of evaluation: a PIL image to ``(3, side, side)``."""

@@ -57,7 +57,7 @@ def evaluate(cfg: DictConfig) -> Result:
             that aren't there, a process that was killed.
     """
     quiet()
-    run = _configuration(cfg)
+    run = configured(cfg)
     with together(run.trainer, partial(_evaluate_beside, cfg, run)):
         return _evaluate(cfg, run)
 
@@ -67,7 +67,7 @@ def _evaluate_beside(cfg: DictConfig, run: DictConfig, _: object) -> None:
     _evaluate(cfg, run)
 
 
-def _configuration(cfg: DictConfig) -> DictConfig:
+def configured(cfg: DictConfig) -> DictConfig:
     """What the checkpoint was trained with, on what there is to evaluate it on."""
     content = read_checkpoint(cfg.checkpoint)
     stored = configuration(content)
@@ -138,7 +138,8 @@ def _evaluate(cfg: DictConfig, run: DictConfig) -> Result:
         return _evaluated(cfg, run)
 
 
-def _load(model: nn.Module, cfg: DictConfig, run: DictConfig) -> None:
+def load(model: nn.Module, cfg: DictConfig, run: DictConfig) -> None:
+    """Give ``model``, built from ``run``, the weights in ``cfg.checkpoint``."""
     if cfg.get("member") is not None:
         heir(read_checkpoint(cfg.checkpoint), run, model)
         return
@@ -159,7 +160,7 @@ def _evaluated(cfg: DictConfig, run: DictConfig) -> Result:
     started = time.perf_counter()
     pl.seed_everything(run.seed, workers=True, verbose=False)
     model = build_model(run)
-    _load(model, cfg, run)
+    load(model, cfg, run)
     data = build_data(run.data, timesteps=run.model.timesteps)
     data.check()
     module = SpikingClassifier(model, build_loss(run), instantiate(run.optimizer), run.schedule, {})
@@ -186,6 +187,7 @@ def _evaluated(cfg: DictConfig, run: DictConfig) -> Result:
         validation=validation,
         checkpoint=str(cfg.checkpoint),
         early_exit=early.curve(energy_of(trainer).counts, instantiate(run.energy)) if early else [],
+        data=data.described() or None,
     )
     for spikes in range(1, levels):
         with at_most(model, spikes):

@@ -43,6 +43,7 @@ class Result:
     ``threads``: of each process, where it computed on a CPU: with another number the same sums come out otherwise in
     their last digits, and after some epochs so do accuracies.
     ``levels``: ``{"levels", "accuracy", "energy_joules"}`` of neurons that fire at most so many spikes at once.
+    ``data``: of a user's own folder its classes, the split's hash and how the parts came about.
     ``early_exit``: ``{"confidence", "accuracy", "energy_joules", "timesteps"}`` of stopping each sample by confidence.
     """
 
@@ -63,6 +64,7 @@ class Result:
     early_exit: list[dict[str, float]] = field(default_factory=list)
     threads: int | None = None
     levels: list[dict[str, float]] = field(default_factory=list)
+    data: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

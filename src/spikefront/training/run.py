@@ -162,6 +162,7 @@ def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
             checkpoint=checkpoint,
             latency_seconds=_latency(cfg, module.model, data),
             threads=torch.get_num_threads() if trainer.strategy.root_device.type == "cpu" else None,
+            data=data.described() or None,
         )
         if logger is not None:
             figures = result.to_dict() | {"energy_groups": energy_of(trainer).report.groups}  # type: ignore[union-attr]

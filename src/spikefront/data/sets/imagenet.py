@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from spikefront.data.shards import Shards
 from spikefront.errors import UserError
 
 PARTS = ("train", "val")
+COPIES = 20  # files that are compared to tell whether a part is the other's copy
 
 
 class Folders:
@@ -66,6 +68,7 @@ class ImageNet(Pictures):
     def _sources(self) -> list[Source]:
         if not self._folders():
             return [Shards(self._shards(part), self.cache, self.num_classes, self.on_error) for part in PARTS]
+        _refuse_same(*(self.root / part for part in PARTS))
         names = [{entry.name for entry in os.scandir(self.root / part) if entry.is_dir()} for part in PARTS]
         classes = names[0] & names[1]
         odd = names[0] ^ names[1]
@@ -83,7 +86,9 @@ class ImageNet(Pictures):
             )
         if odd:
             print(f"spikefront: class folders left out: {', '.join(sorted(odd)[:3])}", file=sys.stderr, flush=True)
-        return [Folders(self.root / part, sorted(classes)) for part in PARTS]
+        train, val = (Folders(self.root / part, sorted(classes)) for part in PARTS)
+        _refuse_copies(train, val)
+        return [train, val]
 
     def parts(self) -> tuple[Dataset, Dataset, Dataset]:
         train, test = self._sources()
@@ -93,3 +98,18 @@ class ImageNet(Pictures):
         test_set = Images(test, range(len(test.labels)), evaluation, skip)
         val_set = Images(train, held, evaluation, skip) if held else test_set
         return Images(train, kept, training, skip, train=True), val_set, test_set
+
+
+def _refuse_same(train: Path, val: Path) -> None:
+    if train.samefile(val):
+        raise UserError(f"{train} and {val} are one folder: a test on what was trained on says nothing")
+
+
+def _refuse_copies(train: Folders, val: Folders) -> None:
+    """Refuse a validation part that is the training part again, or some of it, by name and content."""
+    if not set(val.files) <= set(train.files):
+        return
+    looked_at = val.files[:: max(1, len(val.files) // COPIES)]
+    names = [os.fsdecode(file) for file in looked_at]
+    if all(filecmp.cmp(train.root / name, val.root / name, shallow=False) for name in names):
+        raise UserError(f"{val.root} holds the pictures of {train.root}: a test on what was trained on says nothing")

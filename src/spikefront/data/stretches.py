@@ -1,0 +1,123 @@
+"""Stretches of recordings as samples: what a table marks, or windows one after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spikefront.data.binning import search
+from spikefront.data.cache import Recordings
+from spikefront.data.framing import Framing
+from spikefront.data.rows import Sample
+from spikefront.errors import UserError
+from spikefront.units import microseconds
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How recordings are cut: windows of ``width`` µs, each ``stride`` µs after the one before."""
+
+    width: float
+    stride: float
+
+    @staticmethod
+    def of(window: object, stride: object) -> Windows | None:
+        """From ``data.window`` and ``data.stride``; None without a window.
+
+        Raises:
+            UserError: no such times.
+        """
+        if window is None:
+            if stride is not None:
+                raise UserError(f"data.stride={stride} does nothing without data.window, the time of a window")
+            return None
+        times = {"window": window, "stride": window if stride is None else stride}
+        found = {key: microseconds(value) for key, value in times.items()}
+        for key, value in found.items():
+            if value is None or not value >= 1:
+                raise UserError(f"data.{key} is {times[key]!r}: give a time such as 1.5s, 200ms or 5000us")
+        return Windows(*found.values())  # type: ignore[arg-type]
+
+    def over(self, start: int, end: int, last: int) -> Iterator[tuple[int, int]]:
+        """Those of a stretch that may hold events, of a recording from 0 to ``last``."""
+        ahead = math.floor(max(0, -start) / self.stride) * self.stride
+        return self.within(start + round(ahead), min(end, last + math.ceil(self.width)))
+
+    def within(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Whole windows of [start, end) µs; the stretch itself where it is no longer than one."""
+        if end - start <= self.width:
+            yield start, end
+            return
+        for i in range(math.floor((end - start - self.width) / self.stride + 1e-9) + 1):
+            begin = start + round(i * self.stride)
+            yield begin, begin + round(self.width)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Events ``first`` up to ``last``, not included, of the cache's recording ``recording``."""
+
+    sample: Sample
+    recording: int
+    first: int
+    last: int
+
+
+class Stretched:
+    """The samples of a folder as a sequence of events, in the network's square.
+
+    Args:
+        framings: of each of the recordings' sensors.
+        labels: of the stretches.
+    """
+
+    def __init__(
+        self, recordings: Recordings, cut: Sequence[Stretch], labels: list[int], framings: Sequence[Framing]
+    ) -> None:
+        self.recordings, self.cut, self.labels, self.framings = recordings, cut, labels, framings
+
+    def __len__(self) -> int:
+        return len(self.cut)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        stretch = self.cut[index]
+        return self.framings[stretch.recording](self.recordings[stretch.recording][stretch.first : stretch.last])
+
+
+def stretches(
+    samples: Sequence[Sample],
+    numbers: dict[str, int],
+    times: Callable[[int], np.ndarray],
+    begins: dict[str, int],
+    windows: Windows | None,
+    refuse: Callable[[str], None],
+) -> tuple[list[Stretch], int]:
+    """The stretches that samples are made of, and how many windows were left out as they hold no event.
+
+    Args:
+        numbers: the cache's number of each file.
+        times: of a recording's events, in µs since its first.
+        begins: when each file's first event was, in the recording's own time.
+        refuse: gets the line about a marked stretch that holds no event.
+    """
+    found, empty = [], 0
+    for file in dict.fromkeys(s.file for s in samples):
+        if file not in numbers:  # left out, as it can't be used
+            continue
+        t = times(numbers[file])
+        for sample in (s for s in samples if s.file == file):
+            marked = sample.start is not None or sample.end is not None
+            start = 0 if sample.start is None else sample.start - begins[file]
+            end = int(t[-1]) + 1 if sample.end is None else sample.end - begins[file]
+            made = list(windows.over(start, end, int(t[-1]))) if windows else [(start, end)]
+            bounds = search(t, np.array(made, np.float64).reshape(-1)).reshape(-1, 2)
+            kept = [Stretch(sample, numbers[file], int(a), int(b)) for a, b in bounds if a < b]
+            if marked and not kept:
+                last = begins[file] + int(t[-1])
+                refuse(f"{sample.name} holds no event: the recording has them from {begins[file]} to {last} µs")
+            empty += len(made) - len(kept) if windows else 0
+            found += kept
+    return found, empty
