@@ -184,6 +184,9 @@ def configuration_of(content: Mapping[str, Any], where: str | Path, given: Any, 
     for key, origin in settings["scalars"].items():
         if not isinstance(value := OmegaConf.select(cfg, key, default=origin), int | float) or value <= 0:
             raise UserError(f"member.{key} is {value}: give a number above 0")
+        least, greatest = settings.get("ranges", {}).get(key, (value, value))
+        if not least <= value <= greatest:
+            raise UserError(f"member.{key} is {value}: it was trained with {least:g} to {greatest:g}")
     most = compose(settings["largest"]).model.timesteps
     if not isinstance(cfg.model.timesteps, int) or not 1 <= cfg.model.timesteps <= most:
         raise UserError(f"member.model.timesteps is {cfg.model.timesteps}: it was trained with 1 to {most}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypedDict, TypeVar, cast
+from typing import Any, Generic, NotRequired, TypedDict, TypeVar, cast
 
 from optuna import Trial
 from optuna.distributions import BaseDistribution
@@ -67,13 +67,15 @@ class Made(TypedDict):
 
 class Elastic(TypedDict):
     """What an elastic study trains: ``params`` of the largest network, overrides of all, ``scalars`` that change no
-    shape; ``first`` is evaluated then; ``idle`` are parameters that change nothing, with what they stay at."""
+    shape, each with its least and most in ``ranges``; ``first`` is evaluated then; ``idle`` are parameters that change
+    nothing, with what they stay at."""
 
     params: Params
     largest: list[str]
     smallest: list[str]
     pool: list[list[str]]
     scalars: dict[str, float]
+    ranges: NotRequired[dict[str, list[float]]]  # not of studies made before
     idle: dict[str, Any]
     first: Params | None
     first_origin: str
