@@ -227,7 +227,8 @@ def _seal(index: dict[str, Any]) -> int:
 
 
 def _complaint(file: str, reason: str) -> str:
-    return f"{file}: {reason}; mend or remove the file, or leave it out with data.on_error=skip"
+    asked = "data." in reason  # it names the setting that is missing
+    return f"{file}: {reason}" + ("" if asked else "; mend or remove the file, or leave it out with data.on_error=skip")
 
 
 def _first(skipped: dict[str, str]) -> str:
