@@ -122,6 +122,9 @@ class ImageData(pl.LightningDataModule):
         """
         raise UserError(f"input={path}: the samples of data={self.name} are no files")
 
+    def recall(self, known: Mapping[str, Any]) -> None:
+        """Take over what a training of before found out about its data, as its checkpoint has it (``state_dict``)."""
+
     def state_dict(self) -> dict[str, Any]:
         return self.described()
 

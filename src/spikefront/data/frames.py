@@ -22,6 +22,10 @@ class Labelled(Protocol):
 
     def __getitem__(self, index: int, /) -> np.ndarray: ...
 
+    def glance(self, index: int, /) -> np.ndarray:
+        """The same, read as little as can be."""
+        ...
+
 
 class Frames(Dataset):
     """Recordings as frames, moved by ``framing``, binned and augmented, ``(T, C, size, size)`` float32 beside their
