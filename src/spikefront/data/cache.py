@@ -91,6 +91,9 @@ class Recordings(Sequence):
             self._checked.add(index)
         return events
 
+    def name(self, index: int) -> str:
+        return self.names[index]
+
     def glance(self, index: int) -> np.ndarray:
         """A recording that isn't checked: of a long one only what is looked at is read."""
         return np.asarray(self._events[self._offsets[index] : self._offsets[index + 1]])

@@ -213,8 +213,10 @@ def extract(checkpoint: str | Path, member: Any, *, trust: bool = False) -> nn.M
         model = heir(content, cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build_data(cfg.data, timesteps=int(cfg.model.timesteps))
+    data.recall(content.get(type(data).__qualname__) or {})
     data.check()
     data.setup()
+    model.classes, model.data = data.classes, data.described()
     batches = settings_of(content, checkpoint)["norm_batches"]
     estimate_norms(model, (images for images, _ in itertools.islice(data.train_dataloader(), batches)))
     return model.eval()

@@ -110,6 +110,7 @@ class EventFolder(EventData):
         if self._parted is None:
             self.check()
             self._parted = parted(self.asked, Shares(self.test_fraction, self.val_fraction, self.seed))
+            self.classes = self._parted.found.classes
             rank_zero_only(say)(self._parted.lines)
         return self._parted
 
