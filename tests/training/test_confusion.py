@@ -51,7 +51,7 @@ def test_processes_count_as_one_does(monkeypatch):
     last.on_test_epoch_end(SimpleNamespace(world_size=3), None)
     np.testing.assert_array_equal(last.matrix, expected)
     assert last.wrong == alone.wrong
-    names = SimpleNamespace(classes=["a", "b", "c", "d"], tested=lambda i: f"{i}.png")
+    names = SimpleNamespace(classes=["a", "b", "c", "d"], sample_name=lambda i: f"{i}.png")
     found = json.loads(json.dumps(last.found(names)))
     assert found["samples"] == SAMPLES and found["wrong"][0]["sample"] == f"{wrong[0][1]}.png"
     counts = [c["count"] for c in found["confused"]]

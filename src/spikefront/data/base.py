@@ -129,7 +129,7 @@ class ImageData(pl.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         return ({"classes": list(self.classes)} if self.classes else {}) | self.described()
 
-    def tested(self, index: int) -> str:
+    def sample_name(self, index: int) -> str:
         """A sample of the test part by name."""
         name = getattr(self.test_set, "name", None)
         return name(index) if callable(name) else f"test sample {index}"

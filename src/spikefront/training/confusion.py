@@ -18,9 +18,7 @@ FILE = "confusion.json"
 LISTED = 50  # of the samples that are most surely wrong
 SHOWN = 3
 
-Wrong = tuple[
-    float, int, int, int
-]  # probability, the sample's place in the test part (-1: unknown), its class, the said
+Wrong = tuple[float, int, int, int]  # probability, place in the test part (-1: unknown), class, the one it said
 
 
 class Confusion(pl.Callback):
@@ -83,7 +81,7 @@ class Confusion(pl.Callback):
             ],
             "wrong": [
                 {
-                    "sample": data.tested(place) if place >= 0 else None,
+                    "sample": data.sample_name(place) if place >= 0 else None,
                     "true": names[t],
                     "said": names[s],
                     "probability": probability,
