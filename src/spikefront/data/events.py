@@ -19,7 +19,7 @@ from spikefront.data.base import ImageData
 from spikefront.data.binning import Binning, search
 from spikefront.data.cache import Recording, Recordings, open_cache
 from spikefront.data.cleaning import check_reach, clean, cleaned
-from spikefront.data.filters import Filters, HotPixels, Sensor, line
+from spikefront.data.filtering import Filters, HotPixels, Sensor, line
 from spikefront.data.folder import say
 from spikefront.data.formats import Declared, open_recording
 from spikefront.data.formats.refused import BadRecording

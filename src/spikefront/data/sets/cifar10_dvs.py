@@ -16,7 +16,7 @@ from scipy.io import loadmat
 from spikefront.data.cache import Recording
 from spikefront.data.download import Archive
 from spikefront.data.event_files import EventFiles
-from spikefront.data.filters import Sensor
+from spikefront.data.filtering import Sensor
 from spikefront.data.formats.aedat2 import open_aedat2
 from spikefront.data.formats.aedat4 import open_aedat4
 from spikefront.data.formats.decoded import EVENTS, Declared

@@ -15,7 +15,7 @@ import tonic.datasets
 from spikefront.data.cache import Recording
 from spikefront.data.download import Archive
 from spikefront.data.event_files import EventFiles
-from spikefront.data.filters import Sensor
+from spikefront.data.filtering import Sensor
 from spikefront.data.formats.aedat31 import open_aedat31
 from spikefront.data.formats.decoded import EVENTS, Declared
 from spikefront.data.formats.named_columns import whole

@@ -20,7 +20,7 @@ from spikefront.data.card import Card
 from spikefront.data.cleaning import check_reach
 from spikefront.data.contents import Contents
 from spikefront.data.events import EventData
-from spikefront.data.filters import Sensor
+from spikefront.data.filtering import Sensor
 from spikefront.data.folder import Asked, Parted, open_folder, parted, say
 from spikefront.data.formats import Declared, open_recording
 from spikefront.data.framing import Framing, check_crop

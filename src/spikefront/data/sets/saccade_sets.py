@@ -16,7 +16,7 @@ from tonic.download_utils import extract_archive
 from spikefront.data.cache import Recording
 from spikefront.data.download import Archive
 from spikefront.data.event_files import EventFiles
-from spikefront.data.filters import Sensor
+from spikefront.data.filtering import Sensor
 from spikefront.data.formats.saccade_bin import read_saccade_bin
 from spikefront.errors import UserError
 

@@ -12,7 +12,7 @@ from spikefront.commands.cli import explain
 from spikefront.config import compose, override
 from spikefront.data import build_data
 from spikefront.data.cache import EVENT
-from spikefront.data.filters import Filters
+from spikefront.data.filtering import Filters
 from spikefront.data.formats import BadRecording
 from spikefront.errors import UserError
 
