@@ -202,6 +202,8 @@ def extract(checkpoint: str | Path, member: Any, *, trust: bool = False) -> nn.M
     Its norms are estimated on the first batches of the training part, so the data must be where the checkpoint's
     configuration says; ``overrides`` of that are keys of ``member`` like any others, ``{"data.root": "/data"}``.
 
+    Its ``classes`` are the classes' names, where they are known; its ``data`` what is known of a user's own folder.
+
     Args:
         checkpoint: an elastic training's.
         member: its keys, nested or dotted, ``{"model.depth": 1, "model.dim": 48}``; the others are the largest's.
@@ -216,8 +218,10 @@ def extract(checkpoint: str | Path, member: Any, *, trust: bool = False) -> nn.M
         model = heir(content, cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build_data(cfg.data, timesteps=int(cfg.model.timesteps))
+    data.recall(content.get(type(data).__qualname__) or {})
     data.check()
     data.setup()
+    vars(model).update(classes=data.classes, data=data.described())
     batches = settings_of(content, checkpoint)["norm_batches"]
     estimate_norms(model, (images for images, _ in itertools.islice(data.train_dataloader(), batches)))
     return model.eval()

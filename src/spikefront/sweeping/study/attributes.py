@@ -1,5 +1,4 @@
 """Every name under which a study and its trials keep something in Optuna's storage, once, with its type.
-
 The names stay as they are, so that studies of earlier versions can be read and continued; what such a study hasn't got
 reads as the attribute's default.
 """
@@ -131,6 +130,7 @@ class Outcome(TypedDict, total=False):
     twin_joules: float
     energy_groups: dict[str, float]
     energy_layers: list[Layer]
+    described: dict[str, Any]  # of its data, what the set's name doesn't say
     seed: int
     front_then: bool | None
     seeds: list[dict[str, float]]
