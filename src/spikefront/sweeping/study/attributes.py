@@ -1,6 +1,5 @@
 """Every name under which a study and its trials keep something in Optuna's storage, once, with its type.
-The names stay as they are, so that studies of earlier versions can be read and continued; what such a study hasn't got
-reads as the attribute's default.
+They stay as they are: earlier versions' studies can be read and continued; what one hasn't got reads as its default.
 """
 
 from __future__ import annotations
@@ -65,9 +64,8 @@ class Made(TypedDict):
 
 
 class Elastic(TypedDict):
-    """What an elastic study trains: ``params`` of the largest network, overrides of all, ``scalars`` that change no
-    shape, each with its least and most in ``ranges``; ``first`` is evaluated then; ``idle`` are parameters that change
-    nothing, with what they stay at."""
+    """What an elastic study trains: overrides of its networks, ``scalars`` that change no shape and their ``ranges``;
+    ``first`` is evaluated then; ``idle`` parameters change nothing, with what they stay at."""
 
     params: Params
     largest: list[str]
