@@ -32,10 +32,15 @@ keep_quotes()
 OmegaConf.register_new_resolver("command", spelled, replace=True)  # ${command:train} in the texts of --help
 
 
-def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
+def entry(
+    config_name: str, read: Callable[[Sequence[str]], list[str]] = list
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
     """Decorator for an entry script's ``main(cfg)``: Hydra parses, errors become one line and exit code 1.
 
     ``cfg.output_dir`` is set to Hydra's run directory if it is null. ``debug=true`` shows tracebacks.
+
+    Args:
+        read: what a user types, all but flags, as Hydra takes it.
     """
 
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[[], Any]:
@@ -58,7 +63,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[
             spell_what_cannot_be_printed()
             with debug.taken_from(sys.argv), _one_line_errors():
                 flags, overrides = parted(sys.argv[1:])
-                sys.argv[1:] = [*overrides, *flags]
+                sys.argv[1:] = [*read(overrides), *flags]
                 _failed.clear()
                 result = app()
                 if _failed:

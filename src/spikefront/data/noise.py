@@ -32,6 +32,12 @@ def hot_pixels(recordings: Iterable[np.ndarray], sensor: tuple[int, int], factor
         _on_sensor(events, sensor)
         flat = events["y"].astype(np.int64) * width + events["x"]
         counts += np.bincount(flat, minlength=width * height).reshape(height, width)
+    return hot(counts, factor)
+
+
+def hot(counts: np.ndarray, factor: float = 10.0) -> np.ndarray:
+    """The same of how many events each pixel had, ``(height, width)``."""
+    height, width = counts.shape
     around = np.pad(counts, 1)
     places = [(j, i) for j in range(3) for i in range(3) if (j, i) != (1, 1)]
     neighbours = np.max([around[j : j + height, i : i + width] for j, i in places], axis=0)

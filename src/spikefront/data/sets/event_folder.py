@@ -24,7 +24,8 @@ from spikefront.data.folder import Asked, Parted, open_folder, parted, say
 from spikefront.data.formats import Declared, open_recording
 from spikefront.data.framing import Framing, check_crop
 from spikefront.data.split import Shares
-from spikefront.data.stretches import Stretched, Windows, stretches
+from spikefront.data.stretches import Stretched, stretches
+from spikefront.data.windows import Windows
 from spikefront.errors import UserError, near_matches
 
 SCALES: dict[str, dict[str, Any]] = {  # what the binning makes of counts
@@ -212,12 +213,17 @@ class EventFolder(EventData):
             events = clean(found.events(), tuple(sensor))
         except (OSError, BadRecording) as error:
             raise UserError(f"input={path}: {error}") from error
-        self._see(tuple(sensor))
         last = int(events["t"][-1])
         for start, end in self.windows.over(0, last + 1, last) if self.windows else [(0, last + 1)]:
             first, after = search(events["t"], np.array([start, end], np.float64))
-            frames = self.binning(self.framing(events[first:after]))[: self.timesteps]
+            frames = self.as_seen(events[first:after], tuple(sensor))
             yield f"{start / 1e6:.3g}-{end / 1e6:.3g} s", frames[None]
+
+    def as_seen(self, events: np.ndarray, sensor: tuple[int, int]) -> Tensor:
+        """Events on a sensor as the network is shown them in evaluation, ``(timesteps, channels, side, side)``."""
+        if sensor != self.framing.sensor:
+            self._see(sensor)
+        return self.binning(self.framing(events))[: self.timesteps]
 
     def parts(self) -> tuple[Dataset, Dataset, Dataset]:
         recordings, whole, numbers = self.prepare(), self.parted(), self.numbers()
