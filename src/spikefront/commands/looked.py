@@ -22,7 +22,7 @@ from spikefront.data.framing import Framing
 from spikefront.data.looking.advice import Advice, for_pictures, for_recordings
 from spikefront.data.looking.lines import of_all
 from spikefront.data.looking.overview import Overview, look_at_pictures, look_at_recordings
-from spikefront.data.looking.sheet import CLASSES, sheet
+from spikefront.data.looking.sheet import CLASSES, COLUMNS, sheet
 from spikefront.data.samples import Found
 from spikefront.data.split import Shares
 from spikefront.data.windows import Windows
@@ -144,13 +144,11 @@ class Folder:
                         " give sensor=[width,height]"
                     )
                 if whence == "given" and sensor in seen.counts:
-                    rows, columns = np.nonzero(seen.counts[sensor])
-                    check_reach([np.rec.fromarrays([columns, rows], names="x,y")], sensor)
-            if len({sensor for sensor, _ in sensors}) > 1 and not self.data.mixed_sensors and self.found:
-                told = ", ".join(
-                    f"{s[0]}x{s[1]} ({len(files)} files, {files[0]})" for (s, _), files in sensors.items() if s
-                )
-                raise UserError(f"recordings of several sensors: {told}: take those of one, or data.mixed_sensors=true")
+                    pixels = np.argwhere(seen.counts[sensor]).astype("<i8").view([("y", "<i8"), ("x", "<i8")]).ravel()
+                    check_reach([pixels], sensor)
+            if len({sensor for sensor, _ in sensors}) > 1 and self.found and not self.data.mixed_sensors:
+                told = ", ".join(f"{s[0]}x{s[1]} ({len(its)} files, {its[0]})" for (s, _), its in sensors.items() if s)
+                raise UserError(f"recordings of several sensors: {told}: take one's, or data.mixed_sensors=true")
         except UserError as error:
             self.question = explain(error)
 
@@ -196,10 +194,8 @@ class Folder:
         side = f"{module.image_size}x{module.image_size}"
         if self.kind == "pictures":
             return f"as the network sees them in evaluation: {side}"
-        return (
-            f"{self.timesteps} timesteps by data.binning.mode={module.binning.mode}; {module.framing};"
-            f" {side}; ON orange, OFF blue; below each frame its sum"
-        )
+        shown = f"{min(self.timesteps, COLUMNS)} of {self.timesteps} timesteps"
+        return f"{shown} by {module.binning.mode}; {module.framing}; {side}; ON orange, OFF blue; below each its sum"
 
     def _advise(self, seen: Overview, say: Callable[[str], None]) -> None:
         if self.kind == "pictures":

@@ -25,7 +25,8 @@ def of_all(root: Path, kind: str, seen: Overview, found: Found | None, parted: P
     """
     formats = Counter(fact["format"] for fact in seen.facts.values() if "error" not in fact)
     told = ", ".join(f"{n} {name}" for name, n in formats.most_common()) or "none that can be read"
-    yield f"{root}: {len(seen.facts):,} {kind}, {seen.bytes / 1e6:,.1f} MB: {told}"
+    what = kind if len(seen.facts) != 1 else kind[:-1]
+    yield f"{root}: {len(seen.facts):,} {what}, {seen.bytes / 1e6:,.1f} MB: {told}"
     if found is not None:
         yield from _classes(kind, seen, found, parted)
     yield from _recordings(seen) if kind == "recordings" else _pictures(seen)
@@ -60,7 +61,7 @@ def _classes(kind: str, seen: Overview, found: Found, parted: Parted | None) -> 
 def _recordings(seen: Overview) -> Iterator[str]:
     for (sensor, whence), files in seen.sensors().items():
         size = f"{sensor[0]}x{sensor[1]}" if sensor else "unknown"
-        yield f"sensor    {size} ({whence}): {len(files)} files" + ("" if sensor else f", {_some(files)}")
+        yield f"sensor    {size} ({whence}): {_count(files)}" + ("" if sensor else f", {_some(files)}")
     if seen.pieces:
         seconds = [(p.end - p.start) / 1e6 for p in seen.pieces]
         events = [p.events for p in seen.pieces]
@@ -101,6 +102,12 @@ def _bad(seen: Overview) -> Iterator[str]:
             yield f"  {_some(files)}: {why}" if len(files) == 1 else f"  {len(files)} files ({_some(files)}): {why}"
     if seen.empty:
         yield f"empty     {len(seen.empty)} marked samples hold no event: {_some([s.name for s in seen.empty])}"
+    if bad or seen.empty:
+        yield "          a training stops at these: mend them, take them out, or leave them out with data.on_error=skip"
+
+
+def _count(files: Sequence[str]) -> str:
+    return f"{len(files):,} file{'s' * (len(files) != 1)}"
 
 
 def _some(names: Sequence[str]) -> str:

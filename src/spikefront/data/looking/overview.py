@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,11 +76,15 @@ class Overview:
         return found
 
     def sensors(self) -> dict[tuple[Sensor | None, str], list[str]]:
-        """The files of each sensor, and of each way it is known."""
+        """The files of each sensor, and of each way it is known; all of which nothing tells together."""
         found: dict[tuple[Sensor | None, str], list[str]] = {}
         for file, fact in self.good.items():
             size = fact["sensor"] and (fact["sensor"][0], fact["sensor"][1])
-            found.setdefault((size, fact["whence"]), []).append(file)
+            found.setdefault((size, fact["whence"] if size else ""), []).append(file)
+        if unknown := found.pop((None, ""), None):
+            reached = [tuple(map(int, re.findall(r"\d+", self.facts[file]["whence"]))) for file in unknown]
+            width, height = (max(sides) for sides in zip(*reached, strict=True))
+            found[None, f"at least {width}x{height} by the events"] = unknown
         return found
 
 

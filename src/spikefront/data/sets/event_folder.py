@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from spikefront.data.binning import NORMALISATIONS, search
-from spikefront.data.cache import BadRecording, Events, Recording, Recordings
+from spikefront.data.cache import BadRecording, Recording, Recordings
 from spikefront.data.card import Card
 from spikefront.data.cleaning import check_reach, clean, cleaned
 from spikefront.data.contents import Contents
@@ -176,7 +176,7 @@ class EventFolder(EventData):
     def reader_settings(self) -> dict[str, Any]:
         return vars(self.declared)
 
-    def read(self, recording: Recording) -> Events:
+    def read(self, recording: Recording) -> Iterator[np.ndarray]:
         found = open_recording(self.root / recording.name, self.declared)
         if found.sensor is None:
             raise BadRecording(
