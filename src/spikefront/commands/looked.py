@@ -144,7 +144,8 @@ class Folder:
                         " give sensor=[width,height]"
                     )
                 if whence == "given" and sensor in seen.counts:
-                    pixels = np.argwhere(seen.counts[sensor]).astype("<i8").view([("y", "<i8"), ("x", "<i8")]).ravel()
+                    fired = np.ascontiguousarray(np.argwhere(seen.counts[sensor]), "<i8")
+                    pixels = fired.view([("y", "<i8"), ("x", "<i8")]).ravel()
                     check_reach([pixels], sensor)
             if len({sensor for sensor, _ in sensors}) > 1 and self.found and not self.data.mixed_sensors:
                 told = ", ".join(f"{s[0]}x{s[1]} ({len(its)} files, {its[0]})" for (s, _), its in sensors.items() if s)
