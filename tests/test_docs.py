@@ -20,6 +20,7 @@ from PIL import Image
 
 from spikefront.config import CONF, ROOT, compose
 from spikefront.data import build_data
+from spikefront.files import cache_folder
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.sources import open_study
 from spikefront.training.batch import scaled
@@ -265,15 +266,17 @@ def camera(home) -> None:
         pytest.param("From a camera's recordings", camera, "gestures", "16 evt3", marks=pytest.mark.slow),
     ],
 )
-def test_the_way_from_a_folder_to_a_front(copy, tmp_path, monkeypatch, heading, make, root, said):
+def test_the_way_from_a_folder_to_a_front(tmp_path, monkeypatch, heading, make, root, said):
+    monkeypatch.setenv("SPIKEFRONT_CACHE", str(cache_folder()))  # compiled kernels
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("SPIKEFRONT_CACHE", str(tmp_path / "cache"))
     make(tmp_path)
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    cache = f"data.cache={tmp_path}/cache"
     look, sweep, report = commands(
         page("own-data.md").split(f"### {heading}\n")[1].split("\n## ")[0].split("\n### ")[0]
     )
-    out = run(copy, look)
+    out = run(tmp_path, [*look, cache])
     assert said in out and (tmp_path / root / "spikefront.png").is_file()
     assert shlex.split(out.splitlines()[-2])[2:5] == sweep[2:5]  # what is printed is what the page says
-    assert f"Pareto front of {root}" in run(copy, [*sweep, *SHORT.split()])
-    assert root in run(copy, report) and (copy / f"{root}.html").is_file()
+    assert f"Pareto front of {root}" in run(tmp_path, [*sweep, *SHORT.split(), cache])
+    assert root in run(tmp_path, report) and (tmp_path / f"{root}.html").is_file()
