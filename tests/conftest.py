@@ -25,6 +25,7 @@ LONG = """sweeping/study/test_accounting training/test_ddp sweeping/worker/test_
 
 
 def pytest_configure():
+    gc.disable()  # until all is imported
     sharing.share()
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:  # `nohup make test &`: what tests start would hear neither
@@ -36,6 +37,7 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
     gc.collect()
     gc.freeze()  # what is imported by now is not looked through again: a tenth of the suite's time
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -38,7 +38,7 @@ def run(directory, *overrides, base=BASE, **settings):
         cfg.output_dir = str(directory)
         cfg.callbacks.best = None
         cfg.elastic = {"base": [*base, *overrides], "largest": [], "smallest": SMALLEST, "pool": POOL, "random": 2}
-        cfg.elastic.update({"scalars": {"neuron.threshold": 0.5}})
+        cfg.elastic.update({"scalars": {"neuron.threshold": 0.5}, "ranges": {"neuron.threshold": [0.4, 1.0]}})
         cfg.elastic.update({"distillation": 0.5, "warmup_epochs": 0, "norm_batches": 2, **settings})
     return cfg
 
@@ -183,6 +183,7 @@ def test_unknown_members_and_other_checkpoints_are_refused(trained, tmp_path):
         configuration_of(content, checkpoint, 3)
     for wrong, why in (
         ({"model.timesteps": 3}, "member.model.timesteps is 3: it was trained with 1 to 2"),
+        ({"neuron.threshold": 1.5}, "member.neuron.threshold is 1.5: it was trained with 0.4 to 1"),
         ({"neuron.threshold": -1.0}, "member.neuron.threshold is -1.0: give a number above 0"),
         ({"optimizer.lr": 8}, "member.optimizer.lr changes nothing"),
         ({"modle.dim": 8}, "no configuration key 'modle"),

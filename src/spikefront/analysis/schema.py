@@ -193,6 +193,7 @@ class StudyRecord(TypedDict):
         points: every point of every complete trial, by trial and timestep; ``front``: those no other dominates, by the
             first objective, the best last.
         taken: points that were trained again.
+        described: of a user's own folder its classes, the split's hash and more, as the first finished trial had it.
         reference: the hypervolume's reference point by objective: 0 for what is maximised, the worst of the trials'
             final values for the rest; empty while no trial is complete.
         hypervolume_over_trials: after each complete trial, in the order that they finished; empty if not asked for.
@@ -214,6 +215,7 @@ class StudyRecord(TypedDict):
     points: list[Point]
     front: list[Point]
     taken: list[Taken]
+    described: NotRequired[dict[str, Any] | None]
     reference: dict[str, float]
     hypervolume: float
     hypervolume_over_trials: list[float]

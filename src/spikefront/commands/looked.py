@@ -144,9 +144,8 @@ class Folder:
                         " give sensor=[width,height]"
                     )
                 if whence == "given" and sensor in seen.counts:
-                    fired = np.ascontiguousarray(np.argwhere(seen.counts[sensor]), "<i8")
-                    pixels = fired.view([("y", "<i8"), ("x", "<i8")]).ravel()
-                    check_reach([pixels], sensor)
+                    height, width = (np.argwhere(seen.counts[sensor]).max(0) + 1).tolist()
+                    check_reach([(width, height)], sensor)
             if len({sensor for sensor, _ in sensors}) > 1 and self.found and not self.data.mixed_sensors:
                 told = ", ".join(f"{s[0]}x{s[1]} ({len(its)} files, {its[0]})" for (s, _), its in sensors.items() if s)
                 raise UserError(f"recordings of several sensors: {told}: take one's, or data.mixed_sensors=true")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, cast
 
@@ -52,6 +52,7 @@ class ImageData(pl.LightningDataModule):
         on_error: what a sample that can't be used does: ``raise`` ends the run, ``skip`` leaves it out and says so.
     """
 
+    classes: Sequence[str] | None = None  # by their numbers, once they are known
     train_set: Dataset
     val_set: Dataset
     test_set: Dataset
@@ -122,8 +123,16 @@ class ImageData(pl.LightningDataModule):
         """
         raise UserError(f"input={path}: the samples of data={self.name} are no files")
 
+    def recall(self, known: Mapping[str, Any]) -> None:
+        """Take over what a training of before found out about its data, as its checkpoint has it (``state_dict``)."""
+
     def state_dict(self) -> dict[str, Any]:
-        return self.described()
+        return ({"classes": list(self.classes)} if self.classes else {}) | self.described()
+
+    def sample_name(self, index: int) -> str:
+        """A sample of the test part by name."""
+        name = getattr(self.test_set, "name", None)
+        return name(index) if callable(name) else f"test sample {index}"
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         then, now = (d.get("split") for d in (state_dict, self.described()))

@@ -29,7 +29,7 @@ from filelock import FileLock
 from spikefront.data.formats.refused import BadRecording
 from spikefront.errors import UserError
 
-FORMAT = 4
+FORMAT = 5
 INDEX, EVENTS = "index.json", "events.bin"
 EVENT = np.dtype([("x", "<u2"), ("y", "<u2"), ("t", "<u4"), ("p", "u1")])  # t in µs since the recording's first event
 
@@ -66,6 +66,7 @@ class Recordings(Sequence):
             self.labels = [sources[name].label for name in self.names]
             self.parts = [sources[name].part for name in self.names]
             self.skipped: dict[str, str] = index["skipped"]
+            self.facts: list[dict[str, Any]] = index["facts"]  # of each, as whoever read it noted them
             self._offsets: list[int] = index["offsets"]
             self._crc: list[int] = index["crc"]
             count = self._offsets[-1]
@@ -83,12 +84,19 @@ class Recordings(Sequence):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
-        events = np.asarray(self._events[self._offsets[index] : self._offsets[index + 1]])
+        events = self.glance(index)
         if index not in self._checked:
             if zlib.crc32(events.view(np.uint8).data) != self._crc[index]:
                 events = self._mend(index)
             self._checked.add(index)
         return events
+
+    def name(self, index: int) -> str:
+        return self.names[index]
+
+    def glance(self, index: int) -> np.ndarray:
+        """A recording that isn't checked: of a long one only what is looked at is read."""
+        return np.asarray(self._events[self._offsets[index] : self._offsets[index + 1]])
 
     def _mend(self, index: int) -> np.ndarray:
         """Parse a damaged recording again and write it back where it was."""
@@ -114,12 +122,14 @@ def open_cache(
     read: Callable[[Recording], Iterable[np.ndarray]],
     on_error: str,
     settings: Mapping[str, Any],
+    facts: Callable[[str], Mapping[str, Any]] = lambda _: {},
 ) -> Recordings:
     """The entry of ``recordings`` under ``root``, built if it isn't there, built again if it is damaged.
 
     Args:
         read: a recording's events as blocks of ``EVENT``, written as they come.
         settings: all that ``read`` is told besides the recording; JSON-ready.
+        facts: what is to be kept of a recording, by its name, beside its events; asked for once these are read.
 
     Raises:
         UserError: a recording can't be used and ``on_error`` is ``raise``; no recording can; the disk is full or the
@@ -154,7 +164,7 @@ def open_cache(
             except Damaged as error:
                 if entry.exists():
                     print(f"spikefront: cache {entry} is damaged ({error}); building it again", file=sys.stderr)
-                _build(root, entry, recordings, read, on_error)
+                _build(root, entry, recordings, read, on_error, facts)
                 found = Recordings(entry, by_name, read)
     except OSError as error:
         raise UserError(_disk(error, root)) from error
@@ -176,13 +186,14 @@ def _build(
     recordings: Sequence[Recording],
     read: Callable[[Recording], Iterable[np.ndarray]],
     on_error: str,
+    facts: Callable[[str], Mapping[str, Any]],
 ) -> None:
     for leftover in root.glob(f".{entry.name}-*"):  # of a builder that was killed: we hold the lock, nobody uses it
         shutil.rmtree(leftover, ignore_errors=True)
     if sum(r.size for r in recordings) > 1e8:
         print(f"spikefront: caching {len(recordings):,} recordings in {entry}, once", file=sys.stderr, flush=True)
     work = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=root))
-    index: dict[str, Any] = {"names": [], "offsets": [0], "crc": [], "skipped": {}}
+    index: dict[str, Any] = {"names": [], "offsets": [0], "crc": [], "facts": [], "skipped": {}}
     try:
         with open(work / EVENTS, "wb") as file, ThreadPoolExecutor(1) as writer:
             for recording in recordings:
@@ -204,6 +215,7 @@ def _build(
                 index["names"].append(recording.name)
                 index["offsets"].append(file.tell() // EVENT.itemsize)
                 index["crc"].append(crc)
+                index["facts"].append(facts(recording.name))
             file.flush()
             os.fsync(file.fileno())
         index["seal"] = _seal(index)
@@ -227,7 +239,8 @@ def _seal(index: dict[str, Any]) -> int:
 
 
 def _complaint(file: str, reason: str) -> str:
-    return f"{file}: {reason}; mend or remove the file, or leave it out with data.on_error=skip"
+    asked = "data." in reason  # it names the setting that is missing
+    return f"{file}: {reason}" + ("" if asked else "; mend or remove the file, or leave it out with data.on_error=skip")
 
 
 def _first(skipped: dict[str, str]) -> str:

@@ -143,11 +143,13 @@ def _plausible(count: int, duration: int, thousands: bool, sensor: tuple[int, in
         )
 
 
-def check_reach(recordings: Iterable[np.ndarray], sensor: Sequence[int]) -> None:
-    """Raises UserError if the events of all ``recordings`` lie in a corner of the sensor: it is another one's size."""
-    width = height = 0
-    for events in recordings:
-        width, height = max(width, int(events["x"].max()) + 1), max(height, int(events["y"].max()) + 1)
+def check_reach(reached: Iterable[Sequence[int]], sensor: Sequence[int]) -> None:
+    """Raises UserError if all recordings lie in a corner of the sensor: it is another one's size.
+
+    Args:
+        reached: of each the width and height of the smallest sensor that holds it.
+    """
+    width, height = (max(sides) for sides in zip(*reached, strict=True))
     if width <= CORNER * sensor[0] and height <= CORNER * sensor[1]:
         raise UserError(
             f"data.sensor=[{sensor[0]},{sensor[1]}] is implausible: the events reach {width}x{height} pixels, a"

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import sys
+import hashlib
+import json
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from spikefront.data.augmentation import EventAugmentation
 from spikefront.data.base import ImageData
-from spikefront.data.binning import Binning
-from spikefront.data.cache import Events, Recording, Recordings, open_cache
+from spikefront.data.binning import Binning, search
+from spikefront.data.cache import Recording, Recordings, open_cache
 from spikefront.data.cleaning import check_reach, clean, cleaned
-from spikefront.data.download import Archive, fetch
+from spikefront.data.filtering import Filters, HotPixels, Sensor, line
+from spikefront.data.folder import say
+from spikefront.data.formats import Declared, open_recording
 from spikefront.data.formats.refused import BadRecording
 from spikefront.data.frames import Frames, Labelled
 from spikefront.data.framing import POOLS, Framing
+from spikefront.data.once import once
 from spikefront.errors import UserError, near_matches
 
-__all__ = ["EventData", "EventFiles", "Frames", "clean", "looked_at"]
+__all__ = ["EventData", "Frames", "clean", "looked_at"]
 
 LOOKED_AT = 50  # recordings, to tell what the binning leaves out
 GAP = 0.1  # the largest share of events or frames that may be missing without a word
@@ -48,6 +53,7 @@ class EventData(ImageData):
         fit: how that becomes the network's square, ``pad``, ``square`` or ``squash`` (see ``Framing``).
         downsample: how the sensor's pixels become the network's fewer ones: ``sum``, each event is counted there;
             ``any``, once a frame; ``mean``, counts are averaged, as without.
+        filters: ``hot``, ``refractory`` and ``neighbours``: what is taken out before recordings are cached.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class EventData(ImageData):
         crop: Sequence[int] | None = None,
         fit: str = "squash",
         downsample: str | None = None,
+        filters: Mapping[str, Any] | None = None,
         **common: object,
     ) -> None:
         super().__init__(**common)  # type: ignore[arg-type]
@@ -74,6 +81,10 @@ class EventData(ImageData):
             raise UserError(f"data.frames={frames} is less than model.timesteps={self.timesteps}")
         self.crop, self.fit, self.downsample, self._binning = crop, fit, downsample, binning
         self._frames = frames or self.timesteps
+        self.filters = Filters.of(filters)
+        self.hot: HotPixels | None = None  # known once the training part has been looked through, or from a checkpoint
+        self._notes: dict[str, dict[str, Any]] = {}
+        self._filtered: dict[str, Any] = {}
         self._see((sensor[0], sensor[1]))
         self.cache, self.augmentation = Path(cache).expanduser(), augmentation
         self.first = frames is not None or self.binning.mode == "window"
@@ -124,23 +135,105 @@ class EventData(ImageData):
                 f" {self.num_classes - 1}"
             )
         told = self.reader_settings()
-        return open_cache(self.cache, str(self.name), recordings, self.read, self.on_error, told)
+        if self.filters:
+            if self.filters.hot is not None and self.hot is None:
+                self.hot = self._hot_pixels(recordings, told)
+            told = {**told, "filters": vars(self.filters), "hot": self.hot}
+        facts = self._notes.pop
+        found = open_cache(self.cache, str(self.name), recordings, self.read, self.on_error, told, facts)
+        if self.filters and found.facts:
+            self._filtered = self.filters.told(found.facts, self.hot)
+        return found
+
+    def _hot_pixels(self, recordings: Sequence[Recording], told: Mapping[str, Any]) -> HotPixels:
+        """Those of the training part, found once."""
+        trained = self.trained(recordings)
+        named = [(r.name, r.size, r.source) for r in trained]
+        key = hashlib.sha256(json.dumps([named, told, self.filters.hot], sort_keys=True).encode()).hexdigest()[:16]
+
+        def work() -> HotPixels:
+            say([f"looking for hot pixels in {len(trained):,} recordings of the training part, once"])
+            return self.filters.found((self.sensor_of(r), self._cleaned(r, {})) for r in trained)
+
+        return once(self.cache / f"{self.name}-hot-{key}.json", work)
+
+    def trained(self, recordings: Sequence[Recording]) -> Sequence[Recording]:
+        """Those of the training part without what is set aside for validation."""
+        train = [r for r in recordings if r.part == "train"]
+        return [train[i] for i in self.held_out([r.label for r in train])[0]]
 
     def reader_settings(self) -> dict[str, Any]:
         """All that decides which events a recording gives, besides its file."""
         return {"sensor": self.sensor}
 
-    def read(self, recording: Recording) -> Iterator[np.ndarray]:
-        """A recording's events as the cache holds them, in blocks."""
+    def sensor_of(self, recording: Recording) -> Sensor:
+        return self.sensor
+
+    def blocks(self, recording: Recording, note: dict[str, Any]) -> Iterable[np.ndarray]:
+        """A recording's events as its file has them; ``note`` may get what else is to be known of it, JSON-ready."""
+        found = recording.read()
+        return [found] if isinstance(found, np.ndarray) else found
+
+    def _cleaned(self, recording: Recording, note: dict[str, Any]) -> Iterator[np.ndarray]:
+        """A recording's events as the cache holds them, but for what the filters remove, in blocks."""
+        width = height = 0
         try:
-            found = recording.read()
-            yield from cleaned([found] if isinstance(found, np.ndarray) else found, self.sensor)
+            for events in cleaned(self.blocks(recording, note), self.sensor_of(recording)):
+                width, height = max(width, int(events["x"].max())), max(height, int(events["y"].max()))
+                yield events
         except (BadRecording, UserError, MemoryError):
             raise
         except Exception as error:  # whatever a parser makes of a damaged file
             raise BadRecording(
                 f"can't be parsed ({type(error).__name__}: {str(error).strip() or 'no reason'})"
             ) from error
+        note["reach"] = [width + 1, height + 1]
+
+    def read(self, recording: Recording) -> Iterator[np.ndarray]:
+        """A recording's events as the cache holds them, in blocks."""
+        note = self._notes[recording.name] = {}
+        events = self._cleaned(recording, note)
+        yield from self.filters.over(events, self.sensor_of(recording), self.hot, note) if self.filters else events
+
+    def described(self) -> dict[str, Any]:
+        return {"filters": self._filtered} if self._filtered else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | ({"hot_pixels": self.hot} if self.hot is not None else {})
+
+    def recall(self, known: Mapping[str, Any]) -> None:
+        if known.get("filters", {}).get("hot") == self.filters.hot:
+            self.hot = known.get("hot_pixels")
+
+    def opened(self, path: Path, known: Mapping[str, Any]) -> tuple[Iterable[np.ndarray], Sensor]:
+        """A user's recording as this set's are read: its events in blocks, as its file has them, and its sensor.
+
+        Raises:
+            BadRecording: it can't be.
+        """
+        return open_recording(path, Declared(sensor=self.sensor)).blocks(), self.sensor
+
+    def windows_of(self, last: int) -> Sequence[tuple[int, int]]:
+        """The samples that a recording of ``last`` µs is, each from one time to another, which isn't included."""
+        return [(0, last + 1)]
+
+    def shown(self, path: Path, known: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+        self.recall(known)
+        try:
+            blocks, sensor = self.opened(path, known)
+            whole = cleaned(blocks, sensor)
+            events = np.concatenate(list(self.filters.over(whole, sensor, self.hot, {}) if self.filters else whole))
+        except (OSError, BadRecording) as error:
+            raise UserError(f"input={path}: {error}") from error
+        for start, end in self.windows_of(int(events["t"][-1])):
+            first, after = search(events["t"], np.array([start, end], np.float64))
+            yield f"{start / 1e6:.3g}-{end / 1e6:.3g} s", self.as_seen(events[first:after], sensor)[None]
+
+    def as_seen(self, events: np.ndarray, sensor: Sensor) -> Tensor:
+        """Events on a sensor as the network is shown them in evaluation, ``(timesteps, channels, side, side)``."""
+        if sensor != self.framing.sensor:
+            self._see(sensor)
+        return self.binning(self.framing(events))[: self.timesteps]
 
     def prepare_data(self) -> None:
         self.prepare()
@@ -149,8 +242,8 @@ class EventData(ImageData):
         recordings = self.prepare()
         train = [i for i, part in enumerate(recordings.parts) if part == "train"]
         test = [i for i, part in enumerate(recordings.parts) if part == "test"]
-        check_reach((recordings[i] for i in looked_at(recordings)), self.sensor)
-        self._tell_of_gaps(recordings)
+        check_reach([fact["reach"] for fact in recordings.facts], self.sensor)
+        self._tell(recordings)
         self._tell_of_squashing()
         kept, held = self.held_out([recordings.labels[i] for i in train])
         test_set = self._part(recordings, test)
@@ -162,20 +255,24 @@ class EventData(ImageData):
     ) -> Frames:
         return Frames(recordings, indices, self.binning, augmentation, self.timesteps, self.framing)
 
+    @rank_zero_only
     def _tell_of_squashing(self) -> None:
         width, height = self.framing.size
         if width != height:
-            print(
-                f"spikefront: {self.framing}: as large as {self.image_size}x{self.image_size} things are distorted;"
-                " data.fit=pad adds empty pixels, data.fit=square takes the middle",
-                file=sys.stderr,
-                flush=True,
+            say(
+                [
+                    f"{self.framing}: as large as {self.image_size}x{self.image_size} things are distorted;"
+                    " data.fit=pad adds empty pixels, data.fit=square takes the middle"
+                ]
             )
 
-    def _tell_of_gaps(self, recordings: Labelled) -> None:
-        """A line where the binning leaves out a large part of the events, or frames empty."""
+    @rank_zero_only
+    def _tell(self, recordings: Labelled) -> None:
+        """What the filters removed; a line where the binning leaves out many events, or many frames empty."""
+        if self._filtered:
+            say([line(self._filtered)])
         places = looked_at(recordings)
-        left_out, empty = np.mean([self.binning.gaps(recordings[i]) for i in places], axis=0)
+        left_out, empty = np.mean([self.binning.gaps(recordings.glance(i)) for i in places], axis=0)
         if left_out > GAP:
             what = f"leaves out {left_out:.1%} of the events"
         elif empty > GAP:
@@ -183,86 +280,9 @@ class EventData(ImageData):
         else:
             return
         change = "data.binning.window" if self.binning.mode == "window" else "data.binning.mode"
-        print(
-            f"spikefront: data.binning.mode={self.binning.mode} with {self.binning.timesteps} timesteps {what} (of"
-            f" {len(places)} recordings): change model.timesteps or {change}",
-            file=sys.stderr,
-            flush=True,
+        say(
+            [
+                f"data.binning.mode={self.binning.mode} with {self.binning.timesteps} timesteps {what} (of"
+                f" {len(places)} recordings): change model.timesteps or {change}"
+            ]
         )
-
-
-class EventFiles(EventData):
-    """Base of the event sets that lie in files: finds them, has tonic download them, lists them by class.
-
-    Args:
-        root: the directory that holds the set, or tonic's directory of it.
-        download: get what is missing.
-    """
-
-    title: str
-    expected: str  # the files, for the message that they aren't there
-    archives: Sequence[Archive]  # what ``fetch`` downloads
-
-    def __init__(self, *, root: str, download: bool = True, **common: object) -> None:
-        super().__init__(**common)  # type: ignore[arg-type]
-        self.root, self.download = Path(root).expanduser(), download
-
-    @abstractmethod
-    def fetch(self) -> None:
-        """Download, check and unpack the set into ``root``."""
-
-    @abstractmethod
-    def folder(self) -> Path | None:
-        """Where the files are, None if they aren't."""
-
-    def check(self) -> None:
-        if self.folder() is None:
-            fetch(self.fetch, self.title, self.root, f"{self.expected} there", self.archives, self.download)
-            self.located()
-
-    def located(self) -> Path:
-        folder = self.folder()
-        if folder is None:
-            raise UserError(f"{self.title} is not in {self.root.absolute()}: expected {self.expected} there")
-        return folder
-
-    def holding(self, names: Iterable[str], tonics: str, every: bool = False) -> Path | None:
-        """``root`` or tonic's directory in it, whichever holds one (or ``every``) of the directories ``names``."""
-        names = list(names)
-        for folder in (self.root / tonics, self.root):
-            there = [(folder / name).is_dir() for name in names]
-            if all(there) if every else any(there):
-                return folder
-        return None
-
-    def files(self, folder: Path, classes: Iterable[str], suffixes: Sequence[str]) -> Iterator[tuple[Path, str]]:
-        """The files of each class and its name, in the same order everywhere.
-
-        Raises:
-            UserError: a class folder is missing or holds no recording; one is none of the set's, unless skipped.
-        """
-        classes = list(classes)
-        odd = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name not in classes)
-        if odd and self.on_error == "raise":
-            raise UserError(
-                f"{folder / odd[0]} is not a class of {self.title}; remove it, or leave it out with data.on_error=skip"
-            )
-        for name in classes:
-            within = folder / name
-            there = sorted(p for p in within.iterdir() if p.suffix in suffixes) if within.is_dir() else []
-            if not there:
-                missing = "holds no recording" if within.is_dir() else "is missing"
-                raise UserError(f"{within} {missing}: {self.title} has {', '.join(suffixes)} files there")
-            yield from ((file, name) for file in there)
-
-    def recording(self, file: Path, label: int, part: str, read: Callable[[], Events], more: str = "") -> Recording:
-        name = f"{file.relative_to(self.root)}{more}"
-        if not file.is_file():
-            return Recording(name, label, part, read)
-        found = file.stat()
-        return Recording(name, label, part, read, found.st_size, f"{file.absolute()} {found.st_mtime_ns}")
-
-    @staticmethod
-    def refuse(reason: str) -> np.ndarray:
-        """Of a recording of which it is clear without reading that it can't be used."""
-        raise BadRecording(reason)

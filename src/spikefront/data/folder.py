@@ -57,6 +57,7 @@ class Parted:
         parts: of each file ``train``, ``val`` or ``test``.
         digests: of each file.
         split_hash: of the whole split.
+        card: where that is kept.
         lines: what is to be said of it.
     """
 
@@ -65,6 +66,7 @@ class Parted:
     digests: dict[str, str]
     shares: Shares
     split_hash: str
+    card: Path
     lines: list[str] = field(default_factory=list)
 
     def of(self, part: str) -> list[Sample]:
@@ -74,6 +76,7 @@ class Parted:
         """For results and checkpoints."""
         counts = Counter(self.parts[s.file] for s in self.found.samples)
         return {
+            "card": str(self.card),
             "layout": self.found.layout,
             "classes": self.found.classes,
             "split": self.split_hash,
@@ -192,7 +195,7 @@ def _parted(asked: Asked, shares: Shares, keep: bool) -> Parted:
     split = {"test_fraction": shares.test, "val_fraction": shares.val, "seed": shares.seed, "parts": {**gone, **told}}
     if keep and card.write(settings, {**card.kept, "split": split}):
         lines.append(f"kept in {card.path}")
-    return Parted(found, parts, digests, shares, split_hash(found.samples, parts, digests), lines)
+    return Parted(found, parts, digests, shares, split_hash(found.samples, parts, digests), card.path.absolute(), lines)
 
 
 def _before(kept: Mapping[str, str], digests: Mapping[str, str]) -> dict[str, str]:

@@ -22,6 +22,12 @@ class Labelled(Protocol):
 
     def __getitem__(self, index: int, /) -> np.ndarray: ...
 
+    def name(self, index: int, /) -> str: ...
+
+    def glance(self, index: int, /) -> np.ndarray:
+        """The same, read as little as can be."""
+        ...
+
 
 class Frames(Dataset):
     """Recordings as frames, moved by ``framing``, binned and augmented, ``(T, C, size, size)`` float32 beside their
@@ -42,6 +48,9 @@ class Frames(Dataset):
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def name(self, index: int) -> str:
+        return self.recordings.name(self.indices[index])
 
     def __getitem__(self, index: int):  # type: ignore[no-untyped-def]
         at = self.indices[index]

@@ -73,6 +73,9 @@ class Images(Dataset):
             raise UserError(f"no image of the training part can be decoded, {self.source.name(at)} among them")
         return None
 
+    def name(self, index: int) -> str:
+        return self.source.name(int(self.indices[index]))
+
     def _decode(self, at: int) -> Image.Image:
         try:
             return decoded(self.source.read(at))

@@ -1,7 +1,8 @@
 """What a camera adds to a recording, taken out: hot pixels, what comes too soon, what comes alone.
 
 Each takes events in order of time as a structured array with x, y and t (µs), ``EVENT`` for instance, and returns the
-kept ones beside how many it removed. Compiled code asserts before it runs that all events lie on the sensor.
+kept ones beside how many it removed; of a recording in blocks one after the other, with what it remembers of those
+before. Compiled code asserts before it runs that all events lie on the sensor.
 """
 
 from __future__ import annotations
@@ -26,17 +27,20 @@ def hot_pixels(recordings: Iterable[np.ndarray], sensor: tuple[int, int], factor
     Returns:
         A mask ``(height, width)``, bool.
     """
-    width, height = sensor
-    counts = np.zeros((height, width), np.int64)
+    counts = np.zeros(sensor[::-1], np.int64)
     for events in recordings:
-        _on_sensor(events, sensor)
-        flat = events["y"].astype(np.int64) * width + events["x"]
-        counts += np.bincount(flat, minlength=width * height).reshape(height, width)
+        count(events, counts)
     return hot(counts, factor)
 
 
-def hot(counts: np.ndarray, factor: float = 10.0) -> np.ndarray:
-    """The same of how many events each pixel had, ``(height, width)``."""
+def count(events: np.ndarray, counts: np.ndarray) -> None:
+    """Adds each pixel's events to ``counts`` (height, width), int64."""
+    _on_sensor(events, counts.shape[::-1])
+    _counted(events["x"], events["y"], counts)
+
+
+def hot(counts: np.ndarray, factor: float) -> np.ndarray:
+    """The mask of ``hot_pixels`` from each pixel's number of events (height, width)."""
     height, width = counts.shape
     around = np.pad(counts, 1)
     places = [(j, i) for j in range(3) for i in range(3) if (j, i) != (1, 1)]
@@ -50,18 +54,35 @@ def without_hot_pixels(events: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray
     return _kept(events, _cold(events["x"], events["y"], mask))
 
 
-def refractory(events: np.ndarray, sensor: tuple[int, int], period: int) -> tuple[np.ndarray, int]:
-    """Without events less than ``period`` µs after the last kept one of their pixel, and how many were removed."""
+def unseen(sensor: tuple[int, int]) -> np.ndarray:
+    """What ``refractory`` and ``neighbours`` remember of a recording before its first block."""
+    return np.full((sensor[1] + 2, sensor[0] + 2), NEVER, np.int64)
+
+
+def refractory(
+    events: np.ndarray, sensor: tuple[int, int], period: int, last: np.ndarray | None = None
+) -> tuple[np.ndarray, int]:
+    """Without events less than ``period`` µs after the last kept one of their pixel, and how many were removed.
+
+    Args:
+        last: of a recording in blocks, what ``unseen`` gave before the first of them; kept up to date here.
+    """
     _on_sensor(events, sensor)
-    last = np.full(sensor[::-1], NEVER, np.int64)
+    last = unseen(sensor) if last is None else last
     return _kept(events, _rested(events["x"], events["y"], events["t"], period, last))
 
 
-def neighbours(events: np.ndarray, sensor: tuple[int, int], window: int) -> tuple[np.ndarray, int]:
+def neighbours(
+    events: np.ndarray, sensor: tuple[int, int], window: int, last: np.ndarray | None = None
+) -> tuple[np.ndarray, int]:
     """Without events of which none of the eight pixels around fired in the ``window`` µs before, and how many there
-    were (background activity; Delbruck 2008). Removed ones support their neighbours too."""
+    were (background activity; Delbruck 2008). Removed ones support their neighbours too.
+
+    Args:
+        last: as of ``refractory``, an array of its own.
+    """
     _on_sensor(events, sensor)
-    last = np.full((sensor[1] + 2, sensor[0] + 2), NEVER, np.int64)
+    last = unseen(sensor) if last is None else last
     return _kept(events, _supported(events["x"], events["y"], events["t"], window, last))
 
 
@@ -78,6 +99,12 @@ def _on_sensor(events: np.ndarray, sensor: tuple[int, ...]) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
+def _counted(x, y, counts):  # type: ignore[no-untyped-def]
+    for i in range(len(x)):
+        counts[y[i], x[i]] += 1
+
+
+@numba.njit(cache=True, nogil=True)
 def _cold(x, y, mask):  # type: ignore[no-untyped-def]
     keep = np.empty(len(x), np.bool_)
     for i in range(len(x)):
@@ -89,10 +116,10 @@ def _cold(x, y, mask):  # type: ignore[no-untyped-def]
 def _rested(x, y, t, period, last):  # type: ignore[no-untyped-def]
     keep = np.empty(len(x), np.bool_)
     for i in range(len(x)):
-        now = np.int64(t[i])
-        keep[i] = now - last[y[i], x[i]] >= period
+        now, row, column = np.int64(t[i]), np.int64(y[i]) + 1, np.int64(x[i]) + 1
+        keep[i] = now - last[row, column] >= period
         if keep[i]:
-            last[y[i], x[i]] = now
+            last[row, column] = now
     return keep
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from spikefront.data.binning import search
 from spikefront.data.cache import Recordings
 from spikefront.data.framing import Framing
+from spikefront.data.once import once
 from spikefront.data.rows import Sample
 from spikefront.data.windows import Windows
 
@@ -41,41 +45,72 @@ class Stretched:
         return len(self.cut)
 
     def __getitem__(self, index: int) -> np.ndarray:
+        return self._framed(self.cut[index], self.recordings[self.cut[index].recording])
+
+    def glance(self, index: int) -> np.ndarray:
         stretch = self.cut[index]
-        return self.framings[stretch.recording](self.recordings[stretch.recording][stretch.first : stretch.last])
+        events = self.recordings.glance(stretch.recording)
+        if self.framings[stretch.recording].cuts:
+            return self._framed(stretch, events)
+        return events[stretch.first : stretch.last]  # when is what matters, not where
+
+    def name(self, index: int) -> str:
+        """The file, with its times in it where it is but a part: µs since the recording's first event."""
+        stretch = self.cut[index]
+        events = self.recordings.glance(stretch.recording)
+        if stretch.first == 0 and stretch.last == len(events):
+            return stretch.sample.file
+        first, last = (int(events["t"][i]) for i in (stretch.first, stretch.last - 1))
+        return f"{stretch.sample.file} {first}-{last} µs"
+
+    def _framed(self, stretch: Stretch, events: np.ndarray) -> np.ndarray:
+        return self.framings[stretch.recording](events[stretch.first : stretch.last])
+
+
+def cut_up(
+    samples: Sequence[Sample], recordings: Recordings, windows: Windows | None
+) -> tuple[list[Stretch], int, list[str]]:
+    """The stretches that samples are made of; how many windows hold no event; a line on each mark that holds none.
+
+    Where they begin and end is looked for once and kept in the cache's entry: nobody else reads all times.
+
+    Args:
+        recordings: with a fact ``first``: when each one's first event was, in its own time.
+    """
+    asked = [[s.file, s.start, s.end] for s in samples], windows and [windows.width, windows.stride]
+    key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+
+    def work() -> list[Any]:
+        return list(stretches(samples, recordings, windows))
+
+    found, empty, lost = once(recordings.entry / f"stretches-{key}.json", work)
+    return [Stretch(samples[i], *places) for i, *places in found], empty, lost
 
 
 def stretches(
-    samples: Sequence[Sample],
-    numbers: dict[str, int],
-    times: Callable[[int], np.ndarray],
-    begins: dict[str, int],
-    windows: Windows | None,
-    refuse: Callable[[str], None],
-) -> tuple[list[Stretch], int]:
-    """The stretches that samples are made of, and how many windows were left out as they hold no event.
-
-    Args:
-        numbers: the cache's number of each file.
-        times: of a recording's events, in µs since its first.
-        begins: when each file's first event was, in the recording's own time.
-        refuse: gets the line about a marked stretch that holds no event.
-    """
-    found, empty = [], 0
-    for file in dict.fromkeys(s.file for s in samples):
-        if file not in numbers:  # left out, as it can't be used
+    samples: Sequence[Sample], recordings: Recordings, windows: Windows | None
+) -> tuple[list[list[int]], int, list[str]]:
+    """As ``cut_up``, of each stretch the number of its sample, of its recording, its first event and that after it."""
+    numbers = {name: i for i, name in enumerate(recordings.names)}
+    found: list[list[int]] = []
+    empty, lost = 0, []
+    of: dict[str, list[int]] = {}
+    for i, sample in enumerate(samples):
+        of.setdefault(sample.file, []).append(i)
+    for file, theirs in of.items():
+        if (number := numbers.get(file)) is None:  # left out, as it can't be used
             continue
-        t = times(numbers[file])
-        for sample in (s for s in samples if s.file == file):
-            marked = sample.start is not None or sample.end is not None
-            start = 0 if sample.start is None else sample.start - begins[file]
-            end = int(t[-1]) + 1 if sample.end is None else sample.end - begins[file]
-            made = list(windows.over(start, end, int(t[-1]))) if windows else [(start, end)]
+        t, begin = recordings[number]["t"], recordings.facts[number]["first"]
+        for i in theirs:
+            sample, last = samples[i], int(t[-1])
+            start = 0 if sample.start is None else sample.start - begin
+            end = last + 1 if sample.end is None else sample.end - begin
+            made = list(windows.over(start, end, last)) if windows else [(start, end)]
             bounds = search(t, np.array(made, np.float64).reshape(-1)).reshape(-1, 2)
-            kept = [Stretch(sample, numbers[file], int(a), int(b)) for a, b in bounds if a < b]
-            if marked and not kept:
-                last = begins[file] + int(t[-1])
-                refuse(f"{sample.name} holds no event: the recording has them from {begins[file]} to {last} µs")
+            kept = [[i, number, int(a), int(b)] for a, b in bounds if a < b]
+            if not kept and (sample.start is not None or sample.end is not None):
+                there = f"from {begin + int(t[0])} to {begin + last} µs"
+                lost.append(f"{sample.name} holds no event: the recording has them {there}")
             empty += len(made) - len(kept) if windows else 0
             found += kept
-    return found, empty
+    return found, empty, lost

@@ -16,10 +16,12 @@ from torch import nn
 
 from spikefront import trust
 from spikefront.config import flat
-from spikefront.data import build_data
+from spikefront.data import ImageData, build_data
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import configuration, load_checkpoint, read_checkpoint
 from spikefront.nn.integers import at_most, most_spikes
+from spikefront.training import confusion
+from spikefront.training.confusion import Confusion
 from spikefront.training.devices import count_devices, spread, threads
 from spikefront.training.early_exit import EarlyExit
 from spikefront.training.inheritance import OwnNorms, configuration_of, heir, settings_of
@@ -155,6 +157,11 @@ def load(model: nn.Module, cfg: DictConfig, run: DictConfig) -> None:
         ) from error
 
 
+def known_data(cfg: DictConfig, data: ImageData) -> dict[str, Any]:
+    """What the training found out about its data, such as the classes' names."""
+    return read_checkpoint(cfg.checkpoint).get(type(data).__qualname__) or {}
+
+
 def _evaluated(cfg: DictConfig, run: DictConfig) -> Result:
     say(f"evaluating with {_inherited(run)}", flush=True)
     started = time.perf_counter()
@@ -162,6 +169,7 @@ def _evaluated(cfg: DictConfig, run: DictConfig) -> Result:
     model = build_model(run)
     load(model, cfg, run)
     data = build_data(run.data, timesteps=run.model.timesteps)
+    data.recall(known_data(cfg, data))
     data.check()
     module = SpikingClassifier(model, build_loss(run), instantiate(run.optimizer), run.schedule, {})
     early = EarlyExit.of(cfg.get("confidence"))
@@ -169,7 +177,8 @@ def _evaluated(cfg: DictConfig, run: DictConfig) -> Result:
     if levels == 1:
         raise UserError("levels=true: no neuron of this network fires several spikes at once; its curve is that over t")
     run.callbacks.energy.per_sample = early is not None
-    callbacks: list[pl.Callback] = [early] if early else []
+    confused = Confusion(data.num_classes)
+    callbacks: list[pl.Callback] = [confused, *([early] if early else [])]
     if cfg.get("member") is not None:
         settings = settings_of(read_checkpoint(cfg.checkpoint), cfg.checkpoint)
         callbacks = [OwnNorms(settings["norm_batches"]), *callbacks]
@@ -189,6 +198,8 @@ def _evaluated(cfg: DictConfig, run: DictConfig) -> Result:
         early_exit=early.curve(energy_of(trainer).counts, instantiate(run.energy)) if early else [],
         data=data.described() or None,
     )
+    found = confused.found(data)
+    result.confused, result.wrong = (found[key][: confusion.SHOWN] for key in ("confused", "wrong"))
     for spikes in range(1, levels):
         with at_most(model, spikes):
             result.levels.append(_at(spikes, evaluate_part(trainer, module, data, "test")))
@@ -196,6 +207,7 @@ def _evaluated(cfg: DictConfig, run: DictConfig) -> Result:
         result.levels.append(_at(levels, tested))
     Path(cfg.output_dir).mkdir(parents=True, exist_ok=True)
     rank_zero_only(result.save)(cfg.output_dir)
+    rank_zero_only(confusion.save)(found, cfg.output_dir)
     return result
 
 

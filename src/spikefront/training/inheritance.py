@@ -184,6 +184,9 @@ def configuration_of(content: Mapping[str, Any], where: str | Path, given: Any, 
     for key, origin in settings["scalars"].items():
         if not isinstance(value := OmegaConf.select(cfg, key, default=origin), int | float) or value <= 0:
             raise UserError(f"member.{key} is {value}: give a number above 0")
+        least, greatest = settings.get("ranges", {}).get(key, (value, value))
+        if not least <= value <= greatest:
+            raise UserError(f"member.{key} is {value}: it was trained with {least:g} to {greatest:g}")
     most = compose(settings["largest"]).model.timesteps
     if not isinstance(cfg.model.timesteps, int) or not 1 <= cfg.model.timesteps <= most:
         raise UserError(f"member.model.timesteps is {cfg.model.timesteps}: it was trained with 1 to {most}")
@@ -199,6 +202,8 @@ def extract(checkpoint: str | Path, member: Any, *, trust: bool = False) -> nn.M
     Its norms are estimated on the first batches of the training part, so the data must be where the checkpoint's
     configuration says; ``overrides`` of that are keys of ``member`` like any others, ``{"data.root": "/data"}``.
 
+    Its ``classes`` are the classes' names, where they are known; its ``data`` what is known of a user's own folder.
+
     Args:
         checkpoint: an elastic training's.
         member: its keys, nested or dotted, ``{"model.depth": 1, "model.dim": 48}``; the others are the largest's.
@@ -213,8 +218,10 @@ def extract(checkpoint: str | Path, member: Any, *, trust: bool = False) -> nn.M
         model = heir(content, cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build_data(cfg.data, timesteps=int(cfg.model.timesteps))
+    data.recall(content.get(type(data).__qualname__) or {})
     data.check()
     data.setup()
+    vars(model).update(classes=data.classes, data=data.described())
     batches = settings_of(content, checkpoint)["norm_batches"]
     estimate_norms(model, (images for images, _ in itertools.islice(data.train_dataloader(), batches)))
     return model.eval()

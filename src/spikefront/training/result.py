@@ -44,6 +44,8 @@ class Result:
     their last digits, and after some epochs so do accuracies.
     ``levels``: ``{"levels", "accuracy", "energy_joules"}`` of neurons that fire at most so many spikes at once.
     ``data``: of a user's own folder its classes, the split's hash and how the parts came about.
+    ``confused``, ``wrong``: of an evaluation the classes most often taken for others, and the samples that it is most
+    surely wrong about; ``confusion.json`` has more of both, and the whole matrix.
     ``early_exit``: ``{"confidence", "accuracy", "energy_joules", "timesteps"}`` of stopping each sample by confidence.
     """
 
@@ -65,6 +67,8 @@ class Result:
     threads: int | None = None
     levels: list[dict[str, float]] = field(default_factory=list)
     data: dict[str, Any] | None = None
+    confused: list[dict[str, Any]] = field(default_factory=list)
+    wrong: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -93,4 +97,9 @@ def summary(result: Result, directory: str) -> str:
             f"stopping at confidence {p['confidence']:g}: accuracy {p['accuracy']:.4f} {joules(p['energy_joules'])}"
             f" after {p['timesteps']:.2f} timesteps on average"
         )
+    for c in result.confused:
+        lines.append(f"{c['true']} taken for {c['said']}: {c['count']} of {c['of']}")
+    for w in result.wrong:
+        name = w["sample"] or "a sample beside one that was left out"
+        lines.append(f"surely wrong: {name}: {w['said']} {w['probability']:.2f}, is {w['true']}")
     return "\n".join([*lines, f"results in {directory}"])

@@ -114,6 +114,8 @@ def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     parts = model, build_loss(cfg), instantiate(cfg.optimizer), cfg.schedule, config, penalty, teacher
     module = build_module(cfg, parts, data.fewer)
     resume = _resume(cfg)
+    if resume:
+        data.recall(read_checkpoint(resume).get(type(data).__qualname__) or {})
     if cfg.get("weights") and not resume:
         begin(model, cfg)
     logger = _logger(cfg, run_id(continued(resume, config, model)) if resume else None)

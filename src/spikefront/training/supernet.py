@@ -27,8 +27,8 @@ from spikefront.training.setup import build_model
 
 Settings = Mapping[str, Any]
 """``elastic`` of a run's configuration: ``base``, the overrides that all members have; ``smallest`` and ``pool``, what
-each has beyond them; ``scalars``, the largest network's of the settings that change no shape; ``random``, how many a
-step draws; ``distillation``, ``warmup_epochs``, ``norm_batches``."""
+each has beyond them; ``scalars``, the largest network's of the settings that change no shape, and ``ranges``, their
+least and most; ``random``, how many a step draws; ``distillation``, ``warmup_epochs``, ``norm_batches``."""
 
 
 def check_elastic(cfg: DictConfig) -> None:

@@ -158,6 +158,7 @@ def test_what_changes_nothing_of_the_network_stays_at_its_default(tmp_path):
     ]
     assert asked.elastic["idle"] == {"optimizer.lr": 0.006, "data.shift": 1}
     assert asked.elastic["scalars"] == {"neuron.threshold": 0.5}
+    assert asked.elastic["ranges"] == {"neuron.threshold": [0.3, 0.6]}
     with pytest.raises(UserError, match=r"nothing in the space .optimizer.lr. changes the network"):
         read(tmp_path, space=("optimizer.lr=interval(0.001,0.1)",))
 

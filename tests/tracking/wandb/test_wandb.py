@@ -204,9 +204,9 @@ run.close()
 def test_the_command_line_is_kept_without_its_password(tmp_path, monkeypatch):
     given = [
         "sweep.py",
-        "search.storage=postgresql://me:s3/cr@host/db",
+        "search.storage=postgresql://me:hush/hush@host/db",
         "neuron=lif",
-        "search.storage='x://h?passwd=s3cr'",
+        "search.storage='x://h?passwd=hushed'",
     ]
     monkeypatch.setattr(sys, "argv", given)
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -215,7 +215,7 @@ def test_the_command_line_is_kept_without_its_password(tmp_path, monkeypatch):
     wandb.teardown()  # writes what is left
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     kept = file.read_bytes()
-    assert b"neuron=lif" in kept and b"postgresql://me:***@host/db" in kept and b"s3" not in kept
+    assert b"neuron=lif" in kept and b"postgresql://me:***@host/db" in kept and b"hush" not in kept
     assert sys.argv == given
 
 

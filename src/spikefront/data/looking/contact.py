@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spikefront.data.cleaning import clean
-from spikefront.data.formats import EVENTS, Declared, open_recording
-from spikefront.data.looking.overview import Overview, Piece
+from spikefront.data.filtering import named
+from spikefront.data.formats import EVENTS, BadRecording, Declared, open_recording
+from spikefront.data.looking.overview import TIMES, Overview, Piece
 from spikefront.data.looking.sheet import COLUMNS, EACH, STILLS, Shown, coloured, evenly
 from spikefront.data.rows import Sample
 
@@ -37,6 +38,13 @@ def _recording(module: EventFolder, seen: Overview, piece: Piece, declared: Decl
         return None
     path, sensor = module.root / piece.sample.file, (fact["sensor"][0], fact["sensor"][1])
     events = clean(_between(path, declared, piece.start, piece.end), sensor)
+    if module.filters:
+        hot = seen.hot_pixels(module.filters.hot or TIMES)
+        masked = {named(each): [[x, y] for x, y, _ in pixels] for each, pixels in hot.items()}
+        try:
+            events = np.concatenate(list(module.filters.over([events], sensor, masked, {})))
+        except BadRecording:
+            events = events[:0]
     frames = module.as_seen(events, sensor).numpy()
     places = evenly(len(frames), COLUMNS)
     pictures, words = coloured(frames[places])

@@ -19,6 +19,7 @@ from spikefront.data.rows import Sample
 from spikefront.data.windows import Windows
 
 PIXEL = np.dtype([("x", "<u2"), ("y", "<u2"), ("n", "<i8")])
+TIMES = 10.0  # as often as the pixels beside it: a hot one
 MANY = 32_000  # events on a pixel of a frame
 
 
@@ -64,11 +65,11 @@ class Overview:
     def good(self) -> dict[str, dict[str, Any]]:
         return {file: fact for file, fact in self.facts.items() if "error" not in fact and file not in self.unusable}
 
-    def hot_pixels(self) -> dict[Sensor, list[tuple[int, int, float]]]:
+    def hot_pixels(self, factor: float = TIMES) -> dict[Sensor, list[tuple[int, int, float]]]:
         """Of each sensor those that fire most: x, y and their share of all events, the hottest first."""
         found = {}
         for sensor, counts in self.counts.items():
-            rows, columns = np.nonzero(hot(counts))
+            rows, columns = np.nonzero(hot(counts, factor))
             order = np.argsort(-counts[rows, columns])
             found[sensor] = [
                 (int(columns[i]), int(rows[i]), float(counts[rows[i], columns[i]] / counts.sum())) for i in order

@@ -60,6 +60,7 @@ class CIFAR(Pictures):
             return self.dataset(str(self.root), train=train, transform=transform)
 
         train_set, test_set = images(True, training), images(False, evaluation)
+        self.classes = list(train_set.classes)
         kept, held = self.held_out(train_set.targets)
         val_set = Subset(images(True, evaluation), held) if held else test_set
         return Subset(train_set, kept), val_set, test_set

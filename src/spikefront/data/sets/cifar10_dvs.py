@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tonic.datasets
@@ -14,7 +15,8 @@ from scipy.io import loadmat
 
 from spikefront.data.cache import Recording
 from spikefront.data.download import Archive
-from spikefront.data.events import EventFiles
+from spikefront.data.event_files import EventFiles
+from spikefront.data.filtering import Sensor
 from spikefront.data.formats.aedat2 import open_aedat2
 from spikefront.data.formats.aedat4 import open_aedat4
 from spikefront.data.formats.decoded import EVENTS, Declared
@@ -47,6 +49,8 @@ class CIFAR10DVS(EventFiles):
     title = "CIFAR10-DVS"
     expected = "airplane/cifar10_airplane_0.aedat4 (or .aedat, .mat) … truck/cifar10_truck_999.aedat4"
 
+    classes = tuple(sorted(tonic.datasets.CIFAR10DVS.classes, key=tonic.datasets.CIFAR10DVS.classes.__getitem__))
+
     archives = (Archive(TONIC.url, TONIC.filename, TONIC.file_md5, "CIFAR10DVS"),)
 
     def __init__(self, *, split: str = "seed0", **common: object) -> None:
@@ -67,6 +71,9 @@ class CIFAR10DVS(EventFiles):
 
     def folder(self) -> Path | None:
         return self.holding(tonic.datasets.CIFAR10DVS.classes, "CIFAR10DVS")
+
+    def opened(self, path: Path, known: Mapping[str, Any]) -> tuple[Iterable[np.ndarray], Sensor]:
+        return ([READERS[path.suffix](path)], self.sensor) if path.suffix in READERS else super().opened(path, known)
 
     def recordings(self) -> Sequence[Recording]:
         classes = tonic.datasets.CIFAR10DVS.classes

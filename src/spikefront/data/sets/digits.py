@@ -49,6 +49,8 @@ class Shifted(Dataset):
 class Digits(ImageData):
     """1,797 handwritten digits of 8x8 grey values (UCI Optical Recognition, via scikit-learn), fixed split."""
 
+    classes = tuple(map(str, range(10)))
+
     def __init__(self, *, shift: int = 1, **common: object) -> None:
         super().__init__(**common)  # type: ignore[arg-type]
         self.shift = shift
@@ -74,6 +76,8 @@ class DigitsDVS(EventData):
     Args:
         threshold: change of log-intensity that makes an event.
     """
+
+    classes = tuple(map(str, range(10)))
 
     def __init__(self, *, threshold: float = 0.3, **common: object) -> None:
         super().__init__(**common)  # type: ignore[arg-type]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tonic.datasets
 
 from spikefront.data.cache import Recording
 from spikefront.data.download import Archive
-from spikefront.data.events import EventFiles
+from spikefront.data.event_files import EventFiles
+from spikefront.data.filtering import Sensor
 from spikefront.data.formats.aedat31 import open_aedat31
 from spikefront.data.formats.decoded import EVENTS, Declared
 from spikefront.data.formats.named_columns import whole
@@ -39,6 +41,11 @@ class DVS128Gesture(EventFiles):
         " (unpacked from DvsGesture.tar.gz), or DVSGesture/ibmGestureTrain and ibmGestureTest (tonic's copy)"
     )
 
+    classes = (
+        *("hand clapping", "right hand wave", "left hand wave", "right arm clockwise", "right arm counter-clockwise"),
+        *("left arm clockwise", "left arm counter-clockwise", "arm roll", "air drums", "air guitar", "other gestures"),
+    )
+
     archives = (
         Archive(TONIC.train_url, TONIC.train_filename, TONIC.train_md5, "DVSGesture", 1.8e9),
         Archive(TONIC.test_url, TONIC.test_filename, TONIC.test_md5, "DVSGesture", 6.6e8),
@@ -54,6 +61,9 @@ class DVS128Gesture(EventFiles):
                 if all((folder / name).exists() for name in names.values()):
                     return folder
         return None
+
+    def opened(self, path: Path, known: Mapping[str, Any]) -> tuple[Iterable[np.ndarray], Sensor]:
+        return ([_npy(path)], self.sensor) if path.suffix == ".npy" else super().opened(path, known)
 
     def recordings(self) -> Sequence[Recording]:
         folder = self.located()

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pytorch_lightning.utilities import rank_zero_only
-from torch import Tensor
 from torch.utils.data import Dataset
 
-from spikefront.data.binning import NORMALISATIONS, search
+from spikefront.data.binning import NORMALISATIONS
 from spikefront.data.cache import BadRecording, Recording, Recordings
 from spikefront.data.card import Card
-from spikefront.data.cleaning import check_reach, clean, cleaned
+from spikefront.data.cleaning import check_reach
 from spikefront.data.contents import Contents
 from spikefront.data.events import EventData
+from spikefront.data.filtering import Sensor
 from spikefront.data.folder import Asked, Parted, open_folder, parted, say
 from spikefront.data.formats import Declared, open_recording
 from spikefront.data.framing import Framing, check_crop
 from spikefront.data.split import Shares
-from spikefront.data.stretches import Stretched, stretches
+from spikefront.data.stretches import Stretched, cut_up
 from spikefront.data.windows import Windows
 from spikefront.errors import UserError, near_matches
 
@@ -87,6 +88,7 @@ class EventFolder(EventData):
             raise UserError("data.mixed_sensors=true brings sensors to one size by data.downsample=sum or any")
         self._parted: Parted | None = None
         self._cut: dict[str, int] = {}
+        self._sensors: dict[str, Sensor] = {}  # of each file that can be used
 
     def check(self) -> None:
         found, _ = open_folder(self.asked)
@@ -109,23 +111,23 @@ class EventFolder(EventData):
         if self._parted is None:
             self.check()
             self._parted = parted(self.asked, Shares(self.test_fraction, self.val_fraction, self.seed))
+            self.classes = self._parted.found.classes
             rank_zero_only(say)(self._parted.lines)
         return self._parted
 
     def facts(self) -> dict[str, dict[str, Any]]:
-        """Of each file ``format``, ``sensor``, ``whence`` that is known, ``first`` time in µs; or why it is ``bad``."""
+        """What each file's header says: ``format``, ``sensor`` and ``whence`` that is known; or why it is ``bad``."""
         declared = self.declared
 
         def look(path: Path) -> dict[str, Any]:
             try:
                 found = open_recording(path, declared)
-                first = next((int(block["t"][0]) for block in found.blocks() if len(block)), None)
             except BadRecording as error:
                 return {"bad": str(error)}
-            return {"format": found.format, "sensor": found.sensor, "whence": found.whence, "first": first}
+            return {"format": found.format, "sensor": found.sensor, "whence": found.whence}
 
         files = sorted({s.file for s in self.parted().found.samples})
-        key = f"recording {json.dumps(vars(declared), sort_keys=True)}"
+        key = f"header {json.dumps(vars(declared), sort_keys=True)}"
         return Contents(self.root, self.asked.kept).each(files, key, look)
 
     def sensors(self, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
@@ -138,7 +140,7 @@ class EventFolder(EventData):
         for file, fact in usable.items():
             if fact["sensor"] is None:
                 raise UserError(
-                    f"{file} ({fact['format']}) doesn't say how large its sensor is ({fact['whence']}):"
+                    f"{file} ({fact['format']}) doesn't say how large its sensor is ({self._reach(file)}):"
                     " give data.sensor=[width,height]"
                 )
         found = {file: (int(fact["sensor"][0]), int(fact["sensor"][1])) for file, fact in usable.items()}
@@ -176,22 +178,38 @@ class EventFolder(EventData):
     def reader_settings(self) -> dict[str, Any]:
         return vars(self.declared)
 
-    def read(self, recording: Recording) -> Iterator[np.ndarray]:
-        found = open_recording(self.root / recording.name, self.declared)
-        if found.sensor is None:
-            raise BadRecording(
-                f"it doesn't say how large its sensor is ({found.whence}): give data.sensor=[width,height]"
-            )
-        return cleaned(found.blocks(), found.sensor)
+    def sensor_of(self, recording: Recording) -> Sensor:
+        if recording.name not in self._sensors:
+            raise BadRecording(self.facts()[recording.name]["bad"])
+        return self._sensors[recording.name]
+
+    def blocks(self, recording: Recording, note: dict[str, Any]) -> Iterator[np.ndarray]:
+        for block in open_recording(self.root / recording.name, self.declared).blocks():
+            note.setdefault("first", int(block["t"][0]))
+            yield block
+
+    def trained(self, recordings: Sequence[Recording]) -> Sequence[Recording]:
+        parts = self.parted().parts
+        return [r for r in recordings if parts[r.name] == "train" and r.name in self._sensors]
+
+    def _reach(self, file: str) -> str:
+        """What is known of a sensor that no header tells, once the recording has been read."""
+        found = open_recording(self.root / file, self.declared)
+        with contextlib.suppress(BadRecording):
+            for _ in found.blocks():
+                pass
+        return found.whence
 
     def prepare(self) -> Recordings:
-        sensors = self.sensors(self.facts())  # asked for before hours of reading
+        self._sensors = self.sensors(self.facts())  # asked for before hours of reading
         found = super().prepare()
         card = Card(self.root, self.asked.kept)  # what was said is kept now that the recordings could be read with it
         card.write({key: value for key, value in self.given.items() if value is not None}, card.kept)
-        if sensors:
-            self._see(next(iter(sensors.values())))
+        self._see(next(iter(self._sensors.values())))
         return found
+
+    def prepare_data(self) -> None:
+        cut_up(self.parted().found.samples, self.prepare(), self.windows)
 
     def described(self) -> dict[str, Any]:
         if self._parted is None:
@@ -202,45 +220,28 @@ class EventFolder(EventData):
             "sensor": list(self.sensor),
             "seen": str(self.framing),
         }
-        return told | ({"samples": self._cut} if self._cut else {}) | {"normalise": self.normalise}
+        told |= {"samples": self._cut} if self._cut else {}
+        return told | {"normalise": self.normalise} | super().described()
 
-    def shown(self, path: Path, known: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-        declared = self.declared
-        try:
-            found = open_recording(path, declared)
-            if (sensor := found.sensor or known.get("sensor")) is None:
-                raise BadRecording("its sensor isn't known: give overrides.data.sensor=[width,height]")
-            events = clean(found.events(), tuple(sensor))
-        except (OSError, BadRecording) as error:
-            raise UserError(f"input={path}: {error}") from error
-        last = int(events["t"][-1])
-        for start, end in self.windows.over(0, last + 1, last) if self.windows else [(0, last + 1)]:
-            first, after = search(events["t"], np.array([start, end], np.float64))
-            frames = self.as_seen(events[first:after], tuple(sensor))
-            yield f"{start / 1e6:.3g}-{end / 1e6:.3g} s", frames[None]
+    def opened(self, path: Path, known: Mapping[str, Any]) -> tuple[Iterable[np.ndarray], Sensor]:
+        found = open_recording(path, self.declared)
+        if (sensor := found.sensor or known.get("sensor")) is None:
+            raise BadRecording("its sensor isn't known: give overrides.data.sensor=[width,height]")
+        return found.blocks(), (sensor[0], sensor[1])
 
-    def as_seen(self, events: np.ndarray, sensor: tuple[int, int]) -> Tensor:
-        """Events on a sensor as the network is shown them in evaluation, ``(timesteps, channels, side, side)``."""
-        if sensor != self.framing.sensor:
-            self._see(sensor)
-        return self.binning(self.framing(events))[: self.timesteps]
+    def windows_of(self, last: int) -> Sequence[tuple[int, int]]:
+        return list(self.windows.over(0, last + 1, last)) if self.windows else super().windows_of(last)
 
     def parts(self) -> tuple[Dataset, Dataset, Dataset]:
         recordings, whole, numbers = self.prepare(), self.parted(), self.numbers()
-        facts = self.facts()
-        sensors = self.sensors(facts)
-        begins = {file: fact["first"] for file, fact in facts.items() if fact.get("first") is not None}
-        for given in {sensors[name] for name in recordings.names if facts[name]["whence"] == "given"}:
-            check_reach((recordings[i] for i, name in enumerate(recordings.names) if sensors[name] == given), given)
-        lost: list[str] = []
-        cut, empty = stretches(
-            whole.found.samples,
-            {name: i for i, name in enumerate(recordings.names)},
-            lambda i: recordings[i]["t"],
-            begins,
-            self.windows,
-            lost.append,
-        )
+        facts, sensors = self.facts(), self._sensors
+        reached: dict[Sensor, list[list[int]]] = {}
+        for name, noted in zip(recordings.names, recordings.facts, strict=True):
+            if facts[name]["whence"] == "given":
+                reached.setdefault(sensors[name], []).append(noted["reach"])
+        for sensor, theirs in reached.items():
+            check_reach(theirs, sensor)
+        cut, empty, lost = cut_up(whole.found.samples, recordings, self.windows)
         if lost and self.on_error == "raise":
             raise UserError(f"{lost[0]}; mend the table, or leave it out with data.on_error=skip")
         framings = {sensor: self.framed(sensor) for sensor in set(sensors.values())}
@@ -260,7 +261,7 @@ class EventFolder(EventData):
             self.val_fraction = len(of["val"]) / (len(of["val"]) + len(of["train"]))
         self._cut = {part: len(indices) for part, indices in of.items() if indices}
         rank_zero_only(say)([*lost[:3], *self._told(facts, framings, len(cut), empty)])
-        self._tell_of_gaps(stretched)
+        self._tell(stretched)
         test_set = self._part(stretched, of["test"])
         val_set = self._part(stretched, of["val"]) if of["val"] else test_set
         return self._part(stretched, of["train"], self.augmentation), val_set, test_set

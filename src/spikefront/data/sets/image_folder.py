@@ -103,6 +103,7 @@ class ImageFolder(Pictures):
         if self._parted is None:
             self.check()
             self._parted = parted(self.asked, Shares(self.test_fraction, self.val_fraction, self.seed))
+            self.classes = self._parted.found.classes
             rank_zero_only(say)([*self._parted.lines, *_animated(self._parted)])
         return self._parted
 

@@ -86,6 +86,7 @@ class ImageNet(Pictures):
             )
         if odd:
             print(f"spikefront: class folders left out: {', '.join(sorted(odd)[:3])}", file=sys.stderr, flush=True)
+        self.classes = sorted(classes)
         train, val = (Folders(self.root / part, sorted(classes)) for part in PARTS)
         _refuse_copies(train, val)
         return [train, val]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from tonic.download_utils import extract_archive
 
 from spikefront.data.cache import Recording
 from spikefront.data.download import Archive
-from spikefront.data.events import EventFiles
+from spikefront.data.event_files import EventFiles
+from spikefront.data.filtering import Sensor
 from spikefront.data.formats.saccade_bin import read_saccade_bin
 from spikefront.errors import UserError
 
@@ -36,6 +37,8 @@ class NMNIST(EventFiles):
     title = "N-MNIST"
     expected = "Train/0 … Train/9 and Test/0 … Test/9 of .bin files (from train.zip and test.zip)"
 
+    classes = tuple(map(str, range(10)))
+
     archives = (
         Archive(MNIST.train_url, MNIST.train_filename, MNIST.train_md5, "NMNIST"),
         Archive(MNIST.test_url, MNIST.test_filename, MNIST.test_md5, "NMNIST"),
@@ -54,6 +57,9 @@ class NMNIST(EventFiles):
 
     def folder(self) -> Path | None:
         return self.holding(FOLDERS.values(), "NMNIST", every=True)
+
+    def opened(self, path: Path, known: Mapping[str, Any]) -> tuple[Iterable[np.ndarray], Sensor]:
+        return [_digit(path, self.stabilise)], self.sensor
 
     def recordings(self) -> Sequence[Recording]:
         digits = {str(i): i for i in range(10)}
@@ -85,12 +91,16 @@ class NCaltech101(EventFiles):
         found = self.holding(["Caltech101"], "NCALTECH101")
         return found and found / "Caltech101"
 
+    def opened(self, path: Path, known: Mapping[str, Any]) -> tuple[Iterable[np.ndarray], Sensor]:
+        return [_cornered(path)], self.sensor
+
     def recordings(self) -> Sequence[Recording]:
         folder = self.located()
         names = sorted(path.name for path in folder.iterdir() if path.is_dir())
         if len(names) != self.num_classes:
             raise UserError(f"{folder} has {len(names)} class folders, not {self.num_classes}: unpack all of them")
         files = list(self.files(folder, names, (".bin",)))
+        self.classes = names
         labels = [names.index(name) for _, name in files]
         try:
             _, tested = train_test_split(range(len(files)), test_size=0.1, stratify=labels, random_state=SPLIT_SEED)

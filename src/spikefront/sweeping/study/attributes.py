@@ -1,5 +1,4 @@
 """Every name under which a study and its trials keep something in Optuna's storage, once, with its type.
-
 The names stay as they are, so that studies of earlier versions can be read and continued; what such a study hasn't got
 reads as the attribute's default.
 """
@@ -8,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypedDict, TypeVar, cast
+from typing import Any, Generic, NotRequired, TypedDict, TypeVar, cast
 
 from optuna import Trial
 from optuna.distributions import BaseDistribution
@@ -67,13 +66,15 @@ class Made(TypedDict):
 
 class Elastic(TypedDict):
     """What an elastic study trains: ``params`` of the largest network, overrides of all, ``scalars`` that change no
-    shape; ``first`` is evaluated then; ``idle`` are parameters that change nothing, with what they stay at."""
+    shape, each with its least and most in ``ranges``; ``first`` is evaluated then; ``idle`` are parameters that change
+    nothing, with what they stay at."""
 
     params: Params
     largest: list[str]
     smallest: list[str]
     pool: list[list[str]]
     scalars: dict[str, float]
+    ranges: NotRequired[dict[str, list[float]]]  # not of studies made before
     idle: dict[str, Any]
     first: Params | None
     first_origin: str
@@ -129,6 +130,7 @@ class Outcome(TypedDict, total=False):
     twin_joules: float
     energy_groups: dict[str, float]
     energy_layers: list[Layer]
+    described: dict[str, Any]  # of its data, what the set's name doesn't say
     seed: int
     front_then: bool | None
     seeds: list[dict[str, float]]

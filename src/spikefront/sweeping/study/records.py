@@ -57,7 +57,8 @@ def records(study: Study, importance: bool = False, volumes: bool = True) -> Stu
     elastic = elastic_checkpoint(study) if ELASTIC.get(study) else None
     line = LINE.get(study) or (typed("sweep", "-m", *given) if (given := ARGUMENTS.get(study)) else None)
     again = partial(_again, space, made, elastic, line)
-    trials = [_trial(t, made, again) for t in study.get_trials(deepcopy=False) if not _place(t)]
+    every = [t for t in study.get_trials(deepcopy=False) if not _place(t)]
+    trials = [_trial(t, made, again) for t in every]
     shares, spread = importances(study, objectives) if importance else ({}, {})
     judged = judge(trials, objectives, volumes)
     return {
@@ -72,6 +73,7 @@ def records(study: Study, importance: bool = False, volumes: bool = True) -> Stu
         "budget": account(study).budget or BUDGET.get(study),
         "command": line,
         "trials": trials,
+        "described": next((d for t in every if (d := attributes.outcome(t).get("described"))), None),
         **judged,
         "taken": TAKEN.get(study),
         "importance": shares,

@@ -57,12 +57,14 @@ def plan(space: Space, compose: Compose, default: Mapping[str, Any], pool: int, 
         if (why := no_slice(compose(own), cfg, whole)) is not None:
             raise UserError(f"search/engine=elastic: {' '.join(own)} is no slice of the largest network: {why}; {CURE}")
     smallest = _extreme(kept, compose, nearest, min)
+    scalars = {p.key: float(largest[p.key]) for p in kept if p.key in largest and _is_scalar(kept, p, compose)}
     return kept, {
         "params": largest,
         "largest": kept.overrides(largest),
         "smallest": kept.overrides(smallest),
         "pool": members,
-        "scalars": {p.key: float(largest[p.key]) for p in kept if p.key in largest and _is_scalar(kept, p, compose)},
+        "scalars": scalars,
+        "ranges": {key: [min(found), max(found)] for key in scalars if (found := _corners(kept.parameters[key]))},
         "idle": {key: default.get(key) for key in idle},
         "first": None,
         "first_origin": "",

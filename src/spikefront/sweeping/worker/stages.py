@@ -121,7 +121,7 @@ class FromOne:
     def _train(self, trial: Trial, cfg: DictConfig, train: Train) -> Metrics:
         elastic = attributes.ELASTIC.get(self._study)
         assert elastic is not None
-        own = {key: elastic[key] for key in ("largest", "smallest", "pool", "scalars")}
+        own = {key: elastic[key] for key in ("largest", "smallest", "pool", "scalars", "ranges") if key in elastic}
         how = {key: self._engine[key] for key in ("random", "distillation", "warmup_epochs", "norm_batches")}
         with open_dict(cfg):
             cfg.elastic = {"base": self._base, **own, **how}

@@ -106,6 +106,7 @@ def _outcome(result: Result, callback: TrialCallback, seed: int) -> Outcome:
         "test": tested,
         "epochs": result.epochs,
         "threads": result.threads,
+        **({"described": result.data} if result.data else {}),
     }
 
 

@@ -24,6 +24,7 @@ from spikefront.analysis.schema import Point, StudyRecord, Taken, TrialRecord
 from spikefront.errors import UserError, near_matches
 from spikefront.files import write_atomically
 from spikefront.tracking.pages.comparison import told_differences
+from spikefront.tracking.pages.data_panel import data_panel
 from spikefront.units import duration
 
 HERE = Path(__file__).parent
@@ -181,6 +182,7 @@ def _study(record: StudyRecord, gain: str, cost: str, reference: float | None) -
         "asked": record["budget"],
         "command": record["command"] if remaining is None and finished(trials) < (record["budget"] or 0) else None,
         "left": None if remaining is None else duration(remaining),
+        "described": data_panel(record.get("described")),
         "trials": [_shown(t) for t in trials],
         "points": [_drawn(p, x, y) for p, x, y in placed_points(record)],
         "front": [{"number": p["number"], "t": p["t"], "final": p["final"], "x": x, "y": y} for p, x, y in front],

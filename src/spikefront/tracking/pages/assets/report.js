@@ -453,6 +453,17 @@ function drawHead() {
     notes.push(el("p", "Published results, as their authors counted them (conventions differ between papers):"), ul);
   }
   $("footer").replaceChildren(...notes);
+  drawData();
+}
+function drawData() { // of users' own folders; of several studies on one of them once
+  const told = data.studies.filter((s, i) => s.described && data.studies.findIndex(o => JSON.stringify(o.described) === JSON.stringify(s.described)) === i);
+  $("data-section").hidden = !told.length;
+  $("data-section").replaceChildren(el("h2", "Data"), ...told.flatMap(s => {
+    const dl = el("dl");
+    for (const [name, value] of s.described.rows) dl.append(el("dt", name), el("dd", value));
+    const parts = told.length > 1 ? [el("h3", s.name), dl] : [dl];
+    return s.described.sheet ? [...parts, el("img", undefined, { src: s.described.sheet, alt: "some samples of each class, as the network sees them" })] : parts;
+  }));
 }
 function refilter() {
   const said = compile($("filter").value);
