@@ -259,11 +259,12 @@ def camera(home) -> None:
             (home / "gestures" / name / f"{i}.raw").write_bytes(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("heading", "make", "root", "said"),
     [
-        pytest.param("From a phone's pictures", phone, "photos", "turned    16 as EXIF says"),
-        pytest.param("From a camera's recordings", camera, "gestures", "16 evt3", marks=pytest.mark.slow),
+        ("From a phone's pictures", phone, "photos", "turned    16 as EXIF says"),
+        ("From a camera's recordings", camera, "gestures", "16 evt3"),
     ],
 )
 def test_the_way_from_a_folder_to_a_front(tmp_path, monkeypatch, heading, make, root, said):
