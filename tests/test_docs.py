@@ -11,12 +11,16 @@ import shutil
 import subprocess
 import sys
 
+import own
 import pytest
+import written
 import yaml
 from columns import BASES
+from PIL import Image
 
 from spikefront.config import CONF, ROOT, compose
 from spikefront.data import build_data
+from spikefront.files import cache_folder
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.sources import open_study
 from spikefront.training.batch import scaled
@@ -225,3 +229,55 @@ def test_the_families_table_is_what_the_benchmark_finds(monkeypatch, pattern):
     families = importlib.import_module("families")
     (row,) = families.table(pattern).splitlines()[2:]
     assert row in page("families.md").splitlines()
+
+
+SHORT = (
+    "model=sdt_1_16 trainer=cpu trainer.max_epochs=1 trainer.limit_train_batches=2 data.batch_size=4 data.num_workers=0"
+    " model.timesteps=choice(1,2) logger=none search.workers=1 neuron.threshold=0.1 data.image_size=16"
+)
+
+
+def phone(home) -> None:
+    """Pictures of two classes as a phone has them: turned by EXIF, one with alpha."""
+    for c, name in enumerate(("cat", "my dog")):
+        for i in range(8):
+            path = own.picture(home / "photos" / name / f"IMG_{i}.jpg", 60 + 120 * c, i, size=(40, 30))
+            with Image.open(path) as image:
+                turned = image.getexif()
+                turned[0x112] = 6
+                image.save(path, exif=turned)
+        with Image.open(path) as image:
+            image.convert("RGBA").save(path.with_name("cut out.png"))
+
+
+def camera(home) -> None:
+    """RAW recordings of two classes."""
+    for c, name in enumerate(("clap", "wave")):
+        (home / "gestures" / name).mkdir(parents=True)
+        for i in range(8):
+            content = written.evt3(written.events(3000, seed=10 * c + i))
+            (home / "gestures" / name / f"{i}.raw").write_bytes(content)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("heading", "make", "root", "said"),
+    [
+        ("From a phone's pictures", phone, "photos", "turned    16 as EXIF says"),
+        ("From a camera's recordings", camera, "gestures", "16 evt3"),
+    ],
+)
+def test_the_way_from_a_folder_to_a_front(tmp_path, monkeypatch, heading, make, root, said):
+    monkeypatch.setenv("SPIKEFRONT_CACHE", str(cache_folder()))  # compiled kernels
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make(tmp_path)
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    cache = f"data.cache={tmp_path}/cache"
+    look, sweep, report = commands(
+        page("own-data.md").split(f"### {heading}\n")[1].split("\n## ")[0].split("\n### ")[0]
+    )
+    out = run(tmp_path, [*look, cache])
+    assert said in out and (tmp_path / root / "spikefront.png").is_file()
+    assert shlex.split(out.splitlines()[-2])[2:5] == sweep[2:5]  # what is printed is what the page says
+    assert f"Pareto front of {root}" in run(tmp_path, [*sweep, *SHORT.split(), cache])
+    assert root in run(tmp_path, report) and (tmp_path / f"{root}.html").is_file()

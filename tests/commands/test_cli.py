@@ -153,7 +153,7 @@ def test_a_way_of_debugging_that_is_none_is_said(script, tmp_path):
     assert code == 1 and "debug=frd does not exist" in err and "fdr" in err
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "energy", "sweep", "study", "report"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "energy", "sweep", "study", "report", "data"])
 def test_help_is_for_people(script, name):
     code, out, _ = script(name, "--help")
     assert code == 0
@@ -236,3 +236,11 @@ def test_what_is_imported_is_put_beyond_the_garbage_collector_once(monkeypatch):
         with start.importing():
             assert not gc.isenabled()
     assert frozen == [False] and gc.isenabled()
+
+
+@pytest.mark.parametrize("place", ["my photos, 2024", "plain"])
+def test_a_home_in_a_value_is_the_users(script, tmp_path, monkeypatch, place):
+    """No shell replaces the ``~`` of data.root=~/photos, and Hydra can't read it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    _, _, err = script("train", "data=image_folder", f"data.root=~/{place}", "logger=none", "trainer=cpu")
+    assert err == f"spikefront: data.root: {tmp_path}/{place} is not there: give the folder that holds your pictures\n"

@@ -66,11 +66,12 @@ def test_the_list_of_verbs_waits_for_nothing():
     ("line", "found"),
     [
         ("spikefront s", {"study", "sweep"}),
-        ("spikefront ", {"train", "sweep", "evaluate", "energy", "report", "study", "workspace"}),
+        ("spikefront ", {"data", "train", "sweep", "evaluate", "energy", "report", "study", "workspace"}),
         ("spikefront train neuron=p", {"neuron=plif"}),
         ("spikefront train neuron=lif optimizer.l", {"optimizer.lr="}),
         ("/opt/env/bin/spikefront sweep hparams_search=timesteps -m search/sampler=nsg", {"search/sampler=nsga2"}),
         ("spikefront study act", {"action="}),
+        ("spikefront data ~/gestures time", {"timesteps="}),
         ("spikefront study 'act", set()),
         ("spikefront trian act", set()),
     ],

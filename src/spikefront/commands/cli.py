@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from spikefront.commands import debug
 from spikefront.commands.hydra_internals import flag_parser, keep_quotes
-from spikefront.config import CONF, compose, flat, is_group, override_parser
+from spikefront.config import CONF, compose, flat, is_group, override_parser, written
 from spikefront.console import spell_what_cannot_be_printed
 from spikefront.errors import UserError, mendable, no_key, one_line
 from spikefront.start import settle, spelled, whole_command_line
@@ -32,10 +32,15 @@ keep_quotes()
 OmegaConf.register_new_resolver("command", spelled, replace=True)  # ${command:train} in the texts of --help
 
 
-def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
+def entry(
+    config_name: str, read: Callable[[Sequence[str]], list[str]] = list
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
     """Decorator for an entry script's ``main(cfg)``: Hydra parses, errors become one line and exit code 1.
 
     ``cfg.output_dir`` is set to Hydra's run directory if it is null. ``debug=true`` shows tracebacks.
+
+    Args:
+        read: what a user types, all but flags, as Hydra takes it.
     """
 
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[[], Any]:
@@ -58,7 +63,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[
             spell_what_cannot_be_printed()
             with debug.taken_from(sys.argv), _one_line_errors():
                 flags, overrides = parted(sys.argv[1:])
-                sys.argv[1:] = [*overrides, *flags]
+                sys.argv[1:] = [*read([at_home(o) for o in overrides]), *flags]
                 _failed.clear()
                 result = app()
                 if _failed:
@@ -135,6 +140,14 @@ def parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     for override in overrides:
         flags.remove(override)
     return flags, overrides
+
+
+def at_home(override: str) -> str:
+    """``data.root=~/photos`` as Hydra takes it: shells leave the ``~`` there, and Hydra's grammar has none."""
+    key, _, value = override.partition("=")
+    if value != "~" and not value.startswith("~/"):
+        return override
+    return f"{key}={written(os.path.expanduser(value))}"
 
 
 class _one_line_errors:

@@ -225,11 +225,15 @@ class EventData(ImageData):
             events = np.concatenate(list(self.filters.over(whole, sensor, self.hot, {}) if self.filters else whole))
         except (OSError, BadRecording) as error:
             raise UserError(f"input={path}: {error}") from error
-        self._see(sensor)
         for start, end in self.windows_of(int(events["t"][-1])):
             first, after = search(events["t"], np.array([start, end], np.float64))
-            frames = self.binning(self.framing(events[first:after]))[: self.timesteps]
-            yield f"{start / 1e6:.3g}-{end / 1e6:.3g} s", frames[None]
+            yield f"{start / 1e6:.3g}-{end / 1e6:.3g} s", self.as_seen(events[first:after], sensor)[None]
+
+    def as_seen(self, events: np.ndarray, sensor: Sensor) -> Tensor:
+        """Events on a sensor as the network is shown them in evaluation, ``(timesteps, channels, side, side)``."""
+        if sensor != self.framing.sensor:
+            self._see(sensor)
+        return self.binning(self.framing(events))[: self.timesteps]
 
     def prepare_data(self) -> None:
         self.prepare()

@@ -148,8 +148,11 @@ def looks_like(kind: str) -> Callable[[Path], bool]:
     return is_picture
 
 
-def parted(asked: Asked, shares: Shares) -> Parted:
+def parted(asked: Asked, shares: Shares, keep: bool = True) -> Parted:
     """A folder's samples in their parts, as they were before as far as they were there; keeps that.
+
+    Args:
+        keep: false: leave what is kept as it is.
 
     Raises:
         UserError: as ``open_folder`` and ``assign``; other shares than those that are kept.
@@ -158,13 +161,13 @@ def parted(asked: Asked, shares: Shares) -> Parted:
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock):
-            return _parted(asked, shares)
+            return _parted(asked, shares, keep)
     except OSError as error:
         told = f"can't keep what is known of files in {lock.parent} ({error.strerror or error})"
         raise UserError(f"{told}: set data.cache to a directory you can write") from error
 
 
-def _parted(asked: Asked, shares: Shares) -> Parted:
+def _parted(asked: Asked, shares: Shares, keep: bool) -> Parted:
     found, card = open_folder(asked, fresh=True)
     files = sorted({s.file for s in found.samples})
     digests = Contents(asked.place, asked.kept).digests(files)
@@ -190,7 +193,7 @@ def _parted(asked: Asked, shares: Shares) -> Parted:
     told = {file: f"{parts[file]} {digests[file]}" for file in files}
     gone = {file: entry for file, entry in (kept.get("parts") or {}).items() if file not in told}
     split = {"test_fraction": shares.test, "val_fraction": shares.val, "seed": shares.seed, "parts": {**gone, **told}}
-    if card.write(settings, {**card.kept, "split": split}):
+    if keep and card.write(settings, {**card.kept, "split": split}):
         lines.append(f"kept in {card.path}")
     return Parted(found, parts, digests, shares, split_hash(found.samples, parts, digests), card.path.absolute(), lines)
 

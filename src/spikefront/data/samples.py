@@ -12,7 +12,7 @@ from spikefront.errors import UserError, near_matches
 
 LAYOUTS = ("auto", "class", "parts", "group", "table")
 TABLES = ("labels.csv", "metadata.csv")  # the names that decide where there are several
-JUNK = ("__macosx", "thumbs.db", "desktop.ini", "spikefront.yaml")  # nobody put them there as samples
+JUNK = ("__macosx", "thumbs.db", "desktop.ini", "spikefront.yaml", "spikefront.png")  # nobody put them there as samples
 SHOWN = 3
 
 

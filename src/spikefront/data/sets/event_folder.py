@@ -25,7 +25,8 @@ from spikefront.data.folder import Asked, Parted, open_folder, parted, say
 from spikefront.data.formats import Declared, open_recording
 from spikefront.data.framing import Framing, check_crop
 from spikefront.data.split import Shares
-from spikefront.data.stretches import Stretched, Windows, cut_up
+from spikefront.data.stretches import Stretched, cut_up
+from spikefront.data.windows import Windows
 from spikefront.errors import UserError, near_matches
 
 SCALES: dict[str, dict[str, Any]] = {  # what the binning makes of counts

@@ -1,0 +1,16 @@
+from .augmentation import EventAugmentation as EventAugmentation
+from .base import ImageData as ImageData
+from .base import build_data as build_data
+from .binning import Binning as Binning
+from .binning import to_frames as to_frames
+from .events import EventData as EventData
+from .sets.cifar import CIFAR as CIFAR
+from .sets.cifar10_dvs import CIFAR10DVS as CIFAR10DVS
+from .sets.digits import Digits as Digits
+from .sets.digits import DigitsDVS as DigitsDVS
+from .sets.dvs128_gesture import DVS128Gesture as DVS128Gesture
+from .sets.event_folder import EventFolder as EventFolder
+from .sets.image_folder import ImageFolder as ImageFolder
+from .sets.imagenet import ImageNet as ImageNet
+from .sets.saccade_sets import NMNIST as NMNIST
+from .sets.saccade_sets import NCaltech101 as NCaltech101

@@ -1,0 +1,1 @@
+"""What a folder holds, looked at once before training: recordings, pictures, advice, a contact sheet."""
