@@ -84,7 +84,7 @@ def _claim(node: DictConfig) -> bool:
 
 
 def _of_folder(what: str, kind: str, *, _parent_: DictConfig) -> Any:
-    from spikefront.data.folder import told  # only then: it loads PyTorch
+    from spikefront.data.own.folder import told  # only then: it loads PyTorch
 
     return told(what, _parent_, kind)
 

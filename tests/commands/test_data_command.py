@@ -219,7 +219,7 @@ def test_pictures(look, tmp_path):
 
 
 def test_a_folder_that_cant_be_written(look, gestures, tmp_path, monkeypatch):
-    monkeypatch.setattr("spikefront.data.card.os.access", lambda *_: False)  # root may write anywhere
+    monkeypatch.setattr("spikefront.data.own.card.os.access", lambda *_: False)  # root may write anywhere
     code, _, _ = look(gestures)
     assert code == 0 and not (gestures / "spikefront.yaml").exists() and not (gestures / "spikefront.png").exists()
     assert {p.suffix for p in (tmp_path / "cache/folders").iterdir()} >= {".yaml", ".png"}

@@ -15,7 +15,7 @@ from spikefront.data.looking.advice import for_pictures, for_recordings, rounded
 from spikefront.data.looking.overview import Overview, Piece, hottest, look_at_recordings
 from spikefront.data.looking.seen import KEPT, Clock
 from spikefront.data.looking.sheet import CELL, Shown, coloured, evenly, fitting, sheet
-from spikefront.data.rows import Sample
+from spikefront.data.own.rows import Sample
 from spikefront.data.windows import Windows
 
 SENSOR = Declared(sensor=(24, 16), unit="us")

@@ -13,8 +13,9 @@ from own import picture, pictures
 
 from spikefront.commands.cli import explain
 from spikefront.config import compose, override
-from spikefront.data import build_data, card
-from spikefront.data.samples import find
+from spikefront.data import build_data
+from spikefront.data.own import card
+from spikefront.data.own.samples import find
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import read_checkpoint
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikefront.data.rows import Sample
-from spikefront.data.split import Shares, assign, drawn, lacking, split_hash
+from spikefront.data.own.rows import Sample
+from spikefront.data.own.split import Shares, assign, drawn, lacking, split_hash
 from spikefront.errors import UserError
 
 

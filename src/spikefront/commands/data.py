@@ -55,7 +55,7 @@ def main(cfg: DictConfig) -> None:
     """Look at ``root``: print what is there, or a JSON list of its files; write its card and its contact sheet.
 
     Raises:
-        UserError: nothing there that can be read, and what ``spikefront.data.folder`` raises.
+        UserError: nothing there that can be read, and what ``spikefront.data.own.folder`` raises.
     """
     if not cfg["root"]:
         raise UserError(f"which folder? {typed('data', '/path/to/folder')}")
@@ -75,8 +75,8 @@ def main(cfg: DictConfig) -> None:
 
 def _kinds(root: Path) -> dict[str, str | None]:
     """Of each file whether it is a recording or a picture, by its content; None: neither."""
-    from spikefront.data.folder import looks_like
-    from spikefront.data.samples import files
+    from spikefront.data.own.folder import looks_like
+    from spikefront.data.own.samples import files
 
     if not root.exists():
         raise UserError(f"{root} is not there: give the folder that holds your recordings or pictures")

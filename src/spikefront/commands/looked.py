@@ -14,17 +14,17 @@ from omegaconf import DictConfig, OmegaConf
 from spikefront.commands.cli import explain
 from spikefront.config import compose, override
 from spikefront.console import console
-from spikefront.data.card import Card
 from spikefront.data.cleaning import check_reach
-from spikefront.data.folder import Asked, Parted, open_folder, parted
 from spikefront.data.formats import Declared
 from spikefront.data.framing import Framing
 from spikefront.data.looking.advice import Advice, for_pictures, for_recordings
 from spikefront.data.looking.lines import of_all
 from spikefront.data.looking.overview import Overview, look_at_pictures, look_at_recordings
 from spikefront.data.looking.sheet import CLASSES, COLUMNS, sheet
-from spikefront.data.samples import Found
-from spikefront.data.split import Shares
+from spikefront.data.own.card import Card
+from spikefront.data.own.folder import Asked, Parted, open_folder, parted
+from spikefront.data.own.samples import Found
+from spikefront.data.own.split import Shares
 from spikefront.data.windows import Windows
 from spikefront.errors import UserError, in_a_line
 from spikefront.files import cache_folder, writing
@@ -228,8 +228,8 @@ class Folder:
 
 def declaration(root: Path, cfg: DictConfig) -> Declared:
     """What is said of recordings that don't say it, here or in the folder's card."""
-    from spikefront.data.card import Card
     from spikefront.data.formats import Declared
+    from spikefront.data.own.card import Card
 
     kept = (
         Card(root, Path(str(cfg["data"].get("cache") or cache_folder())).expanduser()).settings if root.is_dir() else {}

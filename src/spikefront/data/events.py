@@ -20,12 +20,12 @@ from spikefront.data.binning import Binning, search
 from spikefront.data.cache import Recording, Recordings, open_cache
 from spikefront.data.cleaning import check_reach, clean, cleaned
 from spikefront.data.filtering import Filters, HotPixels, Sensor, line
-from spikefront.data.folder import say
 from spikefront.data.formats import Declared, open_recording
 from spikefront.data.formats.refused import BadRecording
 from spikefront.data.frames import Frames, Labelled
 from spikefront.data.framing import POOLS, Framing
 from spikefront.data.once import once
+from spikefront.data.own.folder import say
 from spikefront.errors import UserError, near_matches
 
 __all__ = ["EventData", "Frames", "clean", "looked_at"]

@@ -14,7 +14,7 @@ from spikefront.data.binning import search
 from spikefront.data.cache import Recordings
 from spikefront.data.framing import Framing
 from spikefront.data.once import once
-from spikefront.data.rows import Sample
+from spikefront.data.own.rows import Sample
 from spikefront.data.windows import Windows
 
 

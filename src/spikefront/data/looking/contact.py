@@ -13,7 +13,7 @@ from spikefront.data.filtering import named
 from spikefront.data.formats import EVENTS, BadRecording, Declared, open_recording
 from spikefront.data.looking.overview import TIMES, Overview, Piece
 from spikefront.data.looking.sheet import COLUMNS, EACH, STILLS, Shown, coloured, evenly
-from spikefront.data.rows import Sample
+from spikefront.data.own.rows import Sample
 
 if TYPE_CHECKING:  # they load PyTorch
     from spikefront.data.sets.event_folder import EventFolder

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from spikefront.data.folder import Parted
 from spikefront.data.looking.overview import Overview, Piece, grouped, spread
-from spikefront.data.samples import Found
+from spikefront.data.own.folder import Parted
+from spikefront.data.own.samples import Found
 from spikefront.units import amount, duration
 
 SHOWN = 5

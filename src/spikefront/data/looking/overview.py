@@ -15,7 +15,7 @@ from spikefront.data.framing import Framing
 from spikefront.data.looking.seen import Seen, Sensor, seen
 from spikefront.data.looking.stills import still
 from spikefront.data.noise import hot
-from spikefront.data.rows import Sample
+from spikefront.data.own.rows import Sample
 from spikefront.data.windows import Windows
 
 PIXEL = np.dtype([("x", "<u2"), ("y", "<u2"), ("n", "<i8")])

@@ -16,15 +16,15 @@ from torch.utils.data import Dataset
 
 from spikefront.data.binning import NORMALISATIONS
 from spikefront.data.cache import BadRecording, Recording, Recordings
-from spikefront.data.card import Card
 from spikefront.data.cleaning import check_reach
-from spikefront.data.contents import Contents
 from spikefront.data.events import EventData
 from spikefront.data.filtering import Sensor
-from spikefront.data.folder import Asked, Parted, open_folder, parted, say
 from spikefront.data.formats import Declared, open_recording
 from spikefront.data.framing import Framing, check_crop
-from spikefront.data.split import Shares
+from spikefront.data.own.card import Card
+from spikefront.data.own.contents import Contents
+from spikefront.data.own.folder import Asked, Parted, open_folder, parted, say
+from spikefront.data.own.split import Shares
 from spikefront.data.stretches import Stretched, cut_up
 from spikefront.data.windows import Windows
 from spikefront.errors import UserError, near_matches

@@ -12,12 +12,12 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from spikefront.data.card import Card
 from spikefront.data.decoding import Undecodable, decoded, frames
-from spikefront.data.folder import Asked, Parted, open_folder, parted, say
 from spikefront.data.images import Images, Pictures
-from spikefront.data.rows import Sample
-from spikefront.data.split import Shares
+from spikefront.data.own.card import Card
+from spikefront.data.own.folder import Asked, Parted, open_folder, parted, say
+from spikefront.data.own.rows import Sample
+from spikefront.data.own.split import Shares
 from spikefront.errors import UserError, near_matches
 
 SCALES: dict[str, tuple[Sequence[float], Sequence[float]]] = {

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from spikefront.data.rows import Sample
+from spikefront.data.own.rows import Sample
 from spikefront.errors import UserError
 
 LARGEST = 0.9  # share that is tried when the smallest that works is looked for

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spikefront.data.rows import PARTS, Sample, is_table, rows
+from spikefront.data.own.rows import PARTS, Sample, is_table, rows
 from spikefront.errors import UserError, near_matches
 
 LAYOUTS = ("auto", "class", "parts", "group", "table")

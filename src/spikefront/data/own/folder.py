@@ -15,11 +15,11 @@ from filelock import FileLock
 from PIL import Image
 
 from spikefront.data import formats
-from spikefront.data.card import Card, beside
-from spikefront.data.contents import Contents
-from spikefront.data.rows import Sample
-from spikefront.data.samples import SHOWN, Found, find
-from spikefront.data.split import Shares, assign, split_hash
+from spikefront.data.own.card import Card, beside
+from spikefront.data.own.contents import Contents
+from spikefront.data.own.rows import Sample
+from spikefront.data.own.samples import SHOWN, Found, find
+from spikefront.data.own.split import Shares, assign, split_hash
 from spikefront.errors import UserError
 
 TEST, VAL, SEED = 0.2, 0.2, 0  # of a folder of which nothing is kept
