@@ -34,7 +34,7 @@ class Audit:
         multiplications: operations between two values of which neither is binary, as ``where: what``. Masks and sums of
             binary values are not among them.
         scales: products with a constant, which fold into the threshold of the neuron that reads them.
-        largest: the largest value that entered each of ``inputs``.
+        largest: the largest value that entered each of ``inputs``, of integer spikes how many.
         findings: what checks of other claims found, in the order in which they were made.
     """
 
@@ -107,7 +107,8 @@ def audit(model: nn.Module, batch: Tensor) -> Audit:
             # the first synapse reads the network's input, on which nothing that fires has worked yet
             kind = IMAGE if not found.inputs else _kind(args[0], scales)
             found.inputs[names[module]] = kind
-            found.largest[names[module]] = float(args[0].abs().max()) if args[0].numel() else 0.0
+            unit = next((u for u in (1.0, *scales) if kind == INTEGER and are_counts(args[0] * u, ())), 1.0)
+            found.largest[names[module]] = unit * float(args[0].abs().max())
         exempt[0] += isinstance(module, EXEMPT) or is_synapse(module)
 
     def leave(module: nn.Module, *_: Any) -> None:

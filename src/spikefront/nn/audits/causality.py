@@ -27,6 +27,7 @@ def causality(subject: Subject) -> Finding:
     tried = f"for t = 1 … {steps - 1} other frames from step t on, results before t compared"
     mixes = f"time is mixed by {_counted(memory)}" if memory else "nothing mixes time"
     mixes += f"; looks ahead: {_counted(ahead)}" if ahead else ""
+    looking = [name for name, _ in ahead]
     for step in range(1, steps):
         other = frames.clone()
         other[:, step:] = other[:, step:].flip(0) * 1.5 + 0.25
@@ -40,9 +41,12 @@ def causality(subject: Subject) -> Finding:
                 return not_tried("causality", "neither the logits nor any module's output has timesteps in front")
             if not (place := subject.first_different(before, after)):
                 continue
-            return fails("causality", tried, f"what this gives before step {step} depends on later frames; {mixes}", place)
+            why = f"what this gives before step {step} depends on later frames; {mixes}"
+            return fails("causality", tried, why, [*place, *looking])
         why = f"before step {step} {subject.difference(a[:step], b[:step])}; {mixes}"
-        return fails("causality", tried, why, subject.first_different(before, after))
+        return fails("causality", tried, why, [*subject.first_different(before, after), *looking])
+    if looking:
+        return fails("causality", tried, f"no logits changed with these weights, but {mixes}", looking)
     return holds("causality", tried, mixes)
 
 
@@ -69,14 +73,17 @@ def _mean(subject: Subject, x: Tensor, samples: int) -> Tensor:
     return answer if steps is None else steps.mean(0)
 
 
-def _mixing(subject: Subject, frames: Tensor) -> tuple[list[str], list[str]]:
-    """Class names of modules of which an output depends on the input of an earlier step, and of a later one.
+Mixers = list[tuple[str, str]]
+
+
+def _mixing(subject: Subject, frames: Tensor) -> tuple[Mixers, Mixers]:
+    """Names and classes of modules of which an output depends on the input of an earlier step, and of a later one.
 
     Every module without modules inside, and every operator, is run once more with one step of its input replaced.
     """
     n, steps = len(frames), subject.timesteps
-    backward: list[str] = []
-    forward: list[str] = []
+    backward: Mixers = []
+    forward: Mixers = []
     model = copy.deepcopy(subject.driven)
 
     def in_time(x: Any) -> Tensor | None:
@@ -92,12 +99,11 @@ def _mixing(subject: Subject, frames: Tensor) -> tuple[list[str], list[str]]:
         here, x = in_time(out), in_time(args[0]) if args else None
         if here is None or x is None:
             return
-        kind = type(module).__name__
         for at, found, part in ((0, backward, slice(1, None)), (steps - 1, forward, slice(0, -1))):
             again = tuple(_replaced(a, at, in_time) for a in args)
             other = in_time(copy.deepcopy(module).forward(*again))
             if other is not None and not subject.equal(here[part], other[part]):
-                found.append(kind)
+                found.append((name, type(module).__name__))
 
     with watching(model, look):
         subject.answers(model, frames)
@@ -114,5 +120,5 @@ def _replaced(value: Any, step: int, in_time: Any) -> Any:
     return changed.reshape(value.shape)
 
 
-def _counted(kinds: list[str]) -> str:
-    return ", ".join(f"{kind} ({count})" for kind, count in Counter(kinds).items())
+def _counted(mixers: Mixers) -> str:
+    return ", ".join(f"{kind} ({count})" for kind, count in Counter(kind for _, kind in mixers).items())

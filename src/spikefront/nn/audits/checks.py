@@ -31,18 +31,17 @@ def examine(
     model: nn.Module,
     samples: Tensor,
     asked: Iterable[str] | None = None,
-    more: Mapping[str, Check] | None = None,
+    known: Mapping[str, Check] = CHECKS,
     timesteps: int | None = None,
     time_first: bool = False,
 ) -> Audit:
-    """Make the checks ``asked`` for, all if None, of ``CHECKS`` and ``more``; ``model`` stays as it was.
+    """Make those of the checks ``known`` that are ``asked`` for, all if None; ``model`` stays as it was.
 
     A check that can't be made of this network says so (``not tried``) and the next one begins.
 
     Raises:
         UserError: a check that there is not, a batch that the network doesn't take.
     """
-    known = {**CHECKS, **(more or {})}
     names = list(known) if asked is None else list(asked)
     for name in names:
         if name not in known:
@@ -56,6 +55,6 @@ def examine(
             findings.append(not_tried(name, one_line(error)))
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError) as error:
             findings.append(not_tried(name, f"the network raises {one_line(error)}"))
-    found = subject.adds if "additions" in names or "spikes" in names or asked is None else Audit()
+    found = subject.adds if {"additions", "spikes", "unrolled"} & set(names) else Audit()
     found.findings = findings
     return found

@@ -39,9 +39,10 @@ def batch_training(subject: Subject) -> Finding:
 
 def _compared(subject: Subject, model: nn.Module, check: str, tried: str) -> Finding:
     x = subject.batch
-    whole = subject.rows(subject.answers(model, x, fresh=True), len(x))
+    fresh = model.training or subject.stateful
+    whole = subject.rows(subject.answers(model, x, fresh=fresh), len(x))
     for how, beside, places in _arrangements(x):
-        answer = subject.rows(subject.answers(model, beside, fresh=True), len(beside))
+        answer = subject.rows(subject.answers(model, beside, fresh=fresh), len(beside))
         for sample, place in places:
             if subject.equal(whole[sample], answer[place]):
                 continue

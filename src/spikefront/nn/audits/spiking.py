@@ -22,17 +22,12 @@ LIMIT = 1 << 10  # of virtual steps that are unrolled
 
 def spikes(subject: Subject) -> Finding:
     """What enters each convolution and linear layer but the first: 0 and 1, whole numbers, or anything."""
-    found, scales = subject.adds, norms(subject.original)
+    found = subject.adds
     kinds = set(found.inputs.values()) - {IMAGE}
     if not kinds & {BINARY, INTEGER}:
         return not_tried("spikes", NO_SPIKES)
     tried = "what enters every layer with weights, in a copy in which all paths fire"
-    unit = max(scales, default=1.0)
-    largest = {
-        name: found.largest[name] * (unit if found.largest[name] * unit <= LIMIT and kind == INTEGER else 1.0)
-        for name, kind in found.inputs.items()
-        if kind in (BINARY, INTEGER)
-    }
+    largest = {name: found.largest[name] for name, kind in found.inputs.items() if kind in (BINARY, INTEGER)}
     several = [name for name, kind in found.inputs.items() if kind == INTEGER]
     most = max(largest, key=lambda name: largest[name])
     said = f"integers up to {largest[most]:g} in {len(several)} layers, the largest into {most}" if several else "binary"
@@ -97,14 +92,14 @@ def saturated(subject: Subject) -> Finding:
 
 
 def _extreme(subject: Subject, check: str, judge: Callable[[Tensor], Tensor]) -> Finding:
-    fired = _firing(subject, subject.lively)
+    if subject.lively is not subject.given:
+        return not_tried(check, "untrained: these weights are nobody's")
+    fired = _firing(subject, subject.given)
     if not fired:
         return not_tried(check, "nothing in it is known as a neuron")
     shares = {name: float(judge(x).double().mean()) for name, x in fired.items()}
     whole = [name for name, share in shares.items() if share == 1]
     tried = f"{len(fired)} layers of neurons, {len(subject.batch)} samples, its own weights"
-    if subject.lively is not subject.given:
-        tried += ", untrained: batch norms with the samples' statistics"
     mean = f"{100 * sum(shares.values()) / len(shares):.3g} % of the channels"
     if whole:
         return fails(check, tried, f"{len(whole)} whole layers; {mean}", whole, figures=shares)
