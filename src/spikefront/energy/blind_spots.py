@@ -66,7 +66,9 @@ def blind_spots(subject: Subject) -> Finding:
     tried = "every operation of a pass held against the layers that the meter counts; joules a sample at 45 nm"
     why = f"of {joules(total)} charged by the paper's formula are left out: {said or 'nothing'}"
     if outside.products or unknown:
-        notes = [f"{', '.join(sorted(names))} in {where or 'the network'}" for where, names in outside.kinds.items()][:2]
+        notes = [f"{', '.join(sorted(names))} in {where or 'the network'}" for where, names in outside.kinds.items()][
+            :2
+        ]
         return fails("blind_spots", tried, "; ".join([why, *notes]), [*outside.products, *unknown], figures=figures)
     return holds("blind_spots", tried, why, figures=figures)
 

@@ -22,6 +22,7 @@ EXEMPT = (SpikingNeuron, SpikingJelly, SnnTorch, nn.BatchNorm2d)
 PRODUCTS = {"mul", "mm", "bmm", "baddbmm", "addmm", "div", "convolution", "exp", "pow", "_softmax"}
 PRODUCTS |= {"_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_attention_math_for_mps"}
 BINARY, INTEGER, REAL, SILENT, IMAGE = "binary", "integer", "real", "silent", "input"
+KINDS = (SILENT, BINARY, INTEGER, REAL, IMAGE)
 
 
 @dataclass
@@ -105,10 +106,11 @@ def audit(model: nn.Module, batch: Tensor) -> Audit:
         inside.append(names[module])
         if is_synapse(module) and not exempt[0]:
             # the first synapse reads the network's input, on which nothing that fires has worked yet
-            kind = IMAGE if not found.inputs else _kind(args[0], scales)
-            found.inputs[names[module]] = kind
+            name, before = names[module], found.inputs.get(names[module], SILENT)
+            kind = IMAGE if not found.inputs or before == IMAGE else _kind(args[0], scales)
+            found.inputs[name] = max(before, kind, key=KINDS.index)  # of one that is called at every step
             unit = next((u for u in (1.0, *scales) if kind == INTEGER and are_counts(args[0] * u, ())), 1.0)
-            found.largest[names[module]] = unit * float(args[0].abs().max())
+            found.largest[name] = max(found.largest.get(name, 0.0), unit * float(args[0].abs().max()))
         exempt[0] += isinstance(module, EXEMPT) or is_synapse(module)
 
     def leave(module: nn.Module, *_: Any) -> None:

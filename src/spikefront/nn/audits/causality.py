@@ -6,7 +6,6 @@ import copy
 from collections import Counter
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from spikefront.nn.audits.finding import Finding, fails, holds, not_tried
@@ -31,20 +30,19 @@ def causality(subject: Subject) -> Finding:
     for step in range(1, steps):
         other = frames.clone()
         other[:, step:] = other[:, step:].flip(0) * 1.5 + 0.25
-        a, b = (subject.steps(subject.run(model, x), n) for x in (frames, other))
-        if a is not None and b is not None and subject.equal(a[:step], b[:step]):
-            continue
         keep = subject.of_steps(step, n)
         before, after = subject.traced(model, frames, keep), subject.traced(model, other, keep)
-        if a is None or b is None:  # no logits of a step: what modules give must do
-            if not before:
-                return not_tried("causality", "neither the logits nor any module's output has timesteps in front")
-            if not (place := subject.first_different(before, after)):
-                continue
+        a, b = (subject.steps(subject.run(model, x), n) for x in (frames, other))
+        if (a is None or b is None) and not before:
+            return not_tried("causality", "neither the logits nor any module's output has timesteps in front")
+        place = subject.first_different(before, after)
+        apart = a is not None and b is not None and not subject.equal(a[:step], b[:step])
+        if apart and a is not None and b is not None:
+            why = f"before step {step} {subject.difference(a[:step], b[:step])}; {mixes}"
+            return fails("causality", tried, why, [*place, *looking])
+        if place:
             why = f"what this gives before step {step} depends on later frames; {mixes}"
             return fails("causality", tried, why, [*place, *looking])
-        why = f"before step {step} {subject.difference(a[:step], b[:step])}; {mixes}"
-        return fails("causality", tried, why, [*subject.first_different(before, after), *looking])
     if looking:
         return fails("causality", tried, f"no logits changed with these weights, but {mixes}", looking)
     return holds("causality", tried, mixes)
@@ -62,9 +60,13 @@ def memory(subject: Subject) -> Finding:
     said = [_mean(subject, x, n) for x in (frames, frames.flip(1), frames.roll(1, 1))]
     tried = "frames reversed, and rotated by one; the mean of all logits compared"
     places = _mixing(subject, frames)[0]
-    if all(subject.equal(said[0], other) for other in said[1:]):
+    same = all(subject.equal(said[0], other) for other in said[1:])
+    if same and not places:
         return fails("memory", tried, f"no memory: the order of frames changes nothing in {type(model).__name__}")
-    return holds("memory", tried, f"the order of frames matters; time is mixed by {_counted(places) or 'no one module'}")
+    by = f"time is mixed by {_counted(places) or 'more than one module'}"
+    return holds(
+        "memory", tried, f"{'these logits are the same, but' if same else 'the order of frames matters;'} {by}"
+    )
 
 
 def _mean(subject: Subject, x: Tensor, samples: int) -> Tensor:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import copy
 
-import torch
-
 from spikefront.errors import one_line
 from spikefront.nn.audits.finding import Finding, fails, holds, not_tried
-from spikefront.nn.audits.subject import Subject
+from spikefront.nn.audits.subject import Subject, whole
 
 
 def state(subject: Subject) -> Finding:
@@ -17,9 +15,9 @@ def state(subject: Subject) -> Finding:
     model = copy.deepcopy(subject.driven)
     if not subject.stateful:
         return holds("state", tried, "the second call says what the first does")
-    first = subject.traced(model, subject.batch, lambda out: out, fresh=False)
+    first = subject.traced(model, subject.batch, whole, fresh=False)
     try:
-        again = subject.traced(model, subject.batch, lambda out: out, fresh=False)
+        again = subject.traced(model, subject.batch, whole, fresh=False)
     except Exception as error:
         return fails("state", tried, f"the second call fails: {one_line(error)}")
     places = subject.first_different(first, again)
@@ -27,16 +25,14 @@ def state(subject: Subject) -> Finding:
 
 
 def determinism(subject: Subject) -> Finding:
-    """The same samples again with equal and with other random numbers, bit by bit."""
-    tried = "evaluation with the same and with other random numbers, compared bit by bit"
-    model, x = subject.driven, subject.batch
-    first, same, other = (subject.run(model, x, seed) for seed in (0, 0, 1))
-    if torch.equal(first, same) and torch.equal(first, other):
-        return holds("determinism", tried, "equal bit by bit")
-    seed = int(torch.equal(first, same))
-    runs = [subject.traced(model, x, lambda out: out, seed=s) for s in (0, seed)]
-    why = "random numbers are drawn in evaluation" if seed else "two equal runs differ"
-    return fails("determinism", tried, f"{why}: {subject.difference(first, other if seed else same)}", subject.first_different(*runs))
+    """The same samples again with equal and with other random numbers."""
+    tried = "evaluation with the same and with other random numbers; what every module gives"
+    first, same, other = (subject.traced(subject.driven, subject.batch, whole, seed) for seed in (0, 0, 1))
+    if place := subject.first_different(first, same):
+        return fails("determinism", tried, "two equal runs differ", place)
+    if place := subject.first_different(first, other):
+        return fails("determinism", tried, "random numbers are drawn in evaluation", place)
+    return holds("determinism", tried, "what every module gives is equal")
 
 
 def additions(subject: Subject) -> Finding:

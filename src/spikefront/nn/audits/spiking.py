@@ -13,6 +13,7 @@ from spikefront.nn.audit import BINARY, EXEMPT, IMAGE, INTEGER, REAL, is_synapse
 from spikefront.nn.audits.finding import Finding, fails, holds, not_tried
 from spikefront.nn.audits.independence import RANDOM
 from spikefront.nn.audits.subject import Subject, watching
+from spikefront.nn.audits.subject import whole as all_of_it
 from spikefront.nn.integers import are_counts, norms
 from spikefront.nn.neurons import SpikingNeuron
 
@@ -30,7 +31,9 @@ def spikes(subject: Subject) -> Finding:
     largest = {name: found.largest[name] for name, kind in found.inputs.items() if kind in (BINARY, INTEGER)}
     several = [name for name, kind in found.inputs.items() if kind == INTEGER]
     most = max(largest, key=lambda name: largest[name])
-    said = f"integers up to {largest[most]:g} in {len(several)} layers, the largest into {most}" if several else "binary"
+    said = (
+        f"integers up to {largest[most]:g} in {len(several)} layers, the largest into {most}" if several else "binary"
+    )
     if real := [name for name, kind in found.inputs.items() if kind == REAL]:
         return fails("spikes", tried, f"{len(real)} layers read real values; else {said}", real, figures=largest)
     return holds("spikes", tried, said, figures=largest)
@@ -44,17 +47,20 @@ def unrolled(subject: Subject) -> Finding:
     if subject.random:
         return not_tried("unrolled", RANDOM)
     model, scales, most = copy.deepcopy(subject.driven), norms(subject.original), [0]
-    expected = subject.run(model, subject.batch)
+    expected, before = subject.run(model, subject.batch), subject.traced(model, subject.batch, all_of_it)
     for name in whole:
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, _Unrolled(model.get_submodule(name), scales, most))
-    tried = f"{len(whole)} layers computed as the sum of binary virtual steps, all logits compared"
-    answer = subject.answers(model, subject.batch)
+    tried = (
+        f"{len(whole)} layers computed as the sum of binary virtual steps, logits and what every module gives compared"
+    )
+    after, answer = subject.traced(model, subject.batch, all_of_it), subject.answers(model, subject.batch)
+    place = subject.first_different(before, after)
     products = [what for what in subject.adds.multiplications if INTEGER in what]
     extra = f"; {len(products)} products of integers with integers take D² steps: {products[0]}" if products else ""
-    if subject.equal(expected, answer):
+    if not place and subject.equal(expected, answer):
         return holds("unrolled", tried, f"equal up to rounding, {most[0]} virtual steps at most{extra}")
-    return fails("unrolled", tried, subject.difference(expected, answer) + extra, whole)
+    return fails("unrolled", tried, subject.difference(expected, answer) + extra, place)
 
 
 class _Unrolled(nn.Module):
@@ -127,5 +133,3 @@ def _fires(module: nn.Module, x: Tensor, out: Tensor) -> bool:
     if is_synapse(module) or isinstance(module, SpikingNeuron) or x.shape != out.shape or torch.equal(x, out):
         return False
     return bool(((out == 0) | (out == 1)).all()) and not bool(((x == 0) | (x == 1)).all())
-
-

@@ -17,7 +17,8 @@ from spikefront.nn.audit import Audit, audit
 
 SAMPLES = 5  # that are looked at, at most
 EQUAL = {torch.float64: 1e-9, torch.float32: 1e-3}  # of the largest logit, what rounding explains
-GAIN, BIAS = 4.0, 2.0  # of batch norms, with which most neurons fire
+GAIN, BIASES = 4.0, (-1.0, 3.0)  # of batch norms: neurons of every layer fire, and none all of the time
+Trace = list[tuple[str, Tensor]]
 
 
 class Subject:
@@ -55,7 +56,9 @@ class Subject:
         except UserError:
             raise
         except Exception as error:
-            raise UserError(f"the network doesn't take a batch of shape {tuple(batch.shape)}: {one_line(error)}") from error
+            raise UserError(
+                f"the network doesn't take a batch of shape {tuple(batch.shape)}: {one_line(error)}"
+            ) from error
 
     @cached_property
     def adds(self) -> Audit:
@@ -64,8 +67,8 @@ class Subject:
 
     @cached_property
     def driven(self) -> nn.Module:
-        """A copy whose batch norms have the batch's statistics, a gain of 4 and a bias of 2: every path fires."""
-        return self._normalised(GAIN, BIAS)
+        """A copy whose batch norms have the batch's statistics, a gain of 4 and biases around 1: every path fires."""
+        return self._normalised(GAIN)
 
     @cached_property
     def lively(self) -> nn.Module:
@@ -73,15 +76,15 @@ class Subject:
         norms = _norms(self.given)
         seen = [n for n in norms if n.num_batches_tracked is not None and n.num_batches_tracked > 0]
         settled = [n for n in norms if n.running_mean is not None and bool(n.running_mean.any())]
-        return self.given if seen or settled or not norms else self._normalised(None, None)
+        return self.given if seen or settled or not norms else self._normalised(None)
 
-    def _normalised(self, gain: float | None, bias: float | None) -> nn.Module:
-        model = copy.deepcopy(self.given)
+    def _normalised(self, gain: float | None) -> nn.Module:
+        model, drawn = copy.deepcopy(self.given), _generator()
         norms = _norms(model)
         for norm in norms:
-            if norm.affine and gain is not None and bias is not None:
+            if norm.affine and gain is not None:
                 nn.init.constant_(norm.weight, gain)
-                nn.init.constant_(norm.bias, bias)
+                nn.init.uniform_(norm.bias, *BIASES, generator=drawn)
             if norm.running_mean is not None:
                 norm.reset_running_stats()
                 norm.momentum, norm.training = None, True
@@ -96,17 +99,17 @@ class Subject:
     def stateful(self) -> bool:
         """Whether a call leaves something behind that the next one finds."""
         model = copy.deepcopy(self.driven)
-        first = self.answers(model, self.batch)
+        first = self.traced(model, self.batch, whole, fresh=False)
         try:
-            again = self.answers(model, self.batch)
+            return bool(self.first_different(first, self.traced(model, self.batch, whole, fresh=False)))
         except Exception:
             return True
-        return not self.equal(first, again)
 
     @cached_property
     def random(self) -> bool:
         """Whether random numbers are drawn in evaluation."""
-        return not torch.equal(self.run(self.driven, self.batch), self.run(self.driven, self.batch, seed=1))
+        first, other = (self.traced(self.driven, self.batch, whole, seed) for seed in (0, 1))
+        return bool(self.first_different(first, other))
 
     def fed(self, batch: Tensor) -> Tensor:
         """Samples in the order of dimensions that the network takes."""
@@ -144,18 +147,39 @@ class Subject:
         return f"logits differ by {100 * float((a - b).abs().max()) / largest:.2g} % of the largest"
 
     def traced(
-        self, model: nn.Module, batch: Tensor, keep: Callable[[Tensor], Tensor | None], seed: int = 0, fresh: bool = True
-    ) -> list[tuple[str, Tensor]]:
-        """What ``keep`` takes of every module's output, in the order in which they end."""
-        model, found = copy.deepcopy(model) if fresh else model, []
-        with watching(model, lambda name, module, args, out: found.append((name, keep(out)))):
-            self.answers(model, batch, seed)
-        return [(name, kept.clone()) for name, kept in found if kept is not None]
+        self,
+        model: nn.Module,
+        batch: Tensor,
+        keep: Callable[[Tensor], Tensor | None],
+        seed: int = 0,
+        fresh: bool = True,
+    ) -> Trace:
+        """A fingerprint of what ``keep`` takes of every module's output, in the order in which they end.
 
-    def first_different(self, a: list[tuple[str, Tensor]], b: list[tuple[str, Tensor]]) -> tuple[str, ...]:
+        Logits alone would hide what a saturated or silent layer after the fault swallows.
+        """
+        model, found = copy.deepcopy(model) if fresh else model, []
+
+        def see(name: str, module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
+            if (kept := keep(out)) is not None:
+                found.append((name, _fingerprint(kept)))
+
+        with watching(model, see):
+            self.answers(model, batch, seed)
+        return found
+
+    def first_different(self, a: Trace, b: Trace) -> tuple[str, ...]:
         """The module that ends first of those that gave something else."""
-        for (name, one), (other, two) in zip(a, b, strict=False):
-            if name == other and not self.equal(one, two):
+        tolerance = EQUAL.get(self.batch.dtype, 1e-2)
+        other: dict[str, list[Tensor]] = {}
+        for name, fingerprint in b:
+            other.setdefault(name, []).append(fingerprint)
+        for name, fingerprint in a:
+            if not other.get(name):
+                continue
+            there = other[name].pop(0)
+            scale = float(torch.maximum(fingerprint[-1], there[-1])) + 1e-300
+            if float((fingerprint - there).abs().max()) > tolerance * scale:
                 return (name,)
         return ()
 
@@ -225,6 +249,18 @@ def watching(model: nn.Module, see: Callable[[str, nn.Module, tuple[Any, ...], T
     finally:
         for handle in handles:
             handle.remove()
+
+
+def whole(out: Tensor) -> Tensor:
+    """All of a module's output, for a trace."""
+    return out
+
+
+def _fingerprint(x: Tensor) -> Tensor:
+    """Three sums, of which one changes with whatever changes in ``x``; the last is that of magnitudes."""
+    flat = torch.nan_to_num(x.detach().flatten().double())
+    weights = torch.arange(len(flat), dtype=flat.dtype, device=flat.device).cos()
+    return torch.stack([flat.sum(), flat.dot(weights), flat.abs().sum()])
 
 
 def _several(batch: Tensor, timesteps: int) -> Tensor:
