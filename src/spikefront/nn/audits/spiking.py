@@ -114,7 +114,8 @@ def _extreme(subject: Subject, check: str, judge: Callable[[Tensor], Tensor]) ->
 
 def _firing(subject: Subject, model: nn.Module) -> dict[str, Tensor]:
     """Spikes of every layer of neurons, channels in front: ours, and foreign ones told by what they give."""
-    model, found, inside = copy.deepcopy(model), {}, tuple(EXEMPT[:3])
+    found: dict[str, Tensor] = {}
+    model, inside = copy.deepcopy(model), tuple(EXEMPT[:3])
 
     def see(name: str, module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
         ours = isinstance(module, inside)
