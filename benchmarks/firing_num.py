@@ -1,7 +1,7 @@
 """Why firing rates made with the authors' firing_num.py differ: its four effects, each alone, on a small network.
 
-By what is known of that script (public threads; its code is not here): it adds up a mean a batch under the keys t = 0 … 3,
-divides by one batch too few, gives a small last batch the weight of a full one, and every rank prints its own share.
+By what is known of that script (public threads; its code is not here): it adds up a mean a batch under the keys t = 0 …
+3, divides by one batch too few, gives a small last batch the weight of a full one, and every rank prints its own share.
 
 python benchmarks/firing_num.py
 """
@@ -32,9 +32,8 @@ def rates(samples: int = SAMPLES, timesteps: int = STEPS, layer: str = LAYER) ->
     torch.manual_seed(0)
     overrides = ["model=sdt_1_16", "data=digits", f"model.timesteps={timesteps}"]
     model = instantiate(compose(overrides).model)
-    brighter = torch.linspace(0.2, 3, samples).view(-1, 1, 1, 1, 1) * torch.linspace(0.5, 2, timesteps).view(
-        -1, 1, 1, 1
-    )
+    by_sample, in_time = torch.linspace(0.2, 3, samples), torch.linspace(0.5, 2, timesteps)
+    brighter = torch.outer(by_sample, in_time)[..., None, None, None]
     frames = torch.rand(samples, timesteps, 1, 8, 8) * brighter
     settle(model, frames)
     meter = EnergyMeter(model, per_sample=True)

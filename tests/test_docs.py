@@ -225,3 +225,10 @@ def test_the_families_table_is_what_the_benchmark_finds(monkeypatch, pattern):
     families = importlib.import_module("families")
     (row,) = families.table(pattern).splitlines()[2:]
     assert row in page("families.md").splitlines()
+
+
+def test_the_audits_table_is_what_the_benchmark_finds(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    proofs = importlib.import_module("proofs")
+    (row,) = proofs.table("statten_2_256").splitlines()[2:]
+    assert row in page("audit.md").splitlines()

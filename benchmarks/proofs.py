@@ -1,6 +1,6 @@
 """What the audit finds of every family: the table of docs/audit.md. Small networks with random weights; takes minutes.
 
-python benchmarks/audit.py [pattern] [--write]
+python benchmarks/proofs.py [pattern] [--write]
 """
 
 from __future__ import annotations
