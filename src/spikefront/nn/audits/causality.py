@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from spikefront.nn.audits.finding import Finding, fails, holds, not_tried
 from spikefront.nn.audits.independence import RANDOM
-from spikefront.nn.audits.subject import Subject, watching
+from spikefront.nn.audits.subject import Subject
+from spikefront.nn.audits.trace import watching
 
 NO_TIME = "one timestep, or the network takes no frames: there is no time to look ahead in"
 

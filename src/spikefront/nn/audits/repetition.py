@@ -6,7 +6,8 @@ import copy
 
 from spikefront.errors import one_line
 from spikefront.nn.audits.finding import Finding, fails, holds, not_tried
-from spikefront.nn.audits.subject import Subject, whole
+from spikefront.nn.audits.subject import Subject
+from spikefront.nn.audits.trace import whole
 
 
 def state(subject: Subject) -> Finding:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from spikefront.nn.audit import BINARY, EXEMPT, IMAGE, INTEGER, REAL, is_synapse
 from spikefront.nn.audits.finding import Finding, fails, holds, not_tried
 from spikefront.nn.audits.independence import RANDOM
-from spikefront.nn.audits.subject import Subject, watching
-from spikefront.nn.audits.subject import whole as all_of_it
+from spikefront.nn.audits.subject import Subject
+from spikefront.nn.audits.trace import watching
+from spikefront.nn.audits.trace import whole as all_of_it
 from spikefront.nn.integers import are_counts, norms
 from spikefront.nn.neurons import SpikingNeuron
 

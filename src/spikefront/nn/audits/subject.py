@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from spikefront.errors import UserError, one_line
 from spikefront.nn.audit import Audit, audit
+from spikefront.nn.audits.trace import Trace, fingerprint, first_different, watching, whole
 
 SAMPLES = 5  # that are looked at, at most
 EQUAL = {torch.float64: 1e-9, torch.float32: 1e-3}  # of the largest logit, what rounding explains
 GAIN, BIASES = 4.0, (-1.0, 3.0)  # of batch norms: neurons of every layer fire, and none all of the time
-Trace = list[tuple[str, Tensor]]
 
 
 class Subject:
@@ -35,22 +35,20 @@ class Subject:
     """
 
     def __init__(self, model: nn.Module, batch: Tensor, timesteps: int | None = None, time_first: bool = False) -> None:
-        if not len(batch):
+        if not batch.numel():
             raise UserError("no samples: the batch to audit a network with is empty")
-        self.original, self.time_first, self.events = model, time_first, batch.dim() == 5
-        batch = batch.detach().transpose(0, 1) if time_first else batch.detach()
+        self.original, self.time_first, self.events = _alone(model), time_first, batch.dim() == 5
+        batch = batch.detach().cpu()
+        batch = batch.transpose(0, 1) if time_first and self.events else batch
         own = getattr(model, "timesteps", None)
         seen = batch.shape[1] if self.events else own if isinstance(own, int) else 1
         self.timesteps = int(timesteps or seen)
         self.single = _several(batch, self.timesteps)
-        self.given = copy.deepcopy(model).eval()
+        self.given, self.batch = copy.deepcopy(self.original).double(), self.single.double()
         try:
-            with self._quietly(0):
-                self.given = copy.deepcopy(model).eval().double()
-                self.batch = self.single.double()
-                _first_tensor(copy.deepcopy(self.given)(self.fed(self.batch)))
-        except Exception:
-            self.given, self.batch = copy.deepcopy(model).eval(), self.single
+            self.answers(self.given, self.batch, fresh=True)
+        except Exception:  # not all networks can be had in double precision
+            self.given, self.batch = copy.deepcopy(self.original), self.single
         try:
             self.answers(self.given, self.batch, fresh=True)
         except UserError:
@@ -162,26 +160,15 @@ class Subject:
 
         def see(name: str, module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
             if (kept := keep(out)) is not None:
-                found.append((name, _fingerprint(kept)))
+                found.append((name, fingerprint(kept)))
 
         with watching(model, see):
             self.answers(model, batch, seed)
         return found
 
     def first_different(self, a: Trace, b: Trace) -> tuple[str, ...]:
-        """The module that ends first of those that gave something else."""
-        tolerance = EQUAL.get(self.batch.dtype, 1e-2)
-        other: dict[str, list[Tensor]] = {}
-        for name, fingerprint in b:
-            other.setdefault(name, []).append(fingerprint)
-        for name, fingerprint in a:
-            if not other.get(name):
-                continue
-            there = other[name].pop(0)
-            scale = float(torch.maximum(fingerprint[-1], there[-1])) + 1e-300
-            if float((fingerprint - there).abs().max()) > tolerance * scale:
-                return (name,)
-        return ()
+        """The module that ends first of those that gave something else, by more than rounding."""
+        return first_different(a, b, EQUAL.get(self.batch.dtype, 1e-2))
 
     def of_sample(self, index: int, samples: int) -> Callable[[Tensor], Tensor | None]:
         """Of a module's output what belongs to a sample; None where that can't be told."""
@@ -232,37 +219,6 @@ class Subject:
             yield
 
 
-@contextmanager
-def watching(model: nn.Module, see: Callable[[str, nn.Module, tuple[Any, ...], Tensor], None]) -> Iterator[None]:
-    """Context in which ``see(name, module, args, output)`` is called for every module of which a tensor comes."""
-
-    def watch(name: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-            if isinstance(out, Tensor):
-                see(name, module, args, out)
-
-        return hook
-
-    handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def whole(out: Tensor) -> Tensor:
-    """All of a module's output, for a trace."""
-    return out
-
-
-def _fingerprint(x: Tensor) -> Tensor:
-    """Three sums, of which one changes with whatever changes in ``x``; the last is that of magnitudes."""
-    flat = torch.nan_to_num(x.detach().flatten().double())
-    weights = torch.arange(len(flat), dtype=flat.dtype, device=flat.device).cos()
-    return torch.stack([flat.sum(), flat.dot(weights), flat.abs().sum()])
-
-
 def _several(batch: Tensor, timesteps: int) -> Tensor:
     """As many samples as can't be taken for timesteps, at least two; made of noise on those there are if need be."""
     count = min(len(batch), SAMPLES)
@@ -273,6 +229,14 @@ def _several(batch: Tensor, timesteps: int) -> Tensor:
     noise = torch.randn(copies.shape, generator=_generator()).to(copies)
     noise[: len(batch)] = 0
     return copies + 0.5 * noise
+
+
+def _alone(model: nn.Module) -> nn.Module:
+    """A copy in evaluation on the CPU that runs as it is written, without graphs or generated code."""
+    model = copy.deepcopy(model).cpu().eval()
+    if hasattr(model, "fast"):
+        model.fast = None
+    return model
 
 
 def _generator() -> torch.Generator:
