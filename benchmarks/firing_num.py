@@ -28,7 +28,7 @@ LAYER = "block.0.mlp.fc1_conv"
 
 
 def rates(samples: int = SAMPLES, timesteps: int = STEPS, layer: str = LAYER) -> np.ndarray:
-    """Firing rates of what enters a layer, ``(T, samples)``, of frames that grow brighter from sample to sample and in time."""
+    """Firing rates of what enters a layer, ``(T, samples)``; frames grow brighter from sample to sample and in time."""
     torch.manual_seed(0)
     overrides = ["model=sdt_1_16", "data=digits", f"model.timesteps={timesteps}"]
     model = instantiate(compose(overrides).model)

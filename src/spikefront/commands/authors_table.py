@@ -131,8 +131,8 @@ def _text(figures: dict[str, Any]) -> str:
     names = list(figures["rates"])
     lines += ["", _pipe(("firing rate of what enters", *names)), "|---|" + "--:|" * len(names)]
     for layer in dict.fromkeys(layer for rates in figures["rates"].values() for layer in rates):
-        cells = [f"{rates[layer]:.4f}" if layer in rates else "" for rates in figures["rates"].values()]
-        lines.append(_pipe((layer, *cells)))
+        each = [f"{rates[layer]:.4f}" if layer in rates else "" for rates in figures["rates"].values()]
+        lines.append(_pipe((layer, *each)))
     return "\n".join([*lines, "", *(f"note: {note}" for note in figures["notes"])])
 
 
