@@ -13,6 +13,7 @@ GUIDES = (
     "sparse.md",
     "gpu.md",
     "energy.md",
+    "audit.md",
     "data.md",
     "own-data.md",
     "recipes.md",

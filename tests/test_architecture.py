@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "nn": set(),
     "data": set(),
     "energy": {"nn"},
-    "api": {"nn"},
+    "api": {"nn", "energy"},
     "tracking": {"analysis"},
     "cluster": set(),
     "training": {"nn", "energy", "data", "cluster"},
@@ -39,7 +39,7 @@ FACADE = {  # what `spikefront.name` stands for
     "create_model": "api",
     "list_models": "api",
     "load_checkpoint": "nn",
-    "audit": "nn",
+    "audit": "api",
     "measure_energy": "energy",
     "predict_cost": "planning",
 }

@@ -281,3 +281,10 @@ def test_the_way_from_a_folder_to_a_front(tmp_path, monkeypatch, heading, make, 
     assert shlex.split(out.splitlines()[-2])[2:5] == sweep[2:5]  # what is printed is what the page says
     assert f"Pareto front of {root}" in run(tmp_path, [*sweep, *SHORT.split(), cache])
     assert root in run(tmp_path, report) and (tmp_path / f"{root}.html").is_file()
+
+
+def test_the_audits_table_is_what_the_benchmark_finds(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    proofs = importlib.import_module("proofs")
+    (row,) = proofs.table("statten_2_256").splitlines()[2:]
+    assert row in page("audit.md").splitlines()

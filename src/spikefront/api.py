@@ -1,4 +1,4 @@
-"""Networks by name: ``create_model`` and what it can create."""
+"""Networks by name, and what is proved of any: ``create_model``, ``list_models``, ``audit``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from hydra.utils import instantiate
+from torch import Tensor, nn
 
 from spikefront.config import CONF, compose, override
+from spikefront.energy.blind_spots import blind_spots
 from spikefront.errors import in_a_line
+from spikefront.nn.audit import Audit
+from spikefront.nn.audits.checks import CHECKS, Check, examine
+from spikefront.nn.audits.finding import not_tried
 from spikefront.nn.network import SpikingNetwork
 
 # Where models were published, by what their names are or end with; ImageNet is where all others were.
@@ -61,3 +66,41 @@ def create_model(
     with in_a_line():
         made: SpikingNetwork = instantiate(compose(chosen).model)
     return made
+
+
+LONG = ("compiled", "onnx")  # which trace or export the network: tried where they are asked for
+AUDITS: dict[str, Check] = {**CHECKS, "blind_spots": blind_spots}
+
+
+def audit(
+    model: nn.Module,
+    batch: Tensor,
+    checks: Sequence[str] | str | None = None,
+    timesteps: int | None = None,
+    time_first: bool = False,
+) -> Audit:
+    """Put the claims about a network to the test; ``model``, any ``nn.Module`` that gives logits, stays as it was.
+
+    Whether it only adds where a spike is, answers whatever stands beside a sample in the batch, doesn't look ahead in
+    time, keeps nothing between calls, and so on: docs/audit.md says what each check means. Each is tried on copies in
+    double precision; those of a configuration on one that is driven hard (batch norms with the batch's statistics, a
+    gain of 4 and a bias of 2), since a silent network would prove nothing.
+
+    Args:
+        batch: ``(B, C, H, W)`` images or ``(B, T, C, H, W)`` events, at most five of which are used.
+        checks: names of ``AUDITS``; None: all but ``compiled`` and ``onnx``; ``"all"``.
+        timesteps: T, by default ``model.timesteps``, or the events'.
+        time_first: the network takes events as ``(T, B, C, H, W)``, and so stands the batch.
+
+    Returns:
+        What each check found (``findings``), and what the network computes with (``inputs``, ``multiplications``).
+
+    Raises:
+        UserError: an empty batch, one that the network doesn't take, a check that there is not.
+    """
+    every = checks is None or checks == "all"
+    asked = list(AUDITS) if every else [checks] if isinstance(checks, str) else list(checks or ())
+    long = [name for name in asked if name in LONG and checks is None]
+    found = examine(model, batch, [name for name in asked if name not in long], AUDITS, timesteps, time_first)
+    found.findings += [not_tried(name, f"it takes a while: ask for it with checks=[{name}]") for name in long]
+    return found

@@ -128,3 +128,42 @@ def test_the_network_without_spikes_is_measured_too(neuron, attention):
         even = figures["baseline"]["ann"]["break_even_rate"]
         assert even is None or even > 1
         assert "ours is cheaper" not in render(figures, "markdown")
+
+
+def published(*overrides):
+    own = ["logger=none", "model.depth=1", "model.dim=16", "data.image_size=32", "input=noise", "samples=2"]
+    return [*own, "published=all", "threads=1", *overrides]
+
+
+def test_the_papers_table_stands_beside_what_its_files_give(script, tmp_path):
+    model = create_model("sdt_1_16", overrides=["data.image_size=32"])
+    for name in ("8_384.pth.tar", "best-8-768-T4.pth"):
+        torch.save({"state_dict": model.state_dict()}, tmp_path / name)
+    code, out, err = script("energy", *published(f"checkpoints={tmp_path}", "format=json"))
+    assert code == 0, err
+    record = json.loads(out)
+    small, large = record["models"]
+    assert (small["model"], large["model"]) == ("8_384", "8_768")
+    assert (small["published_joules"], large["published_joules"]) == (3.90e-3, 6.09e-3)
+    once, every = small["joules_once"], small["joules_per_timestep"]
+    first = measure(config("data=imagenet", "data.image_size=32", "data.root=/nowhere")).layers[0]
+    assert every - once == pytest.approx(3 * 4.6e-12 * first.potential)
+    assert set(record["rates"]) == {"8_384", "8_768"} and "block.0.mlp.fc1_conv" in record["rates"]["8_384"]
+    assert any("6_512, 8_512, 10_512" in note for note in record["notes"])
+    code, out, _ = script("energy", *published(f"checkpoints={tmp_path}", "published=[8_384]"))
+    assert code == 0 and "3.9 mJ" in out and "| block.0.attn.q_conv |" in out
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["checkpoints=null"], "is no directory"),
+        (["checkpoints={}"], "no checkpoint of 8_384"),
+        (["published=sdt_8_383", "checkpoints={}"], "did you mean '8_384'"),
+        (["format=latex", "checkpoints={}"], "does not exist"),
+        (["published=null", "checkpoints={}"], "published=all too"),
+    ],
+)
+def test_the_papers_table_needs_its_files(script, tmp_path, given, said):
+    code, _, err = script("energy", *published(*(g.format(tmp_path) for g in given)))
+    assert code == 1 and said in err and len(err.strip().splitlines()) == 1, err

@@ -66,7 +66,8 @@ def test_the_list_of_verbs_waits_for_nothing():
     ("line", "found"),
     [
         ("spikefront s", {"study", "sweep"}),
-        ("spikefront ", {"data", "train", "sweep", "evaluate", "energy", "report", "study", "workspace"}),
+        ("spikefront ", {"data", "train", "sweep", "evaluate", "energy", "report", "study", "audit", "workspace"}),
+        ("spikefront audit tar", {"target="}),
         ("spikefront train neuron=p", {"neuron=plif"}),
         ("spikefront train neuron=lif optimizer.l", {"optimizer.lr="}),
         ("/opt/env/bin/spikefront sweep hparams_search=timesteps -m search/sampler=nsg", {"search/sampler=nsga2"}),

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
 from spikefront import trust
+from spikefront.commands.authors_table import held_against_published
 from spikefront.commands.cli import entry
 from spikefront.commands.memory import keep_freed_memory
 from spikefront.config import override_parser
@@ -32,6 +33,11 @@ NETWORKS = ("model", "data", "neuron", "surrogate", "attention", "embedding", "r
 def main(cfg: DictConfig) -> None:
     """Print the table of ``measure``, and with ``figures=true`` write what fires."""
     keep_freed_memory()
+    if cfg.published is not None:
+        print(held_against_published(cfg, HydraConfig.get().overrides.task, measure))
+        return
+    if cfg.checkpoints is not None:
+        raise UserError("checkpoints=… is the directory of the published files: give published=all too")
     report = measure(cfg, HydraConfig.get().overrides.task)
     print(render(report.to_dict(), cfg.format))
     if cfg.format != "table":

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikefront.nn.audits.finding import FAILS, HOLDS, Finding, markdown
 from spikefront.nn.external import SnnTorch, SpikingJelly
 from spikefront.nn.integers import are_counts, norms
 from spikefront.nn.neurons import SpikingNeuron
@@ -21,6 +22,7 @@ EXEMPT = (SpikingNeuron, SpikingJelly, SnnTorch, nn.BatchNorm2d)
 PRODUCTS = {"mul", "mm", "bmm", "baddbmm", "addmm", "div", "convolution", "exp", "pow", "_softmax"}
 PRODUCTS |= {"_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_attention_math_for_mps"}
 BINARY, INTEGER, REAL, SILENT, IMAGE = "binary", "integer", "real", "silent", "input"
+KINDS = (SILENT, BINARY, INTEGER, REAL, IMAGE)
 
 
 @dataclass
@@ -33,11 +35,38 @@ class Audit:
         multiplications: operations between two values of which neither is binary, as ``where: what``. Masks and sums of
             binary values are not among them.
         scales: products with a constant, which fold into the threshold of the neuron that reads them.
+        largest: the largest value that entered each of ``inputs``, of integer spikes how many.
+        findings: what checks of other claims found, in the order in which they were made.
     """
 
     inputs: dict[str, str] = field(default_factory=dict)
     multiplications: list[str] = field(default_factory=list)
     scales: list[str] = field(default_factory=list)
+    largest: dict[str, float] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[Finding]:
+        """Claims that don't hold."""
+        return [finding for finding in self.findings if finding.verdict == FAILS]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        layers = {name: {"reads": kind, "largest": self.largest.get(name)} for name, kind in self.inputs.items()}
+        return {
+            "spike_driven": self.spike_driven,
+            "holds": [finding.check for finding in self.findings if finding.verdict == HOLDS],
+            "fails": [finding.check for finding in self.failed],
+            "findings": [finding.to_dict() for finding in self.findings],
+            "layers": layers,
+            "multiplications": self.multiplications,
+            "scales": self.scales,
+        }
+
+    def to_markdown(self) -> str:
+        """A table of the findings, and one of what enters each layer."""
+        rows = [f"| {name} | {kind} | {self.largest.get(name, 0):.4g} |" for name, kind in self.inputs.items()]
+        return "\n".join([markdown(self.findings), "", "| layer | reads | largest |", "|---|---|--:|", *rows])
 
     @property
     def spike_driven(self) -> bool:
@@ -49,6 +78,7 @@ class Audit:
         lines = [f"{name:<{width}}  {kind}" for name, kind in self.inputs.items()]
         lines += [f"multiplies: {what}" for what in self.multiplications]
         lines += [f"scales by a constant: {what}" for what in self.scales]
+        lines += [": ".join(filter(None, finding.cells()[:4])) for finding in self.findings]
         return "\n".join([*lines, "spike-driven" if self.spike_driven else "not spike-driven"])
 
 
@@ -74,15 +104,18 @@ def audit(model: nn.Module, batch: Tensor) -> Audit:
 
     def enter(module: nn.Module, args: tuple[Tensor, ...]) -> None:
         inside.append(names[module])
-        if _is_synapse(module) and not exempt[0]:
+        if is_synapse(module) and not exempt[0]:
             # the first synapse reads the network's input, on which nothing that fires has worked yet
-            kind = IMAGE if not found.inputs else _kind(args[0], scales)
-            found.inputs[names[module]] = kind
-        exempt[0] += isinstance(module, EXEMPT) or _is_synapse(module)
+            name, before = names[module], found.inputs.get(names[module], SILENT)
+            kind = IMAGE if not found.inputs or before == IMAGE else _kind(args[0], scales)
+            found.inputs[name] = max(before, kind, key=KINDS.index)  # of one that is called at every step
+            unit = next((u for u in (1.0, *scales) if kind == INTEGER and are_counts(args[0] * u, ())), 1.0)
+            found.largest[name] = max(found.largest.get(name, 0.0), unit * float(args[0].abs().max()))
+        exempt[0] += isinstance(module, EXEMPT) or is_synapse(module)
 
     def leave(module: nn.Module, *_: Any) -> None:
         inside.pop()
-        exempt[0] -= isinstance(module, EXEMPT) or _is_synapse(module)
+        exempt[0] -= isinstance(module, EXEMPT) or is_synapse(module)
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(
@@ -111,7 +144,7 @@ def audit(model: nn.Module, batch: Tensor) -> Audit:
     return found
 
 
-def _is_synapse(module: nn.Module) -> bool:
+def is_synapse(module: nn.Module) -> bool:
     """Whether it is one linear map, whatever it is learned as."""
     return isinstance(module, SYNAPSES) or hasattr(module, "merged")
 

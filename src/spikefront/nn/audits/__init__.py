@@ -1,0 +1,1 @@
+"""Claims about a network, each put to the test: one function a check, ``Subject -> Finding``."""
