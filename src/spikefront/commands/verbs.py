@@ -104,7 +104,9 @@ def _flags_first(line: str) -> str:
 
     with contextlib.suppress(Exception):
         flags, overrides = parted(line.split())
-        return " ".join([*flags, *overrides]) + (" " if line.endswith(" ") else "")
+        begun = [] if line.endswith(" ") else overrides[-1:]
+        whole = [o for o in overrides[: len(overrides) - len(begun)] if "=" in o]  # a path alone is no override
+        return " ".join([*flags, *whole, *begun]) + ("" if begun else " ")
     return line
 
 
