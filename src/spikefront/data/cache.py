@@ -13,6 +13,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -239,7 +240,7 @@ def _seal(index: dict[str, Any]) -> int:
 
 
 def _complaint(file: str, reason: str) -> str:
-    asked = "data." in reason  # it names the setting that is missing
+    asked = re.search(r"(give|mend|say) data\.", reason)  # it names the setting that is missing
     return f"{file}: {reason}" + ("" if asked else "; mend or remove the file, or leave it out with data.on_error=skip")
 
 
