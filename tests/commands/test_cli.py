@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shlex
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from spikefront import start
-from spikefront.commands.cli import explain
+from spikefront.commands.cli import SPINS, explain
 from spikefront.config import compose
 
 MISTAKES = {
@@ -244,3 +245,12 @@ def test_a_home_in_a_value_is_the_users(script, tmp_path, monkeypatch, place):
     monkeypatch.setenv("HOME", str(tmp_path))
     _, _, err = script("train", "data=image_folder", f"data.root=~/{place}", "logger=none", "trainer=cpu")
     assert err == f"spikefront: data.root: {tmp_path}/{place} is not there: give the folder that holds your pictures\n"
+
+
+@pytest.mark.parametrize("own", [None, "7"])
+def test_threads_that_wait_give_way_to_other_programs(script, monkeypatch, own):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    if own:
+        monkeypatch.setenv("GOMP_SPINCOUNT", own)
+    assert script("train", "--help")[0] == 0
+    assert os.environ["GOMP_SPINCOUNT"] == (own or SPINS)

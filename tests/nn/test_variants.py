@@ -16,6 +16,7 @@ from spikefront.config import CONF, compose
 from spikefront.errors import UserError
 from spikefront.nn import LIF, PreSpikeResidual, SpikeDrivenTransformer
 from spikefront.nn.layers import over_frames
+from spikefront.nn.patches import Subsampled
 
 
 def options(group: str) -> list[str]:
@@ -310,3 +311,15 @@ class TestAudit:
         before = {k: v.clone() for k, v in model.state_dict().items()}
         spikefront.audit(model, self.images)
         assert model.training and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_a_strided_pointwise_convolution_has_the_gradient_of_its_sums():
+    """Of few channels that come last in memory: where oneDNN's own writes past its buffer."""
+    conv = Subsampled(2, 16, 1, 2, bias=False)
+    x = torch.rand(3, 2, 16, 16).contiguous(memory_format=torch.channels_last).requires_grad_()
+    given = torch.rand(3, 16, 8, 8)
+    conv(x).backward(given)
+    weight, exact = (t.detach().double().contiguous().requires_grad_() for t in (conv.weight, x))
+    F.conv2d(exact, weight, stride=2).backward(given.double())
+    torch.testing.assert_close(conv.weight.grad.double(), weight.grad, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(x.grad.double(), exact.grad, rtol=1e-5, atol=1e-6)

@@ -32,6 +32,9 @@ keep_quotes()
 OmegaConf.register_new_resolver("command", spelled, replace=True)  # ${command:train} in the texts of --help
 
 
+SPINS = "1000"  # of a CPU thread that waits for others: more of them are lost where other programs need the cores
+
+
 def entry(
     config_name: str, read: Callable[[Sequence[str]], list[str]] = list
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], Any]]:
@@ -60,6 +63,7 @@ def entry(
         def script() -> Any:
             settle("door")
             os.environ["HYDRA_FULL_ERROR"] = "1"  # hands Hydra's exceptions to us instead of printing them
+            os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
             spell_what_cannot_be_printed()
             with debug.taken_from(sys.argv), _one_line_errors():
                 flags, overrides = parted(sys.argv[1:])
