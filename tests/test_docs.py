@@ -283,6 +283,7 @@ def test_the_way_from_a_folder_to_a_front(tmp_path, monkeypatch, heading, make, 
     assert root in run(tmp_path, report) and (tmp_path / f"{root}.html").is_file()
 
 
+@pytest.mark.slow
 def test_the_audits_table_is_what_the_benchmark_finds(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     proofs = importlib.import_module("proofs")
