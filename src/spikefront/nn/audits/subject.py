@@ -234,6 +234,11 @@ def _several(batch: Tensor, timesteps: int) -> Tensor:
 def _alone(model: nn.Module) -> nn.Module:
     """A copy in evaluation on the CPU that runs as it is written, without graphs or generated code."""
     model = copy.deepcopy(model).cpu().eval()
+    for module in model.modules():  # a meter or a penalty counts its own network alone
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            ours = [k for k, h in hooks.items() if str(getattr(h, "func", h).__module__).startswith("spikefront.")]
+            for key in ours:
+                del hooks[key]
     if hasattr(model, "fast"):
         setattr(model, "fast", None)  # noqa: B010  # of any class
     return model
