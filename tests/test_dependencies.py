@@ -21,6 +21,8 @@ ABSENT = {
     "wandb_workspaces": "wandb-workspaces",
     "pynvml": "nvidia-ml-py",
     "hdf5plugin": "hdf5plugin",
+    "onnx": "onnx",
+    "onnxruntime": "onnxruntime",
 }  # of extras that tests don't install
 COUNTERS = {"fit_loop", "epoch_loop", "val_loop", "batch_progress"}  # of Lightning, private though they don't look it
 WITH_TORCH = {"triton"}  # comes with torch's builds for GPUs and can't be had without

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from spikefront.errors import UserError, one_line
 from spikefront.nn.audit import Audit, audit
 from spikefront.nn.audits.trace import Trace, fingerprint, first_different, watching, whole
+from spikefront.nn.torch_internals import without_our_hooks
 
 SAMPLES = 5  # that are looked at, at most
 EQUAL = {torch.float64: 1e-9, torch.float32: 1e-3}  # of the largest logit, what rounding explains
@@ -234,11 +235,7 @@ def _several(batch: Tensor, timesteps: int) -> Tensor:
 def _alone(model: nn.Module) -> nn.Module:
     """A copy in evaluation on the CPU that runs as it is written, without graphs or generated code."""
     model = copy.deepcopy(model).cpu().eval()
-    for module in model.modules():  # a meter or a penalty counts its own network alone
-        for hooks in (module._forward_pre_hooks, module._forward_hooks):
-            ours = [k for k, h in hooks.items() if str(getattr(h, "func", h).__module__).startswith("spikefront.")]
-            for key in ours:
-                del hooks[key]
+    without_our_hooks(model)
     if hasattr(model, "fast"):
         setattr(model, "fast", None)  # noqa: B010  # of any class
     return model
