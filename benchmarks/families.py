@@ -9,12 +9,10 @@ into docs/families.md.
 
 from __future__ import annotations
 
-import argparse
-import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 
+import doc_table
 import torch
 from hydra.utils import instantiate
 
@@ -22,8 +20,6 @@ from spikefront.config import compose
 from spikefront.planning.prediction import counted, rehearsed
 
 RATE = 0.2
-PAGE = Path(__file__).parents[1] / "docs" / "families.md"
-MARKS = "<!-- table -->", "<!-- end of table -->"
 
 
 @dataclass(frozen=True)
@@ -129,18 +125,5 @@ def table(pattern: str = "*") -> str:
     return "\n".join([HEADER, *(row(size) for size in SIZES if fnmatchcase(size.model, pattern))])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pattern", nargs="?", default="*")
-    parser.add_argument("--write", action="store_true")
-    arguments = parser.parse_args()
-    made = table(arguments.pattern)
-    print(made)
-    if arguments.write:
-        text = PAGE.read_text(encoding="utf-8")
-        between = re.compile(f"{re.escape(MARKS[0])}.*{re.escape(MARKS[1])}", re.DOTALL)
-        PAGE.write_text(between.sub(lambda _: f"{MARKS[0]}\n{made}\n{MARKS[1]}", text), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    doc_table.run(__doc__, "families.md", table)

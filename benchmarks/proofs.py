@@ -5,13 +5,12 @@ python benchmarks/proofs.py [pattern] [--write]
 
 from __future__ import annotations
 
-import argparse
-import re
 import sys
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import doc_table
 import torch
 from hydra.utils import instantiate
 
@@ -21,7 +20,6 @@ sys.path.insert(0, str(ROOT / "src"))
 import spikefront  # noqa: E402
 from spikefront.config import compose  # noqa: E402
 
-PAGE, MARKS = ROOT / "docs/audit.md", ("<!-- table -->", "<!-- end of table -->")
 HEADER = "| `model=` | fails | what was found, and where | published code, by its facts |\n|---|---|---|---|"
 SAMPLES = 3
 
@@ -94,19 +92,6 @@ def table(pattern: str = "*") -> str:
     return "\n".join([HEADER, *(row(family) for family in FAMILIES if fnmatchcase(family.model, pattern))])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pattern", nargs="?", default="*")
-    parser.add_argument("--write", action="store_true")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    made = table(arguments.pattern)
-    print(made)
-    if arguments.write:
-        text = PAGE.read_text(encoding="utf-8")
-        between = re.compile(f"{re.escape(MARKS[0])}.*{re.escape(MARKS[1])}", re.DOTALL)
-        PAGE.write_text(between.sub(lambda _: f"{MARKS[0]}\n{made}\n{MARKS[1]}", text), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    doc_table.run(__doc__, "audit.md", table)

@@ -230,17 +230,16 @@ def test_normalisations(tmp_path, capfd):
     assert build(root, "data.normalise=measured").mean == data.mean  # later pictures are seen as the first were
 
 
+def briefly(root):
+    """Overrides that train a very small network on a folder for an epoch."""
+    own = ["data=image_folder", override("data.root", str(root)), *cache(root), "data.num_workers=0"]
+    small = ["data.image_size=16", "model=sdt_1_16", "model.timesteps=2"]
+    return [*own, *small, "trainer=cpu", "trainer.max_epochs=1", "logger=none"]
+
+
 def test_from_a_folder_to_a_result(script, tmp_path):
     root = pictures(tmp_path / "my = [pics], 中文", 8)
-    common = [
-        "data=image_folder",
-        override("data.root", str(root)),
-        *cache(root),
-        "data.num_workers=0",
-        "data.image_size=16",
-    ]
-    small = ["model=sdt_1_16", "model.timesteps=2", "trainer=cpu", "trainer.max_epochs=1", "logger=none"]
-    code, _, err = script("train", *common, *small, f"hydra.run.dir={tmp_path}/run")
+    code, _, err = script("train", *briefly(root), f"hydra.run.dir={tmp_path}/run")
     assert code == 0, err
     result = json.loads((tmp_path / "run/result.json").read_text())["data"]
     assert result["classes"] == ["dark", "light"] and result["samples"] == {"test": 4, "train": 10, "val": 2}
@@ -253,17 +252,7 @@ def test_from_a_folder_to_a_result(script, tmp_path):
 
 def test_a_network_names_the_class_of_a_new_picture(script, tmp_path):
     root = pictures(tmp_path / "root", 8)
-    common = [
-        "data=image_folder",
-        override("data.root", str(root)),
-        *cache(root),
-        "data.num_workers=0",
-        "data.image_size=16",
-    ]
-    small = ["model=sdt_1_16", "model.timesteps=2", "trainer=cpu", "trainer.max_epochs=1", "logger=none"]
-    code, _, err = script(
-        "train", *common, *small, "data.image_size=16", "data.normalise=measured", f"hydra.run.dir={tmp_path}/run"
-    )
+    code, _, err = script("train", *briefly(root), "data.normalise=measured", f"hydra.run.dir={tmp_path}/run")
     assert code == 0, err
     shutil.rmtree(root)  # the checkpoint knows enough
     new, checkpoint = picture(tmp_path / "new [1] 中.png", 180), f"checkpoint={tmp_path}/run/checkpoints/last.ckpt"

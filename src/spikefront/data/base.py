@@ -129,6 +129,10 @@ class ImageData(pl.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         return ({"classes": list(self.classes)} if self.classes else {}) | self.described()
 
+    def kept_in(self, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+        """What ``state_dict`` was when that was written; Lightning keeps it under the class's name."""
+        return checkpoint.get(type(self).__qualname__) or {}
+
     def sample_name(self, index: int) -> str:
         """A sample of the test part by name."""
         name = getattr(self.test_set, "name", None)

@@ -14,8 +14,9 @@ from omegaconf import DictConfig
 from spikefront.data import build_data
 from spikefront.energy import EnergyMeter, EnergyReport
 from spikefront.errors import UserError
+from spikefront.nn.checkpoints import read_checkpoint
 from spikefront.training.devices import threads
-from spikefront.training.evaluation import configured, known_data, load
+from spikefront.training.evaluation import configured, load
 from spikefront.training.setup import build_model, quiet
 from spikefront.units import joules, si
 
@@ -67,7 +68,7 @@ def answers(cfg: DictConfig) -> list[Decision]:
         load(model, cfg, run)
         model.eval()
         data = build_data(run.data, timesteps=run.model.timesteps)
-        known = known_data(cfg, data)
+        known = data.kept_in(read_checkpoint(cfg.checkpoint))
         names = known.get("classes") or [str(i) for i in range(data.num_classes)]
         cost, found = instantiate(run.energy), []
         for when, sample in data.shown(path, known):

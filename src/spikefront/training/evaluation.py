@@ -16,7 +16,7 @@ from torch import nn
 
 from spikefront import trust
 from spikefront.config import flat
-from spikefront.data import ImageData, build_data
+from spikefront.data import build_data
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import configuration, load_checkpoint, read_checkpoint
 from spikefront.nn.integers import at_most, most_spikes
@@ -157,11 +157,6 @@ def load(model: nn.Module, cfg: DictConfig, run: DictConfig) -> None:
         ) from error
 
 
-def known_data(cfg: DictConfig, data: ImageData) -> dict[str, Any]:
-    """What the training found out about its data, such as the classes' names."""
-    return read_checkpoint(cfg.checkpoint).get(type(data).__qualname__) or {}
-
-
 def _evaluated(cfg: DictConfig, run: DictConfig) -> Result:
     say(f"evaluating with {_inherited(run)}", flush=True)
     started = time.perf_counter()
@@ -169,7 +164,7 @@ def _evaluated(cfg: DictConfig, run: DictConfig) -> Result:
     model = build_model(run)
     load(model, cfg, run)
     data = build_data(run.data, timesteps=run.model.timesteps)
-    data.recall(known_data(cfg, data))
+    data.recall(data.kept_in(read_checkpoint(cfg.checkpoint)))
     data.check()
     module = SpikingClassifier(model, build_loss(run), instantiate(run.optimizer), run.schedule, {})
     early = EarlyExit.of(cfg.get("confidence"))

@@ -218,7 +218,7 @@ def extract(checkpoint: str | Path, member: Any, *, trust: bool = False) -> nn.M
         model = heir(content, cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build_data(cfg.data, timesteps=int(cfg.model.timesteps))
-    data.recall(content.get(type(data).__qualname__) or {})
+    data.recall(data.kept_in(content))
     data.check()
     data.setup()
     vars(model).update(classes=data.classes, data=data.described())

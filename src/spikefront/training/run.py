@@ -115,7 +115,7 @@ def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     module = build_module(cfg, parts, data.fewer)
     resume = _resume(cfg)
     if resume:
-        data.recall(read_checkpoint(resume).get(type(data).__qualname__) or {})
+        data.recall(data.kept_in(read_checkpoint(resume)))
     if cfg.get("weights") and not resume:
         begin(model, cfg)
     logger = _logger(cfg, run_id(continued(resume, config, model)) if resume else None)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from spikefront.data.formats.decoded import EVENTS, Declared, Decoded, chunks, header_lines, known
+from spikefront.data.formats.decoded import EVENTS, Declared, Decoded, chunks, head_of, header_lines, known
 from spikefront.data.formats.refused import BadRecording
 
 HEAD = 1 << 24  # bytes in which a header ends: jAER may write a camera's whole settings there
@@ -50,12 +50,7 @@ CHIPS = (  # the end of the Java class that a header names
 
 
 def open_aedat2(path: Path, declared: Declared) -> Decoded:
-    with open(path, "rb") as file:
-        head = file.read(HEAD)
-    if not head:
-        raise BadRecording("the file is empty")
-    if not head.startswith(b"#!AER-DAT2"):
-        raise BadRecording(f"not an AEDAT 2.0 file: it begins with {head[:12]!r}")
+    head = head_of(path, HEAD, b"#!AER-DAT2", "AEDAT 2.0")
     lines, start = header_lines(head, b"#", lambda line: "End Of ASCII Header" in line)
     layout, sensor, whence = _layout(lines, declared)
     return Decoded("aedat2", sensor, whence, partial(_blocks, path, start, layout))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spikefront.data.formats.decoded import EVENTS, Declared, Decoded, gathered, header_lines, known
+from spikefront.data.formats.decoded import EVENTS, Declared, Decoded, gathered, head_of, header_lines, known
 from spikefront.data.formats.refused import BadRecording
 
 HEAD = 1 << 20
@@ -34,12 +34,7 @@ PACKET = np.dtype(
 
 
 def open_aedat31(path: Path, declared: Declared) -> Decoded:
-    with open(path, "rb") as file:
-        head = file.read(HEAD)
-    if not head:
-        raise BadRecording("the file is empty")
-    if not head.startswith(b"#!AER-DAT3.1"):
-        raise BadRecording(f"not an AEDAT 3.1 file: it begins with {head[:12]!r}")
+    head = head_of(path, HEAD, b"#!AER-DAT3.1", "AEDAT 3.1")
     lines, start = header_lines(head, b"#", lambda line: line.startswith("#!END-HEADER"))
     chip = next((found[1] for line in lines if (found := re.match(r"#\s*Source\s+\d+:\s*(\w+)", line))), "")
     size = next((size for name, size in SENSORS.items() if chip.upper().startswith(name)), None)

@@ -158,6 +158,21 @@ def chunks(path: Path, start: int, size: int, what: str) -> Iterator[tuple[int, 
             at += len(content)
 
 
+def head_of(path: Path, most: int, magic: bytes, title: str) -> bytes:
+    """The first ``most`` bytes of a file that begins with ``magic``.
+
+    Raises:
+        BadRecording: it is empty, or begins otherwise and so is no ``title`` file.
+    """
+    with open(path, "rb") as file:
+        head = file.read(most)
+    if not head:
+        raise BadRecording("the file is empty")
+    if not head.startswith(magic):
+        raise BadRecording(f"not an {title} file: it begins with {head[:12]!r}")
+    return head
+
+
 def header_lines(head: bytes, mark: bytes, end: Callable[[str], bool]) -> tuple[list[str], int]:
     """The lines of text at a file's start that begin with ``mark``, and where what follows them begins.
 

@@ -23,8 +23,8 @@ from spikefront.data.formats import Declared, open_recording
 from spikefront.data.framing import Framing, check_crop
 from spikefront.data.own.card import Card
 from spikefront.data.own.contents import Contents
-from spikefront.data.own.folder import Asked, Parted, open_folder, parted, say
-from spikefront.data.own.split import Shares
+from spikefront.data.own.folder import Asked, say
+from spikefront.data.own.folder_set import FolderSet
 from spikefront.data.stretches import Stretched, cut_up
 from spikefront.data.windows import Windows
 from spikefront.errors import UserError, near_matches
@@ -36,7 +36,7 @@ SCALES: dict[str, dict[str, Any]] = {  # what the binning makes of counts
 }
 
 
-class EventFolder(EventData):
+class EventFolder(FolderSet, EventData):
     """Recordings of a user's own: ``<class>/*``, ``{train,val,test}/<class>/*``, ``<group>/<class>/*`` or a table.
 
     Of any format of ``data.formats``, told by its content. A sample is a recording, a stretch of one that a table
@@ -70,10 +70,8 @@ class EventFolder(EventData):
         normalise: str = "none",
         **common: Any,
     ) -> None:
-        if not 0 <= test_fraction < 1:
-            raise UserError(f"data.test_fraction is {test_fraction}: use a share of all samples, 0 to below 1")
-        self.asked = Asked(root, "recordings", layout, table, cache)
-        self.root, self.test_fraction, self.mixed_sensors = self.asked.place, test_fraction, mixed_sensors
+        self.lies_in(Asked(root, "recordings", layout, table, cache), test_fraction)
+        self.root, self.mixed_sensors = self.asked.place, mixed_sensors
         self.windows = Windows.of(window, stride)
         if normalise not in SCALES:
             raise UserError(f"data.normalise is {normalise!r}; {near_matches(str(normalise), SCALES)}")
@@ -86,17 +84,8 @@ class EventFolder(EventData):
         self.given = {"sensor": list(sensor) if sensor else None, "columns": columns, "unit": unit}
         if mixed_sensors and self.downsample not in ("sum", "any"):
             raise UserError("data.mixed_sensors=true brings sensors to one size by data.downsample=sum or any")
-        self._parted: Parted | None = None
         self._cut: dict[str, int] = {}
         self._sensors: dict[str, Sensor] = {}  # of each file that can be used
-
-    def check(self) -> None:
-        found, _ = open_folder(self.asked)
-        if len(found.classes) != self.num_classes:
-            raise UserError(
-                f"{found.root} has {len(found.classes)} classes, and data.num_classes is {self.num_classes}: leave that"
-                " out, or take a network of as many"
-            )
 
     @property
     def declared(self) -> Declared:
@@ -105,15 +94,6 @@ class EventFolder(EventData):
         said: dict[str, Any] = {key: value if value is not None else kept.get(key) for key, value in self.given.items()}
         sensor = said.pop("sensor")
         return Declared(sensor=tuple(sensor) if sensor else None, **said)
-
-    def parted(self) -> Parted:
-        """The folder's samples and their parts, drawn the first time."""
-        if self._parted is None:
-            self.check()
-            self._parted = parted(self.asked, Shares(self.test_fraction, self.val_fraction, self.seed))
-            self.classes = self._parted.found.classes
-            rank_zero_only(say)(self._parted.lines)
-        return self._parted
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """What each file's header says: ``format``, ``sensor`` and ``whence`` that is known; or why it is ``bad``."""

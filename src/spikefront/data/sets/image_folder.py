@@ -15,9 +15,9 @@ from torch.utils.data import Dataset
 from spikefront.data.decoding import Undecodable, decoded, frames
 from spikefront.data.images import Images, Pictures
 from spikefront.data.own.card import Card
-from spikefront.data.own.folder import Asked, Parted, open_folder, parted, say
+from spikefront.data.own.folder import Asked, Parted, say
+from spikefront.data.own.folder_set import FolderSet
 from spikefront.data.own.rows import Sample
-from spikefront.data.own.split import Shares
 from spikefront.errors import UserError, near_matches
 
 SCALES: dict[str, tuple[Sequence[float], Sequence[float]]] = {
@@ -44,7 +44,7 @@ class Listed:
         return Path(self.name(index)).read_bytes()
 
 
-class ImageFolder(Pictures):
+class ImageFolder(FolderSet, Pictures):
     """Pictures of a user's own: ``<class>/*``, ``{train,val,test}/<class>/*``, ``<group>/<class>/*`` or a table.
 
     Any kind of picture that Pillow reads, by any name; see ``decoding`` for what becomes of it. The parts are drawn
@@ -77,35 +77,14 @@ class ImageFolder(Pictures):
             raise UserError("data.mean and data.std belong together: give both, or data.normalise")
         if normalise not in (*SCALES, MEASURED):
             raise UserError(f"data.normalise is {normalise!r}; {near_matches(str(normalise), [*SCALES, MEASURED])}")
-        if not 0 <= test_fraction < 1:
-            raise UserError(f"data.test_fraction is {test_fraction}: use a share of all samples, 0 to below 1")
+        self.lies_in(Asked(root, "pictures", layout, table, cache), test_fraction)
         self.normalise = "given" if mean is not None else normalise
         if mean is None or std is None:
             mean, std = SCALES.get(normalise, SCALES["none"])
         for key, values in (("mean", mean), ("std", std)):
             if len(values) != 3 or (key == "std" and min(values) <= 0):
                 raise UserError(f"data.{key} is {list(values)}: give three numbers" + ", above 0" * (key == "std"))
-        self.asked = Asked(root, "pictures", layout, table, cache)
         super().__init__(root=str(self.asked.place), mean=mean, std=std, **common)
-        self.test_fraction = test_fraction
-        self._parted: Parted | None = None
-
-    def check(self) -> None:
-        found, _ = open_folder(self.asked)
-        if len(found.classes) != self.num_classes:
-            raise UserError(
-                f"{found.root} has {len(found.classes)} classes, and data.num_classes is {self.num_classes}: leave that"
-                " out, or take a network of as many"
-            )
-
-    def parted(self) -> Parted:
-        """The folder's samples and their parts, drawn the first time."""
-        if self._parted is None:
-            self.check()
-            self._parted = parted(self.asked, Shares(self.test_fraction, self.val_fraction, self.seed))
-            self.classes = self._parted.found.classes
-            rank_zero_only(say)([*self._parted.lines, *_animated(self._parted)])
-        return self._parted
 
     def prepare_data(self) -> None:
         self.parted()
@@ -136,6 +115,14 @@ class ImageFolder(Pictures):
         train_set = Images(train, range(len(train.files)), training, skip, train=True)
         return train_set, sets[0] if val.files else sets[1], sets[1]
 
+    def remarks(self, whole: Parted) -> list[str]:
+        """A line where pictures move."""
+        gifs = [s.file for s in whole.found.samples if s.file.casefold().endswith(".gif")]
+        moving = [file for file in gifs if frames((self.root / file).read_bytes()) > 1]
+        if not moving:
+            return []
+        return [f"{len(moving)} animated pictures, {moving[0]} among them: the first frame of each is taken"]
+
     def _measured(self, train: Listed) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and deviation of each channel of the training part, as they were kept the first time."""
         card = Card(self.root, self.asked.kept)
@@ -157,13 +144,3 @@ class ImageFolder(Pictures):
         found = {"mean": mean.round(4).tolist(), "std": std.round(4).tolist(), "pictures": looked_at}
         card.write({}, {**card.kept, MEASURED: found})
         return tuple(found["mean"]), tuple(found["std"])
-
-
-def _animated(whole: Parted) -> list[str]:
-    """A line where pictures move."""
-    root = whole.found.root
-    gifs = [s.file for s in whole.found.samples if s.file.casefold().endswith(".gif")]
-    moving = [file for file in gifs if frames((root / file).read_bytes()) > 1]
-    if not moving:
-        return []
-    return [f"{len(moving)} animated pictures, {moving[0]} among them: the first frame of each is taken"]
