@@ -155,7 +155,7 @@ def cached(root: Path, rounds: int, python: str, megabytes: int) -> None:
         upper = int((words[high] & 0xFFF).max()) + 1
         for i in range(max(1, int(megabytes * 1e6) // len(time_on))):
             shifted = words.copy()
-            shifted[high] = 8 << 12 | (words[high] & 0xFFF) + i * upper & 0xFFF
+            shifted[high] = 8 << 12 | (words[high] & 0xFFF) + i * upper % 0x1000 & 0xFFF
             file.write(shifted.tobytes())
     total = through(path)
     rows: dict[str, list[float]] = {"ours, into the cache": [], "ours, read": []}

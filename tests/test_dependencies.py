@@ -20,6 +20,7 @@ OWN = {"spikefront", *(p.stem for p in SRC.glob("*.py"))}
 ABSENT = {
     "wandb_workspaces": "wandb-workspaces",
     "pynvml": "nvidia-ml-py",
+    "datasets": "datasets",
     "hdf5plugin": "hdf5plugin",
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",

@@ -249,3 +249,18 @@ def test_it_waits_for_no_pytorch(tmp_path):
     )
     out = subprocess.check_output([sys.executable, "-c", program, str(tmp_path / "a.raw")], cwd=ROOT / "src", text=True)
     assert out.splitlines()[-1] == ""
+
+
+def test_interrupted_it_says_so_and_the_same_command_goes_on(look, gestures, monkeypatch):
+    from spikefront.data.looking import overview
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(overview, "seen", stopped)
+        code, _, err = look(gestures)
+    assert (code, err) == (130, "spikefront: interrupted\n")
+    assert {p.name for p in gestures.iterdir()} == {"clap", "wave", "spikefront.yaml"}
+    code, out, err = look(gestures)
+    assert (code, err) == (0, "") and "advice" in out

@@ -12,7 +12,9 @@ from own import EVENTS, events, recordings
 
 from spikefront.commands.cli import explain
 from spikefront.config import compose, override
-from spikefront.data import build_data
+from spikefront.data import build_data, cache, chunks
+from spikefront.data.cache import Recordings
+from spikefront.errors import UserError
 from spikefront.units import microseconds
 
 SENSOR = "data.sensor=[24,16]"
@@ -212,3 +214,33 @@ def test_what_squashes_a_wide_sensor_says_so(tmp_path, capfd):
 def test_times():
     said = {"1.5s": 1.5e6, "200 ms": 2e5, "20us": 20, "20µs": 20, 7: 7, "3e3": 3000, "soon": None, "": None, True: None}
     assert {key: microseconds(key) for key in said} == said
+
+
+def test_a_window_of_a_long_recording_is_read_and_checked_alone(tmp_path, monkeypatch, capfd):
+    for module in (cache, chunks):
+        monkeypatch.setattr(module, "CHUNK", 100)
+    root = tmp_path / "root"
+    for name in ("left", "right"):
+        (root / name).mkdir(parents=True)
+        for i in range(5):
+            np.save(root / name / f"{i}.npy", events(name == "right", i, count=1000))
+    data = build(root, SENSOR, "data.window=200ms")
+    whole = data.prepare()
+    before = whole[1].copy()
+    path, begin = whole.entry / "events.bin", whole._offsets[1]
+    content = bytearray(path.read_bytes())
+    for place in (130, 870):  # in the second and in the ninth chunk
+        content[(begin + place) * before.itemsize] ^= 1
+    path.write_bytes(content)
+    found = build(root, SENSOR, "data.window=200ms").prepare()
+    np.testing.assert_array_equal(found.between(1, 210, 790), before[210:790])
+    assert found._checked == {(1, chunk) for chunk in range(2, 8)} and "damaged" not in capfd.readouterr().err
+    np.testing.assert_array_equal(found.between(1, 150, 260), before[150:260])
+    assert "left/1.npy" in capfd.readouterr().err
+    np.testing.assert_array_equal(found[1], before)  # the ninth was mended with it
+    assert "damaged" not in capfd.readouterr().err
+    damaged = path.read_bytes()[: (begin + 130) * before.itemsize] + b"\x00" * before.itemsize * 3
+    path.write_bytes(damaged + path.read_bytes()[len(damaged) :])
+    np.save(root / "left" / "1.npy", events(True, 1, count=1000))  # no more what the cache was made of
+    with pytest.raises(UserError, match=r"left/1\.npy changed since"):
+        Recordings(found.entry, found._sources, found._read)[1]

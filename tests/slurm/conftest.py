@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -16,8 +17,10 @@ from system import unable
 import cluster as clusters
 from spikefront.config import ROOT, compose
 
-SMALL = ["model=sdt_1_16", "data=digits", "trainer=cpu", "trainer.max_epochs=4", "trainer.limit_train_batches=10"]
-SMALL += ["neuron.threshold=0.1", "model.drop_path=0.2", "data.shift=2", "~callbacks.progress"]
+DIGITS = ["data=digits", "data.shift=2"]
+NETWORK = ["model=sdt_1_16", "trainer=cpu", "trainer.max_epochs=4", "trainer.limit_train_batches=10"]
+NETWORK += ["neuron.threshold=0.1", "model.drop_path=0.2", "~callbacks.progress"]
+SMALL = [*NETWORK, *DIGITS]
 SLOW = "+callbacks.slow={_target_:slow.Slow,seconds:1.0}"
 STATE = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step", "continuation")
 
@@ -62,8 +65,8 @@ class Shell:
         assert ran.returncode == 0, f"{shlex.join(command)}\n{ran.stdout}\n{ran.stderr}"
         return ran.stdout
 
-    def sweep(self, *overrides: str, trials: int = 1, workers: int = 1) -> Sweep:
-        return Sweep(self, overrides, trials, workers)
+    def sweep(self, *overrides: str, trials: int = 1, workers: int = 1, data: Sequence[str] = DIGITS) -> Sweep:
+        return Sweep(self, [*data, *overrides], trials, workers)
 
 
 class Sweep:
@@ -72,7 +75,7 @@ class Sweep:
     def __init__(self, shell: Shell, overrides, trials: int, workers: int) -> None:
         self.shell, self.directory = shell, shell.directory / "s"
         self.address = [f"search.dir={shell.directory}", "search.study=s"]
-        command = [sys.executable, "src/sweep.py", "-m", "hydra/launcher=slurm_cpu", *SMALL, SLOW, *self.address]
+        command = [sys.executable, "src/sweep.py", "-m", "hydra/launcher=slurm_cpu", *NETWORK, SLOW, *self.address]
         command += ["model.timesteps=choice(1,2)", "search/sampler=random", "logger=wandb", "search.heartbeat=2"]
         command += [f"search.n_trials={trials}", f"search.workers={workers}"]
         command += ["hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2", *overrides]

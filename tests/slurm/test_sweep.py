@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import time
 
 import pytest
+from own import recordings
 
 from conftest import SLOW, daemons, pids, until
 
@@ -125,3 +127,23 @@ def test_a_trial_is_taken_by_jobs_and_stopped_and_asked_again_goes_on(shell):
     assert "2 other seeds" in said and "±" in said and "evaluate.py" in said
     states = shell.run("sacct", "-n", "-X", "-o", "JobName,State%30").splitlines()
     assert sum("COMPLETED" in line for line in states) >= 2, states
+
+
+def test_workers_read_a_folder_of_ones_own(shell, tmp_path):
+    """Two workers at once: one split, one cache."""
+    root = recordings(tmp_path / "own")
+    own = [
+        "data=event_folder",
+        f"data.root={root}",
+        f"data.cache={tmp_path}/cache",
+        "data.unit=us",
+        "data.sensor=[24,16]",
+        "data.image_size=16",
+    ]
+    sweep = shell.sweep(data=own, trials=2, workers=2)
+    sweep.end()
+    found = sweep.records()["trials"]
+    assert [t["state"] for t in found] == ["complete"] * 2
+    assert len(list(tmp_path.glob("cache/event_folder-*/events.bin"))) == 1
+    results = [json.loads(p.read_text()) for p in sweep.directory.glob("trials/*/result.json")]
+    assert len({r["data"]["split"] for r in results}) == 1 and len(results) == 2

@@ -13,6 +13,7 @@ from spikefront.commands.cli import entry, plain
 from spikefront.config import override, override_parser, traceback_flag
 from spikefront.console import console
 from spikefront.errors import UserError, near_matches
+from spikefront.files import cache_folder
 from spikefront.start import typed
 
 SETS = {"recordings": "event_folder", "pictures": "image_folder"}
@@ -63,24 +64,35 @@ def main(cfg: DictConfig) -> None:
         if cfg[key] not in options:
             raise UserError(f"{key}={cfg[key]} does not exist; {near_matches(str(cfg[key]), options)}")
     root = Path(str(cfg["root"])).expanduser()
-    kinds = _kinds(root)
+    place = _place(root, cfg)
+    kinds = _kinds(root, place)
     from spikefront.commands.looked import Folder, as_json
 
     if cfg["format"] == "json":
-        as_json(root, kinds, cfg)
+        as_json(root, place, kinds, cfg)
         return
     kind = _kind(kinds, cfg["kind"], root)
-    Folder(root, kind, [file for file, its in kinds.items() if its == kind], _settings(cfg, kind, root), cfg).look()
+    files = [file for file, its in kinds.items() if its == kind]
+    Folder(root, place, kind, files, _settings(cfg, kind, root), cfg).look()
 
 
-def _kinds(root: Path) -> dict[str, str | None]:
+def _place(root: Path, cfg: DictConfig) -> Path:
+    """Where the files lie: in ``root``, beside it if it is one, or where it is unpacked."""
+    from spikefront.data.own.folder import Asked
+
+    if not root.is_dir():
+        return root.parent
+    return Asked(str(root), "pictures", cache=str(cfg["data"].get("cache") or cache_folder())).files
+
+
+def _kinds(root: Path, place: Path) -> dict[str, str | None]:
     """Of each file whether it is a recording or a picture, by its content; None: neither."""
     from spikefront.data.own.folder import looks_like
     from spikefront.data.own.samples import files
 
     if not root.exists():
         raise UserError(f"{root} is not there: give the folder that holds your recordings or pictures")
-    below = files(root) if root.is_dir() else [root.name]
+    below = files(place) if root.is_dir() else [root.name]
     recording, picture = looks_like("recordings"), looks_like("pictures")
 
     def kind(path: Path) -> str | None:
@@ -89,7 +101,6 @@ def _kinds(root: Path) -> dict[str, str | None]:
         except OSError:
             return None  # it is said why when it is to be read
 
-    place = root if root.is_dir() else root.parent
     return {file: kind(place / file) for file in below}
 
 

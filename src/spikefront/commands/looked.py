@@ -33,13 +33,12 @@ from spikefront.start import typed
 PICTURE = "spikefront.png"
 
 
-def as_json(root: Path, kinds: Mapping[str, str | None], cfg: DictConfig) -> None:
-    """Print a list with an object a file.
+def as_json(root: Path, folder: Path, kinds: Mapping[str, str | None], cfg: DictConfig) -> None:
+    """Print a list with an object a file of ``folder``, in which those of ``root`` lie.
 
     Raises:
         UserError: none of them can be read.
     """
-    folder = root if root.is_dir() else root.parent
     declared = declaration(root, cfg)
     entries: list[dict[str, Any]] = []
     with progress(folder, list(kinds)) as step:
@@ -60,13 +59,16 @@ class Folder:
     """One folder of recordings or of pictures.
 
     Args:
+        place: where its files lie: in it, or beside it if it is one.
         files: of that kind.
         settings: overrides of ``conf/data``, ``data.root`` first.
         cfg: the command's own configuration.
     """
 
-    def __init__(self, root: Path, kind: str, files: Sequence[str], settings: list[str], cfg: DictConfig) -> None:
-        self.root, self.kind, self.files, self.settings, self.cfg = root, kind, files, settings, cfg
+    def __init__(
+        self, root: Path, place: Path, kind: str, files: Sequence[str], settings: list[str], cfg: DictConfig
+    ) -> None:
+        self.root, self.place, self.kind, self.files, self.settings, self.cfg = root, place, kind, files, settings, cfg
         self.option = f"data={'event' if kind == 'recordings' else 'image'}_folder"
         self.data = compose([self.option, *settings]).data
         self.timesteps = int(cfg["timesteps"] or self.data.timesteps)
@@ -107,7 +109,7 @@ class Folder:
             console(stderr=True, soft_wrap=True).print(f"spikefront: {self.question}")
 
     def _seen(self) -> Overview:
-        place = self.root if self.root.is_dir() else self.root.parent
+        place = self.place
         files = self.files if self.found is None else sorted({s.file for s in self.found.samples})
         with progress(place, files) as step:
             if self.kind == "pictures":
@@ -228,12 +230,8 @@ class Folder:
 
 def declaration(root: Path, cfg: DictConfig) -> Declared:
     """What is said of recordings that don't say it, here or in the folder's card."""
-    from spikefront.data.formats import Declared
-    from spikefront.data.own.card import Card
-
-    kept = (
-        Card(root, Path(str(cfg["data"].get("cache") or cache_folder())).expanduser()).settings if root.is_dir() else {}
-    )
+    cache = Path(str(cfg["data"].get("cache") or cache_folder())).expanduser()
+    kept = Card(root, cache).settings if root.is_dir() else {}
     said: dict[str, Any] = {}
     for key in ("sensor", "columns", "unit"):
         given = cfg[key] if cfg[key] is not None else cfg["data"].get(key)

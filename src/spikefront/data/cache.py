@@ -1,10 +1,10 @@
 """Parsed recordings in one memory-mapped file: built once, by one process, all or nothing.
 
 An entry is a directory ``<set>-<fingerprint>/`` with ``events.bin`` (all recordings end to end, ``EVENT`` records) and
-``index.json`` (names, offsets, a CRC-32 a recording, what was skipped). The fingerprint covers the format's version,
-all that the reader is told, and the source files by place, size and time: other sources, or the same written anew,
-make another entry; another split doesn't. A builder holds a lock that the kernel releases when it dies, works in a
-directory of its own and renames it when all is written.
+``index.json`` (names, offsets, a CRC-32 of each chunk of a recording, what was skipped). The fingerprint covers the
+format's version, all that the reader is told, and the source files by place, size and time: other sources, or the same
+written anew, make another entry; another split doesn't. A builder holds a lock that the kernel releases when it dies,
+works in a directory of its own and renames it when all is written.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
+from spikefront.data.chunks import CHUNK, append, chunked, crc_of
 from spikefront.data.formats.refused import BadRecording
 from spikefront.errors import UserError
 
-FORMAT = 5
+FORMAT = 6
 INDEX, EVENTS = "index.json", "events.bin"
 EVENT = np.dtype([("x", "<u2"), ("y", "<u2"), ("t", "<u4"), ("p", "u1")])  # t in µs since the recording's first event
 
@@ -56,7 +57,7 @@ class Damaged(Exception):
 
 
 class Recordings(Sequence):
-    """The recordings of an entry; each is checked against its CRC the first time this process reads it."""
+    """The recordings of an entry; each chunk of one is checked against its CRC the first time this process reads it."""
 
     def __init__(
         self, entry: Path, sources: Mapping[str, Recording], read: Callable[[Recording], Iterable[np.ndarray]]
@@ -69,7 +70,7 @@ class Recordings(Sequence):
             self.skipped: dict[str, str] = index["skipped"]
             self.facts: list[dict[str, Any]] = index["facts"]  # of each, as whoever read it noted them
             self._offsets: list[int] = index["offsets"]
-            self._crc: list[int] = index["crc"]
+            self._crc: list[list[int]] = index["crc"]
             count = self._offsets[-1]
             if (size := (entry / EVENTS).stat().st_size) != count * EVENT.itemsize:
                 raise Damaged(f"{EVENTS} has {size} bytes instead of {count * EVENT.itemsize}")
@@ -79,18 +80,23 @@ class Recordings(Sequence):
         except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
             raise Damaged(str(error)) from error
         self.entry, self._sources, self._read = entry, sources, read
-        self._checked: set[int] = set()
+        self._checked: set[tuple[int, int]] = set()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        return self.between(index, 0, len(self.glance(index)))
+
+    def between(self, index: int, first: int, last: int) -> np.ndarray:
+        """Events ``first`` up to ``last``, not included, of a recording; no more of it is read than their chunks."""
         events = self.glance(index)
-        if index not in self._checked:
-            if zlib.crc32(events.view(np.uint8).data) != self._crc[index]:
-                events = self._mend(index)
-            self._checked.add(index)
-        return events
+        for chunk in range(first // CHUNK, -(-last // CHUNK)):
+            if (index, chunk) not in self._checked:
+                if crc_of(events[chunk * CHUNK : (chunk + 1) * CHUNK]) != self._crc[index][chunk]:
+                    self._mend(index)
+                self._checked.add((index, chunk))
+        return events[first:last]
 
     def name(self, index: int) -> str:
         return self.names[index]
@@ -99,21 +105,26 @@ class Recordings(Sequence):
         """A recording that isn't checked: of a long one only what is looked at is read."""
         return np.asarray(self._events[self._offsets[index] : self._offsets[index + 1]])
 
-    def _mend(self, index: int) -> np.ndarray:
-        """Parse a damaged recording again and write it back where it was."""
-        name = self.names[index]
+    def _mend(self, index: int) -> None:
+        """Parse a damaged recording again and write what is damaged back where it was."""
+        name, begin, crcs = self.names[index], self._offsets[index], self._crc[index]
         print(f"spikefront: cached recording {name} in {self.entry} is damaged; parsing it again", file=sys.stderr)
+        changed = UserError(f"{name} changed since {self.entry} was made: delete that directory and start again")
+        chunk = -1
         try:
-            events = np.concatenate([np.empty(0, EVENT), *self._read(self._sources[name])])
+            with FileLock(f"{self.entry}.lock"), open(self.entry / EVENTS, "r+b") as file:
+                for chunk, events in enumerate(chunked(self._read(self._sources[name]))):
+                    if chunk >= len(crcs) or crc_of(events) != crcs[chunk]:
+                        raise changed
+                    if crc_of(self.glance(index)[chunk * CHUNK :][:CHUNK]) != crcs[chunk]:
+                        file.seek((begin + chunk * CHUNK) * EVENT.itemsize)
+                        file.write(events.view(np.uint8).data)
         except BadRecording as error:
             raise UserError(_complaint(name, str(error))) from error
-        begin, end = self._offsets[index : index + 2]
-        if len(events) != end - begin or zlib.crc32(events.tobytes()) != self._crc[index]:
-            raise UserError(f"{name} changed since {self.entry} was made: delete that directory and start again")
-        with FileLock(f"{self.entry}.lock"), open(self.entry / EVENTS, "r+b") as file:
-            file.seek(begin * events.itemsize)
-            file.write(events.tobytes())
-        return events
+        except OSError as error:
+            raise UserError(_disk(error, self.entry)) from error
+        if chunk + 1 < len(crcs):
+            raise changed
 
 
 def open_cache(
@@ -198,12 +209,15 @@ def _build(
     try:
         with open(work / EVENTS, "wb") as file, ThreadPoolExecutor(1) as writer:
             for recording in recordings:
+                crcs: list[int] = []
                 begin, written = file.tell(), None  # one block is written while the next is parsed
                 try:
                     for block in read(recording):
-                        crc = written.result() if written else 0
-                        written = writer.submit(_write, file, block, crc)
-                    crc = written.result() if written else 0
+                        if written:
+                            written.result()
+                        written = writer.submit(append, file, begin, block, crcs)
+                    if written:
+                        written.result()
                 except BadRecording as error:
                     if on_error == "raise":
                         raise UserError(_complaint(recording.name, str(error))) from error
@@ -215,7 +229,7 @@ def _build(
                     continue
                 index["names"].append(recording.name)
                 index["offsets"].append(file.tell() // EVENT.itemsize)
-                index["crc"].append(crc)
+                index["crc"].append(crcs)
                 index["facts"].append(facts(recording.name))
             file.flush()
             os.fsync(file.fileno())
@@ -227,12 +241,6 @@ def _build(
         work.rename(entry)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def _write(file: BinaryIO, block: np.ndarray, crc: int) -> int:
-    """Appends ``EVENT`` records; the CRC of all that a recording has had so far."""
-    file.write(data := block.view(np.uint8).data)
-    return zlib.crc32(data, crc)
 
 
 def _seal(index: dict[str, Any]) -> int:

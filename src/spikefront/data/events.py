@@ -17,7 +17,8 @@ from torch.utils.data import Dataset
 from spikefront.data.augmentation import EventAugmentation
 from spikefront.data.base import ImageData
 from spikefront.data.binning import Binning, search
-from spikefront.data.cache import Recording, Recordings, open_cache
+from spikefront.data.cache import EVENT, Recording, Recordings, open_cache
+from spikefront.data.chunks import spooled
 from spikefront.data.cleaning import check_reach, clean, cleaned
 from spikefront.data.filtering import Filters, HotPixels, Sensor, line
 from spikefront.data.formats import Declared, open_recording
@@ -222,7 +223,8 @@ class EventData(ImageData):
         try:
             blocks, sensor = self.opened(path, known)
             whole = cleaned(blocks, sensor)
-            events = np.concatenate(list(self.filters.over(whole, sensor, self.hot, {}) if self.filters else whole))
+            kept = self.filters.over(whole, sensor, self.hot, {}) if self.filters else whole
+            events = spooled(kept, EVENT)
         except (OSError, BadRecording) as error:
             raise UserError(f"input={path}: {error}") from error
         for start, end in self.windows_of(int(events["t"][-1])):

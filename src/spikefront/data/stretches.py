@@ -45,14 +45,15 @@ class Stretched:
         return len(self.cut)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return self._framed(self.cut[index], self.recordings[self.cut[index].recording])
+        stretch = self.cut[index]
+        events = self.recordings.between(stretch.recording, stretch.first, stretch.last)
+        return self.framings[stretch.recording](events)
 
     def glance(self, index: int) -> np.ndarray:
         stretch = self.cut[index]
-        events = self.recordings.glance(stretch.recording)
-        if self.framings[stretch.recording].cuts:
-            return self._framed(stretch, events)
-        return events[stretch.first : stretch.last]  # when is what matters, not where
+        events = self.recordings.glance(stretch.recording)[stretch.first : stretch.last]
+        framing = self.framings[stretch.recording]
+        return framing(events) if framing.cuts else events  # when is what matters, not where
 
     def name(self, index: int) -> str:
         """The file, with its times in it where it is but a part: µs since the recording's first event."""
@@ -62,9 +63,6 @@ class Stretched:
             return stretch.sample.file
         first, last = (int(events["t"][i]) for i in (stretch.first, stretch.last - 1))
         return f"{stretch.sample.file} {first}-{last} µs"
-
-    def _framed(self, stretch: Stretch, events: np.ndarray) -> np.ndarray:
-        return self.framings[stretch.recording](events[stretch.first : stretch.last])
 
 
 def cut_up(

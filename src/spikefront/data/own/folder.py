@@ -19,6 +19,7 @@ from spikefront.data.own.card import Card, beside
 from spikefront.data.own.contents import Contents
 from spikefront.data.own.rows import Sample
 from spikefront.data.own.samples import SHOWN, Found, find
+from spikefront.data.own.saved import is_saved, unpacked
 from spikefront.data.own.split import Shares, assign, split_hash
 from spikefront.errors import UserError
 
@@ -43,6 +44,12 @@ class Asked:
                 f"data.root is not given: the folder that holds your {self.kind}, data.root=/path/to/folder"
             )
         return Path(self.root).expanduser()
+
+    @property
+    def files(self) -> Path:
+        """What its samples lie below: the folder itself, or what is unpacked of one that ``datasets`` saved."""
+        saved = self.kind == "pictures" and is_saved(self.place)
+        return unpacked(self.place, self.kept) if saved else self.place
 
     @property
     def kept(self) -> Path:
@@ -98,7 +105,7 @@ def open_folder(asked: Asked, fresh: bool = False) -> tuple[Found, Card]:
     if not root.is_dir():
         find(root, asked.kind, bool)  # says what is wrong
     card = Card(root, asked.kept)
-    return _found.__wrapped__(asked, None) if fresh else _found(asked, _stamp(root, card.path)), card
+    return _found.__wrapped__(asked, None) if fresh else _found(asked, _stamp(asked.files, card.path)), card
 
 
 @functools.lru_cache(maxsize=8)
@@ -108,7 +115,7 @@ def _found(asked: Asked, _: object) -> Found:
     if classes is not None and not (isinstance(classes, list) and all(isinstance(c, str) for c in classes)):
         raise UserError(f"{card.path}: `classes` is no list of names: quote numbers, such as ['0', '1']")
     return find(
-        asked.place,
+        asked.files,
         asked.kind,
         looks_like(asked.kind),
         asked.layout if asked.layout != "auto" or layout is None else layout,
@@ -170,13 +177,13 @@ def parted(asked: Asked, shares: Shares, keep: bool = True) -> Parted:
 def _parted(asked: Asked, shares: Shares, keep: bool) -> Parted:
     found, card = open_folder(asked, fresh=True)
     files = sorted({s.file for s in found.samples})
-    digests = Contents(asked.place, asked.kept).digests(files)
+    digests = Contents(found.root, asked.kept).digests(files)
     kept = card.kept.get("split") or {}
     before = _before(kept.get("parts") or {}, digests)
     _refuse_other_shares(kept, shares, found.parts, card)
     noun = "group" if any(s.group for s in found.samples) else asked.kind[:-1]
     parts = assign(found.samples, shares, before, digests, noun)
-    lines = [_summary(found, parts)]
+    lines = [f"{asked.place}: {_summary(found, parts)}"]
     if found.stray:
         shown = ", ".join(found.stray[:SHOWN]) + (" …" if len(found.stray) > SHOWN else "")
         lines.append(f"{len(found.stray)} files are no {asked.kind} and left alone: {shown}")
@@ -229,7 +236,7 @@ def _summary(found: Found, parts: Mapping[str, str]) -> str:
     where = f"by {found.tables[0]}" if found.tables else f"as {found.layout}"
     groups = len({s.group for s in found.samples} - {None})
     people = f", {groups} groups" if groups else ""
-    return f"{found.root}: {len(found.samples)} samples of {len(found.classes)} classes {where}{people}: {each}"
+    return f"{len(found.samples)} samples of {len(found.classes)} classes {where}{people}: {each}"
 
 
 def _contradictions(found: Found, digests: Mapping[str, str]) -> list[str]:

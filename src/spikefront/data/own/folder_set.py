@@ -31,8 +31,8 @@ class FolderSet(ImageData):
         found, _ = open_folder(self.asked)
         if len(found.classes) != self.num_classes:
             raise UserError(
-                f"{found.root} has {len(found.classes)} classes, and data.num_classes is {self.num_classes}: leave that"
-                " out, or take a network of as many"
+                f"{self.asked.place} has {len(found.classes)} classes, and data.num_classes is {self.num_classes}:"
+                " leave that out, or take a network of as many"
             )
 
     def parted(self) -> Parted:

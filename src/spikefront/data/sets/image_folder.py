@@ -84,7 +84,7 @@ class ImageFolder(FolderSet, Pictures):
         for key, values in (("mean", mean), ("std", std)):
             if len(values) != 3 or (key == "std" and min(values) <= 0):
                 raise UserError(f"data.{key} is {list(values)}: give three numbers" + ", above 0" * (key == "std"))
-        super().__init__(root=str(self.asked.place), mean=mean, std=std, **common)
+        super().__init__(root=str(self.asked.files), mean=mean, std=std, **common)
 
     def prepare_data(self) -> None:
         self.parted()
@@ -125,7 +125,7 @@ class ImageFolder(FolderSet, Pictures):
 
     def _measured(self, train: Listed) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and deviation of each channel of the training part, as they were kept the first time."""
-        card = Card(self.root, self.asked.kept)
+        card = Card(self.asked.place, self.asked.kept)
         if kept := card.kept.get(MEASURED):
             return tuple(kept["mean"]), tuple(kept["std"])
         sums, squares, looked_at = np.zeros(3), np.zeros(3), 0
