@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import spikefront
 from spikefront.nn import LIF, PLIF, kernels
+from spikefront.nn.inference import for_inference
 from spikefront.nn.kernels import fire_pooled
 from spikefront.nn.kernels.build import library
 
@@ -111,6 +112,17 @@ def test_what_is_exported_knows_none_of_our_operators():
     program = torch.export.export(model, (images,))
     assert "spikefront" not in str(program.graph)
     torch.testing.assert_close(program.module()(images), model(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("sparse", [None, False, True])
+def test_what_is_traced_knows_none_either(sparse):
+    """Sizes are tensors while TorchScript traces, as ONNX exporters do: no kernel may see them."""
+    model, images = network().eval(), torch.rand(2, 1, 8, 8)
+    model = model if sparse is None else for_inference(model, sparse=sparse)
+    with torch.no_grad():
+        traced = torch.jit.trace(model, (images,))
+        assert "spikefront::" not in str(traced.inlined_graph)
+        torch.testing.assert_close(traced(images), model(images), rtol=1e-4, atol=1e-5)
 
 
 def test_switched_off_is_plain_pytorch():

@@ -13,6 +13,7 @@ import spikefront
 from spikefront.api import AUDITS, LONG
 from spikefront.errors import UserError
 from spikefront.nn import LIF, AcrossBatchResidual, Integer, NoAttention
+from spikefront.nn.sparse_conv import SparseConv2d
 
 IMAGES = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 
@@ -133,6 +134,17 @@ class Stepped(nn.Module):
 
     def forward(self, x):
         return torch.stack([self.fc2(self.neuron(self.fc1(frame.flatten(1)))) for frame in x]).mean(0)
+
+
+class Frames(nn.Module):
+    """All steps of a neuron inside that knows one: ``(T, B, ...)``, as SpikingJelly's ``step_mode="m"``."""
+
+    def __init__(self, neuron):
+        super().__init__()
+        self.neuron = neuron
+
+    def forward(self, x):
+        return torch.stack([self.neuron(frame) for frame in x])
 
 
 class Pooled(nn.Module):
@@ -288,6 +300,11 @@ def test_neurons_of_other_libraries_keep_a_state(library):
     events = torch.rand(3, 2, 1, 8, 8).transpose(0, 1) * 4
     assert verdict(model, "state", events, time_first=True).verdict == "fails"
     assert verdict(model, "batch", events, time_first=True).verdict == "holds"  # each run begins anew
+    assert verdict(model, "compiled", events, time_first=True).verdict == "holds"
+    if library == "spikingjelly":
+        assert verdict(model, "causality", events, time_first=True).why == "time is mixed by LIFNode (1)"
+    found = verdict(model, "blind_spots", events, time_first=True)
+    assert found.figures["charged"] > 0 if library == "spikingjelly" else "fc1 is called once a timestep" in found.why
 
 
 def test_a_hidden_state_as_other_libraries_keep_it():
@@ -298,6 +315,9 @@ def test_a_hidden_state_as_other_libraries_keep_it():
         assert verdict(Stepped(Leaky()), check, torch.rand(2, 3, 1, 8, 8) * 4, time_first=True).verdict != "fails", (
             check
         )
+    several = nn.Sequential(Frames(Leaky()), Pooled())
+    found = verdict(several, "causality", torch.rand(2, 3, 1, 8, 8) * 4, time_first=True)
+    assert found.why == "time is mixed by Frames (1)"  # and nothing looks ahead, though a second run finds a state
 
 
 def test_compiled_networks_answer_the_same():
@@ -313,3 +333,20 @@ def test_what_a_user_can_mend_is_a_line(sound):
         spikefront.audit(sound, IMAGES[:0])
     with pytest.raises(UserError, match=r"doesn't take a batch of shape \(4, 3, 8, 8\)"):
         spikefront.audit(sound, IMAGES.repeat(1, 3, 1, 1))
+
+
+def test_exported_to_onnx_it_answers_the_same(sound, plant):
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="needs the extra 'onnx'")
+    found = verdict(sound, "onnx")
+    assert (found.verdict, found.why) == ("holds", "equal up to rounding")
+    wrong = plant("block.0.mlp", lambda m: Around(m, lambda x: x * (2 if torch.compiler.is_exporting() else 1)))
+    assert verdict(wrong, "onnx").verdict == "fails"
+
+
+def test_kernels_that_answer_otherwise_are_found(sound, monkeypatch):
+    assert verdict(sound, "sparse").verdict == "holds"
+    right = SparseConv2d.forward
+    monkeypatch.setattr(SparseConv2d, "forward", lambda self, x: 1.5 * right(self, x))
+    found = verdict(sound, "sparse")
+    assert found.verdict == "fails" and "logits differ by" in found.why

@@ -31,18 +31,19 @@ def blind_spots(subject: Subject) -> Finding:
     claim fails where there is more than that: products and functions that no convention charges, or multiply-
     accumulates outside any layer that the meter knows.
     """
-    model, n = copy.deepcopy(subject.lively), len(subject.batch)
-    meter = EnergyMeter(model, subject.timesteps)
+    n = len(subject.batch)
+    metered, model = (BatchFirst(copy.deepcopy(subject.lively), subject.time_first) for _ in range(2))
+    meter = EnergyMeter(metered, subject.timesteps)
     whole, outside = _Integers(), _Outside(model)
     with torch.no_grad():
         with meter.recording():
-            model(subject.fed(subject.batch))
+            metered(subject.batch)
         counts = meter.counts()
         meter.remove()
         whole.watch(model, [layer for layer in counts if layer.kind == "spikes"])
         outside.skip(counts)
         with outside:
-            model(subject.fed(subject.batch))
+            model(subject.batch)
         whole.stop()
         outside.stop()
     cost = Paper()
@@ -66,11 +67,27 @@ def blind_spots(subject: Subject) -> Finding:
     tried = "every operation of a pass held against the layers that the meter counts; joules a sample at 45 nm"
     why = f"of {joules(total)} charged by the paper's formula are left out: {said or 'nothing'}"
     if outside.products or unknown:
-        notes = [f"{', '.join(sorted(names))} in {where or 'the network'}" for where, names in outside.kinds.items()][
-            :2
-        ]
-        return fails("blind_spots", tried, "; ".join([why, *notes]), [*outside.products, *unknown], figures=figures)
+        kinds = list(outside.kinds.items())[:2]
+        notes = [f"{', '.join(sorted(names))} in {_own(where) or 'the network'}" for where, names in kinds]
+        places = [_own(name) for name in (*outside.products, *unknown)]
+        return fails("blind_spots", tried, "; ".join([why, *notes]), places, figures=figures)
     return holds("blind_spots", tried, why, figures=figures)
+
+
+class BatchFirst(nn.Module):
+    """A network that takes ``(B, T, ...)`` whichever order its own is; the meter surveys it with one sample."""
+
+    def __init__(self, network: nn.Module, time_first: bool) -> None:
+        super().__init__()
+        self.network, self.time_first = network, time_first
+
+    def forward(self, x: Tensor) -> Any:
+        return self.network(x.transpose(0, 1) if self.time_first and x.dim() == 5 else x)
+
+
+def _own(name: str) -> str:
+    """A module's name in the network that ``BatchFirst`` holds."""
+    return name.removeprefix("network").lstrip(".")
 
 
 class _Outside(TorchDispatchMode):

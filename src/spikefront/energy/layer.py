@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 SYNAPSES = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+DIMENSIONS = {2: (nn.Linear,), 3: (nn.Conv1d, nn.MaxPool1d), 4: (nn.Conv2d, nn.MaxPool2d), 5: (nn.Conv3d, nn.MaxPool3d)}
 GROUPS = {
     "patch_embed": "embedding",
     "attn.op": "attention operator",
@@ -15,6 +16,11 @@ GROUPS = {
     "mlp": "mlp",
     "head": "head",
 }
+
+
+def dimensions(module: nn.Module) -> int | None:
+    """Of an input as PyTorch documents it, with the batch; more of them is time in front. None: not known."""
+    return next((count for count, kinds in DIMENSIONS.items() if isinstance(module, kinds)), None)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,13 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry
 
-from spikefront.energy.layer import POOLS, SYNAPSES, Layer, is_synapse
+from spikefront.energy.layer import POOLS, SYNAPSES, Layer, dimensions, is_synapse
 from spikefront.energy.quanta import Units
 from spikefront.energy.values import is_whole
 from spikefront.errors import UserError
 from spikefront.nn.torch_internals import TorchDispatchMode, storage_of, version_of
 
 # Arithmetic that is neither an addition nor a comparison: outside neurons, operators and BN it must not pass unnoticed.
+RESETS = ("reset", "reset_mem")  # of modules that keep a state between calls, as SpikingJelly's and snnTorch's neurons
 ARITHMETIC = frozenset(
     """
     mul mul_ div div_ addcmul addcdiv prod cumprod exp exp_ log pow sqrt rsqrt reciprocal sigmoid tanh erf sin cos gelu
@@ -73,8 +75,11 @@ def survey(model: nn.Module, example: Tensor, timesteps: int, whole: Callable[[T
         whole: tells tensors of whole numbers from others; tensors without data need one of their own.
 
     Raises:
-        UserError: a layer whose input has neither ``timesteps * batch`` nor ``batch`` frames.
+        UserError: a layer whose input has neither ``timesteps * batch`` nor ``batch`` frames, or that is called for one
+            timestep after the other.
     """
+    if any(hasattr(module, name) for module in model.modules() for name in RESETS):
+        model = copy.deepcopy(model)  # what a pass leaves behind is not to meet the first batch
     found, watch, units = Survey(), _Watch(), Units(model, whole)
     frames_batch = example[:1].shape[0]
     spiking: dict[str, Layer] = {}
@@ -94,6 +99,11 @@ def survey(model: nn.Module, example: Tensor, timesteps: int, whole: Callable[[T
                 return
             if layer.kind in ("neuron", "pool"):
                 units.follow(module, args[0], out)
+            if layer.static and name in found.layers and layer.kind == "synapse":
+                raise UserError(
+                    f"{name} is called once a timestep: the energy meter counts layers that see all timesteps in one"
+                    " call, (T*B, ...) or (T, B, ...)"
+                )
             for inner in [n for n in found.layers if n.startswith(name + ".")] if layer.kind == "synapse" else []:
                 del found.layers[inner]  # a part of one linear map
             if layer.kind in ("synapse", "pool"):
@@ -154,12 +164,12 @@ def _layer(
     x = args[0]
     if is_synapse(module) or isinstance(module, POOLS):
         linear = isinstance(module, nn.Linear)
-        lead, static = _time(name, x, timesteps, batch, linear)
+        lead, static = _time(name, x, timesteps, batch, dimensions(module))
         frames = batch * (1 if static else timesteps)
         if isinstance(module, SYNAPSES):
             kind, fan_in = "synapse", prod(module.weight.shape[1:])
         elif isinstance(module, POOLS):
-            size, spatial = module.kernel_size, x.dim() - 2
+            size, spatial = module.kernel_size, x.dim() - lead - 1
             kind, fan_in = "pool", prod(size) if isinstance(size, tuple) else int(size) ** spatial
         else:
             kind, fan_in = "synapse", cast(Any, module).fan_in
@@ -200,9 +210,9 @@ def _layer(
     return None
 
 
-def _time(name: str, x: Tensor, timesteps: int, batch: int, linear: bool) -> tuple[int, bool]:
+def _time(name: str, x: Tensor, timesteps: int, batch: int, usual: int | None) -> tuple[int, bool]:
     """How many leading dimensions are time and batch, and whether there is no time among them."""
-    if linear and x.dim() >= 3 and x.shape[0] == timesteps and x.shape[1] == batch:
+    if usual is not None and x.dim() > usual and x.shape[0] == timesteps and x.shape[1] == batch:
         return 2, False
     if x.shape[0] == timesteps * batch:
         return 1, False

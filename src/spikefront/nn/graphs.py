@@ -41,7 +41,7 @@ class Fast:
         return Fast, (self.graphs_only,)
 
     def __call__(self, model: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling() or (not x.is_cuda and self.graphs_only):
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or (not x.is_cuda and self.graphs_only):
             return run(x)
         if any(watched(m) for m in model.modules() if m is not model):
             return run(x)

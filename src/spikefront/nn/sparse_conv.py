@@ -99,7 +99,7 @@ class SparseConv2d(nn.Conv2d):
             and x.device.type == "cpu"
             and x.dim() == 4
             and x.numel() > 0
-            and not torch.compiler.is_compiling()
+            and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
             and not torch.is_autocast_enabled("cpu")
             and sparse.available()
         )

@@ -82,12 +82,14 @@ Mixers = list[tuple[str, str]]
 def _mixing(subject: Subject, frames: Tensor) -> tuple[Mixers, Mixers]:
     """Names and classes of modules of which an output depends on the input of an earlier step, and of a later one.
 
-    Every module without modules inside, and every operator, is run once more with one step of its input replaced.
+    Every operator, and every module without a module inside that sees time too, is run once more, as it was before any
+    call, with one step of its input replaced.
     """
     n, steps = len(frames), subject.timesteps
     backward: Mixers = []
     forward: Mixers = []
-    model = copy.deepcopy(subject.driven)
+    model, uncalled = copy.deepcopy(subject.driven), dict(subject.driven.named_modules())
+    inner: list[str] = []  # modules that saw time, as they ended
 
     def in_time(x: Any) -> Tensor | None:
         if not isinstance(x, Tensor) or not x.dim():
@@ -97,14 +99,16 @@ def _mixing(subject: Subject, frames: Tensor) -> tuple[Mixers, Mixers]:
         return x.unflatten(0, (steps, n)) if x.shape[0] == steps * n else None
 
     def look(name: str, module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
-        if not (hasattr(module, "operations") or not any(module.children())):
-            return
         here, x = in_time(out), in_time(args[0]) if args else None
         if here is None or x is None:
             return
+        innermost = not any(other.startswith(f"{name}." if name else "") for other in inner)
+        inner.append(name)
+        if not (hasattr(module, "operations") or innermost):
+            return
         for at, found, part in ((0, backward, slice(1, None)), (steps - 1, forward, slice(0, -1))):
             again = tuple(_replaced(a, at, in_time) for a in args)
-            other = in_time(copy.deepcopy(module).forward(*again))
+            other = in_time(copy.deepcopy(uncalled[name]).forward(*again))
             if other is not None and not subject.equal(here[part], other[part]):
                 found.append((name, type(module).__name__))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib.util
+import io
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -52,8 +54,8 @@ def sparse(subject: Subject) -> Finding:
 
 def compiled(subject: Subject) -> Finding:
     """As one graph of ``torch.compile``, traced and run without generated code, which would take minutes."""
-    if (reason := _uncomparable(subject)) is not None:
-        return not_tried("compiled", reason)
+    if subject.random:
+        return not_tried("compiled", RANDOM)
     torch.compiler.reset()
     try:
         model: Any = torch.compile(copy.deepcopy(subject.driven), backend="eager")
@@ -68,37 +70,36 @@ def compiled(subject: Subject) -> Finding:
 
 def onnx(subject: Subject) -> Finding:
     """Exported, and run by onnxruntime."""
-    for package in ("onnx", "onnxruntime"):
+    for package in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(package) is None:
             return not_tried("onnx", f"{package} is not installed")
-    if (reason := _uncomparable(subject)) is not None:
-        return not_tried("onnx", reason)
+    if subject.random:
+        return not_tried("onnx", RANDOM)
     import onnxruntime
 
     model, x = copy.deepcopy(subject.driven).float(), subject.fed(subject.batch).float()
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "network.onnx")
         try:
-            torch.onnx.export(model, (x,), path, dynamo=False)
+            with contextlib.redirect_stdout(io.StringIO()):
+                torch.onnx.export(copy.deepcopy(model), (x,), path, dynamo=True, optimize=False)
             session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
             (answer, *_) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
         except Exception as error:
             return not_tried("onnx", f"the export fails: {one_line(error)}")
     with torch.no_grad():
         expected = model(x)
-    if subject.equal(expected, torch.from_numpy(answer)):
-        return holds("onnx", "exported, run by onnxruntime in single precision", "equal up to rounding")
-    return fails("onnx", "exported, run by onnxruntime", subject.difference(expected, torch.from_numpy(answer)))
+    tried = "exported, run by onnxruntime in single precision"
+    found = torch.from_numpy(answer)
+    if subject.equal(expected, found):
+        return holds("onnx", tried, "equal up to rounding")
+    if subject.stateful:
+        return not_tried("onnx", "calls leave something behind (see state), and the export has found it")
+    return fails("onnx", tried, subject.difference(expected, found))
 
 
 def _has_forms(model: nn.Module) -> bool:
     return any(hasattr(module, form) for module in model.modules() for form in FORMS)
-
-
-def _uncomparable(subject: Subject) -> str | None:
-    if subject.random:
-        return RANDOM
-    return "calls leave something behind (see state), so no two compare" if subject.stateful else None
 
 
 def _compared(subject: Subject, check: str, tried: str, model: nn.Module) -> Finding:

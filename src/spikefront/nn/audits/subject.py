@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ from spikefront.nn.audits.trace import Trace, fingerprint, first_different, watc
 from spikefront.nn.torch_internals import without_our_hooks
 
 SAMPLES = 5  # that are looked at, at most
+STEPS = ("timesteps", "T", "num_steps")  # what networks call their number of timesteps
 EQUAL = {torch.float64: 1e-9, torch.float32: 1e-3}  # of the largest logit, what rounding explains
 GAIN, BIASES = 4.0, (-1.0, 3.0)  # of batch norms: neurons of every layer fire, and none all of the time
 
@@ -41,8 +42,8 @@ class Subject:
         self.original, self.time_first, self.events = _alone(model), time_first, batch.dim() == 5
         batch = batch.detach().cpu()
         batch = batch.transpose(0, 1) if time_first and self.events else batch
-        own = getattr(model, "timesteps", None)
-        seen = batch.shape[1] if self.events else own if isinstance(own, int) else 1
+        own = (steps for name in STEPS if isinstance(steps := getattr(model, name, None), int))
+        seen = batch.shape[1] if self.events else next(own, 1)
         self.timesteps = int(timesteps or seen)
         self.single = _several(batch, self.timesteps)
         self.given, self.batch = copy.deepcopy(self.original).double(), self.single.double()
@@ -206,12 +207,14 @@ class Subject:
         if self.events:
             return self.batch
         noise = torch.randn(len(self.batch), self.timesteps, *self.batch.shape[1:], generator=_generator())
-        shown = self.batch.unsqueeze(1) + 0.5 * noise.to(self.batch)
-        try:
-            self.run(self.driven, shown)
-        except Exception:
-            return None
-        return shown
+        shown, asked, n = self.batch.unsqueeze(1) + 0.5 * noise.to(self.batch), self.time_first, len(self.batch)
+        for order in dict.fromkeys((asked, not asked)):  # which comes first is seen in how many samples it answers
+            self.time_first = order
+            with suppress(Exception):
+                if len(self.rows(self.run(self.driven, shown), n)) == n:
+                    return shown
+        self.time_first = asked
+        return None
 
     @contextmanager
     def _quietly(self, seed: int) -> Iterator[None]:

@@ -40,7 +40,8 @@ Norm = nn.Module | Biased
 def usable(x: Tensor) -> bool:
     """Whether ``x`` is a tensor that the kernels take."""
     here = x.is_cuda or (launches.INTERPRETED and x.device.type == "cpu")
-    return triton is not None and here and x.dtype in DTYPES and x.numel() > 0 and type(x) in (Tensor, nn.Parameter)
+    known = x.dtype in DTYPES and x.numel() > 0 and type(x) in (Tensor, nn.Parameter)
+    return triton is not None and here and known and not torch.jit.is_tracing()
 
 
 def fire(

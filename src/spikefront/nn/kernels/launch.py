@@ -52,7 +52,7 @@ def usable(x: Tensor) -> bool:
         and type(x) in KNOWN
         and x.dtype in (torch.float32, torch.bfloat16)
         and x.numel() > 0
-        and not _exporting()
+        and not (_exporting() or torch.jit.is_tracing())
         and (x.is_meta or (x.is_cpu and built()))
     )
 

@@ -61,7 +61,7 @@ def hands_over(neuron: Any, x: Tensor) -> bool:
         and x.device.type == "cpu"
         and x.numel() > 0
         and not (torch.is_grad_enabled() and x.requires_grad)
-        and not torch.compiler.is_compiling()
+        and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
         and unwatched(neuron)
     )
 
