@@ -264,3 +264,22 @@ def test_interrupted_it_says_so_and_the_same_command_goes_on(look, gestures, mon
     assert {p.name for p in gestures.iterdir()} == {"clap", "wave", "spikefront.yaml"}
     code, out, err = look(gestures)
     assert (code, err) == (0, "") and "advice" in out
+
+
+@pytest.mark.parametrize("setting", ["timesteps=0", "timesteps=-3", "image_size=abc", "image_size=0"])
+def test_numbers_are_above_zero(look, gestures, setting):
+    key, _, value = setting.partition("=")
+    assert look(gestures, setting) == (1, "", f"spikefront: {key}={value}: give a whole number above 0\n")
+
+
+def test_marks_are_shown_in_their_own_time_and_late_ones_told(look, gestures):
+    rows = [
+        f"{c}/{i}.raw,{c},{1000 if i else ''},{60_000_000 if i == 1 else ''}"
+        for c in ("clap", "wave")
+        for i in range(5)
+    ]
+    (gestures / "labels.csv").write_text("file,label,start,end\n" + "\n".join(rows))
+    code, out, _ = look(gestures)
+    assert code == 0
+    assert "late      2 marked samples end long after their recording's last event: clap/1.raw 1000-60000000 µs" in out
+    assert "window keeps one for all" not in out  # they last no longer than there are events

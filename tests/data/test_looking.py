@@ -91,7 +91,7 @@ def test_more_than_32000_on_a_pixel_is_warned_of(tmp_path):
 def pieces(events: int, seconds: float, fewest: int | None = None, count: int = 20) -> Overview:
     end, each = round(seconds * 1e6), events // 8
     fewest = each if fewest is None else fewest
-    return Overview(pieces=[Piece(Sample(f"{i}", "a"), 0, end, events, fewest, each) for i in range(count)])
+    return Overview(pieces=[Piece(Sample(f"{i}", "a"), 0, end, events, fewest, each, end) for i in range(count)])
 
 
 @pytest.mark.parametrize(

@@ -105,11 +105,15 @@ def test_parts_as_folders(tmp_path):
     assert [len(x) for x in (lambda d: (d.train_set, d.val_set, d.test_set))(build(tmp_path))] == [4, 6, 2]
     shutil.copytree(tmp_path / "Train", tmp_path / "test")
     (tmp_path / "spikefront.yaml").unlink()
-    assert "are the same, byte for byte, and is in two parts" in said(tmp_path)
+    assert "are the same, byte for byte, but in two parts" in said(tmp_path)
     shutil.rmtree(tmp_path / "test")
     (tmp_path / "test").symlink_to(tmp_path / "Train")
     assert "are the same, byte for byte" in said(tmp_path)
     (tmp_path / "test").unlink()
+    shutil.rmtree(tmp_path / "valid")
+    (tmp_path / "spikefront.yaml").unlink(missing_ok=True)
+    data = build(tmp_path, "data.val_fraction=0.5", "data.test_fraction=0.34")  # a training part alone
+    assert data.parted().found.layout == "parts" and data.classes == ["dark", "light"]
     pictures(tmp_path / "test", 3, classes=("dark",), start=20)
     assert "the test part has no sample of the class 'light'" in said(tmp_path)
 

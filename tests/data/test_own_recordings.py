@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import written
+import yaml
 from own import EVENTS, events, recordings
 
 from spikefront.commands.cli import explain
@@ -168,7 +169,7 @@ def test_a_recording_that_cannot_be_used(tmp_path, capfd):
     np.save(root / "right" / "empty.npy", np.zeros(0, EVENTS))
     assert "left/cut.npy: can't be parsed" in said(root, SENSOR)
     data = build(root, SENSOR, "data.on_error=skip")
-    assert sum(sizes(data)) == 10 and "2 recordings left out" in capfd.readouterr().err
+    assert sum(sizes(data)) == 10 and "2 recordings are left out" in capfd.readouterr().err
 
 
 def test_from_a_folder_to_a_result(script, tmp_path):
@@ -244,3 +245,40 @@ def test_a_window_of_a_long_recording_is_read_and_checked_alone(tmp_path, monkey
     np.save(root / "left" / "1.npy", events(True, 1, count=1000))  # no more what the cache was made of
     with pytest.raises(UserError, match=r"left/1\.npy changed since"):
         Recordings(found.entry, found._sources, found._read)[1]
+
+
+def test_a_sensor_that_is_refused_is_not_kept(tmp_path, capfd):
+    root = recordings(tmp_path / "root")
+    assert "data.sensor=[128,128] is implausible: the events reach 2" in said(root, "data.sensor=[128,128]")
+    assert "sensor" not in yaml.safe_load((root / "spikefront.yaml").read_text())
+    assert "doesn't say how large its sensor is" in said(root)
+    build(root, SENSOR)
+    card = root / "spikefront.yaml"
+    capfd.readouterr()
+    build(root, "data.sensor=[25,16]")
+    assert f"data.sensor=[25, 16] is taken; {card} keeps sensor: [24, 16]" in capfd.readouterr().err
+    card.write_text(card.read_text().replace("- 24\n- 16", "- 128\n- 128"))
+    line = said(root)
+    assert f"sensor: [128, 128] in {card} is implausible" in line and line.endswith("write the camera's size there")
+
+
+def test_marks_behind_a_recording_s_end_are_told(tmp_path, capfd):
+    root = recordings(tmp_path / "root", each=5)
+    rows = [f"{name}/{i}.npy,{name},,{9_000_000 if i == 0 else ''}" for name in ("left", "right") for i in range(5)]
+    (root / "marks.csv").write_text("file,label,start,end\n" + "\n".join(rows))
+    build(root, SENSOR)
+    err = capfd.readouterr().err
+    assert "left/0.npy 0-9000000 µs (row 2) ends after the recording, whose last event is at" in err
+
+
+def test_a_recording_of_no_bytes_is_a_bad_one(tmp_path):
+    root = recordings(tmp_path / "root")
+    (root / "left" / "9.npy").write_bytes(b"")
+    (root / "left" / "notes.txt").write_bytes(b"")
+    assert "left/9.npy: the file is empty" in said(root, SENSOR)
+    assert sum(sizes(build(root, SENSOR, "data.on_error=skip"))) == 10
+
+
+def test_a_setting_that_the_set_hasn_t_is_a_line(tmp_path):
+    root = recordings(tmp_path / "root")
+    assert "no configuration key 'data.windw'; did you mean 'window'" in said(root, SENSOR, "+data.windw=1s")

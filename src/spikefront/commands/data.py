@@ -63,6 +63,9 @@ def main(cfg: DictConfig) -> None:
     for key, options in (("format", ("table", "json")), ("kind", ("auto", *SETS))):
         if cfg[key] not in options:
             raise UserError(f"{key}={cfg[key]} does not exist; {near_matches(str(cfg[key]), options)}")
+    for key in ("timesteps", "image_size"):
+        if cfg[key] is not None and not (isinstance(cfg[key], int) and not isinstance(cfg[key], bool) and cfg[key] > 0):
+            raise UserError(f"{key}={cfg[key]}: give a whole number above 0")
     root = Path(str(cfg["root"])).expanduser()
     place = _place(root, cfg)
     kinds = _kinds(root, place)

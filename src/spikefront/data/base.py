@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence, Sized
@@ -10,7 +11,7 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from sklearn.model_selection import train_test_split
 from timm.data import Mixup
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from spikefront.data.order import ResumableLoader
-from spikefront.errors import UserError
+from spikefront.errors import UserError, no_key
 
 # what a data config tells the network, the trainer and a dry run
 MODEL_KEYS = ("pooling", "event_mode", "epochs", "effective_batch", "train_samples")
@@ -28,7 +29,24 @@ def build_data(cfg: DictConfig, timesteps: int) -> ImageData:
     """The DataModule of a ``conf/data`` config; the network's ``timesteps`` decide how events are binned."""
     resolved = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     settings = {k: v for k, v in resolved.items() if k not in MODEL_KEYS}
+    kind = get_object(settings["_target_"])
+    known = _settings(kind) if isinstance(kind, type) else settings
+    for key in settings:
+        if not key.startswith("_") and key not in known:
+            raise UserError(no_key(f"data.{key}", known))
     return instantiate({**settings, "timesteps": timesteps})
+
+
+def _settings(kind: type) -> set[str]:
+    """What a data set can be told: of its own, and of those it is made from as far as it hands on the rest."""
+    found: set[str] = set()
+    for base in kind.__mro__:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+            found |= {p.name for p in parameters if p.kind is p.KEYWORD_ONLY or p.kind is p.POSITIONAL_OR_KEYWORD}
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+                break
+    return found - {"self"}
 
 
 class ImageData(pl.LightningDataModule):

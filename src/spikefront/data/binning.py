@@ -241,6 +241,8 @@ class Binning:
 
     def _tonic(self, events: np.ndarray) -> np.ndarray:
         sensor_size = (*self.sensor, 2)
+        if off := int(((events["x"] >= self.sensor[0]) | (events["y"] >= self.sensor[1])).sum()):
+            raise ValueError(f"{off} events lie off the sensor of {self.sensor[0]}x{self.sensor[1]}")
         if events["t"][-1] == events["t"][0]:  # an instant has no duration to divide by
             shape = (self.timesteps, 1 if self.representation == "voxel_grid" else 2, self.sensor[1], self.sensor[0])
             return np.zeros(shape, np.float32)

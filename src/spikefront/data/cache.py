@@ -10,6 +10,7 @@ works in a directory of its own and renames it when all is written.
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -188,7 +189,7 @@ def _usable(found: Recordings) -> Recordings:
     for part in ("train", "test"):
         if part not in found.parts:
             raise UserError(f"no recording of the {part} part can be used{_first(found.skipped)}")
-    _tell(found.skipped)
+    _tell(found.skipped, found.entry)
     return found
 
 
@@ -256,11 +257,18 @@ def _first(skipped: dict[str, str]) -> str:
     return next((f": {file}: {reason}" for file, reason in skipped.items()), "")
 
 
-def _tell(skipped: dict[str, str]) -> None:
+def _tell(skipped: dict[str, str], entry: Path) -> None:
     if skipped:
         more = f", and {len(skipped) - 3} more" if len(skipped) > 3 else ""
         listed = ", ".join(f"{file}: {reason}" for file, reason in list(skipped.items())[:3])
-        print(f"spikefront: {len(skipped)} recordings left out (data.on_error=skip): {listed}{more}", file=sys.stderr)
+        count = "1 recording is" if len(skipped) == 1 else f"{len(skipped)} recordings are"
+        _tell_once(f"spikefront: {count} left out (data.on_error=skip): {listed}{more}", entry)
+
+
+@functools.cache
+def _tell_once(line: str, _: Path) -> None:
+    """A set is opened several times in a run."""
+    print(line, file=sys.stderr)
 
 
 def _disk(error: OSError, root: Path) -> str:

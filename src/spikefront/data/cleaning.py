@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -14,7 +15,7 @@ from spikefront.errors import UserError
 
 AT_ONCE = 1 << 20  # events
 MANY = 10  # events: so many at one time are no recording
-FASTEST = 0.02  # events of a mean pixel in a µs: no camera reads out a twentieth of it
+FASTEST = 5e-4  # events of a mean pixel in a µs: above what any camera reads out for as long as it records
 LONG = 60e6  # µs: of shorter recordings few events are nothing odd
 SLOWEST = 5e-9  # events of a mean pixel in a µs (one in 200 s): a camera's noise alone is more
 SLOWEST_ROUND = 5e-8  # the same, of times that are all whole thousands, as a µs clock's are in ns
@@ -143,15 +144,15 @@ def _plausible(count: int, duration: int, thousands: bool, sensor: tuple[int, in
         )
 
 
-def check_reach(reached: Iterable[Sequence[int]], sensor: Sequence[int]) -> None:
+def check_reach(reached: Iterable[Sequence[int]], sensor: Sequence[int], kept: Path | None = None) -> None:
     """Raises UserError if all recordings lie in a corner of the sensor: it is another one's size.
 
     Args:
         reached: of each the width and height of the smallest sensor that holds it.
+        kept: the file that says the sensor, if nobody said it now.
     """
     width, height = (max(sides) for sides in zip(*reached, strict=True))
     if width <= CORNER * sensor[0] and height <= CORNER * sensor[1]:
-        raise UserError(
-            f"data.sensor=[{sensor[0]},{sensor[1]}] is implausible: the events reach {width}x{height} pixels, a"
-            " corner of it; set data.sensor to the camera's size"
-        )
+        said = f"sensor: [{sensor[0]}, {sensor[1]}] in {kept}" if kept else f"data.sensor=[{sensor[0]},{sensor[1]}]"
+        change = "write the camera's size there" if kept else "set data.sensor to the camera's size"
+        raise UserError(f"{said} is implausible: the events reach {width}x{height} pixels, a corner of it; {change}")

@@ -14,7 +14,7 @@ from spikefront.data.binning import search
 from spikefront.data.cache import Recordings
 from spikefront.data.framing import Framing
 from spikefront.data.once import once
-from spikefront.data.own.rows import Sample
+from spikefront.data.own.rows import Sample, ends_late
 from spikefront.data.windows import Windows
 
 
@@ -83,6 +83,18 @@ def cut_up(
 
     found, empty, lost = once(recordings.entry / f"stretches-{key}.json", work)
     return [Stretch(samples[i], *places) for i, *places in found], empty, lost
+
+
+def beyond(samples: Sequence[Sample], recordings: Recordings) -> list[str]:
+    """A line on each of the marks that end long after their recording does."""
+    numbers = {name: i for i, name in enumerate(recordings.names)}
+    found = []
+    for sample in samples:
+        if sample.end is not None and (number := numbers.get(sample.file)) is not None:
+            last = recordings.facts[number]["first"] + int(recordings.glance(number)["t"][-1])
+            if ends_late(sample, last):
+                found.append(f"{sample.name} ends after the recording, whose last event is at {last} µs")
+    return found
 
 
 def stretches(

@@ -62,7 +62,8 @@ def answers(cfg: DictConfig) -> list[Decision]:
     run = configured(cfg)
     path = Path(str(cfg.input)).expanduser()
     if not path.is_file():
-        raise UserError(f"input={cfg.input}: there is no such file")
+        what = "is a folder: give one file of it" if path.is_dir() else "there is no such file"
+        raise UserError(f"input={cfg.input}: {what}")
     with threads(run.get("threads")):
         model = build_model(run)
         load(model, cfg, run)

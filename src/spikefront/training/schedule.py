@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from torch import nn
 from spikefront.errors import UserError
 
 INTERVALS = ("step", "epoch")
+logging.getLogger("timm.scheduler.cosine_lr").setLevel(logging.ERROR)  # of trainings of one step
 
 
 class Cosine(CosineLRScheduler):

@@ -33,6 +33,7 @@ READERS: dict[str, Callable[[Path, Declared], Decoded]] = {
     "text": open_text,
     "hdf5": open_hdf5,
 }
+SUFFIXES = {".raw", ".dat", ".aedat", ".aedat2", ".aedat4", ".bin", ".mat", ".npz", ".npy", ".h5", ".hdf5"}
 MAGIC = {
     b"#!AER-DAT2": "aedat2",
     b"#!AER-DAT3.1": "aedat3.1",
@@ -42,6 +43,11 @@ MAGIC = {
     b"MATLAB 5.0 MAT-file": "mat",
     b"MATLAB 7.3 MAT-file": "mat",
 }
+
+
+def is_empty(path: Path) -> bool:
+    """Whether a file is named as a recording is and holds nothing: one whose writing failed."""
+    return path.suffix.casefold() in SUFFIXES and path.stat().st_size == 0
 
 
 def sniff(path: Path | str) -> str | None:

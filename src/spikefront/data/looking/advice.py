@@ -49,7 +49,7 @@ def for_recordings(seen: Overview, timesteps: int, side: int | None, windowed: b
         return found
     pieces = seen.pieces
     events, low, _ = spread([p.events for p in pieces])
-    seconds = spread([(p.end - p.start) / 1e6 for p in pieces])[0]
+    seconds = spread([p.inside / 1e6 for p in pieces])[0]
     if seconds > LONGEST and not windowed:
         rate = events / seconds
         window = rounded(max(8 * FRAME, 8 * FEW / rate))
@@ -75,7 +75,7 @@ def for_recordings(seen: Overview, timesteps: int, side: int | None, windowed: b
 
 def _binning(found: Advice, pieces: Sequence[Piece], mode: str) -> None:
     bare = float(np.mean([p.fewest < FEW / 10 for p in pieces]))
-    lengths = [p.end - p.start for p in pieces]
+    lengths = [p.inside for p in pieces]
     if mode == "window":
         return
     if bare > 0.1:

@@ -48,7 +48,9 @@ def _recording(module: EventFolder, seen: Overview, piece: Piece, declared: Decl
     frames = module.as_seen(events, sensor).numpy()
     places = evenly(len(frames), COLUMNS)
     pictures, words = coloured(frames[places])
-    span = f"{(piece.start - fact['first']['t']) / 1e6:.4g}-{(piece.end - fact['first']['t']) / 1e6:.4g} s"
+    marked = piece.sample.start is not None or piece.sample.end is not None  # in the recording's own time, as marks are
+    begin = 0 if marked else fact["first"]["t"]
+    span = f"{(piece.start - begin) / 1e6:.6g}-{(piece.end - begin) / 1e6:.6g} s"
     return Shown(f"{piece.sample.file}   {span}, {piece.events:,} events", pictures, words)
 
 

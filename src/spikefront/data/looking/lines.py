@@ -63,12 +63,12 @@ def _recordings(seen: Overview) -> Iterator[str]:
         size = f"{sensor[0]}x{sensor[1]}" if sensor else "unknown"
         yield f"sensor    {size} ({whence}): {_count(files)}" + ("" if sensor else f", {_some(files)}")
     if seen.pieces:
-        seconds = [(p.end - p.start) / 1e6 for p in seen.pieces]
+        seconds = [p.inside / 1e6 for p in seen.pieces]
         events = [p.events for p in seen.pieces]
         yield f"samples   {len(events):,}, {duration(sum(seconds))} in all"
         yield "seconds   {:.3g} a sample (5-95 %: {:.3g}-{:.3g})".format(*spread(seconds))
         yield "events    {:,.0f} a sample (5-95 %: {:,.0f}-{:,.0f})".format(*spread(events))
-        rates = [p.events / max(p.end - p.start, 1) * 1e6 for p in seen.pieces]
+        rates = [p.events / max(p.inside, 1) * 1e6 for p in seen.pieces]
         middle, low, high = map(amount, spread(rates))
         yield f"rate      {middle} events a second (5-95 %: {low}-{high})"
         on = sum(fact["on"] for fact in seen.good.values()) / max(1, sum(f["events"] for f in seen.good.values()))
@@ -102,6 +102,9 @@ def _bad(seen: Overview) -> Iterator[str]:
             yield f"  {_some(files)}: {why}" if len(files) == 1 else f"  {len(files)} files ({_some(files)}): {why}"
     if seen.empty:
         yield f"empty     {len(seen.empty)} marked samples hold no event: {_some([s.name for s in seen.empty])}"
+    if seen.late:
+        names = _some(sorted({s.name for s in seen.late}))
+        yield f"late      {len(set(seen.late))} marked samples end long after their recording's last event: {names}"
     if bad or seen.empty:
         yield "          a training stops at these: mend them, take them out, or leave them out with data.on_error=skip"
 

@@ -15,7 +15,7 @@ from spikefront.data.framing import Framing
 from spikefront.data.looking.seen import Seen, Sensor, seen
 from spikefront.data.looking.stills import still
 from spikefront.data.noise import hot
-from spikefront.data.own.rows import Sample
+from spikefront.data.own.rows import Sample, ends_late
 from spikefront.data.windows import Windows
 
 PIXEL = np.dtype([("x", "<u2"), ("y", "<u2"), ("n", "<i8")])
@@ -25,7 +25,11 @@ MANY = 32_000  # events on a pixel of a frame
 
 @dataclass(frozen=True)
 class Piece:
-    """A sample, or a window of one: its events, how long it is, and the fewest and most of one of T equal times."""
+    """A sample, or a window of one: its events, and the fewest and most of one of T equal times.
+
+    Attributes:
+        inside: how much of it lies between its recording's first and last event, µs.
+    """
 
     sample: Sample
     start: int  # µs of the recording's own time
@@ -33,6 +37,7 @@ class Piece:
     events: int
     fewest: int
     most: int
+    inside: int
 
 
 @dataclass
@@ -44,6 +49,7 @@ class Overview:
         unusable: files that can be read and not be trained on, and why.
         pieces: of recordings.
         empty: marked stretches of recordings without an event.
+        late: marked stretches that end long after their recording does.
         counts: events of each pixel of each sensor, of the files that ``trains`` alone.
         crowded: the most events on a pixel of a frame that the network sees, about, and where that is.
     """
@@ -52,6 +58,7 @@ class Overview:
     unusable: dict[str, str] = field(default_factory=dict)
     pieces: list[Piece] = field(default_factory=list)
     empty: list[Sample] = field(default_factory=list)
+    late: list[Sample] = field(default_factory=list)
     counts: dict[Sensor, np.ndarray] = field(default_factory=dict)
     crowded: tuple[int, str] = (0, "")
     bytes: int = 0
@@ -132,6 +139,7 @@ def look_at_recordings(
             found.pieces += pieces
             held = {piece.sample for piece in pieces}
             found.empty += [s for s in own.get(file, ()) if s not in held]
+            found.late += [s for s in held if ends_late(s, read.facts["last"]["t"])]
             if read.counts is not None:
                 _count(found, read, file, pieces, framed, trains(file))
         step(file)
@@ -188,8 +196,8 @@ def _pieces(read: Seen, samples: Sequence[Sample], windows: Windows | None, time
     edges = clipped[:, :1] + (clipped[:, 1:] - clipped[:, :1]) * np.linspace(0, 1, timesteps + 1)
     each = np.diff(read.clock.until(edges.ravel()).reshape(edges.shape), axis=1)
     return [
-        Piece(sample, start, end, int(frames.sum()), int(frames.min()), int(frames.max()))
-        for (sample, start, end), frames in zip(bounds, each, strict=True)
+        Piece(sample, start, end, int(frames.sum()), int(frames.min()), int(frames.max()), int(b - a))
+        for (sample, start, end), (a, b), frames in zip(bounds, clipped, each, strict=True)
         if frames.sum() > 0
     ]
 

@@ -138,7 +138,7 @@ def _stamp(root: Path, card: Path) -> object:
 def looks_like(kind: str) -> Callable[[Path], bool]:
     """Whether a file is a sample of that kind: pictures by their suffix, or by their content without a known one."""
     if kind == "recordings":
-        return lambda path: formats.sniff(path) is not None
+        return lambda path: formats.sniff(path) is not None or formats.is_empty(path)
     Image.init()
     known = {suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN} - {".pdf", ".mpg"}
 
@@ -272,6 +272,8 @@ def told(what: str, settings: Mapping[str, Any], kind: str) -> Any:
     shares = {"test_fraction": TEST, "val_fraction": VAL, "seed": SEED, **kept}
     if what == "num_classes":
         return len(found.classes)
+    if what == "train_samples" and settings.get("window") is not None:
+        return None  # known once they are cut
     if what == "train_samples":
         trained = sum(s.part in (None, "train", "val") for s in found.samples)
         return trained if "test" in found.parts else round(trained * (1 - shares["test_fraction"]))

@@ -60,6 +60,11 @@ class Sample:
         return f"{self.file}{span}" + (f" (row {self.row})" if self.row else "")
 
 
+def ends_late(sample: Sample, last: int) -> bool:
+    """Whether more than a tenth of a marked stretch lies behind its recording's last event, at ``last`` µs."""
+    return sample.end is not None and 10 * (sample.end - 1 - last) > sample.end - (sample.start or 0)
+
+
 def is_table(path: Path) -> bool:
     """Whether a CSV's header names at least files and labels."""
     try:

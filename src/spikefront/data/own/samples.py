@@ -142,7 +142,7 @@ def _layout(root: Path, samples: Sequence[str]) -> str:
     split = [path.split("/") for path in samples]
     deep = [p for p in split if len(p) > 2]
     tops = {p[0] for p in split if len(p) > 1}
-    if deep and all(map(_is_part, tops)) and "train" in {PARTS[t.casefold()] for t in tops} and len(tops) > 1:
+    if deep and all(map(_is_part, tops)) and "train" in {PARTS[t.casefold()] for t in tops}:
         return "parts"
     within: dict[str, set[str]] = {}
     for p in deep:

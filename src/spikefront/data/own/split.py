@@ -7,13 +7,14 @@ import json
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from spikefront.data.own.rows import Sample
 from spikefront.errors import UserError
 
 LARGEST = 0.9  # share that is tried when the smallest that works is looked for
+COARSE = (0.25, 0.34, 0.5, 0.67)  # shares that are tried of both parts at once
 NONE = "none works, as groups stay together", "none works beside what is kept: delete that in spikefront.yaml"
 Unit = Hashable
 
@@ -95,7 +96,7 @@ def assign(
         other = first.setdefault(unit, s)
         if other.part != s.part:
             raise UserError(
-                f"{_bond(other, s, alike)}, and is in two parts: {other.name} in {other.part or 'no part'}, {s.name} in"
+                f"{_bond(other, s, alike)}, but in two parts: {other.name} in {other.part or 'no part'}, {s.name} in"
                 f" {s.part or 'no part'}"
             )
     if declared and not {s.part for s in samples} & {"train", None}:
@@ -103,13 +104,24 @@ def assign(
     if not shares.test and "test" not in declared:
         raise UserError("data.test_fraction=0, and the folder names no test part: give a share above 0")
     earlier = {unit_of[file]: part for file, part in sorted(before.items(), reverse=True) if file in unit_of}
-    found = {unit: s.part or "train" for unit, s in first.items()}
-    for part, share in (("test", shares.test), ("val", shares.val)):
-        pool = {unit: counts for unit, counts in units.items() if found[unit] == "train"}
-        if share and part not in declared:
-            inside = {unit for unit in pool if earlier.get(unit) == part}
-            outside = {unit for unit in pool if earlier.get(unit, part) != part}
-            found |= dict.fromkeys(_part(part, pool, share, shares.seed, inside, outside, noun), part)
+
+    def draw(test: float, val: float) -> dict[Unit, str]:
+        found = {unit: s.part or "train" for unit, s in first.items()}
+        for part, share in (("test", test), ("val", val)):
+            pool = {unit: counts for unit, counts in units.items() if found[unit] == "train"}
+            if share and part not in declared:
+                inside = {unit for unit in pool if earlier.get(unit) == part}
+                outside = {unit for unit in pool if earlier.get(unit, part) != part}
+                taken = drawn(pool, share, shares.seed, inside, outside)
+                if (label := lacking(pool, taken)) is not None:
+                    raise _TooFew(part, share, label, sum(label in counts for counts in pool.values()))
+                found |= dict.fromkeys(taken, part)
+        return found
+
+    try:
+        found = draw(shares.test, shares.val)
+    except _TooFew as few:
+        raise UserError(f"{few.told(noun)}: {_cure(draw, shares, few.part, bool(earlier))}") from None
     for part in sorted(set(found.values())):
         there = {label for unit in units if found[unit] == part for label in units[unit]}
         if gone := min({s.label for s in samples} - there, default=None):
@@ -117,31 +129,48 @@ def assign(
     return {file: found[unit] for file, unit in unit_of.items()}
 
 
-def _part(
-    part: str,
-    pool: Mapping[Unit, Counter[str]],
-    share: float,
-    seed: int,
-    inside: set[Unit],
-    outside: set[Unit],
-    noun: str,
-) -> set[Unit]:
-    taken = drawn(pool, share, seed, inside, outside)
-    label = lacking(pool, taken)
-    if label is None:
-        return taken
-    having = sum(label in counts for counts in pool.values())
-    if having < 2:
-        raise UserError(
-            f"of the class {label!r} there is {having or 'no'} {noun} for training and the {part} part:"
-            " each needs one of its own"
+class _TooFew(Exception):
+    """A class of which no sample, or none of training, is left beside a part."""
+
+    def __init__(self, part: str, share: float, label: str, having: int) -> None:
+        self.part, self.share, self.label, self.having = part, share, label, having
+
+    def told(self, noun: str) -> str:
+        if self.having < 2:
+            return (
+                f"of the class {self.label!r} there is {self.having or 'no'} {noun} for training and the {self.part}"
+                " part, and each needs one of its own"
+            )
+        return (
+            f"data.{self.part}_fraction={self.share:g} of {self.having} {noun}s leaves the class {self.label!r} without"
+            " one in one part"
         )
-    steps = range(math.ceil(share * 100), round(LARGEST * 100) + 1)
-    works = next((n / 100 for n in steps if lacking(pool, drawn(pool, n / 100, seed, inside, outside)) is None), None)
-    cure = f"the smallest that works is {works}" if works else NONE[bool(inside or outside)]
-    raise UserError(
-        f"data.{part}_fraction={share:g} of {having} {noun}s leaves the class {label!r} without one in one part: {cure}"
-    )
+
+
+def _cure(draw: Callable[[float, float], object], shares: Shares, part: str, kept: bool) -> str:
+    """The smallest shares that work, that of ``part`` alone if that is enough."""
+
+    def works(test: float, val: float) -> bool:
+        try:
+            draw(test, val)
+        except _TooFew:
+            return False
+        return True
+
+    def above(share: float) -> list[float]:
+        return [n / 100 for n in range(math.ceil(share * 100), round(LARGEST * 100) + 1)]
+
+    alone = [(n, shares.val) if part == "test" else (shares.test, n) for n in above(getattr(shares, part))]
+    for test, val in alone:
+        if works(test, val):
+            return f"the smallest that works is {test if part == 'test' else val}"
+    for val in (*(v for v in COARSE if v > shares.val), 0.0):
+        for test in (shares.test, *(t for t in COARSE if t > shares.test)):
+            if works(test, val):
+                changed = [f"data.test_fraction={test:g}"] if test != shares.test else []
+                used = "; validation then uses the test part" if not val else ""
+                return f"{' '.join([*changed, f'data.val_fraction={val:g}'])} works{used}"
+    return NONE[kept]
 
 
 def split_hash(samples: Iterable[Sample], parts: Mapping[str, str], digests: Mapping[str, str]) -> str:

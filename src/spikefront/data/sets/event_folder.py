@@ -25,7 +25,7 @@ from spikefront.data.own.card import Card
 from spikefront.data.own.contents import Contents
 from spikefront.data.own.folder import Asked, say
 from spikefront.data.own.folder_set import FolderSet
-from spikefront.data.stretches import Stretched, cut_up
+from spikefront.data.stretches import Stretched, beyond, cut_up
 from spikefront.data.windows import Windows
 from spikefront.errors import UserError, near_matches
 
@@ -183,10 +183,17 @@ class EventFolder(FolderSet, EventData):
     def prepare(self) -> Recordings:
         self._sensors = self.sensors(self.facts())  # asked for before hours of reading
         found = super().prepare()
-        card = Card(self.root, self.asked.kept)  # what was said is kept now that the recordings could be read with it
-        card.write({key: value for key, value in self.given.items() if value is not None}, card.kept)
         self._see(next(iter(self._sensors.values())))
         return found
+
+    @rank_zero_only
+    def _keep(self) -> None:
+        """What was said of recordings, now that they could be read with it and it is plausible."""
+        card, given = Card(self.root, self.asked.kept), {k: v for k, v in self.given.items() if v is not None}
+        for key, value in given.items():
+            if (kept := card.settings.get(key, value)) != value:
+                say([f"data.{key}={value} is taken; {card.path} keeps {key}: {kept}, which you may change there"])
+        card.write(given, card.kept)
 
     def prepare_data(self) -> None:
         cut_up(self.parted().found.samples, self.prepare(), self.windows)
@@ -219,8 +226,10 @@ class EventFolder(FolderSet, EventData):
         for name, noted in zip(recordings.names, recordings.facts, strict=True):
             if facts[name]["whence"] == "given":
                 reached.setdefault(sensors[name], []).append(noted["reach"])
+        kept = None if self.given["sensor"] else Card(self.root, self.asked.kept).path
         for sensor, theirs in reached.items():
-            check_reach(theirs, sensor)
+            check_reach(theirs, sensor, kept)
+        self._keep()
         cut, empty, lost = cut_up(whole.found.samples, recordings, self.windows)
         if lost and self.on_error == "raise":
             raise UserError(f"{lost[0]}; mend the table, or leave it out with data.on_error=skip")
@@ -240,7 +249,8 @@ class EventFolder(FolderSet, EventData):
         if of["val"] and "val" in whole.found.parts:
             self.val_fraction = len(of["val"]) / (len(of["val"]) + len(of["train"]))
         self._cut = {part: len(indices) for part, indices in of.items() if indices}
-        rank_zero_only(say)([*lost[:3], *self._told(facts, framings, len(cut), empty)])
+        late = beyond(whole.found.samples, recordings)
+        rank_zero_only(say)([*lost[:3], *late[:3], *self._told(facts, framings, len(cut), empty)])
         self._tell(stretched)
         test_set = self._part(stretched, of["test"])
         val_set = self._part(stretched, of["val"]) if of["val"] else test_set

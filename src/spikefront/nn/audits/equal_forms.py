@@ -6,6 +6,7 @@ import contextlib
 import copy
 import importlib.util
 import io
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,9 @@ def onnx(subject: Subject) -> Finding:
     if subject.random:
         return not_tried("onnx", RANDOM)
     import onnxruntime
+
+    for name in ("onnx_ir", "onnxscript", "torch.onnx"):  # which tell of each pass
+        logging.getLogger(name).setLevel(logging.ERROR)
 
     model, x = copy.deepcopy(subject.driven).float(), subject.fed(subject.batch).float()
     with tempfile.TemporaryDirectory() as folder:
