@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
 from hydra.utils import instantiate
@@ -78,6 +78,7 @@ def audit(
     checks: Sequence[str] | str | None = None,
     timesteps: int | None = None,
     time_first: bool = False,
+    progress: Callable[[str], None] | None = None,
 ) -> Audit:
     """Put the claims about a network to the test; ``model``, any ``nn.Module`` that gives logits, stays as it was.
 
@@ -91,6 +92,7 @@ def audit(
         checks: names of ``AUDITS``; None: all but ``compiled`` and ``onnx``; ``"all"``.
         timesteps: T, by default ``model.timesteps``, or the events'.
         time_first: the network takes events as ``(T, B, C, H, W)``, and so stands the batch.
+        progress: hears each check's name before it is made.
 
     Returns:
         What each check found (``findings``), and what the network computes with (``inputs``, ``multiplications``).
@@ -101,6 +103,7 @@ def audit(
     every = checks is None or checks == "all"
     asked = list(AUDITS) if every else [checks] if isinstance(checks, str) else list(checks or ())
     long = [name for name in asked if name in LONG and checks is None]
-    found = examine(model, batch, [name for name in asked if name not in long], AUDITS, timesteps, time_first)
+    made = [name for name in asked if name not in long]
+    found = examine(model, batch, made, AUDITS, timesteps, time_first, progress)
     found.findings += [not_tried(name, f"it takes a while: ask for it with checks=[{name}]") for name in long]
     return found

@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,8 +36,9 @@ def main(cfg: DictConfig) -> None:
     keep_freed_memory()
     if cfg.format not in FORMATS:
         raise UserError(f"format={cfg.format} does not exist; {near_matches(str(cfg.format), FORMATS)}")
-    with threads(cfg.get("threads")):
-        found, notes = audited(cfg)
+    screen = plain_console(stderr=True)
+    with threads(cfg.get("threads")), screen.status("building the network") as status:  # silent but in a terminal
+        found, notes = audited(cfg, lambda name: status.update(f"audit: {name}"))
     shown = {"json": _json, "markdown": Audit.to_markdown, "table": table}[cfg.format](found)
     print(shown)
     for note in notes:
@@ -46,7 +48,7 @@ def main(cfg: DictConfig) -> None:
         sys.exit(1)
 
 
-def audited(cfg: DictConfig) -> tuple[Audit, list[str]]:
+def audited(cfg: DictConfig, progress: Callable[[str], None] | None = None) -> tuple[Audit, list[str]]:
     """What was found, and what a reader must know of the weights and samples.
 
     Raises:
@@ -61,7 +63,7 @@ def audited(cfg: DictConfig) -> tuple[Audit, list[str]]:
                 raise UserError(f"{key}={cfg[key]} says something of a target, and there is none: give target=… too")
         model, run, notes = network(cfg, HydraConfig.get().overrides.task if HydraConfig.initialized() else ())
         batch, more = samples(cfg, run)
-        return audit(model, batch, checks), [*(note.split(",")[0] for note in notes), *more]
+        return audit(model, batch, checks, progress=progress), [*(note.split(",")[0] for note in notes), *more]
     if cfg.checkpoint is not None:
         raise UserError("target=… brings its own weights: leave checkpoint=… out, or load it in the callable")
     given: Any = OmegaConf.to_container(cfg.arguments) if cfg.arguments is not None else {}
@@ -69,7 +71,7 @@ def audited(cfg: DictConfig) -> tuple[Audit, list[str]]:
     batch, notes = _shaped(cfg) if cfg.shape is not None else samples(cfg, cfg)
     if cfg.time_first and batch.dim() == 5:
         batch = batch.transpose(0, 1)
-    return audit(model, batch, checks, cfg.timesteps, bool(cfg.time_first)), notes
+    return audit(model, batch, checks, cfg.timesteps, bool(cfg.time_first), progress), notes
 
 
 def made(target: str, arguments: Any) -> nn.Module:

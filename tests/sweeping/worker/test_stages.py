@@ -18,7 +18,7 @@ from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.study import elastic_checkpoint
 from spikefront.sweeping.worker.stages import promising
 from spikefront.sweeping.worker.worker import Worker
-from spikefront.training import train
+from spikefront.training import Heirs, train
 
 TINY = ("model=sdt_1_16", "trainer=cpu", "trainer.max_epochs=1", "callbacks=quiet", "threads=1")
 TINY += (
@@ -90,6 +90,24 @@ def test_records_say_how_each_came_about(finished):
         else:
             assert trial["command"].startswith("python src/evaluate.py ") and "member=" in trial["command"]
     assert found["front"] and {p["number"] for p in found["front"]} <= {t["number"] for t in found["trials"]}
+
+
+def test_a_network_that_is_proposed_again_is_not_measured_again(finished, monkeypatch):
+    seen = []
+    measure = Heirs.evaluate
+    monkeypatch.setattr(Heirs, "evaluate", lambda self, cfg, *more: seen.append(cfg) or measure(self, cfg, *more))
+    study, before = finished.study(), len(finished.study().trials)
+    point = {"model.timesteps": 2, "model.dim": 8, "neuron.threshold": 0.4}
+    for _ in range(2):
+        attributes.enqueue(study, point, "twice")
+    there = len(by_stage(study)[None]) - 2
+    finished.changed(f"search.n_trials={there + 2}", "search.engine.finetune=0").run_here()
+    one, other = (attributes.outcome(t) for t in finished.study().trials[before:])
+    assert len(seen) == 1 and one["seconds"] > other["seconds"]
+    assert {k: v for k, v in one.items() if k not in ("seconds", "metrics")} == {
+        k: v for k, v in other.items() if k not in ("seconds", "metrics")
+    }
+    assert other["metrics"]["accuracy"] == one["metrics"]["accuracy"]
 
 
 @pytest.mark.slow

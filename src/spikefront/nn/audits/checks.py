@@ -34,6 +34,7 @@ def examine(
     known: Mapping[str, Check] = CHECKS,
     timesteps: int | None = None,
     time_first: bool = False,
+    progress: Callable[[str], None] | None = None,
 ) -> Audit:
     """Make those of the checks ``known`` that are ``asked`` for, all if None; ``model`` stays as it was.
 
@@ -49,6 +50,8 @@ def examine(
     subject = Subject(model, samples, timesteps, time_first)
     findings = []
     for name in names:
+        if progress is not None:
+            progress(name)
         try:
             findings.append(known[name](subject))
         except UserError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
@@ -83,6 +84,7 @@ class FromOne:
         self._study, self._ledger, self._base, self._objectives = study, ledger, base, objectives
         self._search, self._engine = search, search["engine"]
         self._heirs: Heirs | None = None
+        self._came: dict[str, Outcome] = {}  # of each network that was evaluated here, as samplers propose some again
 
     def take(self, account: Account) -> Trial | None:
         left = account.stages
@@ -156,7 +158,12 @@ class FromOne:
     def _evaluate(self, trial: Trial, cfg: DictConfig) -> Metrics:
         if self._heirs is None:
             self._heirs = Heirs(self._checkpoint())
-        began = time.perf_counter()
+        began, which = time.perf_counter(), json.dumps(trial.params, sort_keys=True)
+        if (before := self._came.get(which)) is not None:
+            seconds = time.perf_counter() - began
+            came: Outcome = {**before, "seconds": seconds, "metrics": {**before["metrics"], "seconds": seconds}}
+            attributes.set_outcome(trial, came)
+            return came["metrics"]
         callback = TrialCallback(lambda *_: None, lambda: None)
         with open_dict(cfg):
             cfg.output_dir = studies.record(self._study)["path"]
@@ -164,9 +171,10 @@ class FromOne:
         callback.metrics.pop("memory", None)  # a training's
         parameters = sum(p.numel() for p in model.parameters())
         seconds = time.perf_counter() - began
-        came: Outcome = trials.outcome(validation, callback, parameters, seconds, cfg.seed)
+        came = trials.outcome(validation, callback, parameters, seconds, cfg.seed)
         trials.check_defined(came, self._objectives)
         attributes.set_outcome(trial, came)
+        self._came[which] = came
         return came["metrics"]
 
     def _queue_the_best(self) -> bool:
