@@ -137,12 +137,23 @@ def reference_point(complete: Sequence[Candidate], objectives: Directions) -> li
     return [0.0 if d == "maximize" else float(w) for d, w in zip(objectives.values(), worst, strict=True)]
 
 
-def volumes_over(ordered: Iterable[Candidate], objectives: Directions, reference: Sequence[float]) -> list[float]:
-    """The front's hypervolume after each of the finished trials, in the order that they finished."""
+def volumes_over(
+    ordered: Iterable[Candidate], objectives: Directions, reference: Sequence[float], decades: float | None = None
+) -> list[float]:
+    """The front's hypervolume after each of the finished trials, in the order that they finished.
+
+    Args:
+        decades: of the last objective, a cost, take the decimal logarithm below its reference, so many at most: what
+            is a hundred times cheaper then counts for more than the last hundredth.
+    """
+    worst = reference[-1] if decades else 1.0
+    reference = [*reference[:-1], 0.0] if decades else reference
     volumes: list[float] = []
     kept = np.empty((0, len(objectives)))
     for t in ordered:
         new = np.array([minimised(p["values"], objectives) for p in points(t, objectives)])
+        if decades:
+            new[:, -1] = np.log10(np.maximum(new[:, -1] / worst, 10.0**-decades))
         fresh = [p for p in new if not np.any(np.all(kept <= p, axis=1))]
         if fresh:
             kept = np.vstack([kept, fresh])

@@ -114,6 +114,22 @@ def test_two_thousand_trials_open_filter_and_sort(browser, tmp_path):
     silent(browser)
 
 
+def test_hypervolume_in_decades_and_a_chart_as_tall_as_its_card(opened):
+    def last():
+        return opened.execute_script("const p = document.getElementById('hypervolume'); return p.data[0].y.at(-1)")
+
+    linear = last()
+    css(opened, "#scale option[value=decades]")[0].click()
+    wait(lambda: last() != linear)
+    assert "factors of ten" in opened.find_element("id", "hypervolume-note").text
+    css(opened, "#scale option[value=volumes]")[0].click()
+    wait(lambda: last() == linear)
+    opened.set_window_size(1400, 1000)
+    card, key = (opened.find_element("css selector", s).rect for s in ("#front-section > .panel", "#key"))
+    assert card["y"] + card["height"] - key["y"] - key["height"] < 40  # nothing blank below the chart's key
+    silent(opened)
+
+
 def test_filter_narrows_table_and_plot(opened):
     def rows():
         return [[c.text for c in r.find_elements("css selector", "td")] for r in css(opened, "#trials tbody tr")]
@@ -316,6 +332,11 @@ def test_hypervolume_is_the_dominated_area():
     two = made.records_of("two", [trial(10, 0.1)])
     assert [s["volumes"] for s in payload([one, two])["studies"]] == [pytest.approx([4, 7, 7]), [0]]
     assert payload([made.records_of("none", [])])["studies"][0]["volumes"] == []
+    # in decades below 10: log10(10 / 2) * 0.5, then log10(10 / 4) * 0.5 more
+    decades = [s["decades"] for s in payload([one, two])["studies"]]
+    assert decades == [pytest.approx([0.349485, 0.548455, 0.548455]), [0]]
+    (cheap,) = payload([made.records_of("cheap", [trial(1e-9, 1.0), trial(10, 0.1)])])["studies"]
+    assert cheap["decades"] == [3, 3]  # a thousandth is the cheapest that counts
 
 
 def test_a_search_of_one_objective_is_drawn_against_the_energy_that_its_trainings_measured():

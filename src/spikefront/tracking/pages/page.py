@@ -27,6 +27,7 @@ from spikefront.tracking.pages.comparison import told_differences
 from spikefront.tracking.pages.data_panel import data_panel
 from spikefront.units import duration
 
+DECADES = 3.0  # below the worst trial's cost, in which a hypervolume in decades is taken
 HERE = Path(__file__).parent
 PUBLISHED = HERE.parent / "published.yaml"
 TRIAL = (  # what the page shows of a trial
@@ -188,6 +189,7 @@ def _study(record: StudyRecord, gain: str, cost: str, reference: float | None) -
         "front": [{"number": p["number"], "t": p["t"], "final": p["final"], "x": x, "y": y} for p, x, y in front],
         "band": _band(front) if gain == "accuracy" else [],
         "volumes": volumes_over(drawn, both, [0.0, reference]) if reference is not None else [],
+        "decades": volumes_over(drawn, both, [0.0, reference], DECADES) if reference else [],
         "importance": record["importance"],
         "spread": record["importance_spread"],
         "seeds": seed_groups(drawn, gain, cost),

@@ -245,15 +245,17 @@ const translucent = (colour, opacity) => colour.startsWith("#") ? colour + Math.
 function drawHypervolume() {
   const some = data.studies.some(s => s.volumes.length);
   $("hypervolume").hidden = !some;
+  const scale = $("scale").value, logarithmic = scale === "decades";
+  $("scale-of").textContent = data.cost; $("scale-label").hidden = !data.studies.some(s => s.decades.length);
   if (!some) { $("hypervolume-note").textContent = "No trial has finished yet."; return; }
   const traces = data.studies.filter(s => s.volumes.length).map(s => {
-    const i = data.studies.indexOf(s), y = s.volumes;
+    const i = data.studies.indexOf(s), y = s[scale];
     return { x: y.map((_, k) => k + 1), y, mode: y.length < 3 ? "lines+markers" : "lines", name: safe(s.name) + (s.sampler ? ` (${s.sampler})` : ""), line: { shape: "hv", width: 2.2, color: colours()[i % OKABE_ITO.length], dash: s.sampler === "random" ? "dash" : "solid" },
       hovertemplate: "after %{x} trials<br>%{y:.4~g}<extra>" + safe(s.name) + "</extra>" };
   });
-  Plotly.react("hypervolume", traces, layout({ showlegend: true, xaxis: axis({ title: "trials finished", rangemode: "tozero" }), yaxis: axis({ title: "hypervolume", exponentformat: "SI" }) }), options);
+  Plotly.react("hypervolume", traces, layout({ showlegend: true, xaxis: axis({ title: "trials finished", rangemode: "tozero" }), yaxis: axis({ title: logarithmic ? `hypervolume, ${data.cost} in decades` : "hypervolume", exponentformat: "SI", rangemode: "tozero" }) }), options);
   const random = data.studies.some(s => s.sampler === "random");
-  $("hypervolume-note").textContent = `What the front so far dominates, up to ${data.gain} 0 and ${data.cost} ${figure(data.cost, data.reference)} (the worst trial shown).`
+  $("hypervolume-note").textContent = `What the front so far dominates, up to ${data.gain} 0 and ${data.cost} ${figure(data.cost, data.reference)} (the worst trial shown)${logarithmic ? ", by factors of ten and down to a thousandth: cheap networks count as much as dear ones" : ""}.`
     + (random ? " Dashed: random search." : " To hold it against random search, run the same sweep with the random sampler and give both studies to the report.");
 }
 function drawImportance() {
@@ -484,6 +486,7 @@ system.addEventListener("change", e => theme(e.matches ? "dark" : "light"));
 if (narrow()) $("show-anytime").checked = false;
 everything();
 $("theme").onclick = () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
+$("scale").onchange = drawHypervolume;
 for (const id of ["show-dominated", "show-anytime", "show-published", "colour"]) $(id).onchange = drawFront;
 const drawn = new Map(); // the first size is the one it was drawn at
 const sizes = new ResizeObserver(changes => { for (const { target, contentRect: { width, height } } of changes) {
