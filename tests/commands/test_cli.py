@@ -198,7 +198,8 @@ def test_two_commands_of_one_second_have_a_directory_each(script, tmp_path, monk
     failing = ["model=sdt_1_16", "model.timesteps=0"]  # the directory is there before
     for _ in range(2):
         for name, more in (("train", failing), ("energy", failing), ("train", ["-m", *failing])):
-            assert script(name, *more)[0] == 1
+            code, _, err = script(name, *more)
+            assert code == 1 and "timesteps" in err, err
     for folder, sep in (("outputs/train", "_"), ("outputs/energy", "_"), ("multirun/2026-01-02", "/")):
         named = f"2026-01-02{sep}03-04-05".removeprefix("2026-01-02/")
         assert {p.name for p in Path(folder).iterdir()} == {named, f"{named}-2"}

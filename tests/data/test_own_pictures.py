@@ -246,6 +246,8 @@ def test_from_a_folder_to_a_result(script, tmp_path):
     code, _, err = script("train", *briefly(root), f"hydra.run.dir={tmp_path}/run")
     assert code == 0, err
     result = json.loads((tmp_path / "run/result.json").read_text())["data"]
+    confused = json.loads((tmp_path / "run/confusion.json").read_text())
+    assert confused["classes"] == result["classes"] and sum(map(sum, confused["matrix"])) == confused["samples"] == 4
     assert result["classes"] == ["dark", "light"] and result["samples"] == {"test": 4, "train": 10, "val": 2}
     checkpoint = tmp_path / "run/checkpoints/last.ckpt"
     assert read_checkpoint(str(checkpoint))["ImageFolder"]["split"] == result["split"]

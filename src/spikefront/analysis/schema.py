@@ -47,13 +47,16 @@ class CurvePoint(EpochPoint, total=False):
 
 class Tested(TypedDict, total=False):
     """The test part's figures, of ``samples`` images or recordings; of one timestep, or of a whole network with its
-    ``anytime`` steps."""
+    ``anytime`` steps, and of a user's own folder with the classes it confuses most and the samples it is most surely
+    wrong about."""
 
     samples: int | None
     t: int
     accuracy: float | None
     energy_joules: float | None
     anytime: list[Step]
+    confused: list[dict[str, Any]]
+    wrong: list[dict[str, Any]]
 
 
 class Spent(TypedDict, total=False):

@@ -71,6 +71,7 @@ class ImageData(pl.LightningDataModule):
     """
 
     classes: Sequence[str] | None = None  # by their numbers, once they are known
+    own = False  # whether it is a user's own folder, in which labels may be wrong
     train_set: Dataset
     val_set: Dataset
     test_set: Dataset

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 
 from spikefront.data import ImageData
 from spikefront.files import write_atomically
@@ -90,6 +91,14 @@ class Confusion(pl.Callback):
             ],
             "matrix": self.matrix.tolist(),
         }
+
+
+def enter(confused: Confusion, result: Any, data: ImageData, directory: str | Path) -> None:
+    """The worst of what was found into a ``Result``, all of it into ``confusion.json``."""
+    found = confused.found(data)
+    result.confused, result.wrong = (found[key][:SHOWN] for key in ("confused", "wrong"))
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    rank_zero_only(save)(found, directory)
 
 
 def save(found: dict[str, Any], directory: str | Path) -> Path:

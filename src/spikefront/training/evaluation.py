@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -193,16 +192,13 @@ def _evaluated(cfg: DictConfig, run: DictConfig) -> Result:
         early_exit=early.curve(energy_of(trainer).counts, instantiate(run.energy)) if early else [],
         data=data.described() or None,
     )
-    found = confused.found(data)
-    result.confused, result.wrong = (found[key][: confusion.SHOWN] for key in ("confused", "wrong"))
     for spikes in range(1, levels):
         with at_most(model, spikes):
             result.levels.append(_at(spikes, evaluate_part(trainer, module, data, "test")))
     if levels:
         result.levels.append(_at(levels, tested))
-    Path(cfg.output_dir).mkdir(parents=True, exist_ok=True)
+    confusion.enter(confused, result, data, cfg.output_dir)
     rank_zero_only(result.save)(cfg.output_dir)
-    rank_zero_only(confusion.save)(found, cfg.output_dir)
     return result
 
 

@@ -44,8 +44,8 @@ class Result:
     their last digits, and after some epochs so do accuracies.
     ``levels``: ``{"levels", "accuracy", "energy_joules"}`` of neurons that fire at most so many spikes at once.
     ``data``: of a user's own folder its classes, the split's hash and how the parts came about.
-    ``confused``, ``wrong``: of an evaluation the classes most often taken for others, and the samples that it is most
-    surely wrong about; ``confusion.json`` has more of both, and the whole matrix.
+    ``confused``, ``wrong``: of an evaluation, or of a user's own folder, the classes most often taken for others, and
+    the samples that it is most surely wrong about; ``confusion.json`` has more of both, and the whole matrix.
     ``early_exit``: ``{"confidence", "accuracy", "energy_joules", "timesteps"}`` of stopping each sample by confidence.
     """
 

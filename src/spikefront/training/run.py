@@ -23,6 +23,7 @@ from spikefront.errors import UserError
 from spikefront.files import write_atomically
 from spikefront.nn.checkpoints import network_state, read_checkpoint
 from spikefront.training.batch import share, wanted_batch
+from spikefront.training.confusion import Confusion, enter
 from spikefront.training.devices import threads
 from spikefront.training.inert import without_effect
 from spikefront.training.inheritance import begin
@@ -119,7 +120,8 @@ def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     if cfg.get("weights") and not resume:
         begin(model, cfg)
     logger = _logger(cfg, run_id(continued(resume, config, model)) if resume else None)
-    trainer = build_trainer(cfg, logger, callbacks)
+    confused = [Confusion(data.num_classes)] if data.own else []
+    trainer = build_trainer(cfg, logger, [*callbacks, *confused])
     if cfg.model.get("compile") and trainer.world_size > 1:
         raise UserError(f"model.compile=true on {trainer.world_size} devices: use one, or model.compile=false")
     if cfg.model.get("compile") and trainer.strategy.root_device.type == "cpu":
@@ -166,6 +168,8 @@ def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
             threads=torch.get_num_threads() if trainer.strategy.root_device.type == "cpu" else None,
             data=data.described() or None,
         )
+        for each in confused:
+            enter(each, result, data, output)
         if logger is not None:
             figures = result.to_dict() | {"energy_groups": energy_of(trainer).report.groups}  # type: ignore[union-attr]
             for callback in callbacks:

@@ -224,6 +224,23 @@ def test_nothing_overflows_the_window_and_the_theme_turns(opened, width):
         opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+def test_what_is_confused_is_shown_beside_a_trial(browser, tmp_path):
+    study = made.study("s", 6)
+    for t in study["trials"]:
+        if t["test"]:
+            t["test"]["confused"] = [{"true": "cat", "said": "dog", "count": 3, "of": 9}]
+            t["test"]["wrong"] = [{"sample": "cat/<b>.png", "true": "cat", "said": "dog", "probability": 0.987}]
+    browser.get(write_report([study], tmp_path / "r.html").as_uri())
+    wait(lambda: browser.execute_script("return document.documentElement.dataset.ready"))
+    final = next(t["number"] for t in study["trials"] if t["test"])
+    browser.find_element("id", "filter").send_keys(f"trial={final} t={len(study['trials'][final]['anytime'])}")
+    wait(lambda: browser.find_element("id", "count").text.startswith("1 of "))
+    css(browser, "#trials tbody tr")[0].click()
+    text = wait(lambda: "cat taken for dog: 3 of 9" in (t := browser.find_element("id", "selected").text) and t)
+    assert "cat/<b>.png: dog 0.99, is cat" in text
+    silent(browser)
+
+
 def test_hostile_names_stay_text(browser, tmp_path):
     space = {**made.SPACE, "neuron": "choice('<b onmouseover=alert(2)>x</b>')"}
     study = made.study("</script><img src=x onerror=alert(1)>", 6, space=space)

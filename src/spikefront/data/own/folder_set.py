@@ -13,6 +13,7 @@ from spikefront.errors import UserError
 class FolderSet(ImageData):
     """A data set that lies in a user's own folder; what is in it decides its classes and, the first time, its parts."""
 
+    own = True
     asked: Asked
     test_fraction: float
     _parted: Parted | None = None

@@ -101,6 +101,8 @@ def _outcome(result: Result, callback: TrialCallback, seed: int) -> Outcome:
         "samples": result.samples,
         "anytime": _steps(result.anytime),
     }
+    if result.confused:
+        tested |= {"confused": result.confused, "wrong": result.wrong}
     return {
         **outcome(validation, callback, result.parameters, result.seconds, seed),
         "test": tested,

@@ -299,6 +299,9 @@ function fill(box, r) {
     table.append(head, ...steps.map(p => { const tr = el("tr", undefined, { class: p.t === r.t ? "chosen" : "" }); tr.append(el("td", p.t), el("td", figure("accuracy", p.accuracy)), el("td", si(p.energy_joules, "J")), el("td", members.has(p.t) ? "● front" : "")); return tr; }));
     parts.push(el("h3", "After each timestep"), table);
   }
+  const test = r.test || {};
+  if ((test.confused || []).length) parts.push(el("h3", "Test samples taken for another class"), ...lines(test.confused.map(c => `${c.true} taken for ${c.said}: ${c.count} of ${c.of}`)),
+    el("h3", "Most surely wrong"), ...lines(test.wrong.map(w => `${w.sample || "a sample"}: ${w.said} ${w.probability.toFixed(2)}, is ${w.true}`)));
   const groups = Object.entries(r.energy_groups || {}), most = Math.max(...groups.map(g => g[1]), 0);
   if (most > 0) parts.push(el("h3", "Where the energy goes, all timesteps"), ...groups.map(([name, joules]) => share(name, joules / most, si(joules, "J"))));
   const layers = r.energy_layers || [], top = Math.max(...layers.map(l => l.joules), 0);
@@ -314,6 +317,7 @@ function fill(box, r) {
   if (r.command) parts.push(el("h3", "Train it again, as it was"), ...copied("command", r.command));
   box.replaceChildren(...parts);
 }
+const lines = texts => texts.map(text => el("div", text, { class: "said" }));
 function copied(kind, text) {
   const pre = el("pre", text, { class: kind, tabindex: "0", title: "click to copy" }), button = el("button", "copy", { type: "button", class: `copy-${kind}` });
   pre.onclick = button.onclick = async () => { await toClipboard(text); button.textContent = "copied"; setTimeout(() => button.textContent = "copy", 1200); };
