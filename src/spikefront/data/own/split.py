@@ -121,7 +121,7 @@ def assign(
     try:
         found = draw(shares.test, shares.val)
     except _TooFew as few:
-        raise UserError(f"{few.told(noun)}: {_cure(draw, shares, few.part, bool(earlier))}") from None
+        raise UserError(f"{few.told(noun)}: {_cure(draw, shares, few, bool(earlier))}") from None
     for part in sorted(set(found.values())):
         there = {label for unit in units if found[unit] == part for label in units[unit]}
         if gone := min({s.label for s in samples} - there, default=None):
@@ -147,8 +147,8 @@ class _TooFew(Exception):
         )
 
 
-def _cure(draw: Callable[[float, float], object], shares: Shares, part: str, kept: bool) -> str:
-    """The smallest shares that work, that of ``part`` alone if that is enough."""
+def _cure(draw: Callable[[float, float], object], shares: Shares, few: _TooFew, kept: bool) -> str:
+    """The smallest shares that work, that of the part with too few alone if that is enough."""
 
     def works(test: float, val: float) -> bool:
         try:
@@ -160,10 +160,9 @@ def _cure(draw: Callable[[float, float], object], shares: Shares, part: str, kep
     def above(share: float) -> list[float]:
         return [n / 100 for n in range(math.ceil(share * 100), round(LARGEST * 100) + 1)]
 
-    alone = [(n, shares.val) if part == "test" else (shares.test, n) for n in above(getattr(shares, part))]
-    for test, val in alone:
-        if works(test, val):
-            return f"the smallest that works is {test if part == 'test' else val}"
+    for share in above(getattr(shares, few.part)) if few.having > 1 else ():  # one can't be in two parts
+        if works(*((share, shares.val) if few.part == "test" else (shares.test, share))):
+            return f"the smallest that works is {share}"
     for val in (*(v for v in COARSE if v > shares.val), 0.0):
         for test in (shares.test, *(t for t in COARSE if t > shares.test)):
             if works(test, val):
