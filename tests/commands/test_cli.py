@@ -196,13 +196,16 @@ def test_two_commands_of_one_second_have_a_directory_each(script, tmp_path, monk
     clock = SimpleNamespace(now=lambda: datetime(2026, 1, 2, 3, 4, 5))
     monkeypatch.setattr("hydra.core.utils.datetime", clock)  # of ${now:…}
     failing = ["model=sdt_1_16", "model.timesteps=0"]  # the directory is there before
+    said = []
     for _ in range(2):
         for name, more in (("train", failing), ("energy", failing), ("train", ["-m", *failing])):
             code, _, err = script(name, *more)
             assert code == 1 and "timesteps" in err, err
+            said.append(err)
     for folder, sep in (("outputs/train", "_"), ("outputs/energy", "_"), ("multirun/2026-01-02", "/")):
         named = f"2026-01-02{sep}03-04-05".removeprefix("2026-01-02/")
-        assert {p.name for p in Path(folder).iterdir()} == {named, f"{named}-2"}
+        there = sorted(map(str, Path().rglob("*-*-*")))  # said if it fails
+        assert {p.name for p in Path(folder).glob("*")} == {named, f"{named}-2"}, (there, said)
     assert all((p / "0").is_dir() for p in Path("multirun/2026-01-02").iterdir())
     monkeypatch.setenv("SLURM_PROCID", "1")  # another process of a run: where the first one is
     script("train", *failing)
