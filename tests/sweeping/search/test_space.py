@@ -135,6 +135,12 @@ def test_size_of_continuous_spaces_is_infinite():
     assert Space.parse({"a": "range(0,4)", "b": "choice(1,2)"}).size() == 8
 
 
+def test_a_trial_that_has_not_drawn_all_has_no_point_yet():
+    space = Space.parse({"t": "choice(1,2)", "d": {"values": "choice(16,32)", "when": "t > 1"}})
+    assert [space.point(v) for v in ({}, {"d": 16}, {"t": 2})] == [None] * 3
+    assert space.point({"t": 1}) == space.point({"t": 1, "d": 16}) != space.point({"t": 2, "d": 16})
+
+
 def test_default_is_the_nearest_point():
     space = Space.parse({"a": "interval(0,1)", "b": "range(2,9,3)", "c": "x,y", "d": "choice(1,2)"})
     assert space.nearest({"a": 3.0, "b": 6, "c": "z", "d": 2}) == {"a": 1.0, "b": 5, "d": 2}

@@ -161,8 +161,13 @@ class Space:
 
     def point(self, values: Mapping[str, Any]) -> Point | None:
         """What two trials that try the same have in common, a step's rounding aside; None if a value is missing."""
-        active = self.active(values)
-        return frozenset((k, self.place(k, values[k])) for k in active) if set(active) <= set(values) else None
+        holding: dict[str, Any] = {}
+        for p in self:
+            if p.when is None or expressions.holds(p.when, holding):
+                if p.key not in values:
+                    return None
+                holding[p.key] = values[p.key]
+        return frozenset((k, self.place(k, v)) for k, v in holding.items())
 
     def place(self, key: str, value: Any) -> Any:
         """Which of a parameter's values it is; of a continuous one the value itself."""
