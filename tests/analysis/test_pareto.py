@@ -10,7 +10,7 @@ from optuna._hypervolume import compute_hypervolume
 from spikefront.analysis.front import front_of
 from spikefront.analysis.pareto import contributions, hypervolume, non_dominated
 from spikefront.sweeping.search.anytime import Front
-from spikefront.sweeping.study import attributes
+from spikefront.sweeping.study import brought
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3, 4])
@@ -37,12 +37,12 @@ def test_hypervolume_by_hand():
 def test_a_front_kept_as_the_study_grows_is_that_of_all_trials():
     draw, objectives = np.random.default_rng(0), {"accuracy": "maximize", "energy": "minimize"}
     study = optuna.create_study(directions=list(objectives.values()))
-    front, answers = Front(objectives, attributes.candidate), []
+    front, answers = Front(objectives, brought.candidate), []
     for _ in range(60):
         accuracy, energy = draw.random(2).round(1) + 0.1
         anytime = [{"t": t, "accuracy": accuracy * t / 2, "energy_joules": energy * t / 2} for t in (1, 2)]
         own = {"metrics": {"accuracy": accuracy, "energy": energy}, "anytime": anytime}
-        everyone = [attributes.candidate(t, objectives) for t in study.trials]
+        everyone = [brought.candidate(t, objectives) for t in study.trials]
         ours = {
             "number": -1,
             "params": {},
@@ -54,7 +54,7 @@ def test_a_front_kept_as_the_study_grows_is_that_of_all_trials():
         }
         expected = any(p["number"] == -1 for p in front_of([*everyone, ours], objectives))
         front.look(study)
-        answers.append(front.takes(attributes.would_be(len(study.trials), {**own, "test": {}})))
+        answers.append(front.takes(brought.would_be(len(study.trials), {**own, "test": {}})))
         assert answers[-1] == expected
         study.add_trial(optuna.create_trial(values=[accuracy, energy], user_attrs=own))
     assert 5 < sum(answers) < 40

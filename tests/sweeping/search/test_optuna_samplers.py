@@ -22,7 +22,7 @@ from spikefront.config import compose
 from spikefront.sweeping.search.anytime import Shown
 from spikefront.sweeping.search.samplers import Distinct, Exhaustive, seeded
 from spikefront.sweeping.search.space import Space
-from spikefront.sweeping.study import accounts, attributes
+from spikefront.sweeping.study import accounts, brought
 
 ONE = {"value": "minimize"}
 TWO = {"energy": "minimize", "accuracy": "maximize"}
@@ -30,9 +30,7 @@ TWO = {"energy": "minimize", "accuracy": "maximize"}
 
 def maker(name, objectives, seed=3, **more):
     """Makes what a worker has for ``search/sampler=name``."""
-    return lambda: Shown(
-        seeded(instantiate(settings(name), **more), seed), objectives, attributes.candidate, accounts.bad
-    )
+    return lambda: Shown(seeded(instantiate(settings(name), **more), seed), objectives, brought.candidate, accounts.bad)
 
 
 @functools.cache
@@ -115,9 +113,7 @@ def refused(test):
 @pytest.mark.parametrize("threshold", ["interval(0.5,2)", "tag(log,interval(0.5,2))"])
 def test_a_point_that_is_proposed_again_moves_along_a_continuous_parameter(threshold):
     space = Space.parse({"neuron.threshold": threshold, "model.dim": "choice(8,16)"})
-    study = optuna.create_study(
-        sampler=Distinct(Same(), space, lambda study, trial: accounts.taken(space, study, trial)), direction="minimize"
-    )
+    study = optuna.create_study(sampler=Distinct(Same(), space, accounts.Taken(space)), direction="minimize")
     found = []
     for _ in range(6):
         trial = study.ask()

@@ -11,7 +11,7 @@ from spikefront.errors import UserError
 from spikefront.sweeping.search import pruning
 from spikefront.sweeping.search.forecast import encode, forecast
 from spikefront.sweeping.search.pruning import FrontPruner, Seen
-from spikefront.sweeping.study import attributes
+from spikefront.sweeping.study import attributes, brought
 
 
 def curve(final, energy, epochs=10):
@@ -37,7 +37,7 @@ def judge(pruner, epoch, final, energy, ended=ENDED):
 
 
 def decide(pruner, study, trial):
-    where, read = (study, study._storage, trial._trial_id), (attributes.curve, attributes.seen)
+    where, read = (study, study._storage, trial._trial_id), (attributes.curve, brought.seen)
     return pruning.decide(pruner, *where, *read, "accuracy", OBJECTIVES)
 
 

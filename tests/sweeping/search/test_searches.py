@@ -14,7 +14,7 @@ from spikefront.config import CONF, ROOT, Composer, compose
 from spikefront.sweeping.search import objectives
 from spikefront.sweeping.search.samplers import seeded
 from spikefront.sweeping.search.space import Space
-from spikefront.sweeping.study import accounts, attributes
+from spikefront.sweeping.study import accounts, attributes, brought
 
 SEARCHES = sorted(p.stem for p in (ROOT / "sweeps" / "hparams_search").glob("*.yaml"))
 DATA = [
@@ -65,7 +65,7 @@ def test_every_sampler_proposes(name):
     wanted = {"accuracy": "maximize"} if name == "cmaes" else {"accuracy": "maximize", "energy": "minimize"}
     sampler = instantiate(compose([f"search/sampler={name}"], root="sweep").search.sampler)
     space = Space.parse({"a": "choice(1,2)"} if name == "grid" else {"a": "interval(0.0,1.0)", "b": "range(1,5)"})
-    shown = Shown(sampler, wanted, attributes.candidate, accounts.bad)
+    shown = Shown(sampler, wanted, brought.candidate, accounts.bad)
     study = optuna.create_study(directions=list(wanted.values()), sampler=shown)
     for _ in range(2 if name == "grid" else 14):
         trial = study.ask()

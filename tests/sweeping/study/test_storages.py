@@ -19,6 +19,7 @@ import pytest
 from optuna.trial import TrialState
 from system import unable
 
+from spikefront.config import ROOT
 from spikefront.errors import UserError
 from spikefront.sweeping.study.filesystems import JournalLock
 from spikefront.sweeping.study.storage import open_storage, storage_errors
@@ -96,14 +97,13 @@ def test_killed_workers_lose_nothing_on_postgresql(make_sweep, tmp_path, postgre
 
 
 @pytest.mark.slow
-def test_workers_share_a_study_through_grpc(make_sweep, tmp_path):
+@pytest.mark.parametrize("behind", ["journal", "sqlite"])
+def test_workers_share_a_study_through_grpc(make_sweep, tmp_path, behind):
     port = _free_port()
-    serve = (
-        "from optuna.storages import JournalStorage, run_grpc_proxy_server\n"
-        "from optuna.storages.journal import JournalFileBackend\n"
-        f"run_grpc_proxy_server(JournalStorage(JournalFileBackend({str(tmp_path / 'log')!r})), port={port})"
-    )
-    server = subprocess.Popen([sys.executable, "-c", serve], stderr=subprocess.DEVNULL)
+    address = {"journal": f"journal://{tmp_path}/log", "sqlite": f"sqlite:///{tmp_path}/s.db"}[behind]
+    code = f"from spikefront.sweeping.study.storage import serve; serve({address!r}, port={port})"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    server = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
     try:
         _wait_for(port)
         search = make_sweep("search.n_trials=6", "search.workers=2", f"search.storage=grpc://localhost:{port}")

@@ -12,7 +12,7 @@ from spikefront.commands.sweep import _slices, sweep
 from spikefront.config import compose, override
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import network_state, read_checkpoint
-from spikefront.sweeping.study import accounts, attributes, request
+from spikefront.sweeping.study import accounts, attributes, brought, request
 from spikefront.sweeping.study.attributes import ELASTIC, INHERITED, STAGE, TRAINING, TUNING
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.study import elastic_checkpoint
@@ -244,7 +244,7 @@ def test_another_engine_is_another_study(finished):
 def test_the_most_promising_is_fine_tuned_first(finished):
     study, objectives = finished.study(), {"accuracy": "maximize", "energy": "minimize"}
     every = [t for t in study.get_trials() if STAGE.get(t) is None]
-    front = {p["number"] for p in front_of([attributes.candidate(t, objectives) for t in every], objectives)}
+    front = {p["number"] for p in front_of([brought.candidate(t, objectives) for t in every], objectives)}
     best = promising(every, objectives)
     assert best is not None and best.number in front | {t.number for t in every}
     done = [t for t in study.get_trials() if STAGE.get(t) == TUNING]

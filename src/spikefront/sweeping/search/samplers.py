@@ -90,11 +90,11 @@ class Distinct(Around):
     def __init__(self, sampler: BaseSampler, space: Space, taken: Taken) -> None:
         super().__init__(sampler)
         self.space, self.taken = space, taken
-        self._there: Callable[[], list[Point]] = list
+        self._there: Callable[[], set[Point]] = set
         self._draw = random.Random()
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._there = functools.cache(lambda: list(self.taken(study, trial)))  # once a trial, if at all
+        self._there = functools.cache(lambda: set(self.taken(study, trial)))  # once a trial, if at all
         self._draw = random.Random(trial.number)
         super().before_trial(study, trial)
 
@@ -132,6 +132,8 @@ class Distinct(Around):
         size = self.space.size(given)
         if size == math.inf:
             return True
+        if (whole := self.space.point(given)) is not None:
+            return whole not in self._there()
         wanted = {k: self.space.place(k, v) for k, v in given.items() if k in self.space.parameters}
         there = {p for p in self._there() if all(wanted.get(k, place) == place for k, place in p)}
         return len(there) < size

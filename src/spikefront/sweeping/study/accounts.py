@@ -10,6 +10,8 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -30,6 +32,7 @@ from spikefront.sweeping.study.attributes import (
     TRAINING,
     TUNING,
 )
+from spikefront.sweeping.study.storage_internals import Ended
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 BEGUN_OR_QUEUED = (TrialState.RUNNING, TrialState.WAITING)
@@ -103,52 +106,116 @@ class Account:
             )
 
 
+class _Book:
+    """What a study's finished trials come to, each looked at once, as it doesn't change any more."""
+
+    def __init__(self, study: Study) -> None:
+        self.space = space_of(study)
+        self.size = self.space.size()
+        self.finished: list[FrozenTrial] = []  # those that count
+        self.staged: list[FrozenTrial] = []  # of an elastic study, those that are no slices
+        self.diverged: list[FrozenTrial] = []
+        self.infeasible = self.known = 0
+        self.done: set[Point] = set()
+        self.refused: set[Point] = set()
+        self.numbers: set[int] = set()  # of those that count
+        self._ended = Ended(study)
+
+    def enter(self) -> None:
+        for trial in self._ended.new():
+            if trial.state in FINISHED:
+                self._enter(trial, points(self.space, [trial]) if self.size < math.inf else set())
+
+    def _enter(self, trial: FrozenTrial, at: set[Point]) -> None:
+        if counts(trial):
+            self.finished.append(trial)
+            self.numbers.add(trial.number)
+            self.done |= at
+        else:
+            self.refused |= at
+        if STAGE.on(trial):
+            self.staged.append(trial)
+        self.infeasible += INFEASIBLE.on(trial) and not attributes.repeats(trial)
+        self.known += KNOWN.on(trial)
+        if DIVERGED.on(trial):
+            self.diverged.append(trial)
+
+
+_books: WeakKeyDictionary[Study, _Book] = WeakKeyDictionary()
+
+
+def _book(study: Study) -> _Book:
+    if (book := _books.get(study)) is None:
+        book = _books[study] = _Book(study)
+    book.enter()
+    return book
+
+
 def account(study: Study) -> Account:
     """Count a study's trials."""
-    trials = study.get_trials(deepcopy=False)
-    ended = [t for t in trials if t.state in FINISHED]
-    finished = [t for t in ended if counts(t)]
-    failed = _unmended(trials)
-    forgiven = set(FORGIVEN.get(study))
-    space = space_of(study)
-    size = space.size()
-    wanted = BUDGET.get(study) or 0
-    open_ = size - _shut(space, trials, finished, failed) if size < math.inf else math.inf
+    said, book = attributes.said(study), _book(study)
+    failed = _unmended(study)
+    forgiven = set(FORGIVEN.get(said))
+    wanted = BUDGET.get(said) or 0
+    others = study.get_trials(deepcopy=False, states=BEGUN_OR_QUEUED)
+    open_ = math.inf
+    if book.size < math.inf:
+        open_ = book.size - len(book.done | (book.refused | points(book.space, failed)) - points(book.space, others))
     return Account(
         wanted=wanted,
-        size=size,
-        finished=finished,
+        size=book.size,
+        finished=book.finished,
         failed=failed,
         failures=[t for t in failed if t.number not in forgiven],
-        infeasible=sum(INFEASIBLE.on(t) and not attributes.repeats(t) for t in ended),
-        known=sum(KNOWN.on(t) for t in ended),
+        infeasible=book.infeasible,
+        known=book.known,
         open=open_,
-        again=sum(attributes.is_retry(t) for t in trials if t.state in BEGUN_OR_QUEUED),
-        stages=_stages(study, trials, wanted, open_) if ELASTIC.get(study) else None,
+        again=sum(attributes.is_retry(t) for t in others),
+        stages=_stages(said, book, failed, wanted, open_) if ELASTIC.get(said) else None,
     )
 
 
-def _stages(study: Study, trials: list[FrozenTrial], wanted: int, open_: float) -> Stages:
-    ended = [t for t in trials if t.state in FINISHED]
-    evaluated = [t for t in ended if not STAGE.on(t) and counts(t)]
-    trained = any(STAGE.get(t) == TRAINING and not came_to_nothing(t) for t in ended)
-    tuned = sum(STAGE.get(t) == TUNING and counts(t) for t in ended)
-    hopeless = sum(STAGE.get(t) == TUNING for t in _unmended(trials))
+def _stages(said: Any, book: _Book, failed: list[FrozenTrial], wanted: int, open_: float) -> Stages:
+    trained = any(STAGE.get(t) == TRAINING and not came_to_nothing(t) for t in book.staged)
+    tuned = sum(STAGE.get(t) == TUNING and counts(t) for t in book.staged)
+    hopeless = sum(STAGE.get(t) == TUNING for t in failed)
+    evaluated = [t for t in book.finished if not STAGE.on(t)]
     evaluations = int(min(max(0, wanted - len(evaluated)), open_))
     tunable = sum(t.state == TrialState.COMPLETE for t in evaluated) + evaluations - hopeless
-    asked = ((attributes.settings(study) or {}).get("engine") or {}).get("finetune", 0)
+    asked = ((attributes.settings(said) or {}).get("engine") or {}).get("finetune", 0)
     return Stages(int(not trained), evaluations, max(0, min(asked, tunable) - tuned))
+
+
+def finished(study: Study) -> set[int]:
+    """The numbers of the finished trials that count."""
+    return _book(study).numbers
 
 
 def bad(study: Study) -> list[FrozenTrial]:
     """The trials that came to nothing, by their configurations' fault as far as one knows: failed and diverged ones."""
-    trials = study.get_trials(deepcopy=False)
-    return [*_unmended(trials), *(t for t in trials if DIVERGED.on(t))]
+    return [*_unmended(study), *_book(study).diverged]
 
 
-def taken(space: Space, study: Study, trial: FrozenTrial) -> set[Point]:
-    """The points of a study that trials other than this one try, tried or shall try."""
-    return points(space, (t for t in study.get_trials(deepcopy=False) if t.number != trial.number))
+class Taken:
+    """The points of a study that trials other than a given one try, tried or shall try; each trial's is found once."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._known: dict[int, Point] = {}
+        self._points: set[Point] = set()
+        self._ended: Ended | None = None
+
+    def __call__(self, study: Study, trial: FrozenTrial) -> set[Point]:
+        if self._ended is None:
+            self._ended = Ended(study)
+        others = study.get_trials(deepcopy=False, states=BEGUN_OR_QUEUED)
+        for other in (*self._ended.new(), *others):
+            if other.number not in self._known and (at := self._space.point(attributes.asked_for(other))) is not None:
+                self._known[other.number] = at
+                self._points.add(at)
+        if trial.number not in self._known:
+            return self._points
+        return {point for number, point in self._known.items() if number != trial.number}
 
 
 def came_to_nothing(trial: FrozenTrial) -> bool:
@@ -186,16 +253,8 @@ def _space(plain: str) -> Space:
     return Space.stored(json.loads(plain))
 
 
-def _shut(space: Space, trials: list[FrozenTrial], finished: list[FrozenTrial], failed: list[FrozenTrial]) -> int:
-    """How many points are trained, or can't be."""
-    done = points(space, finished)
-    again = points(space, (t for t in trials if t.state in BEGUN_OR_QUEUED))
-    refused = points(space, [*failed, *(t for t in trials if t.state in FINISHED and not counts(t))])
-    return len(done | (refused - again))
-
-
-def _unmended(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+def _unmended(study: Study) -> list[FrozenTrial]:
     """The failed ones that nobody has had tried again."""
-    failed = [t for t in trials if t.state == TrialState.FAIL]
-    again = {attributes.ORIGIN.get(t) for t in trials} if failed else set()
+    failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+    again = {attributes.ORIGIN.get(t) for t in study.get_trials(deepcopy=False)} if failed else set()
     return [t for t in failed if attributes.retry_of(t) not in again]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Generic, NotRequired, TypedDict, TypeVar, cast
 
 from optuna import Trial
@@ -14,9 +15,10 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from spikefront.analysis.schema import Candidate, EpochPoint, Layer, Params, Spent, Step, Taken, Tested
+from spikefront.analysis.schema import EpochPoint, Layer, Params, Spent, Step, Taken, Tested
 from spikefront.renamed import current
-from spikefront.sweeping.search.pruning import Seen
+from spikefront.sweeping.search.optuna_internals import id_of
+from spikefront.sweeping.study.storage_internals import held, set_all
 
 T = TypeVar("T")
 
@@ -47,7 +49,6 @@ class Attribute(Generic[T]):
 def _none() -> None: ...
 
 
-# --- a study's
 class Made(TypedDict):
     """What a study was made with; see ``Request`` for what is not said here."""
 
@@ -96,6 +97,11 @@ _SETTINGS: Attribute[dict[str, Any] | None] = Attribute("spikefront:search", _no
 def names(study: Study) -> set[str]:
     """What is kept with a study, by whomever."""
     return set(study.user_attrs)
+
+
+def said(study: Study) -> Any:
+    """A study's attributes, read once, to be had of this in the study's place."""
+    return SimpleNamespace(user_attrs=study.user_attrs)
 
 
 def settings(study: Study) -> dict[str, Any] | None:
@@ -174,6 +180,7 @@ INHERITED: Attribute[int | None] = Attribute("inherited", _none)  # a fine-tuned
 SPENT: Attribute[Spent] = Attribute("spent", Spent)
 OUTLOOK: Attribute[list[tuple[float, float]]] = Attribute("outlook", list)  # a stopped one's final points, as forecast
 _EPOCH = "epoch:"  # and the number: that epoch's point
+BULKY = (_EPOCH, "energy_layers", "energy_groups", "described")  # what no search looks at, but a pruner at epochs
 _RETRY = "retry of trial "  # and the number: an origin
 _ASKED = "fixed_params"  # of Optuna's system attributes: what enqueue_trial keeps
 _LEASE = "spikefront:lease"  # of Optuna's system attributes
@@ -185,8 +192,7 @@ def outcome(trial: FrozenTrial) -> Outcome:
 
 
 def set_outcome(trial: Trial, came: Outcome) -> None:
-    for key, value in came.items():
-        trial.set_user_attr(key, value)
+    set_all(trial.storage, id_of(trial), came)
 
 
 def curve(trial: FrozenTrial) -> dict[int, EpochPoint]:
@@ -202,6 +208,11 @@ def set_point(trial: Trial, epoch: int, point: EpochPoint) -> None:
 def lease(trial: FrozenTrial) -> Holder | None:
     """Who holds a trial or held it last; None for one that nobody has begun."""
     return cast(Holder | None, trial.system_attrs.get(_LEASE))
+
+
+def lease_now(storage: BaseStorage, trial_id: int) -> tuple[TrialState, Holder | None]:
+    """A trial's state and its lease as they are in the storage now."""
+    return cast(tuple[TrialState, Holder | None], held(storage, trial_id, _LEASE))
 
 
 def set_lease(storage: BaseStorage, trial_id: int, held: Holder) -> None:
@@ -230,8 +241,7 @@ def known_trial(
     origin: str,
     of: FrozenTrial | None = None,
 ) -> FrozenTrial:
-    """A finished trial that a warm start brings; ``of`` is the other study's, whose attributes it keeps
-    but for what was spent there."""
+    """A finished trial that a warm start brings; it keeps what ``of``, the other study's, has, but what that spent."""
     kept = {} if of is None else {k: v for k, v in of.user_attrs.items() if k not in (SPENT.name, ORIGIN.name)}
     return create_trial(
         state=TrialState.COMPLETE,
@@ -240,49 +250,6 @@ def known_trial(
         distributions=distributions,
         user_attrs={**kept, KNOWN.name: origin, ORIGIN.name: origin},
     )
-
-
-# --- what a search is told of trials
-
-
-def candidate(trial: FrozenTrial, objectives: dict[str, str]) -> Candidate:
-    """What a complete trial brings to the front."""
-    assert trial.values is not None
-    came = outcome(trial)
-    return {
-        "number": trial.number,
-        "params": trial.params,
-        "values": dict(zip(objectives, trial.values, strict=True)),
-        "test": came.get("test", {}),
-        "anytime": came.get("anytime", []),
-        "samples": came.get("samples"),
-        "origin": ORIGIN.get(trial),
-    }
-
-
-def would_be(number: int, came: Outcome) -> Candidate:
-    """The same of a trial that isn't told yet."""
-    return {
-        "number": number,
-        "params": {},
-        "values": dict(came["metrics"]),
-        "test": came["test"],
-        "anytime": came["anytime"],
-        "samples": came.get("samples"),
-        "origin": None,
-    }
-
-
-def seen(trial: FrozenTrial, objectives: dict[str, str]) -> Seen | None:
-    """What a pruner learns from a trial that has ended; None from one of which no final points are known."""
-    stopped = trial.state == TrialState.PRUNED
-    if stopped:
-        final = OUTLOOK.get(trial)
-    else:
-        own = candidate(trial, objectives)
-        final = [(p["accuracy"], p["energy_joules"]) for p in own["anytime"]]
-        final = final or [(own["values"]["accuracy"], own["values"]["energy"])]  # a known point has its values alone
-    return Seen(trial.params, curve(trial), [(a, e) for a, e in final], stopped) if final else None
 
 
 def repeats(trial: FrozenTrial) -> bool:

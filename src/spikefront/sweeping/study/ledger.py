@@ -14,6 +14,7 @@ machine, jumping or skewed, can end a trial; on the same machine a process that 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import threading
@@ -32,8 +33,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from spikefront.sweeping.search.optuna_internals import id_of
 from spikefront.sweeping.study import attributes
-from spikefront.sweeping.study.accounts import FINISHED, counts
+from spikefront.sweeping.study.accounts import counts, finished
 from spikefront.sweeping.study.attributes import REASON, Deaths, Holder
+from spikefront.sweeping.study.storage_internals import looked
 
 SETTLE = 1.0  # seconds until a returned trial is its new worker's: no storage lets one compare and set in one step
 SAME_START = 2.0  # seconds: two processes of one number that started within so few are one, its clock set meanwhile
@@ -71,26 +73,22 @@ class Ledger:
         self._me: Holder = {"id": uuid.uuid4().hex, **_identity(os.getpid())}
         if job:
             self._me["job"] = job
+        self._judged = 0.0  # as of when the running trials were looked through, by the monotonic clock
         self._before: dict[int, Deaths] = {}  # of trials that were returned to us, what their leases said
         self._seen: dict[int, tuple[Any, float]] = {}
-        self._looked_at: set[int] = set()
-        self._counted: set[int] = set()
 
     def take(self, budget: float) -> Trial | None:
         """A trial to run, a returned one first; ``None`` when finished and running ones exhaust ``budget``."""
-        if len(self._finished()) + len(self._trials(TrialState.RUNNING)) >= budget:
+        if len(finished(self.study)) + len(self._trials(TrialState.RUNNING)) >= budget:
             return None
         try:
             trial = self.study.ask()
         except UpdateFinishedTrialError:  # a returned one, whose worker was not dead after all
             return None
-        last = attributes.lease(self.storage.get_trial(id_of(trial)))
+        last = attributes.lease_now(self.storage, id_of(trial))[1]
         self._before[id_of(trial)] = last["deaths"] if last and "deaths" in last else {}
-        # in this order, so that none is missed that finishes meanwhile
-        numbers = {t.number for t in self._trials(TrialState.RUNNING, TrialState.WAITING) if counts(t)}
-        if (
-            sum(n < trial.number for n in numbers | self._finished()) >= budget
-        ):  # another worker asked at the same moment: the lower number goes on
+        if trial.number >= budget and self._before_it(trial.number) >= budget:
+            # another worker asked at the same moment: the lower number goes on
             self._set_waiting(id_of(trial), self._before[id_of(trial)])
             return None
         try:
@@ -118,14 +116,17 @@ class Ledger:
 
     def is_mine(self, trial_id: int) -> bool:
         """Whether the trial still runs under this worker's lease."""
-        trial = self.storage.get_trial(trial_id)
-        lease = attributes.lease(trial) or {}
-        return trial.state == TrialState.RUNNING and lease.get("id") == self._me["id"]
+        state, lease = attributes.lease_now(self.storage, trial_id)
+        return state == TrialState.RUNNING and (lease or {}).get("id") == self._me["id"]
 
     def put_back_the_dead(self) -> list[int]:
         """Return the running trials whose workers are gone; their numbers."""
-        back, now = [], time.monotonic()
+        back: list[int] = []
         running = self._trials(TrialState.RUNNING)
+        now = looked(self.study)
+        if now == self._judged:  # nothing new is known of them
+            return []
+        self._judged = now
         for trial in running:
             lease = attributes.lease(trial)
             if lease and lease.get("id") == self._me["id"]:
@@ -173,14 +174,11 @@ class Ledger:
             lease["oom_kills"] = kills
         attributes.set_lease(self.storage, trial_id, lease)
 
-    def _finished(self) -> set[int]:
-        """Numbers of the finished trials that count; each is looked at once, as it doesn't change any more."""
-        for trial in self._trials(*FINISHED):
-            if trial.number not in self._looked_at:
-                self._looked_at.add(trial.number)
-                if counts(trial):
-                    self._counted.add(trial.number)
-        return self._counted
+    def _before_it(self, number: int) -> int:
+        """How many trials that count have lower numbers."""
+        # in this order, so that none is missed that finishes meanwhile
+        numbers = {t.number for t in self._trials(TrialState.RUNNING, TrialState.WAITING) if counts(t)}
+        return sum(n < number for n in numbers | finished(self.study))
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=states)
@@ -242,6 +240,7 @@ def _identity(pid: int) -> Holder:
     return {"host": _host(), "pid": pid, "since_boot": _since_boot(pid)}
 
 
+@functools.cache
 def _host() -> str:
     """The machine, its boot and its process namespace: where a process number means something.
 

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import sqlite3
+import time
 from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, unquote, unquote_plus
 
 import optuna
-from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, run_grpc_proxy_server
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import event
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 
 from spikefront.console import HIDDEN, PASSWORD, SECRET, shown
 from spikefront.errors import UserError
 from spikefront.files import write_atomically
 from spikefront.sweeping.study import filesystems
+from spikefront.sweeping.study.storage_internals import Proxy, pace
+from spikefront.sweeping.study.tables_internals import Tables
 
+IDLE = 1.0  # seconds without use after which a connection is tried first
 LOCK_PATIENCE = 60.0  # seconds that SQLite waits for another process's transaction
 ELSEWHERE = "storage.url"  # in a study's directory, where its storage is not there
 BROKEN = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
@@ -119,7 +125,7 @@ def open_storage(address: str) -> BaseStorage:
             host, _, port = rest.partition(":")
             if not host or not (port or "13000").isdecimal():
                 raise UserError(f"search.storage is {shown(address)!r}: give it as grpc://host:port")
-            return GrpcStorageProxy(host=host, port=int(port or 13000))
+            return Proxy(host=host, port=int(port or 13000))
         if not rest:
             raise UserError(f"search.storage is {shown(address)!r}: give a URL such as sqlite:////path/study.db")
         if kind == "sqlite":
@@ -131,11 +137,29 @@ def open_storage(address: str) -> BaseStorage:
                 open_file = partial(sqlite3.connect, file, LOCK_PATIENCE, check_same_thread=False)
                 options = {"creator": open_file}
         else:
-            options = {"pool_pre_ping": True}
+            options = {}
         storage = RDBStorage(address, engine_kwargs=options)
         if kind == "sqlite":
             _write_ahead(storage)
-        return optuna.storages.get_storage(storage)
+        else:
+            _try_the_idle(storage)
+        return Tables(storage)
+
+
+def serve(address: str, host: str = "localhost", port: int = 13000) -> None:
+    """Optuna's gRPC proxy before a storage, for workers with ``search.storage=grpc://host:port``; it doesn't end.
+
+    With Optuna's own storage behind it, it reads every running trial for each that asks. What workers write passes
+    through here, so only that is read again: give all workers of a study the same proxy.
+
+    Raises:
+        UserError: the storage can't be opened.
+    """
+    storage = open_storage(address)
+    pace(storage)
+    if isinstance(storage, Tables):
+        storage.thorough = True
+    run_grpc_proxy_server(storage, host=host, port=port, thread_pool=ThreadPoolExecutor(32))
 
 
 def _refuse_shared(file: Path) -> None:
@@ -162,6 +186,27 @@ def _write_ahead(storage: RDBStorage) -> None:
 
     event.listen(storage.engine, "connect", prepare)
     storage.engine.dispose()
+
+
+def _try_the_idle(storage: RDBStorage) -> None:
+    """Try a connection before its use that was not used for a while: a server that was away has forgotten it.
+
+    SQLAlchemy's own ``pool_pre_ping`` tries it each time: half of all that is said to the server.
+    """
+
+    def put_back(_: Any, record: Any) -> None:
+        record.info["used"] = time.monotonic()
+
+    def take(connection: Any, record: Any, _: Any) -> None:
+        if time.monotonic() - record.info.get("used", math.inf) < IDLE:
+            return
+        try:
+            storage.engine.dialect.do_ping(connection)
+        except Exception as error:  # the driver's own: another connection is made
+            raise DisconnectionError from error
+
+    event.listen(storage.engine, "checkin", put_back)
+    event.listen(storage.engine, "checkout", take)
 
 
 class _Journal(JournalFileBackend):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from functools import partial
 from typing import Any
 
 from hydra.utils import instantiate
@@ -12,16 +11,17 @@ from omegaconf import DictConfig
 from optuna import Trial
 from optuna.samplers import BaseSampler
 from optuna.study import Study
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from spikefront.analysis.schema import Directions
 from spikefront.errors import UserError, one_line
 from spikefront.sweeping.search.anytime import Shown
 from spikefront.sweeping.search.samplers import Distinct, innermost, seeded
 from spikefront.sweeping.search.space import Space
-from spikefront.sweeping.study import accounts, attributes
+from spikefront.sweeping.study import accounts, brought
 from spikefront.sweeping.study.attributes import ADMITTED, INFEASIBLE, REPEATS, STAGE, is_retry
 from spikefront.sweeping.study.storage import BROKEN
+from spikefront.sweeping.study.storage_internals import look, together
 
 PATIENCE = 60.0  # seconds that another worker has for looking
 
@@ -37,8 +37,8 @@ class NoProposal(UserError):
 def sampler(search: DictConfig, objectives: Directions, space: Space) -> BaseSampler:
     """The study's sampler as a worker uses it."""
     found = seeded(instantiate(search.sampler), search.sampler.get("seed"))
-    shown = Shown(found, objectives, attributes.candidate, accounts.bad, search.anytime)
-    return Distinct(shown, space, partial(accounts.taken, space))
+    shown = Shown(found, objectives, brought.candidate, accounts.bad, search.anytime)
+    return Distinct(shown, space, accounts.Taken(space))
 
 
 def propose(trial: Trial, study: Study, space: Space) -> dict[str, Any]:
@@ -49,7 +49,8 @@ def propose(trial: Trial, study: Study, space: Space) -> dict[str, Any]:
         NoProposal: the sampler fails.
     """
     try:
-        values = space.suggest(trial)
+        with together(study):
+            values = space.suggest(trial)
         admit(trial, study, space)
         return values
     except (Repeated, UserError, *BROKEN):
@@ -73,10 +74,16 @@ def admit(trial: Trial, study: Study, space: Space) -> None:
         return
     point, deadline = space.point(trial.params), time.monotonic() + PATIENCE
     retried = is_retry(trial)
+
+    def undecided_as_seen(other: FrozenTrial) -> bool:
+        if ADMITTED.get(other):
+            return False
+        return other.state == TrialState.RUNNING or point in accounts.points(space, [other])
+
     while True:
         others = [
             t
-            for t in study.get_trials(deepcopy=False)
+            for t in look(study, undecided_as_seen)
             if t.number != trial.number
             and not INFEASIBLE.on(t)
             and not (retried and t.state == TrialState.FAIL)

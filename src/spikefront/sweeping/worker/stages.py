@@ -21,7 +21,7 @@ from spikefront.analysis import pareto
 from spikefront.analysis.front import front_of, minimised, reference_point
 from spikefront.analysis.schema import Directions
 from spikefront.errors import UserError
-from spikefront.sweeping.study import attributes
+from spikefront.sweeping.study import attributes, brought
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.accounts import Account, came_to_nothing, counts, pairs
 from spikefront.sweeping.study.attributes import INHERITED, STAGE, TRAINING, TUNING, Outcome
@@ -230,13 +230,13 @@ def promising(every: list[FrozenTrial], objectives: Directions) -> FrozenTrial |
         return None
     mended = [BETTER] + [_mended(before, after) for before, after in pairs(every)]
     share = float(np.mean(mended))
-    brought = [attributes.candidate(t, objectives) for t in complete]
-    reference = reference_point(brought, objectives)
-    front = np.array([minimised(p["values"], objectives) for p in front_of(brought, objectives)])
+    known = [brought.candidate(t, objectives) for t in complete]
+    reference = reference_point(known, objectives)
+    front = np.array([minimised(p["values"], objectives) for p in front_of(known, objectives)])
     now = pareto.hypervolume(front, reference)
 
     def gain(trial: FrozenTrial) -> float:
-        values = attributes.candidate(trial, objectives)["values"]
+        values = brought.candidate(trial, objectives)["values"]
         if "accuracy" in values:
             values["accuracy"] += share * (1 - values["accuracy"])
         return pareto.hypervolume([*front, minimised(values, objectives)], reference) - now

@@ -30,13 +30,14 @@ from spikefront.sweeping.search.constraints import Constraints
 from spikefront.sweeping.search.objectives import NeverLogged
 from spikefront.sweeping.search.optuna_internals import id_of
 from spikefront.sweeping.search.space import Space
-from spikefront.sweeping.study import accounts, attributes
+from spikefront.sweeping.study import accounts, attributes, brought
 from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.attributes import DIVERGED, INFEASIBLE, Outcome
 from spikefront.sweeping.study.filesystems import full
 from spikefront.sweeping.study.ledger import Lease, LeaseLost, Ledger
 from spikefront.sweeping.study.request import shared
+from spikefront.sweeping.study.storage_internals import pace
 from spikefront.sweeping.worker import trial as trials
 from spikefront.sweeping.worker.budgets import Account, Limits
 from spikefront.sweeping.worker.callback import TrialCallback
@@ -77,8 +78,8 @@ class Worker:
         self.objectives = self.made["objectives"]
         self.study.sampler = sampler(self.search, self.objectives, self.space)
         self.pruner = instantiate(self.search.pruner) if self.search.pruner else None
-        if self.pruner is not None:
-            pruning.check(self.pruner, self.search.prune_on, self.objectives)
+        pruning.check(self.pruner, self.search.prune_on, self.objectives)
+        pace(self.storage, () if self.pruner else attributes.BULKY)
         self.limits = Limits(self.search, attributes.BEGAN.get(self.study))
         self.limits.check_counters()
         base = merge(self.made["overrides"], shared(overrides))
@@ -108,7 +109,7 @@ class Worker:
         if not any(key.startswith("trainer.") for key in self.space.parameters):
             count_devices(self.compose([]).trainer)
         self.devices = 1
-        self.front = Front(self.objectives, attributes.candidate)
+        self.front = Front(self.objectives, brought.candidate)
         self._current: Trial | None = None
 
     def run(self) -> None:
@@ -236,7 +237,7 @@ class Worker:
 
         def judge(came: Outcome) -> bool:
             self.front.look(self.study)
-            return self.front.takes(attributes.would_be(trial.number, came))
+            return self.front.takes(brought.would_be(trial.number, came))
 
         again = partial(studies.retraining, self.made, self.space)
 
@@ -269,7 +270,7 @@ class Worker:
         attributes.set_point(trial, epoch, point)
         if self.pruner is None or last:  # what is trained to its end may as well be told
             return
-        where, read = (self.study, self.storage, id_of(trial)), (attributes.curve, attributes.seen)
+        where, read = (self.study, self.storage, id_of(trial)), (attributes.curve, brought.seen)
         stop = pruning.decide(self.pruner, *where, *read, self.search.prune_on, self.objectives)
         if stop is not None:
             if stop.outlook:

@@ -1,0 +1,153 @@
+"""What `sweeping/study/storage_internals.py` takes from Optuna. If one fails, mend that module alone."""
+
+from __future__ import annotations
+
+import datetime
+import math
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState, create_trial
+
+from spikefront.sweeping.study import attributes
+from spikefront.sweeping.study.storage import open_storage
+from spikefront.sweeping.study.storage_internals import Ended, held, look, looked, pace, set_all, together
+from spikefront.sweeping.study.tables_internals import Tables
+
+SPACE = {
+    "a": CategoricalDistribution([None, True, 1, 2.5, "x"]),
+    "b": FloatDistribution(1e-3, 1.0, log=True),
+    "c": IntDistribution(0, 8, step=2),
+}
+
+
+@pytest.fixture(params=["sqlite:///{}/s.db", "journal://{}/s.log"])
+def address(request, tmp_path):
+    return request.param.format(tmp_path)
+
+
+@pytest.fixture
+def sqlite(tmp_path):
+    return f"sqlite:///{tmp_path}/s.db"
+
+
+def create(address):
+    return optuna.create_study(study_name="s", storage=open_storage(address), directions=["maximize", "minimize"])
+
+
+def attach(address, paced=False, unread=()):
+    storage = open_storage(address)
+    if paced:
+        pace(storage, unread)
+    return optuna.load_study(study_name="s", storage=storage)
+
+
+def every_kind():
+    """Trials of every state, with all that one can have."""
+    params = {"a": "x", "b": 0.25, "c": 4}
+    steps = {1: 0.5, 2: math.nan, 3: math.inf, 4: -math.inf}
+    marks = {"n": None, "list": [1, [2.5, "ü"]], "%like_": {"deep": True}}
+    common = {"params": params, "distributions": SPACE, "intermediate_values": steps, "user_attrs": marks}
+    yield create_trial(state=TrialState.COMPLETE, values=[math.inf, -1.5], system_attrs={"s": 1}, **common)
+    yield create_trial(state=TrialState.COMPLETE, values=[0.1, -math.inf])
+    yield create_trial(state=TrialState.PRUNED, **common)
+    yield create_trial(state=TrialState.FAIL)
+    yield create_trial(state=TrialState.RUNNING, **common)
+    yield create_trial(state=TrialState.WAITING, system_attrs={"fixed_params": {"a": 1}})
+
+
+def test_trials_are_read_as_optuna_reads_them(sqlite):
+    study = create(sqlite)
+    study.add_trials(every_kind())
+    study.tell(study.ask(SPACE), [1.0, 2.0])
+    theirs = optuna.load_study(study_name="s", storage=sqlite).trials
+    for ours in (study.trials, attach(sqlite).trials):
+        assert len(ours) == len(theirs) == 6
+        for our, their in zip(ours, theirs, strict=True):
+            said, meant = dict(vars(our)), dict(vars(their))
+            for one in (said, meant):
+                one["_intermediate_values"] = {k: str(v) for k, v in one.pop("intermediate_values").items()}  # nan
+            assert said == meant
+            assert list(our.params) == list(their.params)
+            assert vars(study._storage.get_trial(our._trial_id))["_user_attrs"] == their.user_attrs
+    assert abs(theirs[-1].datetime_start - datetime.datetime.now()) < datetime.timedelta(minutes=5)
+
+
+def test_another_process_is_seen_at_once_unless_looks_are_paced(sqlite, monkeypatch):
+    study = create(sqlite)
+    mine = study.ask()
+    always, paced = attach(sqlite), attach(sqlite, paced=True)
+    monkeypatch.setattr("spikefront.sweeping.study.storage_internals.SHARE", 1e-6)
+    pace(paced._storage)
+    assert len(paced.get_trials()) == len(always.get_trials()) == 1
+    at = looked(paced)
+    study.tell(mine, [0.0, 1.0])
+    other = study.ask()
+    assert [t.state for t in always.trials] == [TrialState.COMPLETE, TrialState.RUNNING]
+    assert [t.state for t in paced.trials] == [TrialState.RUNNING] and looked(paced) == at
+    assert [t.state for t in look(paced, lambda t: True)] == [TrialState.COMPLETE, TrialState.RUNNING]
+    own = paced.ask()  # what it does itself it sees
+    assert [t.number for t in paced.get_trials(states=[TrialState.RUNNING])] == [1, 2]
+    paced.tell(own, [0.0, 1.0])
+    assert [t.number for t in paced.get_trials(states=[TrialState.RUNNING])] == [1]
+    study.tell(other, [0.0, 1.0])
+    with pytest.raises(UpdateFinishedTrialError):  # it comes too late, and knows then
+        paced._storage.set_trial_state_values(1 + other._trial_id - other.number, TrialState.WAITING)
+    assert not paced.get_trials(states=[TrialState.RUNNING])
+
+
+def test_what_nobody_asks_for_is_not_read_of_all_trials(sqlite):
+    study = create(sqlite)
+    marks = {"epoch:1": 1, "energy_layers": [], "metrics": {"accuracy": 1.0}}
+    study.add_trial(create_trial(state=TrialState.COMPLETE, values=[0.0, 1.0], user_attrs=marks))
+    lean = attach(sqlite, paced=True, unread=attributes.BULKY)
+    assert set(lean.trials[0].user_attrs) == {"metrics"}
+    assert lean._storage.get_trial(lean.trials[0]._trial_id).user_attrs == marks  # of one, all
+
+
+def test_several_attributes_are_written_at_once_and_over_earlier_ones(address):
+    study = create(address)
+    trial = study.ask()
+    trial.set_user_attr("b", "before")
+    set_all(study._storage, trial._trial_id, {"a": [1], "b": None, "c": {"d": 2.5}})
+    assert study.trials[0].user_attrs == {"a": [1], "b": None, "c": {"d": 2.5}}
+    study._storage.set_trial_system_attr(trial._trial_id, "lease", {"id": "x"})
+    assert held(study._storage, trial._trial_id, "lease") == (TrialState.RUNNING, {"id": "x"})
+    assert held(study._storage, trial._trial_id, "other") == (TrialState.RUNNING, None)
+    study.tell(trial, [0.0, 1.0])
+    with pytest.raises(UpdateFinishedTrialError):
+        set_all(study._storage, trial._trial_id, {"a": [2]})
+    assert attach(address).trials[0].user_attrs["a"] == [1]
+
+
+def test_a_trial_s_parameters_are_written_together(address):
+    study = create(address)
+    for _ in range(2):  # the first looks up from what others draw them
+        trial = study.ask()
+        with together(study):
+            drawn = {"b": trial.suggest_float("b", 1e-3, 1.0, log=True), "c": trial.suggest_int("c", 0, 8, step=2)}
+        assert attach(address).trials[-1].params == drawn == trial.params
+    other = attach(address).ask()
+    study = attach(address)
+    for _ in range(2):
+        trial = study.ask()
+        with pytest.raises(ValueError, match="distribution"), together(study):
+            trial.suggest_categorical("b", ["x", "y"])
+    assert other.number == 2
+
+
+def test_each_finished_trial_is_told_once(address):
+    study = create(address)
+    ended = Ended(study)
+    first, second = study.ask(), study.ask()
+    assert ended.new() == []
+    study.tell(second, [0.0, 1.0])
+    assert [t.number for t in ended.new()] == [1] and ended.new() == []
+    study.tell(first, state=TrialState.FAIL)
+    assert [t.number for t in ended.new()] == [0] and ended.new() == []
+
+
+def test_relational_storages_are_ours(sqlite):
+    assert isinstance(open_storage(sqlite), Tables)
