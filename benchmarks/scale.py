@@ -1,18 +1,22 @@
-"""How many workers a study's storage carries: leases, reports, asks and tells a second, and 1,000 workers simulated.
+"""How many workers a study's storage carries: leases, reports and turns a second, and 1,000 workers simulated.
 
-    python benchmarks/scale.py          # SQLite, journal file, PostgreSQL (Debian's), Optuna's gRPC proxy before both
-    python benchmarks/scale.py journal postgresql
+    python benchmarks/scale.py          # SQLite, journal file, PostgreSQL, MariaDB, gRPC proxies
+    python benchmarks/scale.py journal postgresql [--finished 9000] [--sampler random]
 
-The study holds 1,000 running trials, as it does while 1,000 workers run. First 1 and 16 processes do the three things
-that a worker does, each for itself and as fast as the storage lets them: *renew* a lease, *report* an epoch, take a
-*turn* (ask, draw seven parameters, tell with a trial's attributes). Then 1,000 workers, threads of 20 processes, do
-them at the pace of a worker: a lease every 10 s, an epoch a minute, a trial of 15 min; a storage that carries them
-finishes each in time.
+The study holds 1,000 running trials, as it does while 1,000 workers run, and 9,000 finished ones with all that a
+training leaves. First the seconds until a worker that joins has had its first turn. Then 1 and 16 processes do the
+three things that a worker does, each for itself and as fast as the storage lets them: *renew* a lease, *report* an
+epoch, take a *turn* (look for the dead, count, ask, draw seven parameters, write what came of it and what it took,
+tell: all of a worker's turn but the training). Then 1,000 workers, threads of 20 processes, do them at the pace of a
+worker: a lease every 10 s, an epoch a minute, a trial of 15 min; a storage that carries them finishes each in time.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import datetime
+import json
 import multiprocessing
 import os
 import random
@@ -32,23 +36,60 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 import optuna
+import sqlalchemy
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from spikefront.sweeping.study import attributes
+from spikefront.analysis.schema import Directions, EpochPoint
+from spikefront.sweeping.search.anytime import Shown
+from spikefront.sweeping.search.samplers import Distinct, seeded
+from spikefront.sweeping.search.space import Space
+from spikefront.sweeping.study import accounts, attributes, brought
 from spikefront.sweeping.study.ledger import Ledger
 from spikefront.sweeping.study.storage import open_storage
+from spikefront.sweeping.study.storage_internals import pace
+from spikefront.sweeping.study.tables_internals import Tables
+from spikefront.sweeping.worker.proposal import propose
 
 WORKERS, PROCESSES = 1000, 20
-SECONDS, SIMULATED = 3.0, 20.0
+SECONDS, SIMULATED = 5.0, 20.0
+SAMPLERS = {"random": "RandomSampler", "tpe": "TPESampler", "nsga2": "NSGAIISampler"}
 PACE = {"renew": 10.0, "report": 60.0, "turn": 900.0}  # seconds between one worker's
 FORK = multiprocessing.get_context("fork")  # nothing that a fork hurts is open in the first process
 
 
+SPACE = Space.parse({f"model.p{i}": "interval(0.0,1.0)" for i in range(7)})
+OBJECTIVES: Directions = {"accuracy": "maximize", "energy": "minimize"}
+STEPS = [{"t": t, "accuracy": 0.2 * t, "energy_joules": 1e-7 * t} for t in range(1, 5)]
+CAME: attributes.Outcome = {  # what a training leaves
+    "metrics": {"accuracy": 0.8, "energy": 4e-7, "energy_joules": 4e-7, "firing_rate": 0.1, "parameters": 1e5},
+    "anytime": STEPS,
+    "samples": 1000,
+    "test": {"accuracy": 0.8, "energy_joules": 4e-7, "firing_rate": 0.1},
+    "firing_rate": 0.1,
+    "parameters": 100_000,
+    "seconds": 60.0,
+    "epochs": 15,
+    "convention": "paper",
+    "threads": 1,
+    "twin_joules": 4e-6,
+    "energy_groups": {f"group{i}": 1e-7 for i in range(6)},
+    "energy_layers": [{"name": f"stages.0.block.{i}", "joules": 1e-8, "rate": 0.1} for i in range(20)],
+    "described": {},
+    "seed": 0,
+    "front_then": False,
+}
+
+
 def attach(address: str) -> Ledger:
     storage = open_storage(address)
-    sampler = optuna.samplers.RandomSampler()
-    study = optuna.load_study(study_name="scale", storage=storage, sampler=sampler)
+    if GIVEN.stock and isinstance(storage, Tables):
+        storage = optuna.storages.get_storage(storage._backend)
+    pace(storage, attributes.BULKY)
+    inner = getattr(optuna.samplers, SAMPLERS[GIVEN.sampler])()
+    study = optuna.load_study(study_name="scale", storage=storage)
+    shown = Shown(seeded(inner, 0), OBJECTIVES, brought.candidate, accounts.bad, True)
+    study.sampler = Distinct(shown, SPACE, accounts.Taken(SPACE))
     return patient(study, storage)
 
 
@@ -60,12 +101,66 @@ def patient(study: optuna.Study, storage: BaseStorage) -> Ledger:
 
 
 def prepare(address: str) -> None:
-    """A study with so many running trials that nobody gives up during the measurement."""
-    study = optuna.create_study(study_name="scale", storage=open_storage(address), directions=["maximize", "minimize"])
-    study.add_trials([create_trial(state=TrialState.RUNNING) for _ in range(WORKERS)])
-    for trial in study.get_trials(deepcopy=False):
-        lease: attributes.Holder = {"id": "0", "host": "elsewhere", "pid": 1, "since_boot": 1.0, "beat": 0}
-        attributes.set_lease(study._storage, trial._trial_id, lease)
+    """A study with finished trials, and running ones that nobody gives up during the measurement."""
+    storage = open_storage(address)
+    study = optuna.create_study(study_name="scale", storage=storage, directions=list(OBJECTIVES.values()))
+    attributes.RECORD.set(study, {"space": SPACE.to_plain(), "objectives": OBJECTIVES})
+    attributes.BUDGET.set(study, 10**6)
+    distributions = {p.key: p.distribution for p in SPACE}
+    lease: attributes.Holder = {"id": "0", "host": "elsewhere", "pid": 1, "since_boot": 1.0, "beat": 0}
+    epochs = {f"epoch:{i}": point(i) for i in range(1, 16)}
+
+    def made(running: bool) -> FrozenTrial:
+        values = None if running else [random.random(), 1e-7 * random.random()]
+        came = {} if running else {**CAME, "spent": {"seconds": 60.0, "gpu_hours": 0.01, "joules": 0.0}}
+        trial = create_trial(
+            state=TrialState.RUNNING if running else TrialState.COMPLETE,
+            values=values,
+            params={key: random.random() for key in distributions},
+            distributions=distributions,
+            user_attrs={**epochs, **came},
+        )
+        trial.system_attrs = {"spikefront:lease": lease}
+        return trial
+
+    fill(storage, study, [made(i >= GIVEN.finished) for i in range(GIVEN.finished + WORKERS)])
+
+
+def fill(storage: BaseStorage, study: optuna.Study, trials: list[FrozenTrial]) -> None:
+    """Put the trials there, into a database a table at a time: one after the other takes minutes."""
+    if not isinstance(storage, Tables):
+        study.add_trials(trials)
+        return
+    from optuna.storages._rdb import models
+
+    session = storage._backend.scoped_session()
+    rows: dict[Any, list[dict[str, Any]]] = {m: [] for m in (
+        models.TrialModel, models.TrialParamModel, models.TrialValueModel, models.TrialUserAttributeModel,
+        models.TrialSystemAttributeModel,
+    )}  # fmt: skip
+    of = iter(rows)
+    trial_rows, params, values, users, systems = (rows[next(of)] for _ in range(5))
+    for i, t in enumerate(trials):
+        own, now = i + 1, datetime.datetime.now()
+        done = now if t.state.is_finished() else None
+        trial_rows.append(
+            {"trial_id": own, "number": i, "study_id": study._study_id, "state": t.state,
+             "_datetime_start_utc": now, "_datetime_complete_utc": done}
+        )  # fmt: skip
+        for key, value in t.params.items():
+            text = optuna.distributions.distribution_to_json(t.distributions[key])
+            params.append({"trial_id": own, "param_name": key, "param_value": value, "distribution_json": text})
+        for j, value in enumerate(t.values or []):
+            kind = models.TrialValueModel.TrialValueType.FINITE
+            values.append({"trial_id": own, "objective": j, "value": value, "value_type": kind})
+        for into, attrs in ((users, t.user_attrs), (systems, t.system_attrs)):
+            into += [{"trial_id": own, "key": k, "value_json": json.dumps(v)} for k, v in attrs.items()]
+    for model, given in rows.items():
+        for at in range(0, len(given), 10_000):
+            session.execute(sqlalchemy.insert(model), given[at : at + 10_000])
+    if storage._backend.engine.name == "postgresql":  # whose counters don't see ids that are given
+        session.execute(sqlalchemy.text(f"SELECT setval('trials_trial_id_seq', {len(trials)})"))
+    session.commit()
 
 
 def renew(ledger: Ledger, trial: int, count: int) -> None:
@@ -73,20 +168,31 @@ def renew(ledger: Ledger, trial: int, count: int) -> None:
     ledger._renew(trial, count)
 
 
+def point(epoch: int) -> EpochPoint:
+    return {
+        "accuracy": 0.5,
+        "energy_joules": 1e-6,
+        "firing_rate": 0.1,
+        "anytime": [(0.1 * t, 1e-6 * t) for t in range(4)],
+    }
+
+
 def report(ledger: Ledger, trial: int, count: int) -> None:
-    anytime = [[0.1 * t, 1e-6 * t] for t in range(4)]
-    point = {"accuracy": 0.5, "energy_joules": 1e-6, "firing_rate": 0.1, "anytime": anytime}
-    ledger.storage.set_trial_user_attr(trial, f"epoch:{count}", point)
+    ledger.storage.set_trial_user_attr(trial, f"epoch:{count}", point(count))
 
 
 def turn(ledger: Ledger, trial: int, count: int) -> None:
-    taken = ledger.take(10**9)
+    """A worker's, but the training: see ``Worker._lead`` and ``Worker._run``."""
+    ledger.put_back_the_dead()
+    taken = ledger.take(accounts.account(ledger.study).budget)
     assert taken is not None
-    for i in range(7):
-        taken.suggest_float(f"parameter{i}", 0, 1)
-    for i in range(12):
-        taken.set_user_attr(f"attribute{i}", {"value": [0.5] * 4})
-    ledger.study.tell(taken, [random.random(), random.random()])
+    with ledger.hold(taken):
+        propose(taken, ledger.study, SPACE)
+        attributes.set_outcome(taken, CAME)
+        if ledger.is_mine(taken._trial_id):
+            attributes.SPENT.set(taken, {"seconds": 60.0, "gpu_hours": 0.01, "joules": 0.0})
+        if ledger.is_mine(taken._trial_id):
+            ledger.study.tell(taken, [random.random(), 1e-7 * random.random()])
 
 
 DEEDS: dict[str, Callable[[Ledger, int, int], None]] = {"renew": renew, "report": report, "turn": turn}
@@ -104,13 +210,21 @@ def together(job: Callable[..., Any], count: int, *arguments: Any) -> list[Any]:
     return found
 
 
+def join(index: int, start: Callable[[], Any], address: str) -> float:
+    """Seconds until a worker that joins knows all trials."""
+    began = time.monotonic()
+    turn(attach(address), 0, 0)
+    return time.monotonic() - began
+
+
 def hammer(index: int, start: Callable[[], Any], address: str, deed: str) -> list[float]:
     """The seconds that each took, one after the other for ``SECONDS``."""
     ledger = attach(address)
-    trial = ledger.study.get_trials(deepcopy=False)[index]._trial_id
+    trial = ledger.study.get_trials(deepcopy=False)[GIVEN.finished + index]._trial_id
+    DEEDS[deed](ledger, trial, 0)  # what a worker that joins does once
     start()
     took, count, begin = [], 0, time.monotonic()
-    while (now := time.monotonic()) < begin + SECONDS:
+    while (now := time.monotonic()) < begin + GIVEN.seconds:
         DEEDS[deed](ledger, trial, count % 100)
         took.append(time.monotonic() - now)
         count += 1
@@ -121,7 +235,9 @@ def live(index: int, start: Callable[[], Any], address: str) -> tuple[list[float
     """One process's share of the simulated workers: seconds behind the schedule, how many were due, how many failed."""
     share = WORKERS // PROCESSES
     first = attach(address)
-    trials = [t._trial_id for t in first.study.get_trials(deepcopy=False)[index * share : (index + 1) * share]]
+    turn(first, 0, 0)
+    place = GIVEN.finished + index * share
+    trials = [t._trial_id for t in first.study.get_trials(deepcopy=False)[place : place + share]]
     start()
     begin = time.monotonic()
     late: list[float] = []
@@ -153,22 +269,29 @@ def live(index: int, start: Callable[[], Any], address: str) -> tuple[list[float
     return late, counts[0], counts[1]
 
 
-def measure(name: str, address: str) -> None:
+def measure(name: str, address: str, behind: str) -> None:
     started = time.monotonic()
-    together(lambda *_: prepare(address), 1)
+    together(lambda *_: prepare(behind), 1)
     filled = time.monotonic() - started
+    print(
+        f"{name:<20} {GIVEN.finished:,} finished and {WORKERS:,} running trials, put there in {filled:.0f} s",
+        flush=True,
+    )
+    print(
+        f"{name:<20} a worker that joins has had its first turn after {together(join, 1, address)[0]:.1f} s", flush=True
+    )
     rates: dict[tuple[str, int], float] = {}
     for clients in (1, 16):
         for deed in DEEDS:
             took = [t for ts in together(hammer, clients, address, deed) for t in ts]
-            rates[deed, clients] = len(took) / SECONDS
+            rates[deed, clients] = len(took) / GIVEN.seconds
             p95 = 1000 * float(np.percentile(took, 95)) if took else float("nan")
             print(
                 f"{name:<20} {clients:>3} clients  {deed:<7} {rates[deed, clients]:9.1f}/s   p95 {p95:8.1f} ms",
                 flush=True,
             )
     share = sum(1 / every / max(rates[deed, 16], 1e-9) for deed, every in PACE.items())
-    print(f"{name:<20} at full use carries {1 / share:,.0f} workers   (filled in {filled:.0f} s)", flush=True)
+    print(f"{name:<20} at full use carries {1 / share:,.0f} workers", flush=True)
     found = together(live, PROCESSES, address)
     late = [t for part, _, _ in found for t in part] or [float("nan")]
     due, failed = (sum(f[i] for f in found) for i in (1, 2))
@@ -207,11 +330,7 @@ def postgresql(directory: Path) -> Iterator[str]:
 def proxy(address: str) -> Iterator[str]:
     """Optuna's gRPC proxy before another storage."""
     port = free_port()
-    code = (
-        "from optuna.storages import run_grpc_proxy_server\n"
-        "from spikefront.sweeping.study.storage import open_storage\n"
-        f"run_grpc_proxy_server(open_storage({address!r}), host='127.0.0.1', port={port}, thread_pool_size=32)"
-    )
+    code = f"from spikefront.sweeping.study.storage import serve; serve({address!r}, '127.0.0.1', {port})"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
     server = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
     try:
@@ -234,8 +353,6 @@ def main(wanted: list[str]) -> None:
         at = Path(scratch)
 
         def place(name: str) -> str:
-            if name.startswith("grpc+"):
-                return stack.enter_context(proxy(place(name.removeprefix("grpc+"))))
             if name == "postgresql":
                 return stack.enter_context(postgresql(at / f"pg{len(list(at.iterdir()))}"))
             number = len(list(at.iterdir()))
@@ -243,10 +360,19 @@ def main(wanted: list[str]) -> None:
 
         for name in wanted or ["sqlite", "journal", "postgresql", "grpc+sqlite", "grpc+postgresql"]:
             try:
-                measure(name, place(name))
+                behind = place(name.removeprefix("grpc+"))
+                address = stack.enter_context(proxy(behind)) if name.startswith("grpc+") else behind
+                measure(name, address, behind)
             except (IndexError, ImportError) as error:
                 print(f"{name:<20} not here: {error}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("storages", nargs="*")
+    parser.add_argument("--finished", type=int, default=9000)
+    parser.add_argument("--sampler", choices=SAMPLERS, default="random")
+    parser.add_argument("--stock", action="store_true", help="read by Optuna's own storage")
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    GIVEN = parser.parse_args()
+    main(GIVEN.storages)
