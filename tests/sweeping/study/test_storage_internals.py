@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import pickle
 
 import optuna
 import pytest
@@ -149,5 +150,8 @@ def test_each_finished_trial_is_told_once(address):
     assert [t.number for t in ended.new()] == [0] and ended.new() == []
 
 
-def test_relational_storages_are_ours(sqlite):
-    assert isinstance(open_storage(sqlite), Tables)
+def test_relational_storages_are_ours_and_go_to_other_processes(sqlite):
+    study = create(sqlite)
+    study.ask()
+    assert isinstance(study._storage, Tables) and len(study.trials) == 1
+    assert len(pickle.loads(pickle.dumps(study)).trials) == 1

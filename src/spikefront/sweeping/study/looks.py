@@ -50,6 +50,9 @@ class Looks:
         self._newest = -1
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> Any:
+        return Looks, ()  # another process begins anew
+
     def read(
         self, fetch: Fetch, share: float, states: Container[TrialState] | None = None, choose: Choose | None = None
     ) -> list[FrozenTrial]:
