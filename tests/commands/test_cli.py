@@ -11,7 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hydra.core.utils import setup_globals
+from omegaconf import OmegaConf
 
+from hydra_plugins.spikefront_configs import OwnDirectory
 from spikefront import start
 from spikefront.commands.cli import SPINS, explain
 from spikefront.config import compose
@@ -191,27 +194,42 @@ def test_a_foreign_checkpoint_is_one_line(script, tmp_path, content, says):
     assert says in err
 
 
-def test_two_commands_of_one_second_have_a_directory_each(script, tmp_path, monkeypatch):
+@pytest.fixture
+def one_second(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     clock = SimpleNamespace(now=lambda: datetime(2026, 1, 2, 3, 4, 5))
     monkeypatch.setattr("hydra.core.utils.datetime", clock)  # of ${now:…}
+
+
+def test_two_commands_of_one_second_have_a_directory_each(script, one_second, monkeypatch):
     failing = ["model=sdt_1_16", "model.timesteps=0"]  # the directory is there before
-    said = []
     for _ in range(2):
-        for name, more in (("train", failing), ("energy", failing), ("train", ["-m", *failing])):
-            code, _, err = script(name, *more)
+        for name in ("train", "energy"):
+            code, _, err = script(name, *failing)
             assert code == 1 and "timesteps" in err, err
-            said.append(err)
-    for folder, sep in (("outputs/train", "_"), ("outputs/energy", "_"), ("multirun/2026-01-02", "/")):
-        named = f"2026-01-02{sep}03-04-05".removeprefix("2026-01-02/")
-        there = sorted(map(str, Path().rglob("*-*-*")))  # said if it fails
-        assert {p.name for p in Path(folder).glob("*")} == {named, f"{named}-2"}, (there, said)
-    assert all((p / "0").is_dir() for p in Path("multirun/2026-01-02").iterdir())
+    for folder in ("outputs/train", "outputs/energy"):
+        assert {p.name for p in Path(folder).iterdir()} == {"2026-01-02_03-04-05", "2026-01-02_03-04-05-2"}
     monkeypatch.setenv("SLURM_PROCID", "1")  # another process of a run: where the first one is
     script("train", *failing)
     script("train", *failing, "hydra.run.dir=mine")
     script("train", *failing, "hydra.run.dir=mine")
     assert len(list(Path("outputs/train").iterdir())) == 2 and not Path("mine-2").exists()
+
+
+def test_two_multiruns_of_one_second_have_a_directory_each(one_second):
+    setup_globals()
+    for place in ("multirun/2026-01-02/03-04-05", "multirun/2026-01-02/03-04-05-2"):
+        sweep = {"dir": "multirun/${now:%Y-%m-%d}/${now:%H-%M-%S}"}
+        cfg = OmegaConf.create({"hydra": {"sweep": sweep, "overrides": {"hydra": []}}})
+        OwnDirectory().on_multirun_start(cfg)
+        assert cfg.hydra.sweep.dir == place and Path(place).is_dir()
+        assert cfg.hydra.overrides.hydra == [f"hydra.sweep.dir={place}"]  # by which each job is composed
+
+
+def test_the_jobs_of_a_multirun_lie_in_its_directory(script, tmp_path):
+    place = tmp_path / "mine"
+    code, _, err = script("train", "-m", "model=sdt_1_16", "model.timesteps=0", f"hydra.sweep.dir={place}")
+    assert code == 1 and "timesteps" in err and (place / "0").is_dir()
 
 
 @pytest.mark.parametrize("name", ["train", pytest.param("energy", marks=pytest.mark.slow)])
