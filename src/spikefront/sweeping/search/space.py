@@ -93,18 +93,20 @@ class Space:
     def suggest(self, trial: Trial) -> dict[str, Any]:
         """Ask the trial's sampler for every parameter whose condition holds."""
         values: dict[str, Any] = {}
-        for p in self:
-            if p.when is None or expressions.holds(p.when, values):
-                values[p.key] = suggest(trial, p.key, p.distribution)
+        for p in self._reached(values):
+            values[p.key] = suggest(trial, p.key, p.distribution)
         return values
 
     def active(self, values: Mapping[str, Any]) -> list[str]:
         """The parameters whose conditions hold among these values."""
         holding: dict[str, Any] = {}
-        for p in self:
-            if p.when is None or expressions.holds(p.when, holding):
-                holding[p.key] = values.get(p.key)
+        for p in self._reached(holding):
+            holding[p.key] = values.get(p.key)
         return list(holding)
+
+    def _reached(self, holding: Mapping[str, Any]) -> Iterator[Parameter]:
+        """The parameters whose conditions hold, one after the other, as ``holding`` gets the values of those before."""
+        return (p for p in self if p.when is None or expressions.holds(p.when, holding))
 
     def example(self, key: str) -> dict[str, Any] | None:
         """Values of all active parameters in which this one is active too; None if some tries found none."""
@@ -162,11 +164,10 @@ class Space:
     def point(self, values: Mapping[str, Any]) -> Point | None:
         """What two trials that try the same have in common, a step's rounding aside; None if a value is missing."""
         holding: dict[str, Any] = {}
-        for p in self:
-            if p.when is None or expressions.holds(p.when, holding):
-                if p.key not in values:
-                    return None
-                holding[p.key] = values[p.key]
+        for p in self._reached(holding):
+            if p.key not in values:
+                return None
+            holding[p.key] = values[p.key]
         return frozenset((k, self.place(k, v)) for k, v in holding.items())
 
     def place(self, key: str, value: Any) -> Any:

@@ -118,7 +118,6 @@ class _Book:
         self.infeasible = self.known = 0
         self.done: set[Point] = set()
         self.refused: set[Point] = set()
-        self.numbers: set[int] = set()  # of those that count
         self._ended = Ended(study)
 
     def enter(self) -> None:
@@ -129,7 +128,6 @@ class _Book:
     def _enter(self, trial: FrozenTrial, at: set[Point]) -> None:
         if counts(trial):
             self.finished.append(trial)
-            self.numbers.add(trial.number)
             self.done |= at
         else:
             self.refused |= at
@@ -186,9 +184,9 @@ def _stages(said: Any, book: _Book, failed: list[FrozenTrial], wanted: int, open
     return Stages(int(not trained), evaluations, max(0, min(asked, tunable) - tuned))
 
 
-def finished(study: Study) -> set[int]:
-    """The numbers of the finished trials that count."""
-    return _book(study).numbers
+def finished(study: Study) -> list[FrozenTrial]:
+    """The finished trials that count."""
+    return _book(study).finished
 
 
 def bad(study: Study) -> list[FrozenTrial]:

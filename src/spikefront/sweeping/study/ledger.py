@@ -178,7 +178,8 @@ class Ledger:
         """How many trials that count have lower numbers."""
         # in this order, so that none is missed that finishes meanwhile
         numbers = {t.number for t in self._trials(TrialState.RUNNING, TrialState.WAITING) if counts(t)}
-        return sum(n < number for n in numbers | finished(self.study))
+        numbers.update(t.number for t in finished(self.study))
+        return sum(n < number for n in numbers)
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=states)

@@ -138,6 +138,7 @@ class Looking(BaseStorage):
 
     def ended(self, study_id: int) -> list[FrozenTrial]:
         """All finished trials, in the order in which they were seen to be."""
+        self.look(study_id, ())
         return self._looks[study_id].ended
 
     def looked(self, study_id: int) -> float:
@@ -161,5 +162,3 @@ class Looking(BaseStorage):
     set_trial_state_values = _touching("set_trial_state_values")  # where that comes too late too
     set_trial_param = _touching("set_trial_param", always=False)
     set_trial_intermediate_value = _touching("set_trial_intermediate_value", always=False)
-    set_trial_user_attr = _touching("set_trial_user_attr", always=False)
-    set_trial_system_attr = _touching("set_trial_system_attr", always=False)

@@ -74,11 +74,11 @@ class Ended:
     def new(self) -> list[FrozenTrial]:
         study = self._study()
         assert study is not None
-        every = study.get_trials(deepcopy=False, states=[s for s in TrialState if s.is_finished()])
         if isinstance(study._storage, Looking):
             every = study._storage.ended(study._study_id)
             self._told, found = len(every), every[self._told :]
             return found
+        every = study.get_trials(deepcopy=False, states=[s for s in TrialState if s.is_finished()])
         found = [t for t in every if t.number not in self._known]
         self._known.update(t.number for t in found)
         return found

@@ -10,7 +10,8 @@ import datetime
 import functools
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy
@@ -170,6 +171,8 @@ def _frozen(connection: Any, rows: Sequence[Any], unread: tuple[str, ...]) -> li
             values[own].append((place, told))
         else:
             steps[own][place] = step.stored_repr_to_intermediate_value(number, step.TrialIntermediateValueType[text])
+    for drawn in params.values():
+        drawn.sort(key=itemgetter(0))
     return [
         FrozenTrial(
             number=row.number,
@@ -178,8 +181,8 @@ def _frozen(connection: Any, rows: Sequence[Any], unread: tuple[str, ...]) -> li
             values=[told for _, told in sorted(values[row.trial_id])] or None,
             datetime_start=_local(row.datetime_start),
             datetime_complete=_local(row.datetime_complete),
-            params={name: d.to_external_repr(inner) for _, name, d, inner in _by_place(params[row.trial_id])},
-            distributions={name: d for _, name, d, _ in _by_place(params[row.trial_id])},
+            params={name: d.to_external_repr(inner) for _, name, d, inner in params[row.trial_id]},
+            distributions={name: d for _, name, d, _ in params[row.trial_id]},
             user_attrs=users[row.trial_id],
             system_attrs=systems[row.trial_id],
             intermediate_values=steps[row.trial_id],
@@ -213,10 +216,6 @@ def _contents(unread: tuple[str, ...]) -> Any:
             for kind, model, columns in parts
         )
     )
-
-
-def _by_place(params: Iterable[Any]) -> list[Any]:
-    return sorted(params, key=lambda p: p[0])
 
 
 def _local(stored: datetime.datetime | None) -> datetime.datetime | None:
