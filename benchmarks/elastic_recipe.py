@@ -12,8 +12,10 @@ network's energy, energies as they are and in decades), and Kendall's tau betwee
 those of the networks trained alone (24 epochs each, one seed). FILE (`build/elastic_recipe.jsonl`) gets a line a
 training, and the same command goes on where it was stopped.
 
-`random` (no smallest network in each step) and `norms_sliced` (the largest network's statistics) are no settings of
-spikefront, but tried here alone.
+No settings of spikefront, but tried here alone: `random` (no smallest network in each step), `norms_sliced` (the
+largest network's statistics), `rates_<weight>` (members also learn to fire at the largest network's mean rates, layer
+by layer) and `ordered` (once the largest network has had four epochs alone its channels are sorted by the weight on
+them, as Once-for-All does, so that slices get the most important ones).
 """
 
 from __future__ import annotations
@@ -27,11 +29,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import pytorch_lightning as pl
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
@@ -49,6 +53,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "random_1": {"random": 1},
     "random_4": {"random": 4},
     "warmup_4": {"warmup_epochs": 4},
+    "ordered": {"warmup_epochs": 4, "ordered": True},
+    "rates_1": {"rates": 1.0},
+    "rates_10": {"rates": 10.0},
     "threshold_fixed": {"threshold": 1.0},
     "slopes_none": {"scalars": {}},
     "slopes_T": {"scalars": {"neuron.threshold": 1.0, "model.timesteps": 4.0}},
@@ -92,19 +99,97 @@ def train_elastic(data: str, seed: int, directory: str, settings: dict[str, Any]
     from spikefront.training.supernet import ElasticClassifier
 
     cfg = Composer(base(data))([*LARGEST, f"trainer.max_epochs={EPOCHS}", f"seed={seed}"])
+    settings = {"distillation": 0.5, "warmup_epochs": 0, "norm_batches": 4, **settings}
     pool = networks(settings.pop("pool", 64), seed=2, threshold=settings.pop("threshold", None))
     sandwich = settings.pop("sandwich", True)
     scalars = settings.pop("scalars", {"neuron.threshold": 1.0})
+    weight, warm = settings.pop("rates", 0.0), settings["warmup_epochs"] if settings.pop("ordered", False) else None
     with open_dict(cfg):
         cfg.output_dir, cfg.callbacks.best = directory, None
         cfg.elastic = {"base": base(data), "largest": LARGEST, "smallest": SMALLEST, "pool": pool, "random": 2}
         cfg.elastic.scalars = scalars
-        cfg.elastic.update({"distillation": 0.5, "warmup_epochs": 0, "norm_batches": 4, **settings})
+        cfg.elastic.update(settings)
     drawn = ElasticClassifier._drawn
     began = time.process_time()
-    with patch.object(ElasticClassifier, "_drawn", drawn if sandwich else lambda own, index: drawn(own, index)[1:]):
-        train(cfg)
+    with ExitStack() as tried:
+        if not sandwich:
+            tried.enter_context(patch.object(ElasticClassifier, "_drawn", lambda own, index: drawn(own, index)[1:]))
+        if weight:
+            tried.enter_context(patch.object(ElasticClassifier, "_loss", with_rates(ElasticClassifier._loss, weight)))
+        train(cfg, [] if warm is None else [Order(data, warm)])
     return Path(directory) / "checkpoints" / "last.ckpt", time.process_time() - began
+
+
+def with_rates(plain: Any, weight: float) -> Any:
+    """A member's loss with the squares of its layers' mean rates less the largest network's beside it."""
+    import torch
+
+    from spikefront.nn.neurons import SpikingNeuron
+
+    records: dict[int, dict[str, Any]] = {}  # of each network, the rates of its last pass
+
+    def watch(network: Any) -> dict[str, Any]:
+        if id(network) not in records:
+            seen = records[id(network)] = {}
+            for name, module in network.named_modules():
+                if isinstance(module, SpikingNeuron):
+                    module.register_forward_hook(lambda _, __, out, n=name, s=seen: s.__setitem__(n, out.mean()))
+        return records[id(network)]
+
+    def loss(own: Any, place: int, images: Any, target: Any, teacher: Any) -> Any:
+        largest = watch(own.model)
+        if place in own._members:
+            watch(own._members[place][0].network)
+        made = plain(own, place, images, target, teacher)
+        seen = watch(own._members[place][0].network)  # empty at a member's first step
+        apart = [(rate - largest[name].detach()) ** 2 for name, rate in seen.items() if name in largest]
+        return made + weight * torch.stack(apart).mean() if apart else made
+
+    return loss
+
+
+class Order(pl.Callback):
+    """Once, at the given epoch, sorts the largest network's channels by the weight on them; its answers stay."""
+
+    def __init__(self, data: str, epoch: int) -> None:
+        self.data, self.epoch = data, epoch
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: Any) -> None:
+        if trainer.current_epoch != self.epoch:
+            return
+        import torch
+        from hydra.utils import instantiate
+
+        from spikefront.config import Composer
+
+        narrow = instantiate(Composer(base(self.data))([*LARGEST, "model.dim=32"]).model).state_dict()
+        state, parameters = module.model.state_dict(keep_vars=True), dict(module.model.named_parameters())
+        scaled = {
+            (name, axis)
+            for name, tensor in state.items()
+            for axis, (n, half) in enumerate(zip(tensor.shape, narrow[name].shape, strict=True))
+            if n == 2 * half
+        }
+        weight: dict[int, Any] = {}  # on each channel, by how many there are: those of one number are one stream
+        for name, axis in scaled & {(n, a) for n in parameters for a in range(parameters[n].dim())}:
+            size = state[name].shape[axis]
+            on = state[name].detach().abs().movedim(axis, 0).reshape(size, -1).sum(1)
+            weight[size] = weight.get(size, 0) + on / on.mean()
+        order = {size: on.argsort(descending=True) for size, on in weight.items()}
+        images = next(iter(trainer.val_dataloaders or module.trainer.datamodule.val_dataloader()))[0]
+        moments = trainer.optimizers[0].state
+        with torch.no_grad():
+            was = module.model.eval()(images)
+            for name, axis in scaled:
+                own = state[name]
+                slopes = [p for of in module.slopes.of for n, p in of.items() if n.replace("/", ".") == name]
+                for parameter in (own, *slopes):
+                    for tensor in (parameter, *moments.get(parameter, {}).values()):
+                        if tensor.shape == own.shape:
+                            tensor.copy_(tensor.index_select(axis, order[own.shape[axis]]))
+            error = (module.model(images) - was).abs().max()
+        module.model.train()
+        assert error < 1e-3, f"sorting changed the logits by {error}"
 
 
 def judge(checkpoint: Path, batches: int) -> list[tuple[float, float]]:

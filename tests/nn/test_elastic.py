@@ -109,11 +109,13 @@ def test_what_is_no_part_is_said(largest, other, why):
     assert strange(small.state_dict(), big.state_dict())
 
 
-def test_norms_are_the_mean_over_the_batches(batch):
+def test_norms_are_the_mean_over_passes_of_four_batches(batch):
     model = built("model=sdt_1_16")
     seen = []
     model.patch_embed.proj_conv.register_forward_hook(lambda module, args, out: seen.append(out))
-    estimate_norms(model, [batch[:3], batch[3:]])
+    images = torch.cat([batch, 1 - batch])[:6]
+    estimate_norms(model, images.split(1))
+    assert [len(out) for out in seen] == [4, 2]
     norm = model.patch_embed.proj_bn
     assert norm.num_batches_tracked == 2 and norm.momentum == 0.1 and model.training
     means = torch.stack([out.mean((0, 2, 3)) for out in seen])

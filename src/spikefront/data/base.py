@@ -114,6 +114,7 @@ class ImageData(pl.LightningDataModule):
         self.mixup, self.mixup_off_epoch, self.on_error = mixup, mixup_off_epoch, on_error
         self.smooth_after_mixup, self.drop_last, self.half_inputs = smooth_after_mixup, drop_last, half_inputs
         self.cut_polarities = cut_polarities
+        self.at_once = 1  # training batches in one of an evaluation, which keeps no activations
         self._ready = False
 
     def check(self) -> None:
@@ -216,7 +217,7 @@ class ImageData(pl.LightningDataModule):
             part,
             train=train,
             seed=torch.initial_seed(),  # the run's, not that of the split
-            batch_size=self.batch_size,
+            batch_size=self.batch_size * (1 if train else self.at_once),
             repeats=self.repeats if train else 1,
             drop_last=train and self.drop_last and size > self.batch_size,
             num_workers=self.num_workers,

@@ -9,8 +9,9 @@ scales and shifts by follows the settings that weights have no part in, as thres
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
 from spikefront.errors import UserError
+
+PASS = 4  # batches of a training in one pass that keeps no activations
 
 
 class Member:
@@ -127,10 +130,17 @@ def inherit(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
 def estimate_norms(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Estimate anew, from ``batches`` of training images, what a network knows of its activations.
 
-    These are its norms' means and variances, each the mean over the batches, and DSSA's running rates.
+    These are its norms' means and variances, each the mean over the passes, and DSSA's running rates. A pass takes
+    ``PASS`` batches: without gradients that is less memory than one batch takes in training.
     """
     for module in network.modules():
         forget: Any = getattr(module, "forget", None)
         if callable(forget):
             forget()
-    update_bn(batches, network)
+    update_bn((torch.cat(group) for group in _grouped(batches)), network)
+
+
+def _grouped(batches: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    left = iter(batches)
+    while group := list(itertools.islice(left, PASS)):
+        yield group

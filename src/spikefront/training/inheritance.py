@@ -18,7 +18,7 @@ from spikefront.config import Composer, flat, override
 from spikefront.data import ImageData, build_data
 from spikefront.errors import UserError, in_a_line
 from spikefront.nn.checkpoints import configuration, network_state, read_checkpoint
-from spikefront.nn.elastic import Slopes, estimate_norms, inherit
+from spikefront.nn.elastic import PASS, Slopes, estimate_norms, inherit
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.preemption import Signals
 from spikefront.training.result import Evaluation
@@ -55,9 +55,8 @@ class Heirs:
             UserError: a tensor of it is no part of the largest network's.
         """
         mates = [callback.elsewhere() for callback in callbacks if hasattr(callback, "elsewhere")]
-        resolved = cfg.copy()
-        OmegaConf.resolve(resolved)
-        with together(cfg.trainer, partial(_evaluate_beside, self.checkpoint, resolved, mates)):
+        OmegaConf.resolve(cfg)
+        with together(cfg.trainer, partial(_evaluate_beside, self.checkpoint, cfg, mates)):
             return self._evaluate(cfg, callbacks)
 
     def _evaluate(self, cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> tuple[nn.Module, Evaluation]:
@@ -80,7 +79,10 @@ class Heirs:
         if key not in self._data:
             while len(self._data) >= KEPT:
                 self._data.pop(next(iter(self._data)))
-            self._data[key] = build_data(cfg.data, timesteps=timesteps), []
+            data = build_data(cfg.data, timesteps=timesteps)
+            if cfg.trainer.get("limit_val_batches") in (None, 1.0):  # else it counts batches of that size
+                data.at_once = PASS
+            self._data[key] = data, []
         return self._data[key]
 
 
