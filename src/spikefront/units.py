@@ -66,7 +66,9 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
 
 
 def duration(seconds: float) -> str:
-    """A time to go, roughly: ``40 s``, ``7 min``, ``1.5 h``."""
+    """A time to go, roughly: ``40 s``, ``7 min``, ``1.5 h``, ``3.1 days``."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

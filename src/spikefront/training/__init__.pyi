@@ -18,3 +18,4 @@ from .result import Evaluation as Evaluation
 from .result import Result as Result
 from .run import check_data as check_data
 from .run import train as train
+from .vitals import Vitals as Vitals

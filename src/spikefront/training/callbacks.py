@@ -153,11 +153,14 @@ class Progress(TQDMProgressBar):
         if trainer.is_global_zero:
             figures = "  ".join(f"{k} {v}" for k, v in _figures(trainer).items())
             of = f"/{trainer.max_epochs}" if trainer.max_epochs not in (None, -1) else ""
-            line = f"epoch {trainer.current_epoch + 1}{of}  {figures}{self._left(trainer)}"
-            if self._plain:
-                print(line, flush=True)
-            else:
-                self.print(line)  # above the bar, where it stays
+            self.tell(f"epoch {trainer.current_epoch + 1}{of}  {figures}{self._left(trainer)}")
+
+    def tell(self, line: str) -> None:
+        """A line that stays, above the bar where there is one."""
+        if self._plain:
+            print(line, flush=True)
+        else:
+            self.print(line)
 
     def _left(self, trainer: pl.Trainer) -> str:
         """The time that the epochs to go will take, at the pace of those that were."""

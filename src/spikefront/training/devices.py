@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.accelerators import Accelerator, CPUAccelerator, CUDAAccelerator, MPSAccelerator
@@ -158,3 +159,13 @@ def pin(place: int | Sequence[int] | None, size: int = 1) -> list[int]:
 
 def _cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def where(trainer: pl.Trainer) -> str:
+    """What a trainer computes on and in what numbers: ``2 x NVIDIA H100, bf16-mixed``, ``cpu, 4 threads, 32-true``."""
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    several = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
+    own = torch.get_num_threads()
+    threads = f", {own} thread{'s' if own > 1 else ''}" if device.type == "cpu" else ""
+    return f"{several}{name}{threads}, {trainer.precision}"

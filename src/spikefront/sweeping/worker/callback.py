@@ -19,6 +19,7 @@ from optuna import TrialPruned
 
 from spikefront.analysis.schema import EpochPoint, Layer
 from spikefront.training import EnergyCallback, Result
+from spikefront.training.vitals import peak
 
 
 class TrialCallback(pl.Callback):
@@ -88,7 +89,7 @@ class TrialCallback(pl.Callback):
         if energy is None:
             return
         self.metrics["latency"] = statistics.median(self._latencies)
-        if (memory := _peak(pl_module.device)) is not None:
+        if (memory := peak(pl_module.device)) is not None:
             self.metrics["memory"] = float(memory - self._held)
         self.convention = energy.convention
         self.groups, self.twin_joules = energy.groups, energy.baseline()["total_joules"]
@@ -146,13 +147,3 @@ def _forget_peak(device: torch.device) -> int:
         except OSError:
             return 0
     return psutil.Process().memory_info().rss
-
-
-def _peak(device: torch.device) -> int | None:
-    """Bytes at the peak since, where the system tells."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if sys.platform != "linux":
-        return None
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next((int(x.split()[1]) * 1024 for x in lines if x.startswith("VmHWM:")), None)
