@@ -51,10 +51,12 @@ def test_the_loss_by_hand(loss, classifiers):
     hard = F.cross_entropy(learning, answers.argmax(1))
     p, log_q = (answers / 4).softmax(1), (learning / 4).log_softmax(1)
     soft = 16 * (p * (p.log() - log_q)).sum(1).mean()
-    for settings, distance in (({}, hard), ({"hard": False, "alpha": 0.3, "tau": 4.0}, soft)):
+    each = torch.stack([F.cross_entropy(step, answers.argmax(1)) for step in heads[-1]]).mean()
+    ways = (({}, hard), ({"hard": False, "alpha": 0.3, "tau": 4.0}, soft), ({"per_timestep": True}, each))
+    for settings, distance in ways:
         teacher = Teacher(Reads().double(), "it", **settings)
         total, found = teacher.beside(loss, heads, images, target)
-        torch.testing.assert_close(found, distance)
+        torch.testing.assert_close(found, {"distillation": distance})
         torch.testing.assert_close(total, (1 - teacher.alpha) * loss(heads[0], target) + teacher.alpha * distance)
         assert torch.autograd.grad(total, heads, retain_graph=True)[0].abs().sum() > 0
     assert teacher.network.weight.grad is None and not teacher.network.training

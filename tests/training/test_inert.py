@@ -27,7 +27,7 @@ PICTURES, EVENTS, TET = "data=cifar10", "data=digits_dvs", "loss=tet"
 CONSTANT, COSINE = "schedule=constant", "schedule=cosine"
 PLAIN, DRAWN = "+data.augmentation.no_aug=true", "+data.augmentation.no_aug=false"
 STAGED = "model=spikformer_cifar"
-TAUGHT = "teacher=timm"
+TAUGHT, RATED = "teacher=timm", "teacher.rate_layers={head_lif: layer1}"
 BARE = "data.augmentation.auto_augment=null"
 
 # the key, two values, where it does nothing, where it acts
@@ -68,8 +68,11 @@ CASES: list[tuple[str, tuple, list[str], list[str] | None]] = [
     ("schedule.lr_batch", (32, 64), [], ["schedule.lr_rule=linear"]),
     ("loss.mean", (1.0, 5.0), [TET, "loss.lambda_mse=0.0"], [TET, "loss.lambda_mse=0.5"]),
     ("teacher.tau", (1.0, 4.0), [TAUGHT], [TAUGHT, "teacher.hard=false"]),
+    ("teacher.per_timestep", ("false", "true"), [TAUGHT, "model.timesteps=1"], [TAUGHT]),
+    ("teacher.rate_layers", ("{head_lif: layer1}", "{head_lif: layer2}"), [TAUGHT], [TAUGHT, "teacher.rate_weight=1"]),
     ("trainer.accumulate_grad_batches", (1, 2), ["trainer.effective_batch=8"], ["trainer.effective_batch=null"]),
     ("model.compile", ("false", "true"), ["loss.energy_weight=1.0"], None),
+    ("model.compile", ("false", "true"), [TAUGHT, "teacher.rate_weight=1", RATED], None),
     ("model.drop_path", (0.0, 0.5), [], ["model=sdt_2_16"]),
     ("model.event_mode", ("false", "true"), ["attention=ssa"], ["attention=sdsa1"]),
     ("model.event_mode", ("false", "true"), [STAGED], ["attention=statten"]),

@@ -14,12 +14,13 @@ from timm.data.auto_augment import RandAugment
 from spikefront.data import ImageData, build_data
 from spikefront.errors import UserError
 from spikefront.planning.rehearsal import META
+from spikefront.planning.teaching import taught
 from spikefront.training.batch import scaled, share, wanted_batch
 from spikefront.training.devices import count_devices
 from spikefront.training.inert import without_effect
 from spikefront.training.inheritance import begin
 from spikefront.training.schedule import Cosine
-from spikefront.training.setup import build_loss, build_teacher
+from spikefront.training.setup import build_loss
 
 COUNTED = (("warmup_epochs", "warm-up"), ("cooldown_epochs", "cooldown"))
 MIXUP = ("mixup_alpha", "cutmix_alpha", "mix_prob", "switch_prob", "label_smoothing")
@@ -51,7 +52,7 @@ def outline(cfg: DictConfig) -> dict[str, str]:
         "loss": told(build_loss(cfg)),
     }
     if cfg.get("teacher"):
-        lines["teacher"] = f"{build_teacher(cfg)}; memory and time above are without it"
+        lines["teacher"] = taught(cfg)
     if cfg.get("weights"):
         with META:
             begin(instantiate(cfg.model), cfg)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 
 from spikefront.energy.meter import count
 from spikefront.energy.report import EnergyReport
@@ -119,9 +119,7 @@ def counted(model: nn.Module, cfg: DictConfig, rate: float | None, real: set[str
 
 def rehearsed(model: nn.Module, cfg: DictConfig) -> Rehearsal:
     """A training step of ``cfg`` where it will train, in its precision, which ``model`` takes on."""
-    size, device = shape(cfg), accelerator(cfg)
-    frames = torch.empty(prod(size[:-3]), *size[-3:], device=META).contiguous(memory_format=torch.channels_last)
-    images = frames if len(size) == 4 else frames.unflatten(0, (size[1], size[0])).transpose(0, 1)
+    images, device = training_batch(cfg), accelerator(cfg)
     loss, target = criterion(cfg), torch.empty(len(images), dtype=torch.long, device=META)
     weights, products = dtypes(cfg.trainer.get("precision"), device)
     optimizer, cast = instantiate(cfg.optimizer), autocast(products, device)
@@ -133,6 +131,13 @@ def rehearsed(model: nn.Module, cfg: DictConfig) -> Rehearsal:
         with_kernels=device == "cpu" and library("neuron") is not None,
         precision=cast,
     )
+
+
+def training_batch(cfg: DictConfig) -> Tensor:
+    """A batch of images or events without data, its channels last."""
+    size = shape(cfg)
+    frames = torch.empty(prod(size[:-3]), *size[-3:], device=META).contiguous(memory_format=torch.channels_last)
+    return frames if len(size) == 4 else frames.unflatten(0, (size[1], size[0])).transpose(0, 1)
 
 
 def accelerator(cfg: DictConfig) -> str:

@@ -1,9 +1,7 @@
 from .callbacks import EnergyCallback as EnergyCallback
 from .callbacks import Progress as Progress
 from .callbacks import SameBatches as SameBatches
-from .distillation import CheckpointTeacher as CheckpointTeacher
 from .distillation import Teacher as Teacher
-from .distillation import TimmTeacher as TimmTeacher
 from .early_exit import EarlyExit as EarlyExit
 from .ema import EMA as EMA
 from .evaluation import evaluate as evaluate
@@ -18,4 +16,7 @@ from .result import Evaluation as Evaluation
 from .result import Result as Result
 from .run import check_data as check_data
 from .run import train as train
+from .teachers import CheckpointTeacher as CheckpointTeacher
+from .teachers import HuggingFaceTeacher as HuggingFaceTeacher
+from .teachers import TimmTeacher as TimmTeacher
 from .vitals import Vitals as Vitals

@@ -82,10 +82,12 @@ class SpikingClassifier(pl.LightningModule):
             steps = self.model(images, per_step=True)
             loss = self.loss(steps, target)
         else:
-            heads = self.model(images, per_step=True, per_head=True)
+            with self.teacher.watching(self.model):
+                heads = self.model(images, per_step=True, per_head=True)
             steps = heads.mean(0)
-            loss, distance = self.teacher.beside(self.loss, heads, images, target)
-            self.log("train/distillation", distance, on_step=False, on_epoch=True, batch_size=len(images))
+            loss, parts = self.teacher.beside(self.loss, heads, images, target)
+            found = {f"train/{name}": value for name, value in parts.items()}
+            self.log_dict(found, on_step=False, on_epoch=True, batch_size=len(images))
         if self.penalty is not None:
             penalty = self.penalty()
             self.log("train/energy_penalty", penalty, on_step=False, on_epoch=True, batch_size=len(images))
@@ -170,6 +172,8 @@ class SpikingClassifier(pl.LightningModule):
         self._place = checkpoint.get(PLACE)
 
     def on_train_start(self) -> None:
+        if self.teacher is not None:
+            self.teacher.remember(self.trainer)
         if not self.global_step:
             return
         for group, asked in zip(self.trainer.optimizers[0].param_groups, self._asked, strict=True):

@@ -110,7 +110,7 @@ def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
 
     penalty = build_penalty(cfg.loss, model, instantiate(cfg.energy))
-    if (teacher := build_teacher(cfg)) is not None:
+    if (teacher := build_teacher(cfg, model)) is not None:
         say(f"learning from {teacher}", flush=True)
     parts = model, build_loss(cfg), instantiate(cfg.optimizer), cfg.schedule, config, penalty, teacher
     module = build_module(cfg, parts, data.fewer)

@@ -13,6 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities.seed import isolate_rng
 
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import fitting
@@ -106,17 +107,26 @@ def first_weights(cfg: DictConfig, model: torch.nn.Module) -> dict[str, torch.Te
     return fitting(model, cfg.weights, new="head_kd")
 
 
-def build_teacher(cfg: DictConfig) -> Teacher | None:
+def build_teacher(cfg: DictConfig, student: torch.nn.Module | None = None) -> Teacher | None:
     """The network whose answers are learned, tried on a sample as the data's are; None without one.
+
+    Args:
+        student: the network that learns from it; without one what the two have in common is not found.
 
     Raises:
         UserError: no such file or name, weights of another network, samples that it can't take.
     """
     if not cfg.get("teacher"):
         return None
-    teacher: Teacher = instantiate(cfg.teacher)
+    if not cfg.teacher.get("_target_"):
+        raise UserError("teacher=default is what all have: choose teacher=checkpoint, timm or huggingface")
     frames = (cfg.model.timesteps,) if cfg.data.get("binning") is not None else ()
-    teacher.check(torch.zeros(1, *frames, cfg.model.in_channels, *[cfg.data.image_size] * 2), cfg.model.num_classes)
+    sample = torch.zeros(1, *frames, cfg.model.in_channels, *[cfg.data.image_size] * 2)
+    with isolate_rng():  # a training draws the same numbers with a teacher as without
+        teacher: Teacher = instantiate(cfg.teacher)
+        teacher.check(sample, cfg.model.num_classes, (cfg.data.get("mean"), cfg.data.get("std")))
+        if student is not None:
+            teacher.meet(student, sample)
     return teacher
 
 
