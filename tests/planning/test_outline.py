@@ -117,9 +117,11 @@ def test_what_would_stop_a_training_stops_the_dry_run(settings, says):
 
 def test_weights_to_begin_with_are_looked_at(tmp_path):
     torch.save(create_model("sdt_1_16", data="digits").state_dict(), tmp_path / "weights.pth")
-    chosen = ["data=digits", f"weights='{tmp_path}/weights.pth'"]
-    assert outline(compose([*chosen, "model=sdt_1_16"]))["weights"].endswith("weights.pth, which fit")
-    with pytest.raises(UserError, match="is of another model"):
+    chosen = ["data=digits", f"init='{tmp_path}/weights.pth'"]
+    assert re.search(
+        r"weights\.pth; taken \d+ tensors, [\d,]+ values$", outline(compose([*chosen, "model=sdt_1_16"]))["init"]
+    )
+    with pytest.raises(UserError, match="is of another network"):
         outline(compose([*chosen, "model=sdt_1_32"]))
 
 

@@ -17,7 +17,7 @@ from spikefront.planning.rehearsal import META
 from spikefront.training.batch import scaled, share, wanted_batch
 from spikefront.training.devices import count_devices
 from spikefront.training.inert import without_effect
-from spikefront.training.inheritance import begin
+from spikefront.training.inheritance import begin, beginning
 from spikefront.training.schedule import Cosine
 from spikefront.training.setup import build_loss, build_teacher
 
@@ -52,10 +52,10 @@ def outline(cfg: DictConfig) -> dict[str, str]:
     }
     if cfg.get("teacher"):
         lines["teacher"] = f"{build_teacher(cfg)}; memory and time above are without it"
-    if cfg.get("weights"):
-        with META:
-            begin(instantiate(cfg.model), cfg)
-        lines["weights"] = f"{cfg.weights}, which fit"
+    with META:
+        taken = begin(instantiate(cfg.model), cfg) if beginning(cfg)[0] else None
+    if taken is not None:
+        lines["init"] = "; ".join([taken.source, *(f"{what} {text}" for what, text in taken.rows())])
     return lines | {"no effect": without_effect(cfg) or "nothing of what is set"}
 
 

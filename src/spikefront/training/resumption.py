@@ -16,7 +16,19 @@ from spikefront.training.lightning_internals import epochs_of
 
 # what says where and how a run goes on, not what it learns
 SILENT = (
-    *("output_dir", "resume", "weights", "dry_run", "latency", "debug", "logger", "callbacks", "energy", *LOCAL),
+    *(
+        "output_dir",
+        "resume",
+        "weights",
+        "init",
+        "dry_run",
+        "latency",
+        "debug",
+        "logger",
+        "callbacks",
+        "energy",
+        *LOCAL,
+    ),
     *("trainer.strategy", "trainer.sync_batchnorm", "trainer.precision", "trainer.plugins", "trainer.profiler"),
     *("trainer.log_every_n_steps", "trainer.enable_model_summary", "model.compile", "model.checkpoint_blocks"),
     *("recipe", "data.train_samples", "elastic.base"),  # what a recipe chooses is among the rest
@@ -43,7 +55,7 @@ def continued(path: str, asked: Mapping[str, Any], model: nn.Module) -> dict[str
         raise UserError(f"resume={path}: it holds weights, but no training to go on with; train.py's last.ckpt does")
     then = configuration(content)
     changed = {} if then is None else differences(then, asked)
-    if (why := misfit(model, network_state(content))) is not None:
+    if (why := misfit(model.state_dict(), network_state(content))) is not None:
         raise UserError(f"resume={path} is of another network: {of_the_network(changed, asked) or why}: {CURE}")
     fixed = {k: v for k, v in changed.items() if k in FIXED or (k == DECAY and {*v} & {0, None, NOTHING})}
     if fixed:

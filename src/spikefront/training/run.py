@@ -117,8 +117,8 @@ def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     resume = _resume(cfg)
     if resume:
         data.recall(data.kept_in(read_checkpoint(resume)))
-    if cfg.get("weights") and not resume:
-        begin(model, cfg)
+    if not resume and (taken := begin(model, cfg)) is not None:
+        say(taken, flush=True)
     logger = _logger(cfg, run_id(continued(resume, config, model)) if resume else None)
     confused = [Confusion(data.num_classes)] if data.own else []
     trainer = build_trainer(cfg, logger, [*callbacks, *confused])

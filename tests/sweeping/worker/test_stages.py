@@ -86,7 +86,7 @@ def test_records_say_how_each_came_about(finished):
     assert training["command"] == found["command"] and training["origin"].startswith("the largest network")
     for trial in others:
         if trial["origin"] and "fine-tuned" in trial["origin"]:
-            assert "src/train.py" in trial["command"] and "weights=" in trial["command"]
+            assert "src/train.py" in trial["command"] and "init=" in trial["command"]
         else:
             assert trial["command"].startswith("python src/evaluate.py ") and "member=" in trial["command"]
     assert found["front"] and {p["number"] for p in found["front"]} <= {t["number"] for t in found["trials"]}
