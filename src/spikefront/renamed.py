@@ -23,7 +23,6 @@ DEFAULTS: dict[str, tuple[Any, Any]] = {
     "schedule.layer_decay": (None, 1),
     "init.slice": (None, False),
     "finetune.freeze": (None, []),
-    "finetune.rates": (None, {}),
     "finetune.head_epochs": (None, 0),
     "data.drop_last": (None, True),
     "data.half_inputs": (None, False),

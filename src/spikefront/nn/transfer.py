@@ -13,11 +13,11 @@ from spikefront.nn.checkpoints import fits_instead, misfit
 from spikefront.nn.elastic import part, strange
 from spikefront.nn.families.layouts import names
 from spikefront.nn.families.names import alike
+from spikefront.nn.groups import NEURON
 
 HEADS = ("head", "head_kd")
 THEIRS = re.compile(r"(head|head_kd|classifier)\.(weight|bias)")
 BLOCK = re.compile(r"(stages\.\d+\.)?block\.\d+\.")
-NEURON = re.compile(r"lifs?\d*(\.\d+)?\.\w+$")  # a neuron's own tensor: which kind of neuron it is may change
 SHOWN = 2
 
 

@@ -16,6 +16,7 @@ from spikefront.errors import UserError
 from spikefront.planning.rehearsal import META
 from spikefront.training.batch import scaled, share, wanted_batch
 from spikefront.training.devices import count_devices
+from spikefront.training.finetuning import finetuning
 from spikefront.training.inert import without_effect
 from spikefront.training.inheritance import begin, beginning
 from spikefront.training.schedule import Cosine
@@ -52,6 +53,7 @@ def outline(cfg: DictConfig) -> dict[str, str]:
     }
     if cfg.get("teacher"):
         lines["teacher"] = f"{build_teacher(cfg)}; memory and time above are without it"
+    finetuning(cfg)
     with META:
         taken = begin(instantiate(cfg.model), cfg) if beginning(cfg)[0] else None
     if taken is not None:

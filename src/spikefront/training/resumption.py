@@ -35,7 +35,8 @@ SILENT = (
 )
 AVERAGE = "callbacks.ema"
 # what a checkpoint's optimizer state was made by, and which samples it has not seen
-FIXED = ("optimizer._target_", "optimizer.amsgrad", "data.val_fraction", "data.seed")
+FIXED = ("optimizer._target_", "optimizer.amsgrad", "data.val_fraction", "data.seed", "finetune.freeze")
+RATES = "finetune.rates"  # which part its parameters are of
 DECAY = "optimizer.weight_decay"  # without any, all parameters are of one kind
 CURE = "choose another directory (hydra.run.dir=…) to begin anew, or go on with the old setting"
 NOTHING = "not there"
@@ -57,7 +58,11 @@ def continued(path: str, asked: Mapping[str, Any], model: nn.Module) -> dict[str
     changed = {} if then is None else differences(then, asked)
     if (why := misfit(model.state_dict(), network_state(content))) is not None:
         raise UserError(f"resume={path} is of another network: {of_the_network(changed, asked) or why}: {CURE}")
-    fixed = {k: v for k, v in changed.items() if k in FIXED or (k == DECAY and {*v} & {0, None, NOTHING})}
+    fixed = {
+        k: v
+        for k, v in changed.items()
+        if k in FIXED or k.startswith(RATES) or (k == DECAY and {*v} & {0, None, NOTHING})
+    }
     if fixed:
         raise UserError(f"resume={path} can't go on so: {_told(fixed)}: {CURE}")
     had, limit = epochs_of(content), asked["trainer"].get("max_epochs")
