@@ -17,6 +17,7 @@ GUIDES = (
     "data.md",
     "own-data.md",
     "recipes.md",
+    "transfer.md",
     "sweeps.md",
     "elastic.md",
     "decision.md",

@@ -156,8 +156,11 @@ def say_renamed(overrides: Sequence[str]) -> None:
 
 
 def at_home(override: str) -> str:
-    """``data.root=~/photos`` as Hydra takes it: shells leave the ``~`` there, and Hydra's grammar has none."""
+    """``data.root=~/photos`` as Hydra takes it: shells leave the ``~`` there, and Hydra's grammar has none; nor has it
+    the ``#`` of ``init=https://…#sha256=…``."""
     key, _, value = override.partition("=")
+    if re.fullmatch(r"https?://[^,'\"]+#sha256=\w+", value):
+        return f"{key}={written(value)}"
     if value != "~" and not value.startswith("~/"):
         return override
     return f"{key}={written(os.path.expanduser(value))}"
