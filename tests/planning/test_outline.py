@@ -23,7 +23,8 @@ SETS = sorted(p.stem for p in (CONF / "data").glob("*.yaml"))
 
 @pytest.mark.parametrize("choice", [*(f"experiment={r}" for r in RECIPES), *(f"data={s}" for s in SETS)])
 def test_everything_has_an_outline_that_fits_a_screen(choice, tmp_path):
-    lines = outline(compose([choice, "output_dir=x", *given(choice.removeprefix("data="), tmp_path)]))
+    random = ["init=null"] if choice.endswith("_transfer") else []  # for want of its authors' file
+    lines = outline(compose([choice, "output_dir=x", *random, *given(choice.removeprefix("data="), tmp_path)]))
     assert list(lines) == ["steps", "batch", "rate", "training", "evaluation", "mixing", "loss", "no effect"]
     assert sum(1 + len(text) // 108 for text in lines.values()) <= 20
 

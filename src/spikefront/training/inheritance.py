@@ -155,8 +155,6 @@ def beginning(cfg: DictConfig) -> tuple[str | None, bool]:
     """The address of the checkpoint that a run begins with, None for none, and whether it is cut to the run's size."""
     init = cfg.get("init")
     if OmegaConf.is_config(init):
-        if OmegaConf.is_missing(init, "checkpoint"):
-            raise UserError("this recipe begins with trained weights: give init=<checkpoint>, or init=null for none")
         return init.get("checkpoint"), bool(init.get("slice"))
     return init, False  # a file of the user's own that says init: <checkpoint>
 
