@@ -175,7 +175,7 @@ def begin(model: nn.Module, cfg: DictConfig) -> Transfer | None:
     elastic = bool((configuration(content) or {}).get("elastic"))
     state = heirs_weights(content, cfg) if elastic else stated(content)
     taken = transfer(model, state, str(address), slice or elastic)
-    model.load_state_dict(taken.state)
+    model.load_state_dict(taken.state, assign=any(p.is_meta for p in model.parameters()))  # copies need a place
     return taken
 
 
