@@ -18,6 +18,7 @@ GUIDES = (
     "own-data.md",
     "recipes.md",
     "distillation.md",
+    "transfer.md",
     "sweeps.md",
     "elastic.md",
     "decision.md",

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spikefront.renamed import argument
+
 if TYPE_CHECKING:  # `spikefront --help` waits for neither
     from hydra.conf import HydraConf
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -39,7 +41,8 @@ def compose(overrides: Sequence[str] = (), root: str = "train", with_hydra: bool
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             chosen, _ = traceback_flag(overrides)  # studies of earlier versions keep it among their overrides
-            return hydra_compose(root, overrides=chosen, return_hydra_config=with_hydra)
+            given = [argument(o) for o in chosen]
+            return hydra_compose(root, overrides=given, return_hydra_config=with_hydra)
     finally:
         GlobalHydra.instance().hydra = running
 
@@ -171,7 +174,7 @@ class Composer:
         """The run's configuration, unresolved: ``conf/train.yaml`` with the shared and these overrides."""
         from omegaconf import OmegaConf, open_dict
 
-        overrides = list(overrides)
+        overrides = [argument(o) for o in overrides]
         groups = tuple(o for o in overrides if is_group(o))
         if groups not in self._composed:
             cfg = compose(merge(self._shared, groups), root="sweep")

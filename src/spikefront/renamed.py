@@ -1,4 +1,4 @@
-"""Classes that earlier versions called otherwise: studies and checkpoints hold configurations that name them."""
+"""What earlier versions called otherwise: studies and checkpoints hold configurations that name it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ NAMES = {
     "spikefront.tracking.wandb.wandb_logger": "spikefront.tracking.wandb.logger.wandb_logger",
 }
 
+KEYS = {"weights": "init"}  # of the command line, until the next minor release
+SHORT = {"init": "init.checkpoint"}  # what a user may write for a node's one important key
+
 DEFAULTS: dict[str, tuple[Any, Any]] = {
     "trainer.effective_batch": (None, "auto"),  # of one process the same; several shared data.batch_size by hand
     # what there was no switch for
@@ -18,6 +21,9 @@ DEFAULTS: dict[str, tuple[Any, Any]] = {
     "schedule.interval": (None, "step"),
     "schedule.warmup_prefix": (None, False),
     "schedule.layer_decay": (None, 1),
+    "init.slice": (None, False),
+    "finetune.freeze": (None, []),
+    "finetune.head_epochs": (None, 0),
     "data.drop_last": (None, True),
     "data.half_inputs": (None, False),
     "data.smooth_after_mixup": (None, True),
@@ -35,6 +41,18 @@ DEFAULTS: dict[str, tuple[Any, Any]] = {
 def same_default(key: str, then: Any, now: Any) -> bool:
     """Whether a configuration's key had this value by default where it has that one now, and means the same."""
     return (then, now) == DEFAULTS.get(key)
+
+
+def argument(text: str) -> str:
+    """An override under the keys of today: ``weights=x`` and ``init=x`` are ``init.checkpoint=x``.
+
+    Hydra can't have both ``init=x`` and ``init.slice=true``: the first puts a text where the second needs a node.
+    """
+    key, equals, value = text.partition("=")
+    key = KEYS.get(key, key)
+    if not equals or value.startswith("{"):
+        return f"{key}{equals}{value}"
+    return f"{SHORT.get(key, key)}={value}"
 
 
 def current(node: Any) -> Any:

@@ -62,7 +62,7 @@ MISTAKES = {
     "attention=statten model.timesteps=3": ("model.timesteps is 3", "a multiple of 2"),
     "model=maxformer_cifar attention@model.stages.s9.mixer=dwc5": ("did you mean 'attention@model.stages.s", ".mixer'"),
     "model=maxformer_cifar model.stages.s2.depth=0": ("model.stages.s2.depth is 0", "at least 1"),
-    "dry_run=true weights=nowhere.ckpt": ("checkpoint nowhere.ckpt is not a file", "give the path"),
+    "dry_run=true init=nowhere.ckpt": ("checkpoint nowhere.ckpt is not a file", "give the path"),
     "dry_run=abc": ("dry_run is abc", "true or false"),
     "+model.neurons.body.threshold=1": ("model.neurons has body", "embedding, attention, mlp, head"),
 }

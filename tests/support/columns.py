@@ -255,6 +255,20 @@ FAMILIES: dict[str, Column] = {
     "spikingresformer_cifar10_dvs": resformer_events(False, 5e-4),
     "spikingresformer_gesture": resformer_events(True, 1e-4),
 }
+TRANSFERRED: Column = {"data.image_size": 128, "model.dim": 512, "init.slice": False, "finetune.freeze": []}
+FAMILIES |= {
+    f"spikingresformer_{name}_transfer": {**FAMILIES[f"spikingresformer_{name}"], **TRANSFERRED, **differs}
+    for name, differs in {
+        "cifar10": {**trained(4, (1e-4, 1e-5), 0.01, (128,)), **lasts(100, 0, 3, 1e-5), **seen(CIFAR, crop=SQUARE)},
+        "cifar100": {**trained(4, (1e-4, 1e-5), 0.01, (128,)), **lasts(150, 0, 3, 1e-5), **seen(CIFAR, crop=SQUARE)},
+        "cifar10_dvs": {**trained(10, (4e-5, 1e-5), 0.01, (48,)), **lasts(100, 0, 3, 1e-5)},
+        "gesture": {
+            **trained(10, (1e-4, 1e-5), 0.05, (48,)),
+            **lasts(100, 0, 3, 1e-5),
+            "neuron._target_": "spikefront.nn.LIF",
+        },
+    }.items()
+}
 BASES = {  # what others stand on, and the recipe that each is
     "timm_imagenet": "spikformer_8_512",
     "timm_cifar": "spikingformer_4_384_cifar10",

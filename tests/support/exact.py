@@ -84,7 +84,7 @@ def build(case: str, *more: str) -> SpikingNetwork:
 def layout(case: str, model: SpikingNetwork) -> Layout:
     """Under which layout the published weights of a case are those of ``model``."""
     state = published(case)
-    fitting = [each for each in LAYOUTS if each.ours(model, state) is not None]
+    fitting = [each for each in LAYOUTS if each.ours(model.state_dict(), state) is not None]
     assert len(fitting) == 1, [each.name for each in fitting]
     return fitting[0]
 
@@ -95,7 +95,7 @@ def load(case: str, model: SpikingNetwork) -> Layout | None:
         model.load_state_dict(published(case))
         return None
     found = layout(case, model)
-    model.load_state_dict(found.ours(model, published(case)))
+    model.load_state_dict(found.ours(model.state_dict(), published(case)))
     return found
 
 

@@ -182,8 +182,8 @@ def test_a_teacher_runs_no_code_of_others(taught, tmp_path):
 def test_a_second_classifier_begins_anew_where_the_first_weights_have_none(tmp_path):
     alone = spikefront.create_model("maxformer_cifar", data="digits", overrides=[*TINY[1:], "model.second_head=null"])
     torch.save(alone.state_dict(), tmp_path / "one.pth")
-    chosen = [*SHORT, *TINY, f"weights='{tmp_path}/one.pth'", f"output_dir={tmp_path}"]
-    assert outline(compose(chosen))["weights"].endswith("which fit")
+    chosen = [*SHORT, *TINY, f"init='{tmp_path}/one.pth'", f"output_dir={tmp_path}"]
+    assert "new 2: head_kd.weight" in outline(compose(chosen))["init"]
     assert train(compose(chosen)).epochs == 1
     model = spikefront.create_model("maxformer_cifar", data="digits", overrides=TINY[1:])
     with pytest.raises(UserError, match=r"missing: head_kd\.weight"):

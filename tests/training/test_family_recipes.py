@@ -25,6 +25,10 @@ NAMED = {  # what a recipe's model is called, where the recipe isn't called so o
     "spikingresformer_cifar10": "spikingresformer_cifar",
     "spikingresformer_cifar100": "spikingresformer_cifar",
     "spikingresformer_cifar10_dvs": "spikingresformer_cifar",
+    **{
+        f"spikingresformer_{n}_transfer": "spikingresformer_s"
+        for n in ("cifar10", "cifar100", "cifar10_dvs", "gesture")
+    },
     "statten_2_256_cifar10_dvs_t10": "statten_2_256",
 }
 SETS = ("_cifar10_dvs", "_cifar100", "_cifar10", "_gesture")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from layouts import cifar, cifar10_dvs, gesture, image_folders
 from torchvision.datasets import CIFAR10
+
+import spikefront
 
 SMALL = [
     *("trainer=cpu", "trainer.precision=bf16-mixed", "trainer.max_epochs=2", "trainer.limit_train_batches=2"),
@@ -27,6 +30,8 @@ RUNS = {  # by recipe: the network made small
     "spikingresformer_ti": ["model.dim=128", FIRES],
     "spikingresformer_cifar10": ["model.dim=128", FIRES],
     "spikingresformer_cifar10_dvs": ["model.dim=128", "model.timesteps=2", FIRES],
+    "spikingresformer_cifar10_transfer": ["model.dim=128", FIRES],
+    "spikingresformer_cifar10_dvs_transfer": ["model.dim=128", "model.timesteps=2", FIRES],
     "statten_2_256_cifar10_dvs": ["model.dim=32", "model.depth=1", "model.timesteps=2", FIRES],
 }
 
@@ -44,6 +49,10 @@ def test_a_familys_recipe_trains(script, tmp_path, monkeypatch, name):
     else:
         image_folders(tmp_path, train=8)
         settings += ["data.num_classes=2"]
+    if name.endswith("_transfer"):
+        images = spikefront.create_model("spikingresformer_s", dim=128, num_classes=7)
+        torch.save({"model": images.state_dict()}, tmp_path / "s.pth")
+        settings += [f"init={tmp_path}/s.pth"]
     code, _, err = script("train", *settings, *SMALL, *RUNS[name])
     assert code == 0, err
     result = json.loads((tmp_path / "run/result.json").read_text())

@@ -121,13 +121,15 @@ def test_fine_tuning_begins_with_weights_alone(script, quick, tmp_path):
     """At a rate of nothing it ends where it began: with the weights, and neither epochs nor a schedule of theirs."""
     assert script("train", *quick)[0] == 0
     first = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
-    told = f"weights={tmp_path}/run/checkpoints/last.ckpt"
+    told = f"init={tmp_path}/run/checkpoints/last.ckpt"
     frozen = ["optimizer.lr=0", "schedule=constant", "optimizer.weight_decay=0", "trainer.max_epochs=1"]
     settings = [o for o in quick if "hydra.run.dir" not in o and "max_epochs" not in o]
-    code, _, err = script("train", *settings, told, *frozen, f"hydra.run.dir={tmp_path}/tuned")
-    assert code == 0, err
+    old = told.replace("init=", "weights=")  # its name in 0.1
+    code, out, err = script("train", *settings, old, *frozen, f"hydra.run.dir={tmp_path}/tuned")
+    assert code == 0 and "weights=… is called init=… now" in err, err
+    assert f"init={tmp_path}" in out and "taken" in out
     tuned = torch.load(tmp_path / "tuned/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert all(torch.equal(tuned[key], first[key]) for key in first if first[key].dim() > 1)
     assert result(tmp_path / "tuned")["epochs"] == 1
     code, _, err = script("train", *quick, told, "model.dim=32")
-    assert code == 1 and "is of another model" in err
+    assert code == 1 and "is of another network" in err

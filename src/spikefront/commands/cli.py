@@ -21,6 +21,7 @@ from spikefront.commands.hydra_internals import flag_parser, keep_quotes
 from spikefront.config import CONF, compose, flat, is_group, override_parser, written
 from spikefront.console import spell_what_cannot_be_printed
 from spikefront.errors import UserError, mendable, no_key, one_line
+from spikefront.renamed import KEYS, argument
 from spikefront.start import settle, spelled, whole_command_line
 
 INTERRUPTED = 130
@@ -67,7 +68,8 @@ def entry(
             spell_what_cannot_be_printed()
             with debug.taken_from(sys.argv), _one_line_errors():
                 flags, overrides = parted(sys.argv[1:])
-                sys.argv[1:] = [*read([at_home(o) for o in overrides]), *flags]
+                say_renamed(overrides)
+                sys.argv[1:] = [*read([argument(at_home(o)) for o in overrides]), *flags]
                 _failed.clear()
                 result = app()
                 if _failed:
@@ -146,9 +148,19 @@ def parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return flags, overrides
 
 
+def say_renamed(overrides: Sequence[str]) -> None:
+    """Tell who writes a key's old name what it is called, as UPGRADING.md promises."""
+    for old, new in KEYS.items():
+        if any(o.partition("=")[0] == old for o in overrides):
+            print(f"spikefront: {old}=… is called {new}=… now, and works until the next minor release", file=sys.stderr)
+
+
 def at_home(override: str) -> str:
-    """``data.root=~/photos`` as Hydra takes it: shells leave the ``~`` there, and Hydra's grammar has none."""
+    """``data.root=~/photos`` as Hydra takes it: shells leave the ``~`` there, and Hydra's grammar has none; nor has it
+    the ``#`` of ``init=https://…#sha256=…``."""
     key, _, value = override.partition("=")
+    if re.fullmatch(r"https?://[^,'\"]+#sha256=\w+", value):
+        return f"{key}={written(value)}"
     if value != "~" and not value.startswith("~/"):
         return override
     return f"{key}={written(os.path.expanduser(value))}"

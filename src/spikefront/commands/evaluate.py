@@ -16,14 +16,14 @@ def main(cfg: DictConfig) -> None:
     """Print what ``spikefront.training.evaluate`` finds, or what the network says of ``input``."""
     with importing():
         from spikefront.files import write_atomically
-        from spikefront.tracking.wandb.project import checkpoint_path
+        from spikefront.nn.addresses import local
         from spikefront.training.answers import answers
         from spikefront.training.evaluation import evaluate
         from spikefront.training.result import summary
         from spikefront.training.run import say
 
     keep_freed_memory()
-    cfg.checkpoint = checkpoint_path(cfg.checkpoint)
+    cfg.checkpoint = str(local(cfg.checkpoint))
     if cfg.input is not None:
         found = answers(cfg)
         say("\n".join(map(str, found)))

@@ -12,10 +12,13 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor, nn
 
 from spikefront.errors import UserError
+from spikefront.nn.addresses import CONFIG, FORMS, WEIGHTS, local
 from spikefront.nn.families.layouts import translated
+from spikefront.nn.families.recognition import recognised
 from spikefront.renamed import current
 
 AVERAGED, PLAIN = ("state_dict_ema", "model_ema"), ("state_dict", "model")  # where a file keeps its weights
@@ -35,36 +38,43 @@ def load_checkpoint(model: nn.Module, path: str | Path, *, ema: bool = True) -> 
     ``load_state_dict`` and ``clean_state_dict`` know neither Lightning's prefix nor the weights that training goes on
     with, and to import them takes seconds.
 
+    Args:
+        path: also a bundle's directory, or an address such as ``hf:…`` (``addresses.local``).
+
     Raises:
-        UserError: the file can't be read, or its tensors differ from the model's; the message names which.
+        UserError: the file can't be read, or its tensors differ from the model's; the message names which, and the
+            model that they are of where that is known.
     """
     model.load_state_dict(fitting(model, path, ema))
     return model
 
 
-def fitting(model: nn.Module, path: str | Path, ema: bool = True, new: str = "") -> dict[str, Tensor]:
-    """What ``load_checkpoint`` would load, under the model's names; raises as that does.
-
-    Args:
-        new: a part of the model that keeps its own weights where the file has none of it.
-    """
-    content = read_checkpoint(path)
-    state = _weights(content, ema)
-    if (configuration(content) or {}).get("elastic"):  # the largest network, which its slopes are 0 for
-        state = {key: value for key, value in state.items() if not key.startswith("slopes.")}
-    state = _bare({key: value for key, value in state.items() if isinstance(value, Tensor)})
-    if new and not any(key.startswith(f"{new}.") for key in state):
-        state |= {key: value for key, value in model.state_dict().items() if key.startswith(f"{new}.")}
-    if misfit(model, state) is not None:
-        state = dict(translated(model, state))
-    if (why := misfit(model, state)) is not None:
-        raise UserError(f"checkpoint {path} is of another model: {why}")
+def fitting(model: nn.Module, path: str | Path, ema: bool = True) -> dict[str, Tensor]:
+    """What ``load_checkpoint`` would load, under the model's names; raises as that does."""
+    own, state = model.state_dict(), stated(read_checkpoint(path), ema)
+    if misfit(own, state) is not None:
+        state = dict(translated(own, state))
+    if (why := misfit(own, state)) is not None:
+        raise UserError(f"checkpoint {path} is of another model: {why}{fits_instead(model, state)}")
     return state
 
 
-def misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str | None:
-    """Which tensors keep ``state`` from being the state of ``model``, in words; None if it fits."""
-    own = model.state_dict()
+def stated(content: dict[str, Any], ema: bool = True) -> dict[str, Tensor]:
+    """The tensors of a network in the contents of a checkpoint, under its file's names without any wrapper's."""
+    state = _weights(content, ema)
+    if (configuration(content) or {}).get("elastic"):  # the largest network, which its slopes are 0 for
+        state = {key: value for key, value in state.items() if not key.startswith("slopes.")}
+    return _bare({key: value for key, value in state.items() if isinstance(value, Tensor)})
+
+
+def fits_instead(model: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """Of which other model a checkpoint is, to follow the line that it isn't of ``model``; empty if not known."""
+    name = recognised(state)
+    return f"; its names are those of {name}" if name and name != recognised(model.state_dict()) else ""
+
+
+def misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str | None:
+    """Which tensors keep ``state`` from being in the place of a network's ``own``, in words; None if it fits."""
     different = [
         f"{key} {tuple(state[key].shape)} here {tuple(own[key].shape)}"
         for key in own
@@ -80,14 +90,19 @@ def misfit(model: nn.Module, state: Mapping[str, Tensor]) -> str | None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The contents of a checkpoint file, read without executing anything it contains.
+    """The contents of a checkpoint, read without executing anything it contains.
+
+    Args:
+        path: of a file, of a bundle's directory, or an address of either (``addresses.local``).
 
     Raises:
         UserError: no such file, or not a checkpoint.
     """
-    path = Path(path)
+    path = local(path)
+    if path.is_dir() and (path / WEIGHTS).is_file():
+        return _bundle(path)
     if not path.is_file():
-        raise UserError(f"checkpoint {path} is not a file; give the path of a .ckpt, .pth.tar or .safetensors file")
+        raise UserError(f"checkpoint {path} is not a file; give the path of {FORMS}")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -104,6 +119,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(f"checkpoint {path} can't be read: it is damaged ({type(error).__name__})") from error
     if not isinstance(content, dict):
         raise UserError(f"checkpoint {path} holds a {type(content).__name__}, not a state dict")
+    return content
+
+
+def _bundle(folder: Path) -> dict[str, Any]:
+    """A bundle's weights and configuration, as they stand in a checkpoint of ``train.py``."""
+    content: dict[str, Any] = {"state_dict": read_checkpoint(folder / WEIGHTS)}
+    if (folder / CONFIG).is_file():
+        config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+        content["hyper_parameters"] = {"config": config}
     return content
 
 

@@ -17,8 +17,9 @@ from spikefront.planning.rehearsal import META
 from spikefront.planning.teaching import taught
 from spikefront.training.batch import scaled, share, wanted_batch
 from spikefront.training.devices import count_devices
+from spikefront.training.finetuning import finetuning
 from spikefront.training.inert import without_effect
-from spikefront.training.inheritance import begin
+from spikefront.training.inheritance import begin, beginning
 from spikefront.training.schedule import Cosine
 from spikefront.training.setup import build_loss
 
@@ -53,10 +54,11 @@ def outline(cfg: DictConfig) -> dict[str, str]:
     }
     if cfg.get("teacher"):
         lines["teacher"] = taught(cfg)
-    if cfg.get("weights"):
-        with META:
-            begin(instantiate(cfg.model), cfg)
-        lines["weights"] = f"{cfg.weights}, which fit"
+    finetuning(cfg)
+    with META:
+        taken = begin(instantiate(cfg.model), cfg) if beginning(cfg)[0] else None
+    if taken is not None:
+        lines["init"] = "; ".join([taken.source, *(f"{what} {text}" for what, text in taken.rows())])
     return lines | {"no effect": without_effect(cfg) or "nothing of what is set"}
 
 

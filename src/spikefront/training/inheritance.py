@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from spikefront.config import Composer, flat, override
 from spikefront.data import ImageData, build_data
 from spikefront.errors import UserError, in_a_line
-from spikefront.nn.checkpoints import configuration, network_state, read_checkpoint
+from spikefront.nn.checkpoints import configuration, network_state, read_checkpoint, stated
 from spikefront.nn.elastic import PASS, Slopes, estimate_norms, inherit
+from spikefront.nn.transfer import Transfer, transfer
 from spikefront.training.module import SpikingClassifier
 from spikefront.training.preemption import Signals
 from spikefront.training.result import Evaluation
-from spikefront.training.setup import build_loss, build_model, build_trainer, evaluate_part, first_weights, quiet
+from spikefront.training.setup import build_loss, build_model, build_trainer, evaluate_part, quiet
 from spikefront.training.supernet import scalars
 from spikefront.training.together import together
 from spikefront.trust import check, check_override
@@ -120,11 +121,27 @@ class OwnNorms(pl.Callback):
     on_test_start = on_validation_start
 
 
-TRAINED = ("optimizer", "schedule", "loss", "callbacks", "logger", "teacher")  # nodes that a network is not made of
+TRAINED = (
+    "optimizer",
+    "schedule",
+    "loss",
+    "callbacks",
+    "logger",
+    "teacher",
+    "init",
+    "finetune",
+)  # nodes that a network is not made of
 
 
 def heir(content: Mapping[str, Any], cfg: DictConfig, model: nn.Module | None = None) -> nn.Module:
     """The network of a run, or ``model`` in its place, with its part of an elastic training's weights."""
+    made = build_model(cfg) if model is None else model
+    with torch.no_grad():
+        return inherit(made, heirs_weights(content, cfg))
+
+
+def heirs_weights(content: Mapping[str, Any], cfg: DictConfig) -> dict[str, Tensor]:
+    """An elastic training's weights by name, as they are at a run's settings: its network's are parts of these."""
     weights, settings = network_state(content), settings_of(content, "given")
     whole = Slopes(nn.Module(), settings["scalars"])
     prefix = "slopes."
@@ -133,17 +150,35 @@ def heir(content: Mapping[str, Any], cfg: DictConfig, model: nn.Module | None = 
         state = {k.removeprefix(own): v for k, v in content["state_dict"].items() if k.startswith(own)}
         whole.of[place] = nn.ParameterDict(state)
     with torch.no_grad():
-        weights = whole.at(scalars(cfg, whole.origin), weights)
-        return inherit(build_model(cfg) if model is None else model, weights)
+        return whole.at(scalars(cfg, whole.origin), weights)
 
 
-def begin(model: nn.Module, cfg: DictConfig) -> None:
-    """Give a run's network the weights it begins with, ``cfg.weights``: its part of them if they are elastic."""
-    content = read_checkpoint(cfg.weights)
-    if (configuration(content) or {}).get("elastic"):
-        heir(content, cfg, model)
-    else:
-        model.load_state_dict(first_weights(cfg, model))
+def beginning(cfg: DictConfig) -> tuple[str | None, bool]:
+    """The address of the checkpoint that a run begins with, None for none, and whether it is cut to the run's size."""
+    init = cfg.get("init")
+    if OmegaConf.is_config(init):
+        return init.get("checkpoint"), bool(init.get("slice"))
+    return init, False  # a file of the user's own that says init: <checkpoint>
+
+
+def begin(model: nn.Module, cfg: DictConfig) -> Transfer | None:
+    """Give a run's network the weights it begins with, ``init.checkpoint``; of an elastic training its part of them.
+
+    Returns:
+        What was taken; None of a run that begins with random weights.
+
+    Raises:
+        UserError: no such checkpoint, or of another network.
+    """
+    address, slice = beginning(cfg)
+    if not address:
+        return None
+    content = read_checkpoint(address)
+    elastic = bool((configuration(content) or {}).get("elastic"))
+    state = heirs_weights(content, cfg) if elastic else stated(content)
+    taken = transfer(model, state, str(address), slice or elastic)
+    model.load_state_dict(taken.state, assign=any(p.is_meta for p in model.parameters()))  # copies need a place
+    return taken
 
 
 def settings_of(content: Mapping[str, Any], where: str | Path) -> dict[str, Any]:

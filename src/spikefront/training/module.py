@@ -14,6 +14,7 @@ from torchmetrics import Metric
 from spikefront.errors import UserError
 from spikefront.training.batch import effective_batch, scaled
 from spikefront.training.distillation import Teacher
+from spikefront.training.finetuning import scaled_rates
 from spikefront.training.lightning_internals import batches_of
 from spikefront.training.penalty import EnergyPenalty
 from spikefront.training.schedule import Cosine, parameter_groups
@@ -132,8 +133,11 @@ class SpikingClassifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings, given = self._schedule, getattr(self._optimizer, "keywords", {})
-        layer_decay = settings.get("layer_decay", 1)
+        tuning = self.hparams["config"].get("finetune") or {}
+        own = tuning.get("layer_decay")
+        layer_decay = settings.get("layer_decay", 1) if own is None else own
         groups = parameter_groups(self.model, given.get("weight_decay", 0.0), layer_decay)
+        groups = scaled_rates(groups, self.model, tuning.get("rates") or {})
         if beside := self.beside():
             groups.append({"params": beside, "weight_decay": 0.0, "lr_scale": self.faster})
         rule, rate = settings.get("lr_rule", "none"), {}

@@ -16,14 +16,27 @@ from spikefront.training.lightning_internals import epochs_of
 
 # what says where and how a run goes on, not what it learns
 SILENT = (
-    *("output_dir", "resume", "weights", "dry_run", "latency", "debug", "logger", "callbacks", "energy", *LOCAL),
+    *(
+        "output_dir",
+        "resume",
+        "weights",
+        "init",
+        "dry_run",
+        "latency",
+        "debug",
+        "logger",
+        "callbacks",
+        "energy",
+        *LOCAL,
+    ),
     *("trainer.strategy", "trainer.sync_batchnorm", "trainer.precision", "trainer.plugins", "trainer.profiler"),
     *("trainer.log_every_n_steps", "trainer.enable_model_summary", "model.compile", "model.checkpoint_blocks"),
     *("recipe", "data.train_samples", "elastic.base"),  # what a recipe chooses is among the rest
 )
 AVERAGE = "callbacks.ema"
 # what a checkpoint's optimizer state was made by, and which samples it has not seen
-FIXED = ("optimizer._target_", "optimizer.amsgrad", "data.val_fraction", "data.seed")
+FIXED = ("optimizer._target_", "optimizer.amsgrad", "data.val_fraction", "data.seed", "finetune.freeze")
+RATES = "finetune.rates"  # which part its parameters are of
 DECAY = "optimizer.weight_decay"  # without any, all parameters are of one kind
 CURE = "choose another directory (hydra.run.dir=…) to begin anew, or go on with the old setting"
 NOTHING = "not there"
@@ -43,9 +56,13 @@ def continued(path: str, asked: Mapping[str, Any], model: nn.Module) -> dict[str
         raise UserError(f"resume={path}: it holds weights, but no training to go on with; train.py's last.ckpt does")
     then = configuration(content)
     changed = {} if then is None else differences(then, asked)
-    if (why := misfit(model, network_state(content))) is not None:
+    if (why := misfit(model.state_dict(), network_state(content))) is not None:
         raise UserError(f"resume={path} is of another network: {of_the_network(changed, asked) or why}: {CURE}")
-    fixed = {k: v for k, v in changed.items() if k in FIXED or (k == DECAY and {*v} & {0, None, NOTHING})}
+    fixed = {
+        k: v
+        for k, v in changed.items()
+        if k in FIXED or k.startswith(RATES) or (k == DECAY and {*v} & {0, None, NOTHING})
+    }
     if fixed:
         raise UserError(f"resume={path} can't go on so: {_told(fixed)}: {CURE}")
     had, limit = epochs_of(content), asked["trainer"].get("max_epochs")

@@ -25,6 +25,7 @@ from spikefront.nn.checkpoints import network_state, read_checkpoint
 from spikefront.training.batch import share, wanted_batch
 from spikefront.training.confusion import Confusion, enter
 from spikefront.training.devices import threads, where
+from spikefront.training.finetuning import finetuning
 from spikefront.training.inert import without_effect
 from spikefront.training.inheritance import begin
 from spikefront.training.latency import latency
@@ -92,7 +93,7 @@ def _train(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
 
 def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     quiet()
-    started = time.perf_counter()
+    started, tuned = time.perf_counter(), finetuning(cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     model = build_model(cfg)
     parameters = sum(p.numel() for p in model.parameters())
@@ -117,11 +118,11 @@ def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     resume = _resume(cfg)
     if resume:
         data.recall(data.kept_in(read_checkpoint(resume)))
-    if cfg.get("weights") and not resume:
-        begin(model, cfg)
+    if not resume and (taken := begin(model, cfg)) is not None:
+        say(taken, flush=True)
     logger = _logger(cfg, run_id(continued(resume, config, model)) if resume else None)
     confused = [Confusion(data.num_classes)] if data.own else []
-    trainer = build_trainer(cfg, logger, [*callbacks, *confused])
+    trainer = build_trainer(cfg, logger, [*callbacks, *confused, *tuned])
     if cfg.model.get("compile") and trainer.world_size > 1:
         raise UserError(f"model.compile=true on {trainer.world_size} devices: use one, or model.compile=false")
     if cfg.model.get("compile") and trainer.strategy.root_device.type == "cpu":

@@ -16,7 +16,6 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from spikefront.errors import UserError
-from spikefront.nn.checkpoints import fitting
 from spikefront.training.callbacks import EnergyCallback
 from spikefront.training.ddp import FirstNorms, StaticDDP, SynchronisedBatchNorm
 from spikefront.training.devices import count_devices
@@ -96,15 +95,6 @@ def build_model(cfg: DictConfig) -> torch.nn.Module:
 def build_loss(cfg: DictConfig) -> torch.nn.Module:
     """The loss, less what its penalty takes."""
     return instantiate({key: value for key, value in cfg.loss.items() if key not in PENALTY_KEYS})
-
-
-def first_weights(cfg: DictConfig, model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """What ``cfg.weights`` has the ``model`` begin with; a second classifier that the file lacks begins anew.
-
-    Raises:
-        UserError: no such file, or of another network.
-    """
-    return fitting(model, cfg.weights, new="head_kd")
 
 
 def build_teacher(cfg: DictConfig, student: torch.nn.Module | None = None) -> Teacher | None:

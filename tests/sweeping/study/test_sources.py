@@ -10,7 +10,7 @@ from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.request import Request
-from spikefront.sweeping.study.sources import open_study, read_study
+from spikefront.sweeping.study.sources import checkpoint_of, open_study, read_study
 
 PLACES = {
     "sqlite": (None, "one-digits/study.db"),
@@ -93,3 +93,26 @@ def test_a_study_that_does_not_exist_names_those_that_do(made):
     (made / "broken.db").write_text("not a database at all")
     with pytest.raises(UserError, match="can't be used"):
         read_study(f"sqlite:///{made / 'broken.db'}")
+
+
+def test_a_trials_checkpoint_has_an_address(make_sweep, tmp_path, monkeypatch):
+    search = make_sweep("search.n_trials=2", "search.workers=1")
+    search.run_here()
+    made = studies.record(search.study())
+    folder = studies.trial_directory(made, 1)
+    assert checkpoint_of(f"trial:{made['path']}/1") == folder / "checkpoints/last.ckpt"
+    (folder / "checkpoints/best.ckpt").write_text("better")
+    assert checkpoint_of(f"trial:{made['path']}/1").read_text() == "better"
+    assert checkpoint_of(f"trial:{made['storage']}/1") == folder / "checkpoints/best.ckpt"
+    for path in (folder / "checkpoints").iterdir():
+        path.unlink()
+    for number, says in (
+        ("1", "/1 keeps no checkpoint in "),
+        ("2", "has no trial 2 of its 2"),
+        ("x", "is not trial:<study>"),
+    ):
+        with pytest.raises(UserError, match=says):
+            checkpoint_of(f"trial:{made['path']}/{number}")
+    (folder / "seed_0/checkpoints").mkdir(parents=True)
+    (folder / "seed_0/checkpoints/last.ckpt").write_text("of several seeds")
+    assert checkpoint_of(f"trial:{made['path']}/1").read_text() == "of several seeds"

@@ -13,8 +13,10 @@ from spikefront.config import compose, override
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import network_state, read_checkpoint
 from spikefront.sweeping.study import accounts, attributes, brought, request
+from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.attributes import ELASTIC, INHERITED, STAGE, TRAINING, TUNING
 from spikefront.sweeping.study.records import records
+from spikefront.sweeping.study.sources import checkpoint_of
 from spikefront.sweeping.study.study import elastic_checkpoint
 from spikefront.sweeping.worker.stages import promising
 from spikefront.sweeping.worker.worker import Worker
@@ -58,17 +60,11 @@ def test_the_stages_follow_each_other(finished):
     assert training.number == 0 and training.params["model.dim"] == 16 and training.params["model.timesteps"] == 2
     ended = [max(t.datetime_complete for t in found[stage]) for stage in (TRAINING, None, TUNING)]
     assert ended == sorted(ended) and all(t.state == TrialState.COMPLETE for t in study.trials)
-    for trial in found[None]:  # measured, not trained: nothing of the test part, no checkpoint of its own
-        came = attributes.outcome(trial)
-        assert came["metrics"]["energy"] > 0 and len(came["anytime"]) == trial.params["model.timesteps"]
-        assert "test" not in came and "memory" not in came["metrics"] and came["energy_layers"]
-        assert not (elastic_checkpoint(study).parents[2] / f"{trial.number:05d}").exists()
-    for trial in found[TUNING]:
-        before = study.trials[INHERITED.get(trial)]
-        assert before.params == trial.params and STAGE.get(before) is None
-        assert attributes.outcome(trial)["test"]["accuracy"] > 0
-    now = accounts.account(study)
-    assert now.whole and now.budget == 7 and not now.exhausted
+    place = studies.record(study)["path"]
+    evaluated, tuned = found[None][0].number, found[TUNING][0].number
+    assert checkpoint_of(f"trial:{place}/{evaluated}") == elastic_checkpoint(study)  # of which a member is cut
+    with pytest.raises(UserError, match="keeps no checkpoint"):  # callbacks=quiet, and of its own
+        checkpoint_of(f"trial:{place}/{tuned}")
 
 
 def test_the_same_command_is_done_and_more_is_evaluated(finished):
@@ -86,7 +82,7 @@ def test_records_say_how_each_came_about(finished):
     assert training["command"] == found["command"] and training["origin"].startswith("the largest network")
     for trial in others:
         if trial["origin"] and "fine-tuned" in trial["origin"]:
-            assert "src/train.py" in trial["command"] and "weights=" in trial["command"]
+            assert "src/train.py" in trial["command"] and "init=" in trial["command"]
         else:
             assert trial["command"].startswith("python src/evaluate.py ") and "member=" in trial["command"]
     assert found["front"] and {p["number"] for p in found["front"]} <= {t["number"] for t in found["trials"]}

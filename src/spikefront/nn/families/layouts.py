@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from spikefront.nn.families.names import ATTN, HEAD, PATCH, Layout, at, attention, mlp, mlp_of_spikes, parts
 from spikefront.nn.families.names_meta import META
 
 
-def translated(model: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """``state`` under our names if a published layout of this network knows it, else as it is."""
-    return next((found for layout in LAYOUTS if (found := layout.ours(model, state)) is not None), state)
+def translated(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """``state`` under the names of a network's ``own`` state if a published layout knows it, else as it is."""
+    return next((found for layout in LAYOUTS if (found := layout.ours(own, state)) is not None), state)
+
+
+def names(
+    own: Mapping[str, Tensor], state: Mapping[str, Tensor], like: Callable[[Tensor, Tensor], bool]
+) -> dict[str, str]:
+    """What a published layout that knows ``state`` calls a network's ``own`` tensors; none if there is none.
+
+    Args:
+        like: which of their tensors stands for which of ours, ``(theirs, ours)``.
+    """
+    return next((found for layout in LAYOUTS if (found := layout.names(own, state, like)) is not None), {})
 
 
 def _maxformer(stem: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

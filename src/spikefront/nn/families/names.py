@@ -7,16 +7,21 @@ a rule ``{s}`` stands for a number and ``{p:a|b}`` for one of these words; ``{s+
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from torch import Tensor, nn
+from torch import Tensor
 
 ATTN, MLP = "stages.{s}.block.{b}.attn.", "stages.{s}.block.{b}.mlp."
 PATCH = "stages.{s}.patch_embed."
 PARTS = "{p:conv|bn|lif}"
 STREAM = "{q:q|k|v|proj}"
+
+
+def alike(theirs: Tensor, ours: Tensor) -> bool:
+    """Equal but for dimensions of 1: a ``Linear`` or ``Conv1d`` is a 1x1 ``Conv2d``."""
+    return [n for n in theirs.shape if n != 1] == [n for n in ours.shape if n != 1]
 
 
 @dataclass(frozen=True)
@@ -45,22 +50,24 @@ class Layout:
             )
         return self._known[name]
 
-    def ours(self, model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        """``state`` under our names and in our shapes, if it is this layout's of such a model; else None."""
-        out, taken = {}, set()
-        for name, tensor in model.state_dict().items():
+    def names(
+        self, own: Mapping[str, Tensor], state: Mapping[str, Tensor], like: Callable[[Tensor, Tensor], bool]
+    ) -> dict[str, str] | None:
+        """Theirs by ours, if ``state`` is this layout's of a network whose ``own`` state that is; else None."""
+        out: dict[str, str] = {}
+        for name, tensor in own.items():
             theirs = self.theirs(name)
-            if theirs is None or theirs not in state or not _alike(state[theirs], tensor):
+            if theirs is None or theirs not in state or not like(state[theirs], tensor):
                 return None
-            out[name] = state[theirs].reshape(tensor.shape)
-            taken.add(theirs)
+            out[name] = theirs
+        taken = set(out.values())
         rest = [key for key in state if key not in taken and not re.fullmatch(self.unused, key)]
         return None if rest else out
 
-
-def _alike(theirs: Tensor, ours: Tensor) -> bool:
-    """Equal but for dimensions of 1: a ``Linear`` or ``Conv1d`` is a 1x1 ``Conv2d``."""
-    return [n for n in theirs.shape if n != 1] == [n for n in ours.shape if n != 1]
+    def ours(self, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """``state`` under our names and in our shapes, if it is this layout's of such a network; else None."""
+        names = self.names(own, state, alike)
+        return None if names is None else {key: state[names[key]].reshape(own[key].shape) for key in names}
 
 
 def _pattern(rule: str) -> re.Pattern[str]:

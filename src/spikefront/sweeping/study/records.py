@@ -105,7 +105,7 @@ def _again(space: Space, made: Made, elastic: Path | None, sweep: str | None, t:
     if elastic is not None and stage is None:
         return typed("evaluate", override("checkpoint", str(elastic)), override("member", dict(t.params)))
     if elastic is not None:
-        given = [*given, override("weights", str(elastic)), f"trainer.max_epochs={came.get('epochs')}"]
+        given = [*given, override("init", str(elastic)), f"trainer.max_epochs={came.get('epochs')}"]
     if seeds := [str(int(s["seed"])) for s in came.get("seeds", [])]:
         given = ["-m", *(o for o in given if not o.startswith("seed=")), f"seed={','.join(seeds)}"]
     return typed("train", *given)

@@ -15,8 +15,38 @@ from spikefront.errors import UserError, near_matches
 from spikefront.start import spelled
 from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
+from spikefront.sweeping.study.attributes import ELASTIC, STAGE
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.study import record
+
+PREFIX = "trial:"
+
+
+def checkpoint_of(address: str) -> Path:
+    """The checkpoint of ``trial:<study>/<number>``, the study as ``open_study`` takes it: of several seeds the first's,
+    of a slice of an elastic training that training's.
+
+    Raises:
+        UserError: no such study or trial, or one that keeps no checkpoint.
+    """
+    source, _, number = address.removeprefix(PREFIX).rpartition("/")
+    if not source or not number.isdecimal():
+        raise UserError(f"{address} is not {PREFIX}<study>/<number>")
+    study = open_study(source)
+    made = record(study)
+    with storages.storage_errors(made["storage"]):
+        known = {t.number: t for t in study.get_trials(deepcopy=False)}
+        if int(number) not in known:
+            raise UserError(f"{address}: the study '{study.study_name}' has no trial {number} of its {len(known)}")
+        inherited = ELASTIC.get(study) is not None and not STAGE.on(known[int(number)])
+        whole = studies.elastic_checkpoint(study) if inherited else None
+    folder = studies.trial_directory(made, int(number))
+    names = ("checkpoints/best.ckpt", "checkpoints/last.ckpt")
+    kept = [folder / place / name for place in ("", "seed_0") for name in names] if whole is None else [whole]
+    found = next((path for path in kept if path.is_file()), None)
+    if found is None:
+        raise UserError(f"{address} keeps no checkpoint in {folder}: it wasn't trained there, or not to an epoch's end")
+    return found
 
 
 def read_study(

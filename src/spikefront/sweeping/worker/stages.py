@@ -116,7 +116,7 @@ class FromOne:
             return self._evaluate(trial, cfg)
         self._alone(trial)
         with open_dict(cfg):
-            cfg.weights = str(self._checkpoint())
+            cfg.init = {"checkpoint": str(self._checkpoint()), "slice": False}
             cfg.trainer.max_epochs = self._search["finetune_epochs"] or math.ceil(_epochs(cfg) / 2)
         return train(trial, cfg)
 
