@@ -9,4 +9,8 @@ for; the others that it names are what ``options={…}`` may set.
 
 FORMATS = {
     "bundle": "spikefront.exporting.bundle",
+    "torch": "spikefront.exporting.torch_export",
+    "onnx": "spikefront.exporting.onnx_export",
+    "int8": "spikefront.exporting.quantised",
+    "int4": "spikefront.exporting.quantised",
 }

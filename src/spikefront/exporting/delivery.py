@@ -13,11 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from spikefront.errors import UserError, near_matches
 from spikefront.exporting import FORMATS
+from spikefront.exporting.hub import check_address, push
 from spikefront.exporting.origin import Origin
 from spikefront.files import writing_folder
 from spikefront.training.devices import threads
 
 FILE = "export.json"
+SAMPLES = 8  # to trace with
 GIVEN = ("origin", "format")  # to a format that has a use for them
 
 
@@ -29,16 +31,20 @@ def export(cfg: DictConfig) -> dict[str, Any]:
             the format can't hold.
     """
     write, options = chosen(str(cfg.format), cfg.get("options"))
+    if cfg.get("push") is not None:
+        check_address(str(cfg.push), str(cfg.format))
     with threads(cfg.get("threads")), writing_folder(cfg.directory) as folder:
         origin = Origin(cfg)
         model = origin.model()
         given = {"origin": origin, "format": cfg.format}
         taken = inspect.signature(write).parameters
-        told = write(model, origin.sample(), folder, **{k: v for k, v in given.items() if k in taken}, **options)
+        told = write(model, origin.sample(SAMPLES), folder, **{k: v for k, v in given.items() if k in taken}, **options)
         written = {path.relative_to(folder).as_posix(): path.stat().st_size for path in _files(folder)}
         said = {"format": cfg.format, "checkpoint": origin.checkpoint, "member": origin.member, **told}
         said["files"] = written
         (folder / FILE).write_text(json.dumps(said, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    if cfg.get("push") is not None:
+        said["lines"] = [*said.get("lines", []), push(str(cfg.push), Path(cfg.directory))]
     return said
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -15,6 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
+from spikefront.config import ROOT
 from spikefront.data import ImageData, build_data
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import configuration, load_checkpoint, read_checkpoint
@@ -111,6 +114,15 @@ class Origin:
         data.setup()
         return data
 
+    @cached_property
+    def commit(self) -> str | None:
+        """Of the clone that this runs from; None of an installed package."""
+        with suppress(OSError, subprocess.CalledProcessError):
+            asked = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+            inside = (ROOT / ".git").exists()
+            return subprocess.check_output(asked, text=True, stderr=subprocess.DEVNULL).strip() if inside else None
+        return None
+
     @property
     def classes(self) -> list[str] | None:
         """The classes' names by number, where they are known."""
@@ -118,6 +130,11 @@ class Origin:
         stored = next((content["classes"] for content in kept if "classes" in content), None)
         found = stored or (self.data.classes if self.measured else None)
         return list(map(str, found)) if found else None
+
+    @property
+    def preprocessing(self) -> list[str]:
+        """What a sample goes through before the network sees it, a line each; empty where the data are not here."""
+        return [str(step) for step in self.data.seen(train=False)] if self.measured else []
 
     def sample(self, count: int = 2) -> Tensor:
         """So many inputs of the test part, or with ``measure=false`` noise of their shape."""
@@ -128,6 +145,15 @@ class Origin:
         shape = [data.channels, data.image_size, data.image_size]
         frames = [self.run.model.timesteps] if data.get("event_mode") else []
         return torch.rand(count, *frames, *shape, generator=torch.Generator().manual_seed(0))
+
+    def training(self, count: int) -> Tensor:
+        """So many inputs of the training part, as the network is trained on them."""
+        found: list[Tensor] = []
+        for images, *_ in self.data.train_dataloader():
+            found.append(images)
+            if sum(map(len, found)) >= count:
+                break
+        return torch.cat(found)[:count]
 
     def figures(self, model: nn.Module, energy: Mapping[str, Any] | None = None) -> Figures:
         """What a network is worth on every sample of the checkpoint's validation and test part.
