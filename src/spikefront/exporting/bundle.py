@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from spikefront.exporting.hub import CARD, CONFIG, WEIGHTS
 from spikefront.exporting.model_card import card
 from spikefront.exporting.origin import Origin
-from spikefront.exporting.pretrained import CARD, CONFIG, WEIGHTS
 
 MACHINES = ("root", "cache", "num_workers")  # of data: where they lie on this machine, which is nobody else's concern
 

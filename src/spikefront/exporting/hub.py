@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from spikefront.tracking.wandb.artifacts import artifact_folder, log_folder
 
 HF = "hf:"
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+WEIGHTS, CONFIG, CARD = FILES = ("model.safetensors", "config.yaml", "README.md")  # of a bundle
 CARRIED = ("bundle", "int8", "int4")  # what from_pretrained reads
 
 
@@ -36,10 +36,11 @@ def push(address: str, folder: Path) -> str:
     """
     try:
         if address.startswith(WANDB):
-            return log_folder(address, folder)
+            return log_folder(address, folder, FILES)
         api = _library(address).HfApi()
         repository = api.create_repo(address.removeprefix(HF), exist_ok=True).repo_id
-        told = api.upload_folder(repo_id=repository, folder_path=str(folder), commit_message="Export of spikefront")
+        what: dict[str, Any] = {"repo_id": repository, "folder_path": str(folder), "allow_patterns": list(FILES)}
+        told = api.upload_folder(**what, commit_message="Export of spikefront")
         return f"pushed to {told.commit_url or repository}; spikefront.from_pretrained('{HF}{repository}') reads it"
     except UserError:
         raise
@@ -47,14 +48,14 @@ def push(address: str, folder: Path) -> str:
         raise UserError(f"push={address} fails: {_reason(error)}; the bundle is in {folder}") from error
 
 
-def fetched(address: str, names: Sequence[str]) -> Path:
-    """The local folder with the files ``names`` of a bundle.
+def fetched(address: str) -> Path:
+    """The local folder with a bundle's files.
 
     Raises:
         UserError: there is none, or it can't be had.
     """
     if address.startswith(WANDB):
-        return artifact_folder(address, names)
+        return artifact_folder(address, FILES)
     if not address.startswith(HF):
         folder = Path(address).expanduser()
         if not folder.is_dir():
@@ -64,7 +65,7 @@ def fetched(address: str, names: Sequence[str]) -> Path:
     if not REPOSITORY.fullmatch(name):
         raise UserError(f"{address}: write hf:<owner>/<name> or hf:<owner>/<name>@<revision>")
     try:
-        return Path(_library(address).snapshot_download(name, revision=revision or None, allow_patterns=list(names)))
+        return Path(_library(address).snapshot_download(name, revision=revision or None, allow_patterns=list(FILES)))
     except UserError:
         raise
     except Exception as error:

@@ -13,11 +13,9 @@ from torch import nn
 
 from spikefront import trust as trusted
 from spikefront.errors import UserError, in_a_line, one_line
-from spikefront.exporting.hub import fetched
+from spikefront.exporting.hub import CONFIG, WEIGHTS, fetched
 from spikefront.nn.checkpoints import load_checkpoint, read_checkpoint
 from spikefront.nn.fixed.stored import restored
-
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.yaml", "README.md"
 
 
 def from_pretrained(address: str | Path, *, trust: bool = False) -> nn.Module:
@@ -32,7 +30,7 @@ def from_pretrained(address: str | Path, *, trust: bool = False) -> nn.Module:
     Raises:
         UserError: no such bundle, one that is damaged, or whose configuration would run what it shouldn't.
     """
-    folder = fetched(str(address), (WEIGHTS, CONFIG, CARD))
+    folder = fetched(str(address))
     for name in (WEIGHTS, CONFIG):
         if not (folder / name).is_file():
             raise UserError(f"{address} is no bundle: it has no {name}; python src/export.py format=bundle writes one")

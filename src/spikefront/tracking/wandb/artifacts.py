@@ -15,14 +15,16 @@ from spikefront.tracking.wandb.client import mode_of, safe_id
 PREFIX = "wandb:"
 
 
-def log_folder(address: str, folder: Path) -> str:
-    """Log a folder as the artifact ``wandb:<entity>/<project>/<artifact>``; a line that says where it is now.
+def log_folder(address: str, folder: Path, names: Sequence[str]) -> str:
+    """Log the files ``names`` of a folder as the artifact ``wandb:<entity>/<project>/<artifact>``; a line that says
+    where it is now.
 
     Without an account it is written offline, as runs are.
     """
     entity, project, name = address.removeprefix(PREFIX).split("/")
     artifact = wandb.Artifact(safe_id(name), "model")
-    artifact.add_dir(str(folder))
+    for kept in names:
+        artifact.add_file(str(folder / kept), name=kept)
     settings = wandb.Settings(silent=True, console="off")
     mode = mode_of("auto")
     with wandb.init(entity=entity, project=project, job_type="export", mode=mode, settings=settings) as run:
