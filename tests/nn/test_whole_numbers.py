@@ -9,8 +9,8 @@ from spikefront import create_model
 from spikefront.errors import UserError
 from spikefront.nn.fixed.conversion import image_step, in_whole_numbers
 from spikefront.nn.fixed.exactness import exactness
-from spikefront.nn.fixed.layers import WholeConv, WholeNeuron
-from spikefront.nn.fixed.stored import packed, restored, stored, unpacked
+from spikefront.nn.fixed.keeping import packed, restored, stored, unpacked
+from spikefront.nn.fixed.whole_layers import WholeConv, WholeNeuron
 from spikefront.nn.neurons import LIF
 
 FAMILIES = ("spikformer", "spikingformer", "qkformer", "ms_qkformer", "maxformer", "metaspikformer", "statten")

@@ -15,7 +15,7 @@ from spikefront import trust as trusted
 from spikefront.errors import UserError, in_a_line, one_line
 from spikefront.exporting.hub import CONFIG, WEIGHTS, fetched
 from spikefront.nn.checkpoints import load_checkpoint, read_checkpoint
-from spikefront.nn.fixed.stored import restored
+from spikefront.nn.fixed.keeping import restored
 
 
 def from_pretrained(address: str | Path, *, trust: bool = False) -> nn.Module:

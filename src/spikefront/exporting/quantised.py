@@ -14,7 +14,7 @@ from spikefront.exporting.bundle import described, put
 from spikefront.exporting.origin import Figures, Origin
 from spikefront.nn.fixed.conversion import in_whole_numbers
 from spikefront.nn.fixed.exactness import exactness
-from spikefront.nn.fixed.stored import stored
+from spikefront.nn.fixed.keeping import stored
 from spikefront.units import joules
 
 CHIP = "chip_8bit"

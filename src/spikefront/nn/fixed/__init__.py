@@ -1,5 +1,5 @@
 """A network in whole numbers: weights of few bits, membranes, thresholds and sums that are integers.
 
-``flow`` finds what each layer's numbers stand for, ``conversion`` chooses units and makes the network, ``layers`` are
-what it computes with, ``exactness`` holds that against arithmetic in int32.
+``flow`` finds what each layer's numbers stand for, ``conversion`` chooses units and makes the network of
+``whole_layers``, ``exactness`` holds that against integer arithmetic, ``keeping`` has it in a file.
 """

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from spikefront.errors import UserError
 from spikefront.nn.fixed.flow import Flow, Stream, flow
-from spikefront.nn.fixed.layers import LEAK_BITS, WholeConv, WholeLinear, WholeNeuron
+from spikefront.nn.fixed.whole_layers import LEAK_BITS, WholeConv, WholeLinear, WholeNeuron
 from spikefront.nn.inference import folded, replace
 from spikefront.nn.integers import ILIF, Integer
 from spikefront.nn.neurons import IF, LIF, PLIF
@@ -27,7 +27,7 @@ SHRINK = torch.linspace(0.4, 1, 25, dtype=torch.float64)  # of the largest weigh
 def in_whole_numbers(model: nn.Module, batch: Tensor, bits: int) -> nn.Module:
     """A copy of a trained network whose weights have ``bits`` bits and whose potentials are integers.
 
-    Batch norms are folded. Its modules are ``layers``' where the network has convolutions, linear layers and neurons.
+    Batch norms are folded; ``whole_layers`` stand in the place of convolutions, linear layers and neurons.
 
     Args:
         batch: typical inputs, whose largest value becomes the largest that 8 bits can say.

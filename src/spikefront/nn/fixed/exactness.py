@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spikefront.nn.fixed.layers import WholeConv, WholeLinear, WholeNeuron
+from spikefront.nn.fixed.whole_layers import WholeConv, WholeLinear, WholeNeuron
 
 
 @dataclass

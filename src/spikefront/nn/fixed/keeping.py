@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spikefront.errors import UserError
 from spikefront.nn.fixed.conversion import synapse
-from spikefront.nn.fixed.layers import WholeConv, WholeLinear, WholeNeuron
+from spikefront.nn.fixed.whole_layers import WholeConv, WholeLinear, WholeNeuron
 from spikefront.nn.inference import folded, replace
 
 
