@@ -54,6 +54,13 @@ def test_a_bundle_is_the_network_with_what_one_must_know(script, checkpoint, tmp
         assert source["energy_joules"] == pytest.approx(result["energy_joules"])
 
 
+def test_without_a_directory_it_lies_in_that_of_the_run(script, checkpoint, tmp_path):
+    more = [f"hydra.run.dir={tmp_path}/run", "format=bundle", "measure=false"]
+    code, out, err = script("export", f"checkpoint={checkpoint}", *more)
+    assert code == 0 and f"{tmp_path}/run/bundle/config.yaml" in out, err
+    assert (tmp_path / "run" / "bundle" / "export.json").is_file()
+
+
 def test_the_card_is_one_that_hugging_face_reads(script, checkpoint, tmp_path):
     said, _ = export(script, checkpoint, tmp_path / "bundle", "format=bundle")
     card = ModelCard.load(tmp_path / "bundle" / "README.md")

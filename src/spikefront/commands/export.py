@@ -28,7 +28,7 @@ def main(cfg: DictConfig) -> None:
 
     keep_freed_memory()
     cfg.checkpoint = checkpoint_path(cfg.checkpoint)
-    cfg.directory = cfg.directory or cfg.output_dir
+    cfg.directory = cfg.directory or f"{cfg.output_dir}/{cfg.format}"
     said = export(cfg)
     print("\n".join(said.get("lines", [])))
     for name, size in said["files"].items():
