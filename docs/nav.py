@@ -22,6 +22,7 @@ GUIDES = (
     "sweeps.md",
     "elastic.md",
     "decision.md",
+    "deploy.md",
     "scale.md",
     "slurm.md",
     "wandb.md",

@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "tracking": {"analysis"},
     "cluster": set(),
     "training": {"nn", "energy", "data", "cluster"},
+    "exporting": {"nn", "energy", "data", "training", "tracking"},
     "planning": {"training", "nn", "energy", "data"},
     "sweeping.search": {"analysis"},
     "sweeping.study": {"sweeping.search", "analysis"},
@@ -42,6 +43,7 @@ FACADE = {  # what `spikefront.name` stands for
     "audit": "api",
     "measure_energy": "energy",
     "predict_cost": "planning",
+    "from_pretrained": "exporting",
 }
 MODULES = sorted(PACKAGE.glob("**/*.py"))
 

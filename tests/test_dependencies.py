@@ -40,7 +40,7 @@ ADAPTERS = {
     "spikefront/cluster/submission.py": "cluster/test_queue.py",  # a subclass of submitit's executor
     "spikefront/tracking/wandb/logger.py": "tracking/wandb/test_wandb.py",  # a subclass of Lightning's logger
 }
-PUBLIC = {"_exit", "_name", "_field_defaults"}  # of the standard library, private by name alone
+PUBLIC = {"_exit", "_name", "_field_defaults", "_replace"}  # of the standard library, private by name alone
 
 
 def requirements() -> dict[str, Requirement]:

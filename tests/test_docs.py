@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import re
@@ -217,6 +218,21 @@ def test_the_way_from_a_front_to_a_network_runs(copy):
     assert "points of the front stay (chip_8bit" in chips
     question = outputs[-1]
     assert "accuracy at most so much energy can buy, by model.timesteps" in question and "ahead at" in question
+
+
+@pytest.mark.slow
+def test_the_ways_out_run(copy):
+    """Every command of the page, then its Python; ONNX's where that is installed."""
+    text = page("deploy.md")
+    here = importlib.util.find_spec("onnxruntime") is not None
+    told = [c for c in commands(text) if here or "format=onnx" not in c]
+    outputs = {c[-2] if "format=" in c[-2] else c[1]: run(copy, c) for c in told}
+    assert {"format=bundle", "format=torch", "format=int8", "format=int4"} <= set(outputs)
+    assert "37 of 37 layers" in outputs["format=int8"] and "of 8 samples equal" in outputs["format=torch"]
+    programs = [block for kind, _, block in FENCE.findall(text) if kind == "python"]
+    assert len(programs) == 2
+    for program in programs:
+        run(copy, ["python", "-c", program])
 
 
 @pytest.mark.parametrize(

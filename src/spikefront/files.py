@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from spikefront.errors import UserError
 
 
 @contextmanager
@@ -38,6 +41,26 @@ def write_atomically(path: str | Path, content: str) -> Path:
     with writing(path) as file:
         file.write(content)
     return Path(path)
+
+
+@contextmanager
+def writing_folder(path: str | Path) -> Iterator[Path]:
+    """Context with a new folder that takes ``path``'s place at its end, and leaves nothing if the context fails.
+
+    Raises:
+        UserError: there is something at ``path`` already, other than an empty folder.
+    """
+    path = Path(path)
+    if path.is_dir() and any(path.iterdir()):
+        raise UserError(f"{path} is not empty: give a folder that is, or that is not there yet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{os.fsdecode(os.fsencode(path.name)[:80])}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    scratch.mkdir()
+    try:
+        yield scratch
+        scratch.replace(path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def cache_folder() -> Path:

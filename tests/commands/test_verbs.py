@@ -67,6 +67,7 @@ def test_the_list_of_verbs_waits_for_nothing():
     [
         ("spikefront s", {"study", "sweep"}),
         ("spikefront ", {"data", "train", "sweep", "evaluate", "energy", "report", "study", "audit", "workspace"}),
+        ("spikefront ex", {"export"}),
         ("spikefront audit tar", {"target="}),
         ("spikefront train neuron=p", {"neuron=plif"}),
         ("spikefront train neuron=lif optimizer.l", {"optimizer.lr="}),

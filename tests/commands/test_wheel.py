@@ -121,6 +121,15 @@ def test_a_sweep_from_search_to_page(installed, tmp_path):
     assert [p.name for p in tmp_path.iterdir() if p.name != "report.html"] == ["outputs"]
 
 
+def test_a_network_is_taken_out(installed, tmp_path):
+    installed(f"spikefront train {TINY} trainer=cpu hydra.run.dir=run")
+    out = installed("spikefront export checkpoint=run/checkpoints/best.ckpt format=int8 directory=whole")
+    assert "chip_8bit" in out and json.loads((tmp_path / "whole/export.json").read_text())["bits"] == 8
+    program = "import spikefront, torch; print(spikefront.from_pretrained('whole')(torch.rand(2, 1, 8, 8)).shape)"
+    assert "[2, 10]" in installed(f"python -c {shlex.quote(program)}")
+    assert "did you mean 'onnx'" in installed("spikefront export checkpoint=x format=onx", fails=True)
+
+
 def test_slurm_gets_its_script_and_its_late_workers(installed, environment, tmp_path):
     said = installed("spikefront sweep -m hparams_search=demo hydra/launcher=slurm_cpu dry_run=true search.workers=2")
     assert "#SBATCH --array=0-1" in said and f"{environment}/bin/python" in said

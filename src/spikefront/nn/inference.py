@@ -45,14 +45,7 @@ def for_inference(model: Model, sparse: bool | str = False) -> Model:
     """
     if sparse not in (True, False, "auto"):
         raise UserError(f"for_inference(sparse={sparse!r}): use True, False or 'auto'")
-    model = copy.deepcopy(model).eval().requires_grad_(False)
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if (merged := getattr(child, "merged", None)) is not None:
-                setattr(module, name, merged())
-    for module in model.modules():
-        for names in getattr(module, "folds", tuple)():
-            _fold(module, *names)
+    model = folded(model)
     for module in list(model.modules()):
         if isinstance(module, SparseConv2d):  # of a network that trained sparsely
             module.sparse = False
@@ -63,6 +56,19 @@ def for_inference(model: Model, sparse: bool | str = False) -> Model:
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if sparse:
         execute_sparsely(model, True if sparse is True else None)
+    return model
+
+
+def folded(model: Model) -> Model:
+    """A copy in evaluation mode with equal outputs: one layer for what is one map, batch norms in the weights."""
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if (merged := getattr(child, "merged", None)) is not None:
+                setattr(module, name, merged())
+    for module in model.modules():
+        for names in getattr(module, "folds", tuple)():
+            _fold(module, *names)
     return model
 
 
@@ -84,8 +90,8 @@ def execute_sparsely(model: nn.Module, choice: bool | None) -> None:
 def _fold(module: nn.Module, conv_name: str, norm_name: str) -> None:
     conv, norm = module.get_submodule(conv_name), module.get_submodule(norm_name)
     if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-        _replace(module, conv_name, fuse_conv_bn_eval(conv, norm))
-        _replace(module, norm_name, nn.Identity())
+        replace(module, conv_name, fuse_conv_bn_eval(conv, norm))
+        replace(module, norm_name, nn.Identity())
 
 
 def _hand_over_counts(neuron: Any, readers: list[nn.Module]) -> None:
@@ -98,6 +104,7 @@ def _hand_over_counts(neuron: Any, readers: list[nn.Module]) -> None:
         neuron.norm = 1.0
 
 
-def _replace(module: nn.Module, path: str, child: nn.Module) -> None:
+def replace(module: nn.Module, path: str, child: nn.Module) -> None:
+    """Put ``child`` in the place of a module's part."""
     parent, _, name = path.rpartition(".")
     setattr(module.get_submodule(parent), name, child)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import importlib.util
-import io
-import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from spikefront.nn.audits.independence import RANDOM
 from spikefront.nn.audits.subject import Subject
 from spikefront.nn.inference import for_inference
 from spikefront.nn.kernels.sparse import available
+from spikefront.nn.programs import run_onnx, to_onnx
 
 FORMS = ("merged", "folds", "join", "handovers")  # methods of modules that have a faster form
 
@@ -76,25 +74,17 @@ def onnx(subject: Subject) -> Finding:
             return not_tried("onnx", f"{package} is not installed")
     if subject.random:
         return not_tried("onnx", RANDOM)
-    import onnxruntime
-
-    for name in ("onnx_ir", "onnxscript", "torch.onnx"):  # which tell of each pass
-        logging.getLogger(name).setLevel(logging.ERROR)
-
     model, x = copy.deepcopy(subject.driven).float(), subject.fed(subject.batch).float()
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "network.onnx")
         try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                torch.onnx.export(copy.deepcopy(model), (x,), path, dynamo=True, optimize=False)
-            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-            (answer, *_) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+            to_onnx(copy.deepcopy(model), x, path, optimize=False)
+            found = run_onnx(path, x)[0]
         except Exception as error:
             return not_tried("onnx", f"the export fails: {one_line(error)}")
     with torch.no_grad():
         expected = model(x)
     tried = "exported, run by onnxruntime in single precision"
-    found = torch.from_numpy(answer)
     if subject.equal(expected, found):
         return holds("onnx", tried, "equal up to rounding")
     if subject.stateful:

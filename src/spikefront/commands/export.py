@@ -1,0 +1,35 @@
+"""Take a trained network out: python src/export.py checkpoint=outputs/train/<time>/checkpoints/best.ckpt format=bundle
+
+For a colleague, a hub, another runtime or a chip's tool chain: docs/deploy.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from spikefront.commands.cli import entry
+from spikefront.commands.memory import keep_freed_memory
+from spikefront.errors import UserError, near_matches
+from spikefront.exporting import FORMATS
+from spikefront.start import importing
+from spikefront.units import si
+
+
+@entry("export")
+def main(cfg: DictConfig) -> None:
+    """Write the network as ``format``, and print what was written and what is to be known of it."""
+    if cfg.format not in FORMATS:
+        raise UserError(f"format={cfg.format} does not exist; {near_matches(str(cfg.format), FORMATS)}")
+    with importing():
+        from spikefront.exporting.delivery import export
+        from spikefront.tracking.wandb.project import checkpoint_path
+
+    keep_freed_memory()
+    cfg.checkpoint = checkpoint_path(cfg.checkpoint)
+    cfg.directory = cfg.directory or f"{cfg.output_dir}/{cfg.format}"
+    said = export(cfg)
+    print("\n".join(said.get("lines", [])))
+    for name, size in said["files"].items():
+        print(f"{Path(cfg.directory) / name}   {si(size, 'B')}")

@@ -1,0 +1,85 @@
+"""Hubs: Hugging Face's, through ``huggingface_hub``, and W&B's artifacts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from spikefront.errors import UserError
+from spikefront.tracking.wandb.artifacts import PREFIX as WANDB
+from spikefront.tracking.wandb.artifacts import artifact_folder, log_folder
+
+HF = "hf:"
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+WEIGHTS, CONFIG, CARD = FILES = ("model.safetensors", "config.yaml", "README.md")  # of a bundle
+CARRIED = ("bundle", "int8", "int4")  # what from_pretrained reads
+
+
+def check_address(address: str, format: str) -> None:
+    """Raise UserError where nothing can be pushed, before anything is made."""
+    if format not in CARRIED:
+        raise UserError(f"push={address}: a hub takes what from_pretrained reads, format={' or '.join(CARRIED)}")
+    if address.startswith(HF):
+        if not REPOSITORY.fullmatch(address.removeprefix(HF)):
+            raise UserError(f"push={address}: write hf:<owner>/<name>")
+        _library(address)
+    elif not re.fullmatch(r"wandb:[^/]+/[^/]+/[^/:]+", address):
+        raise UserError(f"push={address}: write hf:<owner>/<name> or wandb:<entity>/<project>/<artifact>")
+
+
+def push(address: str, folder: Path) -> str:
+    """Send a bundle to a hub; a line that says where it is now.
+
+    Raises:
+        UserError: the hub can't be reached, or refuses it; the folder stays.
+    """
+    try:
+        if address.startswith(WANDB):
+            return log_folder(address, folder, FILES)
+        api = _library(address).HfApi()
+        repository = api.create_repo(address.removeprefix(HF), exist_ok=True).repo_id
+        what: dict[str, Any] = {"repo_id": repository, "folder_path": str(folder), "allow_patterns": list(FILES)}
+        told = api.upload_folder(**what, commit_message="Export of spikefront")
+        return f"pushed to {told.commit_url or repository}; spikefront.from_pretrained('{HF}{repository}') reads it"
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"push={address} fails: {_reason(error)}; the bundle is in {folder}") from error
+
+
+def fetched(address: str) -> Path:
+    """The local folder with a bundle's files.
+
+    Raises:
+        UserError: there is none, or it can't be had.
+    """
+    if address.startswith(WANDB):
+        return artifact_folder(address, FILES)
+    if not address.startswith(HF):
+        folder = Path(address).expanduser()
+        if not folder.is_dir():
+            raise UserError(f"{address} is no folder: give that of a bundle, hf:<owner>/<name> or wandb:<artifact>")
+        return folder
+    name, _, revision = address.removeprefix(HF).partition("@")
+    if not REPOSITORY.fullmatch(name):
+        raise UserError(f"{address}: write hf:<owner>/<name> or hf:<owner>/<name>@<revision>")
+    try:
+        return Path(_library(address).snapshot_download(name, revision=revision or None, allow_patterns=list(FILES)))
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{address} can't be had: {_reason(error)}") from error
+
+
+def _library(address: str) -> Any:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise UserError(f"{address} needs huggingface_hub: pip install 'spikefront[hub]'") from error
+    return huggingface_hub
+
+
+def _reason(error: BaseException) -> str:
+    """An exception of a client in a line, and not all of its pages."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,57 @@
+"""``from_pretrained``: a network from a bundle, wherever that lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import nn
+
+from spikefront import trust as trusted
+from spikefront.errors import UserError, in_a_line, one_line
+from spikefront.exporting.hub import CONFIG, WEIGHTS, fetched
+from spikefront.nn.checkpoints import load_checkpoint, read_checkpoint
+from spikefront.nn.fixed.keeping import restored
+
+
+def from_pretrained(address: str | Path, *, trust: bool = False) -> nn.Module:
+    """A network with its weights, in evaluation mode, from a bundle that ``export`` wrote (``bundle, int8, int4``).
+
+    Its ``classes`` are the classes' names, where they are known; its ``about`` is all that ``config.yaml`` says.
+
+    Args:
+        address: a folder; ``hf:<owner>/<name>[@revision]``; ``wandb:<entity>/<project>/<artifact>[:<alias>]``.
+        trust: the bundle's configuration may name any class, and so run any code (SECURITY.md).
+
+    Raises:
+        UserError: no such bundle, one that is damaged, or whose configuration would run what it shouldn't.
+    """
+    folder = fetched(str(address))
+    for name in (WEIGHTS, CONFIG):
+        if not (folder / name).is_file():
+            raise UserError(f"{address} is no bundle: it has no {name}; python src/export.py format=bundle writes one")
+    about = _read(folder / CONFIG, address)
+    if not trust:
+        trusted.check(about, f"bundle {address}", "trust")
+    with in_a_line(f"bundle {address}: "):
+        model: nn.Module = instantiate(OmegaConf.create(about["model"]))
+    if "integers" in about:
+        model = restored(model, read_checkpoint(folder / WEIGHTS), about["integers"], str(address))
+    else:
+        load_checkpoint(model, folder / WEIGHTS)
+    vars(model).update(classes=about.get("classes"), about=about)
+    return model.eval()
+
+
+def _read(path: Path, address: str | Path) -> dict[str, Any]:
+    try:
+        about = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"bundle {address}: {path.name} can't be read: {one_line(error)}") from error
+    if not isinstance(about, dict) or not isinstance(about.get("model"), Mapping):
+        raise UserError(f"bundle {address}: {path.name} says nothing of a model")
+    return about
