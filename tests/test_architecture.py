@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "nn": set(),
     "data": set(),
     "energy": {"nn"},
+    "exporting": {"nn", "energy"},
     "api": {"nn", "energy"},
     "tracking": {"analysis"},
     "cluster": set(),
