@@ -64,6 +64,6 @@ def _node(node, x, dt, state, path):
         v = v + dt * tensor(node.r) * x
     else:
         raise AssertionError(f"{path}: {type(node).__name__}")
-    spikes = (v >= tensor(node.v_threshold)).to(x.dtype)
+    spikes = (v > tensor(node.v_threshold)).to(x.dtype)
     state[path] = torch.where(spikes > 0, tensor(node.v_reset), v)
     return spikes

@@ -43,15 +43,20 @@ def write(model: nn.Module, sample: Tensor, directory: Path, dt: float = DT, **_
     Raises:
         UserError: a part that NIR has no node for; the package ``nir`` is not there.
     """
-    graph = Graph(dt)
-    shape = tuple(sample.shape[-3:])
-    graph.nodes["input"] = graph.nir.Input(input_type=np.array(shape))
-    logits = network(graph, for_inference(model), Signal(("input",), shape))
-    graph.put("output", graph.nir.Output(output_type=np.array(logits.shape)), logits, logits.shape)
+    graph = graph_of(model, tuple(sample.shape[-3:]), dt)
     facts = {"spikefront": type(model).__name__, "timesteps": int(model.timesteps), "dt": dt}  # type: ignore[arg-type]
     directory.mkdir(parents=True, exist_ok=True)
     graph.nir.write(directory / FILE, graph.closed({**facts, "readout": "mean of the output over timesteps"}))
     return {**facts, "nodes": graph.kinds, "custom": graph.custom}
+
+
+def graph_of(model: nn.Module, shape: tuple[int, ...], dt: float = DT) -> Graph:
+    """The graph of a network whose input at a timestep is of ``shape``. Raises as ``write``."""
+    graph = Graph(dt)
+    graph.nodes["input"] = graph.nir.Input(input_type=np.array(shape))
+    logits = network(graph, for_inference(model), Signal(("input",), shape))
+    graph.put("output", graph.nir.Output(output_type=np.array(logits.shape)), logits, logits.shape)
+    return graph
 
 
 @dataclass(frozen=True)
@@ -128,14 +133,15 @@ class Graph:
                 f"format=nir: {name} subtracts its threshold and NIR's neurons reset: use neuron.reset=hard"
             )
         gain, _ = neuron.gain_and_leak()
+        below = float(np.nextafter(np.float32(neuron.threshold), np.float32(0)))  # NIR's fire above it, ours at it
 
         def every(value: float) -> np.ndarray:
             return np.full(x.shape, value)  # float64: a tau of 2e-4 is no float32
 
         if isinstance(neuron, IF):
-            node = self.nir.IF(every(1 / self.dt), every(neuron.threshold), every(0))
+            node = self.nir.IF(every(1 / self.dt), every(below), every(0))
         else:
-            node = self.nir.LIF(every(self.dt / float(gain)), every(1), every(0), every(neuron.threshold), every(0))
+            node = self.nir.LIF(every(self.dt / float(gain)), every(1), every(0), every(below), every(0))
         return self.put(name, node, x, x.shape, binary=True)
 
     def above(self, name: str, x: Signal, threshold: float) -> Signal:
