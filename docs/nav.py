@@ -23,6 +23,7 @@ GUIDES = (
     "elastic.md",
     "decision.md",
     "deploy.md",
+    "deploy_chips.md",
     "scale.md",
     "slurm.md",
     "wandb.md",

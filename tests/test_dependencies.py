@@ -25,6 +25,7 @@ ABSENT = {
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",
     "transformers": "transformers",
+    "nir": "nir",
 }  # of extras that tests don't install
 COUNTERS = {"fit_loop", "epoch_loop", "val_loop", "batch_progress"}  # of Lightning, private though they don't look it
 WITH_TORCH = {"triton"}  # comes with torch's builds for GPUs and can't be had without

@@ -24,10 +24,10 @@ def main(cfg: DictConfig) -> None:
         raise UserError(f"format={cfg.format} does not exist; {near_matches(str(cfg.format), FORMATS)}")
     with importing():
         from spikefront.exporting.delivery import export
-        from spikefront.tracking.wandb.project import checkpoint_path
+        from spikefront.nn.addresses import local
 
     keep_freed_memory()
-    cfg.checkpoint = checkpoint_path(cfg.checkpoint)
+    cfg.checkpoint = str(local(cfg.checkpoint))
     cfg.directory = cfg.directory or f"{cfg.output_dir}/{cfg.format}"
     said = export(cfg)
     print("\n".join(said.get("lines", [])))

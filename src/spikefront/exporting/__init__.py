@@ -13,4 +13,7 @@ FORMATS = {
     "onnx": "spikefront.exporting.onnx_export",
     "int8": "spikefront.exporting.quantised",
     "int4": "spikefront.exporting.quantised",
+    "nir": "spikefront.exporting.nir_graph",
+    "neurobench": "spikefront.exporting.neurobench_metrics",
+    "sanafe": "spikefront.exporting.sanafe_chip",
 }

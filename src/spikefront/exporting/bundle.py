@@ -12,9 +12,10 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from spikefront.exporting.hub import CARD, CONFIG, WEIGHTS
+from spikefront.exporting.hub import CARD
 from spikefront.exporting.model_card import card
 from spikefront.exporting.origin import Origin
+from spikefront.nn.addresses import CONFIG, WEIGHTS
 
 MACHINES = ("root", "cache", "num_workers")  # of data: where they lie on this machine, which is nobody else's concern
 

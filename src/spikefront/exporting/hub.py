@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from spikefront.errors import UserError
+from spikefront.nn.addresses import CONFIG, WEIGHTS, local
 from spikefront.tracking.wandb.artifacts import PREFIX as WANDB
 from spikefront.tracking.wandb.artifacts import artifact_folder, log_folder
 
 HF = "hf:"
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-WEIGHTS, CONFIG, CARD = FILES = ("model.safetensors", "config.yaml", "README.md")  # of a bundle
+CARD = "README.md"  # of a bundle, beside weights and configuration
+FILES = (WEIGHTS, CONFIG, CARD)
 CARRIED = ("bundle", "int8", "int4")  # what from_pretrained reads
 
 
@@ -23,7 +25,6 @@ def check_address(address: str, format: str) -> None:
     if address.startswith(HF):
         if not REPOSITORY.fullmatch(address.removeprefix(HF)):
             raise UserError(f"push={address}: write hf:<owner>/<name>")
-        _library(address)
     elif not re.fullmatch(r"wandb:[^/]+/[^/]+/[^/:]+", address):
         raise UserError(f"push={address}: write hf:<owner>/<name> or wandb:<entity>/<project>/<artifact>")
 
@@ -37,7 +38,9 @@ def push(address: str, folder: Path) -> str:
     try:
         if address.startswith(WANDB):
             return log_folder(address, folder, FILES)
-        api = _library(address).HfApi()
+        import huggingface_hub
+
+        api = huggingface_hub.HfApi()
         repository = api.create_repo(address.removeprefix(HF), exist_ok=True).repo_id
         what: dict[str, Any] = {"repo_id": repository, "folder_path": str(folder), "allow_patterns": list(FILES)}
         told = api.upload_folder(**what, commit_message="Export of spikefront")
@@ -56,28 +59,9 @@ def fetched(address: str) -> Path:
     """
     if address.startswith(WANDB):
         return artifact_folder(address, FILES)
-    if not address.startswith(HF):
-        folder = Path(address).expanduser()
-        if not folder.is_dir():
-            raise UserError(f"{address} is no folder: give that of a bundle, hf:<owner>/<name> or wandb:<artifact>")
-        return folder
-    name, _, revision = address.removeprefix(HF).partition("@")
-    if not REPOSITORY.fullmatch(name):
-        raise UserError(f"{address}: write hf:<owner>/<name> or hf:<owner>/<name>@<revision>")
-    try:
-        return Path(_library(address).snapshot_download(name, revision=revision or None, allow_patterns=list(FILES)))
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{address} can't be had: {_reason(error)}") from error
-
-
-def _library(address: str) -> Any:
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise UserError(f"{address} needs huggingface_hub: pip install 'spikefront[hub]'") from error
-    return huggingface_hub
+    if not (folder := local(Path(address).expanduser() if address.startswith("~") else address)).is_dir():
+        raise UserError(f"{address} is no folder: give that of a bundle, hf:<owner>/<name> or wandb:<artifact>")
+    return folder
 
 
 def _reason(error: BaseException) -> str:

@@ -13,7 +13,8 @@ from torch import nn
 
 from spikefront import trust as trusted
 from spikefront.errors import UserError, in_a_line, one_line
-from spikefront.exporting.hub import CONFIG, WEIGHTS, fetched
+from spikefront.exporting.hub import fetched
+from spikefront.nn.addresses import CONFIG, WEIGHTS
 from spikefront.nn.checkpoints import load_checkpoint, read_checkpoint
 from spikefront.nn.fixed.keeping import restored
 
