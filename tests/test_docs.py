@@ -222,12 +222,14 @@ def test_the_way_from_a_front_to_a_network_runs(copy):
 
 @pytest.mark.slow
 def test_the_ways_out_run(copy):
-    """Every command of the page, then its Python; ONNX's where that is installed."""
+    """Every command of the page, then its Python; those that need an extra where that is installed."""
     text = page("deploy.md")
-    here = importlib.util.find_spec("onnxruntime") is not None
-    told = [c for c in commands(text) if here or "format=onnx" not in c]
+    needs = {"format=onnx": "onnxruntime", "format=nir": "nir"}
+    absent = {form for form, package in needs.items() if importlib.util.find_spec(package) is None}
+    told = [c for c in commands(text) if not absent & set(c)]
     outputs = {c[-2] if "format=" in c[-2] else c[1]: run(copy, c) for c in told}
-    assert {"format=bundle", "format=torch", "format=int8", "format=int4"} <= set(outputs)
+    assert {"format=bundle", "format=torch", "format=int8", "format=int4", "format=neurobench"} <= set(outputs)
+    assert "SynapticOperations" in outputs["format=neurobench"]
     assert "37 of 37 layers" in outputs["format=int8"] and "of 8 samples equal" in outputs["format=torch"]
     programs = [block for kind, _, block in FENCE.findall(text) if kind == "python"]
     assert len(programs) == 2
