@@ -7,6 +7,11 @@ SPREAD := -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadfile --n
 PYTEST := $(BIN)/python -m pytest $(SPREAD)
 DEMO ?=
 PARTS ?=
+# TORCH=cpu: PyTorch without CUDA, a small part of the 6 GB that .venv takes with it.
+TORCH ?=
+ifeq ($(TORCH),cpu)
+export PIP_EXTRA_INDEX_URL := $(PIP_EXTRA_INDEX_URL) https://download.pytorch.org/whl/cpu
+endif
 
 # Bytecode is kept: the tests start dozens of commands.
 unexport PYTHONDONTWRITEBYTECODE
@@ -18,13 +23,15 @@ setup: .venv/.ready
 .venv/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Spikefront needs Python 3.11 or newer: make PYTHON=python3.11 …" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv is missing: apt-get install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip setuptools
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@echo "Installing PyTorch $(if $(filter cpu,$(TORCH)),(without CUDA) ,)and the rest into .venv, once: minutes$(if $(filter cpu,$(TORCH)),, and 6 GB; TORCH=cpu make … leaves CUDA out)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip setuptools
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 # A small accuracy-energy sweep on embedded data; ends with the path of the report. DEMO='search.n_trials=3' makes it shorter.
 demo: setup
+	@echo "A sweep of small networks on embedded data: about two minutes on two cores"
 	WANDB_MODE=offline $(BIN)/python src/sweep.py -m hparams_search=demo $(DEMO)
 
 # One elastic training on embedded data, and the front of 300 networks that are slices of it.
