@@ -48,18 +48,18 @@ def test_a_bundle_goes_to_hugging_face_and_comes_back(hub, folder):
     assert set(hub.files["me/net"]) == {"model.safetensors", "config.yaml", "README.md"}
     assert hub.files["me/net"]["README.md"] == (folder / "README.md").read_bytes()
     assert alike(spikefront.from_pretrained("hf:me/net"), spikefront.from_pretrained(folder))
-    with pytest.raises(UserError, match=r"hf:me/other can't be had: .*Repository Not Found"):
+    with pytest.raises(UserError, match=r"hf:me/other can't be had from the Hugging Face Hub: .*Repository Not Found"):
         spikefront.from_pretrained("hf:me/other")
 
 
 def test_without_a_network_it_is_one_line(monkeypatch, folder, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    for ask in (lambda: push("hf:me/net", folder), lambda: spikefront.from_pretrained("hf:me/net")):
+    for ask in (lambda: push("hf:me/far", folder), lambda: spikefront.from_pretrained("hf:me/far")):
         with pytest.raises(UserError) as told:
             ask()
-        assert "\n" not in str(told.value) and "hf:me/net" in str(told.value)
-    with pytest.raises(UserError, match="write hf:<owner>/<name>"):
+        assert "\n" not in str(told.value) and "hf:me/far" in str(told.value)
+    with pytest.raises(UserError, match="is not hf:<owner>/<name>"):
         spikefront.from_pretrained("hf:me")
 
 

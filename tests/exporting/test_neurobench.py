@@ -54,6 +54,7 @@ def test_all_but_membrane_updates_are_the_packages(images, tmp_path):
     model = pruned()
     said = by_the_package(model, images, LIF)
     found = json.loads(json.dumps(write(model, images, tmp_path)))
+    assert len(found.pop("lines")) == 1 + len(said)
     assert json.loads((tmp_path / "neurobench.json").read_text()) == found
     ours = found["neurobench"]
     assert set(ours) == set(said)
