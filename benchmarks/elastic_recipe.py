@@ -13,9 +13,8 @@ those of the networks trained alone (24 epochs each, one seed). FILE (`build/ela
 training, and the same command goes on where it was stopped.
 
 No settings of spikefront, but tried here alone: `random` (no smallest network in each step), `norms_sliced` (the
-largest network's statistics), `rates_<weight>` (members also learn to fire at the largest network's mean rates, layer
-by layer) and `ordered` (once the largest network has had four epochs alone its channels are sorted by the weight on
-them, as Once-for-All does, so that slices get the most important ones).
+largest network's statistics), and `ordered` (once the largest network has had four epochs alone its channels are sorted
+by the weight on them, as Once-for-All does, so that slices get the most important ones).
 """
 
 from __future__ import annotations
@@ -54,8 +53,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "random_4": {"random": 4},
     "warmup_4": {"warmup_epochs": 4},
     "ordered": {"warmup_epochs": 4, "ordered": True},
-    "rates_1": {"rates": 1.0},
-    "rates_10": {"rates": 10.0},
+    "rates_0": {"rate_weight": 0},
+    "rates_1": {"rate_weight": 1},
+    "rates_30": {"rate_weight": 30},
     "threshold_fixed": {"threshold": 1.0},
     "slopes_none": {"scalars": {}},
     "slopes_T": {"scalars": {"neuron.threshold": 1.0, "model.timesteps": 4.0}},
@@ -99,11 +99,11 @@ def train_elastic(data: str, seed: int, directory: str, settings: dict[str, Any]
     from spikefront.training.supernet import ElasticClassifier
 
     cfg = Composer(base(data))([*LARGEST, f"trainer.max_epochs={EPOCHS}", f"seed={seed}"])
-    settings = {"distillation": 0.5, "warmup_epochs": 0, "norm_batches": 4, **settings}
+    settings = {"distillation": 0.5, "rate_weight": 10, "warmup_epochs": 0, "norm_batches": 4, **settings}
     pool = networks(settings.pop("pool", 64), seed=2, threshold=settings.pop("threshold", None))
     sandwich = settings.pop("sandwich", True)
     scalars = settings.pop("scalars", {"neuron.threshold": 1.0})
-    weight, warm = settings.pop("rates", 0.0), settings["warmup_epochs"] if settings.pop("ordered", False) else None
+    warm = settings["warmup_epochs"] if settings.pop("ordered", False) else None
     with open_dict(cfg):
         cfg.output_dir, cfg.callbacks.best = directory, None
         cfg.elastic = {"base": base(data), "largest": LARGEST, "smallest": SMALLEST, "pool": pool, "random": 2}
@@ -114,38 +114,8 @@ def train_elastic(data: str, seed: int, directory: str, settings: dict[str, Any]
     with ExitStack() as tried:
         if not sandwich:
             tried.enter_context(patch.object(ElasticClassifier, "_drawn", lambda own, index: drawn(own, index)[1:]))
-        if weight:
-            tried.enter_context(patch.object(ElasticClassifier, "_loss", with_rates(ElasticClassifier._loss, weight)))
         train(cfg, [] if warm is None else [Order(data, warm)])
     return Path(directory) / "checkpoints" / "last.ckpt", time.process_time() - began
-
-
-def with_rates(plain: Any, weight: float) -> Any:
-    """A member's loss with the squares of its layers' mean rates less the largest network's beside it."""
-    import torch
-
-    from spikefront.nn.neurons import SpikingNeuron
-
-    records: dict[int, dict[str, Any]] = {}  # of each network, the rates of its last pass
-
-    def watch(network: Any) -> dict[str, Any]:
-        if id(network) not in records:
-            seen = records[id(network)] = {}
-            for name, module in network.named_modules():
-                if isinstance(module, SpikingNeuron):
-                    module.register_forward_hook(lambda _, __, out, n=name, s=seen: s.__setitem__(n, out.mean()))
-        return records[id(network)]
-
-    def loss(own: Any, place: int, images: Any, target: Any, teacher: Any) -> Any:
-        largest = watch(own.model)
-        if place in own._members:
-            watch(own._members[place][0].network)
-        made = plain(own, place, images, target, teacher)
-        seen = watch(own._members[place][0].network)  # empty at a member's first step
-        apart = [(rate - largest[name].detach()) ** 2 for name, rate in seen.items() if name in largest]
-        return made + weight * torch.stack(apart).mean() if apart else made
-
-    return loss
 
 
 class Order(pl.Callback):

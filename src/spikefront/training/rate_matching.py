@@ -10,6 +10,10 @@ from torch import Tensor, nn
 
 from spikefront.energy.survey import survey
 from spikefront.errors import UserError, near_matches
+from spikefront.nn.external import SnnTorch, SpikingJelly
+from spikefront.nn.neurons import SpikingNeuron
+
+SPIKING = (SpikingNeuron, SpikingJelly, SnnTorch)
 
 
 class RateMatching:
@@ -92,6 +96,34 @@ class RateMatching:
         return torch.stack(each).mean()
 
 
+class LayerRates:
+    """Mean firing rates of a network's layers, over time, batch and neurons, and how far those of two networks are.
+
+    Args:
+        weight: what the mean over layers of their squared difference is taken times; 0: nothing is watched.
+    """
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+
+    @contextmanager
+    def of(self, network: nn.Module) -> Iterator[dict[str, Tensor]]:
+        """Context of one pass, whose rates are in what it gives, by layer."""
+        found: dict[str, Tensor] = {}
+        layers = [(n, m) for n, m in network.named_modules() if isinstance(m, SPIKING)] if self.weight else []
+        handles = [m.register_forward_hook(_kept(found, name, Tensor.mean)) for name, m in layers]
+        try:
+            yield found
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def apart(self, own: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> Tensor:
+        """``weight`` times the distance of ``own`` rates from ``others``, which learn nothing of it."""
+        each = [(rate - others[name].detach()).square() for name, rate in own.items() if name in others]
+        return self.weight * torch.stack(each).mean() if each else torch.zeros(())
+
+
 def neurons(network: nn.Module, sample: Tensor) -> list[str]:
     """Names of a spiking network's neurons, as one sample's pass finds them."""
     sample = sample.to(next(network.parameters()).dtype)
@@ -99,9 +131,11 @@ def neurons(network: nn.Module, sample: Tensor) -> list[str]:
     return [name for name, layer in found.layers.items() if layer.kind == "neuron"]
 
 
-def _kept(found: dict[str, Tensor], name: str) -> Callable[..., None]:
+def _kept(
+    found: dict[str, Tensor], name: str, what: Callable[[Tensor], Tensor] = lambda out: out
+) -> Callable[..., None]:
     def hook(module: nn.Module, args: tuple[object, ...], out: Tensor) -> None:
-        found[name] = out
+        found[name] = what(out)
 
     return hook
 

@@ -1,7 +1,9 @@
 """Elastic training: one network whose slices are the networks of a whole search space, all trained at once.
 
 Each step trains the largest network, the smallest and some drawn from a pool ("sandwich", BigNAS, arXiv 2003.11142,
-section 3.1); all but the largest learn in part from what that says of the batch (in-place distillation, section 3.2).
+section 3.1); all but the largest learn in part from what that says of the batch (in-place distillation, section 3.2),
+and to fire as much as it does, layer by layer: shared weights suit a network as long as its neurons work where the
+largest network's do.
 """
 
 from __future__ import annotations
@@ -23,12 +25,14 @@ from spikefront.errors import UserError
 from spikefront.nn.elastic import Member, Slopes, estimate_norms, inherit
 from spikefront.training.lightning_internals import layer_sync
 from spikefront.training.module import AnytimeAccuracy, SpikingClassifier
+from spikefront.training.rate_matching import LayerRates
 from spikefront.training.setup import build_model
 
 Settings = Mapping[str, Any]
 """``elastic`` of a run's configuration: ``base``, the overrides that all members have; ``smallest`` and ``pool``, what
 each has beyond them; ``scalars``, the largest network's of the settings that change no shape, and ``ranges``, their
-least and most; ``random``, how many a step draws; ``distillation``, ``warmup_epochs``, ``norm_batches``."""
+least and most; ``random``, how many a step draws; ``distillation``, ``rate_weight``, ``warmup_epochs``,
+``norm_batches``."""
 
 
 def check_elastic(cfg: DictConfig) -> None:
@@ -70,16 +74,18 @@ class ElasticClassifier(SpikingClassifier):
         self.slopes = Slopes(self.model, settings["scalars"])
         self._members: dict[int, tuple[Member, dict[str, float]]] = {}
         self._recent: deque[Tensor] = deque(maxlen=settings["norm_batches"])
+        self._rates = LayerRates(settings.get("rate_weight", 0.0))
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         images, target = batch
         self._recent.append(images)
-        steps = self.model(images, per_step=True)
+        with self._rates.of(self.model) as largest:
+            steps = self.model(images, per_step=True)
         losses = [self.loss(steps, target)]
         self._log_training(losses[0], steps, target)
         if self.current_epoch >= self._settings["warmup_epochs"]:
             teacher = steps.detach().mean(0).softmax(-1)
-            losses += [self._loss(place, images, target, teacher) for place in self._drawn(index)]
+            losses += [self._loss(place, images, target, teacher, largest) for place in self._drawn(index)]
             self.log("train/members_loss", torch.stack(losses[1:]).mean(), on_epoch=True, batch_size=len(images))
         return torch.stack(losses).mean() + self.slopes.nothing()
 
@@ -92,19 +98,22 @@ class ElasticClassifier(SpikingClassifier):
         draw = random.Random(f"{self.hparams['config']['seed']} {self.current_epoch} {index}")
         return [SMALLEST, *draw.sample(range(pool), min(number, pool))]
 
-    def _loss(self, place: int, images: Tensor, target: Tensor, teacher: Tensor) -> Tensor:
+    def _loss(
+        self, place: int, images: Tensor, target: Tensor, teacher: Tensor, largest: Mapping[str, Tensor]
+    ) -> Tensor:
         if place not in self._members:
             network, at = self.network(place)
             self._synchronise(network)
             self._members[place] = Member(network.train(), self.device), at
         member, at = self._members[place]
         weights = self.slopes.at(at, dict(self.model.named_parameters()))
-        steps = member(weights, self._given(images, self.timesteps_of(member.network)))
+        with self._rates.of(member.network) as own:
+            steps = member(weights, self._given(images, self.timesteps_of(member.network)))
         share = self._settings["distillation"]
         loss: Tensor = self.loss(steps, target)
-        if not share:
-            return loss
-        return (1 - share) * loss + share * F.cross_entropy(steps.mean(0), teacher)
+        if share:
+            loss = (1 - share) * loss + share * F.cross_entropy(steps.mean(0), teacher)
+        return loss + self._rates.apart(own, largest)
 
     def _synchronise(self, network: nn.Module) -> None:
         """Norms of members are synchronised over processes where the largest network's are."""

@@ -216,6 +216,7 @@ def test_what_is_no_slice_is_refused_by_its_name(tmp_path, space, why):
         ("search.engine.pool=0", "search.engine.pool is 0"),
         ("search.engine.epochs=x", "search.engine.epochs is x"),
         ("search.engine.distillation=2", "search.engine.distillation is 2"),
+        ("search.engine.rate_weight=-1", "search.engine.rate_weight is -1"),
         ("search.finetune_epochs=0", "search.finetune_epochs is 0"),
         ("search/pruner=front", "search/pruner=front: search/engine=elastic has nothing to stop"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,8 @@ def check_elastic(search: Mapping[str, Any], objectives: Mapping[str, str]) -> N
             raise UserError(f"search.engine.{key} is {value}: it must be at least {least}")
     if not isinstance(share := engine["distillation"], int | float) or not 0 <= share <= 1:
         raise UserError(f"search.engine.distillation is {share}: give a share, 0 to 1")
+    if not isinstance(weight := engine["rate_weight"], int | float) or not 0 <= weight < math.inf:
+        raise UserError(f"search.engine.rate_weight is {weight}: give a number of at least 0")
     if search["seeds"] != 1:
         raise UserError(
             f"search.seeds={search['seeds']}: search/engine=elastic trains once for all; action=take of study.py trains"

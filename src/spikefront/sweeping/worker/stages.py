@@ -124,7 +124,9 @@ class FromOne:
         elastic = attributes.ELASTIC.get(self._study)
         assert elastic is not None
         own = {key: elastic[key] for key in ("largest", "smallest", "pool", "scalars", "ranges") if key in elastic}
-        how = {key: self._engine[key] for key in ("random", "distillation", "warmup_epochs", "norm_batches")}
+        how = {
+            key: self._engine[key] for key in ("random", "distillation", "rate_weight", "warmup_epochs", "norm_batches")
+        }
         with open_dict(cfg):
             cfg.elastic = {"base": self._base, **own, **how}
             cfg.trainer.max_epochs = self._engine["epochs"] or 2 * _epochs(cfg)
