@@ -14,7 +14,6 @@ from spikefront.commands.memory import keep_freed_memory
 from spikefront.errors import UserError, near_matches
 from spikefront.exporting import FORMATS
 from spikefront.start import importing
-from spikefront.units import si
 
 
 @entry("export")
@@ -32,4 +31,4 @@ def main(cfg: DictConfig) -> None:
     said = export(cfg)
     print("\n".join(said.get("lines", [])))
     for name, size in said["files"].items():
-        print(f"{Path(cfg.directory) / name}   {si(size, 'B')}")
+        print(f"{Path(cfg.directory) / name}   {size:,} bytes")

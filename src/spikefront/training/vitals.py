@@ -56,8 +56,9 @@ class Vitals(pl.Callback):
             self._say((self._last - self._warm) / SHOWN, trainer, pl_module, len(batch[0]) * trainer.world_size)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if (seconds := self._last - self._began) > 0:
-            pl_module.log("train/samples_per_second", self._samples / seconds)
+        if not self._samples:  # the epoch's training was over before this run went on
+            return
+        pl_module.log("train/samples_per_second", self._samples / (self._last - self._began))
         if (memory := peak(pl_module.device)) is not None:
             pl_module.log("train/memory_bytes", float(memory))
 
