@@ -54,8 +54,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "warmup_4": {"warmup_epochs": 4},
     "ordered": {"warmup_epochs": 4, "ordered": True},
     "rates_0": {"rate_weight": 0},
-    "rates_1": {"rate_weight": 1},
-    "rates_30": {"rate_weight": 30},
+    "rates_10": {"rate_weight": 10},
     "threshold_fixed": {"threshold": 1.0},
     "slopes_none": {"scalars": {}},
     "slopes_T": {"scalars": {"neuron.threshold": 1.0, "model.timesteps": 4.0}},
@@ -99,7 +98,7 @@ def train_elastic(data: str, seed: int, directory: str, settings: dict[str, Any]
     from spikefront.training.supernet import ElasticClassifier
 
     cfg = Composer(base(data))([*LARGEST, f"trainer.max_epochs={EPOCHS}", f"seed={seed}"])
-    settings = {"distillation": 0.5, "rate_weight": 10, "warmup_epochs": 0, "norm_batches": 4, **settings}
+    settings = {"distillation": 0.5, "rate_weight": 1, "warmup_epochs": 0, "norm_batches": 4, **settings}
     pool = networks(settings.pop("pool", 64), seed=2, threshold=settings.pop("threshold", None))
     sandwich = settings.pop("sandwich", True)
     scalars = settings.pop("scalars", {"neuron.threshold": 1.0})
