@@ -48,14 +48,18 @@ def writing_folder(path: str | Path) -> Iterator[Path]:
     """Context with a new folder that takes ``path``'s place at its end, and leaves nothing if the context fails.
 
     Raises:
-        UserError: there is something at ``path`` already, other than an empty folder.
+        UserError: there is something at ``path`` already, other than an empty folder; or nothing can be written there.
     """
-    path = Path(path)
-    if path.is_dir() and any(path.iterdir()):
-        raise UserError(f"{path} is not empty: give a folder that is, or that is not there yet")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    asked, path = path, Path(path).resolve()
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        what = "not empty" if path.is_dir() else "a file"
+        raise UserError(f"{asked} is {what}: give a folder that is empty, or that is not there yet")
     scratch = path.with_name(f".{os.fsdecode(os.fsencode(path.name)[:80])}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    scratch.mkdir()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.mkdir()
+    except OSError as error:
+        raise UserError(f"{asked} can't be written ({error.strerror}): give a folder where you may write") from error
     try:
         yield scratch
         scratch.replace(path)

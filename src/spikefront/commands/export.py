@@ -29,6 +29,7 @@ def main(cfg: DictConfig) -> None:
     cfg.checkpoint = str(local(cfg.checkpoint))
     cfg.directory = cfg.directory or f"{cfg.output_dir}/{cfg.format}"
     said = export(cfg)
-    print("\n".join(said.get("lines", [])))
+    for line in said.get("lines", []):
+        print(line)
     for name, size in said["files"].items():
         print(f"{Path(cfg.directory) / name}   {size:,} bytes")

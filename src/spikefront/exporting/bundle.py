@@ -16,8 +16,7 @@ from spikefront.exporting.hub import CARD
 from spikefront.exporting.model_card import card
 from spikefront.exporting.origin import Origin
 from spikefront.nn.addresses import CONFIG, WEIGHTS
-
-MACHINES = ("root", "cache", "num_workers")  # of data: where they lie on this machine, which is nobody else's concern
+from spikefront.training.evaluation import MACHINES
 
 
 def write(model: nn.Module, sample: Tensor, directory: Path, *, origin: Origin) -> dict[str, Any]:

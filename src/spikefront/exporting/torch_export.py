@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ def write(model: nn.Module, sample: Tensor, directory: Path, *, origin: Any = No
     expected = deployed(sample)
     program = traced(deployed, sample)
     about = interface(deployed, sample, origin)
-    torch.export.save(program, directory / FILE, extra_files={ABOUT: json.dumps(about)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights on other devices, which none is
+        torch.export.save(program, directory / FILE, extra_files={ABOUT: json.dumps(about)})
     with torch.no_grad():
         found = torch.export.load(directory / FILE).module()(sample)
     return told(about, expected, found, "torch.export's graph")

@@ -15,7 +15,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from spikefront.errors import UserError
+from spikefront.errors import UserError, one_line
 from spikefront.nn.addresses import CONFIG, FORMS, WEIGHTS, local
 from spikefront.nn.families.layouts import translated
 from spikefront.nn.families.recognition import recognised
@@ -125,8 +125,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def _bundle(folder: Path) -> dict[str, Any]:
     """A bundle's weights and configuration, as they stand in a checkpoint of ``train.py``."""
     content: dict[str, Any] = {"state_dict": read_checkpoint(folder / WEIGHTS)}
-    if (folder / CONFIG).is_file():
-        config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    if (path := folder / CONFIG).is_file():
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"checkpoint {path} can't be read: {one_line(error)}") from error
+        if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+            raise UserError(f"checkpoint {path} says nothing of a model: it is damaged")
+        if "integers" in config:
+            raise UserError(
+                f"checkpoint {folder} is of integers, which spikefront.from_pretrained alone reads: give the checkpoint"
+                " that it was made of"
+            )
         content["hyper_parameters"] = {"config": config}
     return content
 

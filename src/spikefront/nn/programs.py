@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ class Deployed(nn.Module):
 def traced(model: nn.Module, sample: Tensor) -> torch.export.ExportedProgram:
     """The graph of ``model`` for any batch of inputs as ``sample``, of which there must be at least two."""
     batch = torch.export.Dim("batch", min=1)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of spikes that are kept to be counted
         return torch.export.export(model, (sample,), dynamic_shapes=({0: batch},), strict=False)
 
 

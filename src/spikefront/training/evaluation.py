@@ -14,7 +14,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from spikefront import trust
-from spikefront.config import flat
+from spikefront.config import CONF, compose, flat
 from spikefront.data import build_data
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import configuration, load_checkpoint, read_checkpoint
@@ -31,6 +31,7 @@ from spikefront.training.settings import check
 from spikefront.training.setup import build_loss, build_model, build_trainer, energy_of, evaluate_part, quiet
 from spikefront.training.together import together
 
+MACHINES = ("root", "cache", "num_workers")  # of data: where they lie on this machine, which no bundle says
 INHERITED = ("accelerator", "devices", "precision", "deterministic")  # by an evaluation's trainer
 READ = ("seed", "threads", "model", "data", "energy", "trainer")  # of a training's configuration, by an evaluation
 COPIED = {f"data.{key}": key for key in ("timesteps", "num_classes", "pooling", "event_mode")} | {
@@ -80,6 +81,7 @@ def configured(cfg: DictConfig) -> DictConfig:
         stored = cast(dict[str, Any], OmegaConf.to_container(made))
     elif not cfg.get("trust"):
         trust.check(stored, f"checkpoint {cfg.checkpoint}", "trust")
+    stored = completed(stored)
     given = cfg.get("overrides") or {}
     refuse_idle(OmegaConf.to_container(given) if OmegaConf.is_config(given) else given, stored["model"])
     run = OmegaConf.merge(OmegaConf.create(stored), given)
@@ -94,6 +96,17 @@ def configured(cfg: DictConfig) -> DictConfig:
     run.trainer.update(given.get("trainer") or {})
     check(run)
     return run
+
+
+def completed(stored: dict[str, Any]) -> dict[str, Any]:
+    """A bundle's configuration, which says of network and data alone, with the rest as ``conf/train.yaml`` has it."""
+    if "trainer" in stored:
+        return stored
+    name = stored["data"].get("name")
+    usual: Any = compose([f"data={name}"] if (CONF / "data" / f"{name}.yaml").is_file() else [])
+    data = {key: usual.data[key] for key in MACHINES if key in usual.data}
+    rest: Any = {key: value for key, value in usual.items_ex(resolve=False) if key not in stored}
+    return {**rest, **stored, "data": {**data, **stored["data"]}}
 
 
 def refuse_idle(given: Any, network: Mapping[str, Any]) -> None:
