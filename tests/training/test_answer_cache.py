@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import pytorch_lightning as pl
 import torch
+from stopped import assert_goes_on_alike
 from torch import nn
 
 from spikefront.config import compose
@@ -103,22 +103,10 @@ def test_kept_answers_are_what_it_would_say(taught, tmp_path):
         torch.testing.assert_close(value, ends["false"][key], rtol=1e-4, atol=1e-6)
 
 
-class Stop(pl.Callback):
-    def on_train_epoch_start(self, trainer, module):
-        if trainer.current_epoch == 1:
-            raise RuntimeError("stopped")
-
-
 def test_a_training_that_goes_on_gets_the_same_answers(taught, tmp_path):
-    common = [*RUN, taught, "data.shift=0", "resume=auto", "trainer.precision=bf16-mixed", "model.drop_path=0.2"]
+    common = [*RUN, taught, "data.shift=0", "trainer.precision=bf16-mixed", "model.drop_path=0.2"]
     common += ["model.depth=2", "+data.half_inputs=true"]
-    whole, parts = ([*common, f"output_dir={tmp_path}/{d}"] for d in ("whole", "parts"))
-    train(compose(whole))
-    with pytest.raises(RuntimeError, match="stopped"):
-        train(compose(parts), [Stop()])
-    train(compose(parts))
-    a, b = (read_checkpoint(tmp_path / d / "checkpoints/last.ckpt")["state_dict"] for d in ("whole", "parts"))
-    assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+    assert_goes_on_alike(common, tmp_path)
 
 
 class Part:

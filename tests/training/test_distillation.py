@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from stopped import assert_goes_on_alike
 from torch import nn
 
 import spikefront
@@ -99,23 +99,9 @@ def test_it_stands_beside_everything_else(taught, beside, tmp_path, capsys):
     assert not [key for key in content["state_dict"] if not key.startswith(("model.", "accuracy."))]
 
 
-class Stop(pl.Callback):
-    """Ends a training before its second epoch."""
-
-    def on_train_epoch_start(self, trainer, module):
-        if trainer.current_epoch == 1:
-            raise RuntimeError("stopped")
-
-
 def test_a_training_that_goes_on_ends_as_one_that_was_never_stopped(taught, tmp_path):
-    common = [*SHORT, *TINY, *taught, "resume=auto", "trainer.max_epochs=2"]
-    whole, parts = ([*common, f"output_dir={tmp_path}/{d}"] for d in ("whole", "parts"))
-    train(compose(whole))
-    with pytest.raises(RuntimeError, match="stopped"):
-        train(compose(parts), [Stop()])
-    train(compose(parts))
-    a, b = (read_checkpoint(tmp_path / d / "checkpoints/last.ckpt")["state_dict"] for d in ("whole", "parts"))
-    assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+    common = [*SHORT, *TINY, *taught, "trainer.max_epochs=2"]
+    assert_goes_on_alike(common, tmp_path)
 
 
 @pytest.mark.slow

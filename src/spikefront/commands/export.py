@@ -11,16 +11,14 @@ from omegaconf import DictConfig
 
 from spikefront.commands.cli import entry
 from spikefront.commands.memory import keep_freed_memory
-from spikefront.errors import UserError, near_matches
-from spikefront.exporting import FORMATS
+from spikefront.exporting import module_of
 from spikefront.start import importing
 
 
 @entry("export")
 def main(cfg: DictConfig) -> None:
     """Write the network as ``format``, and print what was written and what is to be known of it."""
-    if cfg.format not in FORMATS:
-        raise UserError(f"format={cfg.format} does not exist; {near_matches(str(cfg.format), FORMATS)}")
+    module_of(str(cfg.format))  # before what takes seconds to import
     with importing():
         from spikefront.exporting.delivery import export
         from spikefront.nn.addresses import local

@@ -68,6 +68,18 @@ def looking() -> bool:
     return _looking
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Context in which a network is in evaluation mode; afterwards every module is as it was."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
 def survey(model: nn.Module, example: Tensor, timesteps: int, whole: Callable[[Tensor], bool] = is_whole) -> Survey:
     """Pass one sample of ``example`` through ``model`` in evaluation mode and find every layer that costs energy.
 
@@ -121,19 +133,16 @@ def survey(model: nn.Module, example: Tensor, timesteps: int, whole: Callable[[T
         if isinstance(module, nn.modules.batchnorm._BatchNorm):  # free, and a hook would keep it from being fused
             continue
         handles += [module.register_forward_pre_hook(enter(name)), module.register_forward_hook(leave(name))]
-    modes = {module: module.training for module in model.modules()}
     global _looking
     _looking = True
     try:
         # inference mode hides from a dispatch mode what a composite operation does
-        with torch.inference_mode(False), torch.no_grad(), watch:
-            model.eval()(example[:1].clone())
+        with evaluating(model), torch.inference_mode(False), torch.no_grad(), watch:
+            model(example[:1].clone())
     finally:
         _looking = False
         for handle in handles:
             handle.remove()
-        for module, training in modes.items():
-            module.training = training
     _report_unclassified(model, found, watch, timesteps)
     return found
 

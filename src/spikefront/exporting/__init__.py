@@ -7,6 +7,8 @@ it). ``sample`` is an input ``(B, C, H, W)`` or ``(B, T, C, H, W)`` to trace wit
 for; the others that it names are what ``options={…}`` may set.
 """
 
+from spikefront.errors import UserError, near_matches
+
 FORMATS = {
     "bundle": "spikefront.exporting.bundle",
     "torch": "spikefront.exporting.torch_export",
@@ -17,3 +19,10 @@ FORMATS = {
     "neurobench": "spikefront.exporting.neurobench_metrics",
     "sanafe": "spikefront.exporting.sanafe_chip",
 }
+
+
+def module_of(name: str) -> str:
+    """Where a format's ``write`` is. Raises UserError: there is no such format."""
+    if name not in FORMATS:
+        raise UserError(f"format={name} does not exist; {near_matches(name, FORMATS)}")
+    return FORMATS[name]

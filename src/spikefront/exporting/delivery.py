@@ -11,8 +11,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from spikefront.errors import UserError, near_matches
-from spikefront.exporting import FORMATS
+from spikefront.errors import UserError
+from spikefront.exporting import module_of
 from spikefront.exporting.hub import check_address, push
 from spikefront.exporting.origin import Origin
 from spikefront.files import writing_folder
@@ -54,9 +54,7 @@ def chosen(name: str, options: Any = None) -> tuple[Callable[..., dict[str, Any]
     Raises:
         UserError: no such format, or no such option of it.
     """
-    if name not in FORMATS:
-        raise UserError(f"format={name} does not exist; {near_matches(name, FORMATS)}")
-    write = importlib.import_module(FORMATS[name]).write
+    write = importlib.import_module(module_of(name)).write
     plain: Any = OmegaConf.to_container(options, resolve=True) if OmegaConf.is_config(options) else options
     if not isinstance(plain or {}, Mapping):
         raise UserError(f"options={plain}: give keys of the format, such as options={{name: value}}")

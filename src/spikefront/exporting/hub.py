@@ -8,8 +8,8 @@ from typing import Any
 
 from spikefront.errors import UserError
 from spikefront.nn.addresses import CONFIG, WEIGHTS, local
-from spikefront.tracking.wandb.artifacts import PREFIX as WANDB
 from spikefront.tracking.wandb.artifacts import artifact_folder, log_folder
+from spikefront.tracking.wandb.client import PREFIX as WANDB
 
 HF = "hf:"
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")

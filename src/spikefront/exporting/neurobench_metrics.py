@@ -7,8 +7,6 @@ from ours.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikefront.energy import EnergyReport, measure_energy
+from spikefront.energy.survey import evaluating
 from spikefront.files import write_atomically
 from spikefront.nn.layers import over_frames, shown
 from spikefront.nn.neurons import IF, LIF, PLIF, Activation
@@ -161,15 +160,3 @@ def ours(report: EnergyReport) -> dict[str, Any]:
         "joules": report.total_joules,
         "convention": report.convention,
     }
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Context in which a network is in evaluation mode; afterwards every module is as it was."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

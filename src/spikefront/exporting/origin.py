@@ -8,25 +8,21 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from itertools import islice
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
 from spikefront.config import ROOT
-from spikefront.data import ImageData, build_data
+from spikefront.data import ImageData
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import configuration, load_checkpoint, read_checkpoint
-from spikefront.nn.elastic import estimate_norms
 from spikefront.training.evaluation import configured, load
-from spikefront.training.inheritance import settings_of
-from spikefront.training.module import SpikingClassifier
+from spikefront.training.inheritance import data_of, own_norms, settings_of
 from spikefront.training.result import Evaluation
-from spikefront.training.setup import build_loss, build_model, build_trainer, energy_of, evaluate_part, quiet
+from spikefront.training.setup import build_model, build_trainer, energy_of, evaluate_part, for_evaluation, quiet
 
 PARTS = {"validation": "val", "test": "test"}
 
@@ -97,8 +93,7 @@ class Origin:
             return load_checkpoint(model, self.checkpoint).eval()
         load(model, self.cfg, self.run)
         if self.member is not None:
-            batches = settings_of(self.content, self.checkpoint)["norm_batches"]
-            estimate_norms(model, (images for images, _ in islice(self.data.train_dataloader(), batches)))
+            own_norms(model, self.data, settings_of(self.content, self.checkpoint))
         return model.eval()
 
     @cached_property
@@ -108,9 +103,7 @@ class Origin:
         Raises:
             UserError: they are not there.
         """
-        data = build_data(self.run.data, timesteps=self.run.model.timesteps)
-        data.recall(data.kept_in(self.content))
-        data.check()
+        data = data_of(self.run, self.content)
         data.setup()
         return data
 
@@ -167,7 +160,7 @@ class Origin:
                 run.energy = energy
             if "precision" in run.trainer and next(model.parameters()).dtype == torch.float64:
                 run.trainer.precision = "64-true"
-        module = SpikingClassifier(model, build_loss(run), instantiate(run.optimizer), run.schedule, {})
+        module = for_evaluation(model, run)
         trainer = build_trainer(run, None, [])
         parts = {part: evaluate_part(trainer, module, self.data, split) for part, split in PARTS.items()}
         callback = energy_of(trainer)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import yaml
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
 from spikefront import trust as trusted
-from spikefront.errors import UserError, in_a_line, one_line
+from spikefront.errors import UserError, in_a_line
 from spikefront.exporting.hub import fetched
 from spikefront.nn.addresses import CONFIG, WEIGHTS
-from spikefront.nn.checkpoints import load_checkpoint, read_checkpoint
+from spikefront.nn.checkpoints import bundle_configuration, load_checkpoint, read_checkpoint
 from spikefront.nn.fixed.keeping import restored
 
 
@@ -35,7 +32,7 @@ def from_pretrained(address: str | Path, *, trust: bool = False) -> nn.Module:
     for name in (WEIGHTS, CONFIG):
         if not (folder / name).is_file():
             raise UserError(f"{address} is no bundle: it has no {name}; python src/export.py format=bundle writes one")
-    about = _read(folder / CONFIG, address)
+    about = bundle_configuration(folder, f"bundle {address}")
     if not trust:
         trusted.check(about, f"bundle {address}", "trust")
     with in_a_line(f"bundle {address}: "):
@@ -46,13 +43,3 @@ def from_pretrained(address: str | Path, *, trust: bool = False) -> nn.Module:
         load_checkpoint(model, folder / WEIGHTS)
     vars(model).update(classes=about.get("classes"), about=about)
     return model.eval()
-
-
-def _read(path: Path, address: str | Path) -> dict[str, Any]:
-    try:
-        about = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"bundle {address}: {path.name} can't be read: {one_line(error)}") from error
-    if not isinstance(about, dict) or not isinstance(about.get("model"), Mapping):
-        raise UserError(f"bundle {address}: {path.name} says nothing of a model")
-    return about

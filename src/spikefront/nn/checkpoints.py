@@ -125,13 +125,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def _bundle(folder: Path) -> dict[str, Any]:
     """A bundle's weights and configuration, as they stand in a checkpoint of ``train.py``."""
     content: dict[str, Any] = {"state_dict": read_checkpoint(folder / WEIGHTS)}
-    if (path := folder / CONFIG).is_file():
-        try:
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"checkpoint {path} can't be read: {one_line(error)}") from error
-        if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
-            raise UserError(f"checkpoint {path} says nothing of a model: it is damaged")
+    if (folder / CONFIG).is_file():
+        config = bundle_configuration(folder, f"checkpoint {folder}")
         if "integers" in config:
             raise UserError(
                 f"checkpoint {folder} is of integers, which spikefront.from_pretrained alone reads: give the checkpoint"
@@ -139,6 +134,17 @@ def _bundle(folder: Path) -> dict[str, Any]:
             )
         content["hyper_parameters"] = {"config": config}
     return content
+
+
+def bundle_configuration(folder: Path, where: str) -> dict[str, Any]:
+    """What a bundle's ``config.yaml`` says of its model and more. Raises UserError, which begins with ``where``."""
+    try:
+        config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{where}: {CONFIG} can't be read: {one_line(error)}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+        raise UserError(f"{where}: {CONFIG} says nothing of a model")
+    return config
 
 
 def _strange(error: UnpicklingError, path: Path) -> str:

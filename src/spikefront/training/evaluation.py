@@ -15,7 +15,6 @@ from torch import nn
 
 from spikefront import trust
 from spikefront.config import CONF, compose, flat
-from spikefront.data import build_data
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import configuration, load_checkpoint, read_checkpoint
 from spikefront.nn.integers import at_most, most_spikes
@@ -23,12 +22,11 @@ from spikefront.training import confusion
 from spikefront.training.confusion import Confusion
 from spikefront.training.devices import count_devices, spread, threads
 from spikefront.training.early_exit import EarlyExit
-from spikefront.training.inheritance import OwnNorms, configuration_of, heir, settings_of
-from spikefront.training.module import SpikingClassifier
+from spikefront.training.inheritance import OwnNorms, configuration_of, data_of, heir, settings_of
 from spikefront.training.result import Evaluation, Result
 from spikefront.training.resumption import differences, of_the_network
 from spikefront.training.settings import check
-from spikefront.training.setup import build_loss, build_model, build_trainer, energy_of, evaluate_part, quiet
+from spikefront.training.setup import build_model, build_trainer, energy_of, evaluate_part, for_evaluation, quiet
 from spikefront.training.together import together
 
 MACHINES = ("root", "cache", "num_workers")  # of data: where they lie on this machine, which no bundle says
@@ -175,10 +173,8 @@ def _evaluated(cfg: DictConfig, run: DictConfig) -> Result:
     pl.seed_everything(run.seed, workers=True, verbose=False)
     model = build_model(run)
     load(model, cfg, run)
-    data = build_data(run.data, timesteps=run.model.timesteps)
-    data.recall(data.kept_in(read_checkpoint(cfg.checkpoint)))
-    data.check()
-    module = SpikingClassifier(model, build_loss(run), instantiate(run.optimizer), run.schedule, {})
+    data = data_of(run, read_checkpoint(cfg.checkpoint))
+    module = for_evaluation(model, run)
     early = EarlyExit.of(cfg.get("confidence"))
     levels = most_spikes(model) if cfg.get("levels") else 0
     if levels == 1:

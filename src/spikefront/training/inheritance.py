@@ -10,7 +10,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
@@ -20,10 +19,9 @@ from spikefront.errors import UserError, in_a_line
 from spikefront.nn.checkpoints import configuration, network_state, read_checkpoint, stated
 from spikefront.nn.elastic import PASS, Slopes, estimate_norms, inherit
 from spikefront.nn.transfer import Transfer, transfer
-from spikefront.training.module import SpikingClassifier
 from spikefront.training.preemption import Signals
 from spikefront.training.result import Evaluation
-from spikefront.training.setup import build_loss, build_model, build_trainer, evaluate_part, quiet
+from spikefront.training.setup import build_model, build_trainer, evaluate_part, for_evaluation, quiet
 from spikefront.training.supernet import scalars
 from spikefront.training.together import together
 from spikefront.trust import check, check_override
@@ -50,7 +48,7 @@ class Heirs:
 
     def evaluate(self, cfg: DictConfig, callbacks: Sequence[pl.Callback] = ()) -> tuple[nn.Module, Evaluation]:
         """A member, composed as ``train.py`` would train it, with its figures on the validation part, by as many
-        processes as ``cfg.trainer`` says.
+        processes as ``cfg.trainer`` says; ``cfg`` is resolved where it stands.
 
         Raises:
             UserError: a tensor of it is no part of the largest network's.
@@ -64,7 +62,7 @@ class Heirs:
         quiet()
         pl.seed_everything(cfg.seed, workers=True, verbose=False)
         model = heir(self._content, cfg)
-        module = SpikingClassifier(model, build_loss(cfg), instantiate(cfg.optimizer), cfg.schedule, {})
+        module = for_evaluation(model, cfg)
         run = cfg.copy()
         with open_dict(run):
             run.callbacks = {"energy": run.callbacks.energy}
@@ -254,11 +252,26 @@ def extract(checkpoint: str | Path, member: Any, *, trust: bool = False) -> nn.M
     with in_a_line("member: "):
         model = heir(content, cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    data = data_of(cfg, content)
+    data.setup()
+    vars(model).update(classes=data.classes, data=data.described())
+    own_norms(model, data, settings_of(content, checkpoint))
+    return model.eval()
+
+
+def data_of(cfg: DictConfig, content: Mapping[str, Any]) -> ImageData:
+    """A run's data as the training of a checkpoint's ``content`` knew them.
+
+    Raises:
+        UserError: they are not there.
+    """
     data = build_data(cfg.data, timesteps=int(cfg.model.timesteps))
     data.recall(data.kept_in(content))
     data.check()
-    data.setup()
-    vars(model).update(classes=data.classes, data=data.described())
-    batches = settings_of(content, checkpoint)["norm_batches"]
-    estimate_norms(model, (images for images, _ in itertools.islice(data.train_dataloader(), batches)))
-    return model.eval()
+    return data
+
+
+def own_norms(model: nn.Module, data: ImageData, settings: Mapping[str, Any]) -> None:
+    """Estimate a member's norms on the first batches of the training part, as many as its training says."""
+    batches = itertools.islice(data.train_dataloader(), settings["norm_batches"])
+    estimate_norms(model, (images for images, _ in batches))

@@ -75,15 +75,10 @@ class RateMatching:
         Nothing is computed with them in it, so a pass is what it was; only there do layers have hooks.
         """
         assert self.layers is not None, "call fit first"
-        found = self._seen[ours] = {}
         modules = dict(network.named_modules())
-        names = self.layers if ours else dict.fromkeys(self.layers.values())
-        handles = [modules[name].register_forward_hook(_kept(found, name)) for name in names]
-        try:
+        names = self.layers if ours else self.layers.values()
+        with _watched({name: modules[name] for name in names}, lambda out: out) as self._seen[ours]:
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def distance(self) -> Tensor:
         """Of the last two passes: a scalar, whose gradients flow through the trained network's spikes."""
@@ -109,14 +104,9 @@ class LayerRates:
     @contextmanager
     def of(self, network: nn.Module) -> Iterator[dict[str, Tensor]]:
         """Context of one pass, whose rates are in what it gives, by layer."""
-        found: dict[str, Tensor] = {}
-        layers = [(n, m) for n, m in network.named_modules() if isinstance(m, SPIKING)] if self.weight else []
-        handles = [m.register_forward_hook(_kept(found, name, Tensor.mean)) for name, m in layers]
-        try:
+        layers = {n: m for n, m in network.named_modules() if isinstance(m, SPIKING)} if self.weight else {}
+        with _watched(layers, Tensor.mean) as found:
             yield found
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def apart(self, own: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> Tensor:
         """``weight`` times the distance of ``own`` rates from ``others``, which learn nothing of it."""
@@ -131,13 +121,20 @@ def neurons(network: nn.Module, sample: Tensor) -> list[str]:
     return [name for name, layer in found.layers.items() if layer.kind == "neuron"]
 
 
-def _kept(
-    found: dict[str, Tensor], name: str, what: Callable[[Tensor], Tensor] = lambda out: out
-) -> Callable[..., None]:
-    def hook(module: nn.Module, args: tuple[object, ...], out: Tensor) -> None:
-        found[name] = what(out)
+@contextmanager
+def _watched(layers: Mapping[str, nn.Module], what: Callable[[Tensor], Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Context of a pass: ``what`` of each layer's output, by its name."""
+    found: dict[str, Tensor] = {}
 
-    return hook
+    def kept(name: str) -> Callable[..., None]:
+        return lambda module, args, out: found.__setitem__(name, what(out))
+
+    handles = [layer.register_forward_hook(kept(name)) for name, layer in layers.items()]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _differing(a: Tensor, b: Tensor) -> Tensor:

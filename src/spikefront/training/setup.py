@@ -92,6 +92,11 @@ def build_model(cfg: DictConfig) -> torch.nn.Module:
     return model.double() if str(cfg.trainer.get("precision")) in ("64-true", "64") else model
 
 
+def for_evaluation(model: torch.nn.Module, cfg: DictConfig) -> SpikingClassifier:
+    """A network as a trainer evaluates it, under the run's loss."""
+    return SpikingClassifier(model, build_loss(cfg), instantiate(cfg.optimizer), cfg.schedule, {})
+
+
 def build_loss(cfg: DictConfig) -> torch.nn.Module:
     """The loss, less what its penalty takes."""
     return instantiate({key: value for key, value in cfg.loss.items() if key not in PENALTY_KEYS})

@@ -48,7 +48,7 @@ class Vitals(pl.Callback):
         self._steps += 1
         self._samples += len(batch[0]) * trainer.world_size
         if self._steps in (WARM, WARM + SHOWN):
-            _wait_for(pl_module.device)
+            wait_for(pl_module.device)
         self._last = time.perf_counter()
         if self._steps == WARM:
             self._warm = self._last
@@ -73,7 +73,8 @@ class Vitals(pl.Callback):
             bar.tell(line)
 
 
-def _wait_for(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Until a GPU has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -19,7 +19,7 @@ from optuna import TrialPruned
 
 from spikefront.analysis.schema import EpochPoint, Layer
 from spikefront.training import EnergyCallback, Result
-from spikefront.training.vitals import peak
+from spikefront.training.vitals import peak, wait_for
 
 
 class TrialCallback(pl.Callback):
@@ -74,13 +74,13 @@ class TrialCallback(pl.Callback):
         self._latencies = []
 
     def on_validation_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        _synchronise(pl_module.device)
+        wait_for(pl_module.device)
         self._started = time.perf_counter()
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
-        _synchronise(pl_module.device)
+        wait_for(pl_module.device)
         self._latencies.append((time.perf_counter() - self._started) / len(batch[0]))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -123,11 +123,6 @@ class TrialCallback(pl.Callback):
 
 def _beside(_: Any) -> TrialCallback:
     return TrialCallback(lambda *_: None, lambda: None)
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _forget_peak(device: torch.device) -> int:

@@ -8,11 +8,8 @@ from typing import Any
 
 import wandb
 
-from spikefront.errors import UserError
 from spikefront.files import cache_folder
-from spikefront.tracking.wandb.client import mode_of, safe_id
-
-PREFIX = "wandb:"
+from spikefront.tracking.wandb.client import PREFIX, ask, mode_of, safe_id
 
 
 def log_folder(address: str, folder: Path, names: Sequence[str]) -> str:
@@ -42,7 +39,8 @@ def artifact_folder(address: str, names: Sequence[str]) -> Path:
     """
     name = address.removeprefix(PREFIX)
     name = name if ":" in name else f"{name}:latest"
-    try:
+
+    def fetch() -> Path:
         artifact: Any = wandb.Api(timeout=60).artifact(name)
         place = cache_folder() / "bundles" / safe_id(artifact.digest)
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -50,6 +48,5 @@ def artifact_folder(address: str, names: Sequence[str]) -> Path:
             if kept in artifact.manifest.entries:
                 artifact.download(str(place), path_prefix=kept)
         return place
-    except (wandb.Error, ValueError, OSError, TypeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{address} can't be read from W&B: {reason[:300]}") from error
+
+    return ask(address, fetch)

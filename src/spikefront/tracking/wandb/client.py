@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import psutil
 import requests
@@ -28,9 +28,22 @@ from spikefront.console import shown
 from spikefront.errors import UserError
 from spikefront.tracking.wandb.parts import join
 
+PREFIX = "wandb:"  # of an address there
 Mode = Literal["online", "offline", "disabled"]
 PATIENCE = 20  # seconds for the server: to begin a run, and to take what is left at its end
 ROOM = 1 << 16  # bytes on the disk without which the client drops what it is given, and says nothing
+
+
+T = TypeVar("T")
+
+
+def ask(address: str, question: Callable[[], T]) -> T:
+    """W&B's answer. Raises UserError: it knows nothing of ``address``, or can't be reached."""
+    try:
+        return question()
+    except (wandb.Error, ValueError, OSError, TypeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{address} can't be read from W&B: {reason[:300]}") from error
 
 
 def has_account() -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import wandb
 
@@ -14,13 +14,11 @@ from spikefront.analysis.schema import Params, State, Step, StudyRecord, TrialRe
 from spikefront.errors import UserError
 from spikefront.files import cache_folder
 from spikefront.start import typed
-from spikefront.tracking.wandb.client import safe_id
+from spikefront.tracking.wandb.client import PREFIX, ask, safe_id
 
-PREFIX = "wandb:"
 STATES: dict[str, State] = {"finished": "complete", "running": "running", "pending": "waiting"}
 CHECKPOINTS = (".ckpt", ".pth", ".pth.tar", ".tar", ".safetensors")
 DEFAULT = {"accuracy": "maximize", "energy": "minimize"}
-T = TypeVar("T")
 
 
 def checkpoint_path(address: str) -> str:
@@ -47,7 +45,7 @@ def checkpoint_path(address: str) -> str:
         path.chmod(0o600)
         return str(path)
 
-    return _ask(address, fetch)
+    return ask(address, fetch)
 
 
 def project_records(address: str) -> list[StudyRecord]:
@@ -70,7 +68,7 @@ def project_records(address: str) -> list[StudyRecord]:
         return list(wandb.Api(timeout=60).runs(f"{entity}/{project}", filters=filters, per_page=200, lazy=False))
 
     try:
-        runs = _ask(f"{PREFIX}{address}", fetch)
+        runs = ask(f"{PREFIX}{address}", fetch)
     except UserError as error:
         raise UserError(f"{error}; a study of this machine has the same front: study=<its name>") from error
     groups: dict[str, list[Any]] = {}
@@ -80,14 +78,6 @@ def project_records(address: str) -> list[StudyRecord]:
     if not groups:
         raise UserError(f"{PREFIX}{address} holds no runs; the group is the study's name")
     return [_study(name, f"{PREFIX}{entity}/{project}", runs) for name, runs in groups.items()]
-
-
-def _ask(address: str, question: Callable[[], T]) -> T:
-    try:
-        return question()
-    except (wandb.Error, ValueError, OSError, TypeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{address} can't be read from W&B: {reason[:300]}") from error
 
 
 def _study(name: str, address: str, runs: Sequence[Any]) -> StudyRecord:
