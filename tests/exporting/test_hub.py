@@ -5,6 +5,7 @@ from __future__ import annotations
 import huggingface_hub.constants
 import pytest
 import torch
+import wandb
 from pretend_hub import Hub
 
 import spikefront
@@ -64,7 +65,9 @@ def test_without_a_network_it_is_one_line(monkeypatch, folder, tmp_path):
 
 
 def test_a_bundle_becomes_an_artifact_offline(monkeypatch, folder, tmp_path):
+    wandb.setup()  # as what ran before in this process may have, elsewhere
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WANDB_DIR", raising=False)
     said = push("wandb:me/project/net", folder)
     assert said.startswith("logged offline: wandb sync ")
     (run,) = (tmp_path / "wandb").glob("offline-run-*")

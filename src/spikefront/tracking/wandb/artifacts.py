@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ def log_folder(address: str, folder: Path, names: Sequence[str]) -> str:
         artifact.add_file(str(folder / kept), name=kept)
     settings = wandb.Settings(silent=True, console="off")
     mode = mode_of("auto")
-    with wandb.init(entity=entity, project=project, job_type="export", mode=mode, settings=settings) as run:
+    where = os.environ.get("WANDB_DIR") or Path.cwd()  # else where this process first asked W&B for anything
+    with wandb.init(entity=entity, project=project, job_type="export", mode=mode, settings=settings, dir=where) as run:
         run.log_artifact(artifact)
         place = Path(run.dir).parent
     return f"logged offline: wandb sync {place} sends it" if mode == "offline" else f"pushed to {address}"
