@@ -18,6 +18,11 @@ ELSEWHERE = {  # keys that users of lightning-hydra-template look for, and what 
     "optimized_metric": "search.objectives=[…] of a sweep",
 }
 
+NEEDED = {  # what a command can't guess, and what it takes
+    "checkpoint": "a file, a bundle's directory, wandb:…, hf:…, https://… or trial:<study>/<number>",
+    "study": "its name, its directory, or a storage's file or URL",
+    "format": "bundle, torch, onnx, int8, int4, nir, neurobench or sanafe; docs/deploy.md says what each is for",
+}
 
 # Hydra's, of a group at a place
 NO_PLACE = re.compile(r"(?:In .*: )?Could not override '(.+)'\.\nDid you mean to override (?:one of )?(.+)\?")
@@ -66,7 +71,7 @@ def mendable(error: BaseException) -> str | None:
     """One line for what a user can mend, whatever it was wrapped in on its way; None for what looks like our fault."""
     from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
     from omegaconf import DictConfig
-    from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
     from spikefront.config import unreadable
 
@@ -83,6 +88,8 @@ def mendable(error: BaseException) -> str | None:
     for e in chain:
         if isinstance(e, ConfigAttributeError | ConfigKeyError) and isinstance(e.parent_node, DictConfig):
             return no_key(str(e.full_key or e.key), e.parent_node)
+    if isinstance(error, MissingMandatoryValue) and (key := error.full_key):
+        return f"nothing says {key}: give {key}=…" + (f" ({NEEDED[key]})" if key in NEEDED else "")
     if isinstance(error, OverrideParseException):
         return unreadable(error.override, error.__context__ or error)
     if isinstance(error, InstantiationException):

@@ -80,6 +80,12 @@ def test_a_mistake_is_one_line(script, tmp_path, argument):
     assert not (tmp_path / "result.json").exists()
 
 
+@pytest.mark.parametrize("verb, given, key", [("evaluate", [], "checkpoint"), ("export", ["checkpoint=x"], "format")])
+def test_what_only_the_user_can_say_is_asked_for_with_what_it_takes(script, verb, given, key):
+    code, _, err = script(verb, *given)
+    assert code == 1 and f"give {key}=… (" in err and len(err.splitlines()) == 1
+
+
 def test_what_is_added_is_read_where_a_value_names_it(script, tmp_path):
     given = ["data=digits", "trainer=cpu", "logger=none", "dry_run=true", f"hydra.run.dir={tmp_path}"]
     code, _, err = script("train", "model=sdt_1_16", "+steps=2", "model.timesteps=${steps}", *given)
