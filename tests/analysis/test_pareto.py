@@ -51,6 +51,7 @@ def test_a_front_kept_as_the_study_grows_is_that_of_all_trials():
             "anytime": anytime,
             "samples": None,
             "origin": None,
+            "breaks": [],
         }
         expected = any(p["number"] == -1 for p in front_of([*everyone, ours], objectives))
         front.look(study)

@@ -72,8 +72,8 @@ def compare(points: Iterable[Point], front: Sequence[Point], objectives: Directi
         return
     for point in points:
         own = point["interval"]
-        if point["member"]:
-            point["near"] = True
+        if point["member"] or not point["feasible"]:
+            point["near"] = point["member"]
         elif own is not None:
             above = [m for m in front if all(s * m["values"][n] <= s * point["values"][n] for n, s in others)]
             accuracy = point["values"]["accuracy"]

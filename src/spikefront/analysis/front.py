@@ -92,10 +92,12 @@ def points(trial: Candidate, objectives: Directions) -> list[Point]:
 def _point(trial: Candidate, step: Step | None, values: dict[str, float], test: Tested, final: bool) -> Point:
     seeds = step.get("accuracies", []) if step else []
     accuracy = values.get("accuracy")
+    breaks = trial["breaks"] if final or step is None else step.get("breaks")
     return {
         "number": trial["number"],
         "t": step["t"] if step else None,
         "final": final,
+        "feasible": not breaks,
         "member": False,
         "near": None,
         "values": values,
@@ -114,11 +116,12 @@ def front_of(complete: Iterable[Candidate], objectives: Directions) -> list[Poin
 
 
 def _front(every: Sequence[Point], objectives: Directions) -> list[Point]:
-    """Those of the points that no other dominates, now marked as members."""
-    if not every:
+    """Those of the feasible points that no other dominates, now marked as members."""
+    feasible = [p for p in every if p["feasible"]]
+    if not feasible:
         return []
-    keep = pareto.non_dominated([minimised(p["values"], objectives) for p in every])
-    for point, kept in zip(every, keep, strict=True):
+    keep = pareto.non_dominated([minimised(p["values"], objectives) for p in feasible])
+    for point, kept in zip(feasible, keep, strict=True):
         point["member"] = bool(kept)
     chosen = [p for p in every if p["member"]]
     return sorted(chosen, key=lambda p: minimised(p["values"], objectives), reverse=True)
@@ -151,14 +154,14 @@ def volumes_over(
     volumes: list[float] = []
     kept = np.empty((0, len(objectives)))
     for t in ordered:
-        new = np.array([minimised(p["values"], objectives) for p in points(t, objectives)])
-        if decades:
+        new = np.array([minimised(p["values"], objectives) for p in points(t, objectives) if p["feasible"]])
+        if decades and len(new):
             new[:, -1] = np.log10(np.maximum(new[:, -1] / worst, 10.0**-decades))
         fresh = [p for p in new if not np.any(np.all(kept <= p, axis=1))]
         if fresh:
             kept = np.vstack([kept, fresh])
             kept = kept[pareto.non_dominated(kept)]
-        volumes.append(pareto.hypervolume(kept, reference) if fresh else volumes[-1])
+        volumes.append(pareto.hypervolume(kept, reference) if fresh else volumes[-1] if volumes else 0.0)
     return volumes
 
 

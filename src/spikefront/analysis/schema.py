@@ -22,12 +22,14 @@ class Objective(TypedDict):
 
 
 class Step(TypedDict):
-    """A network stopped after timestep ``t``; means, with each seed's accuracy, where several were trained."""
+    """A network stopped after timestep ``t``; means, with each seed's accuracy, where several were trained, and the
+    study's constraints that it breaks where it has some."""
 
     t: int
     accuracy: float
     energy_joules: float
     accuracies: NotRequired[list[float]]
+    breaks: NotRequired[list[str]]
 
 
 class EpochPoint(TypedDict, total=False):
@@ -78,7 +80,7 @@ class Layer(TypedDict):
 
 class Candidate(TypedDict):
     """What a trial brings to the front: its values by objective (validation part, of ``samples`` images or recordings),
-    its anytime points, and who proposed it, if not the sampler."""
+    its anytime points, who proposed it, if not the sampler, and the constraints on what is measured that it breaks."""
 
     number: int
     params: Params
@@ -87,6 +89,7 @@ class Candidate(TypedDict):
     anytime: list[Step]
     samples: int | None
     origin: str | None
+    breaks: list[str]
 
 
 class TrialRecord(Candidate):
@@ -144,7 +147,8 @@ class Point(TypedDict):
         number: its trial's.
         t: the timestep it stops at; None if the objectives have no anytime points, or the trial.
         final: it is the trial's own result, with all its timesteps.
-        member: no other point of the study dominates it.
+        feasible: it keeps the study's constraints on what is measured; else it is no member, and dominates none.
+        member: no other feasible point of the study dominates it.
         near: it is a member, or dominated by too little accuracy to tell it apart from those that dominate it; None
             where that can't be said: accuracy is no objective, or nobody knows on how many samples it rests.
         interval: 95 % interval of its accuracy, see ``analysis.confidence``.
@@ -155,6 +159,7 @@ class Point(TypedDict):
     number: int
     t: int | None
     final: bool
+    feasible: bool
     member: bool
     near: bool | None
     values: dict[str, float]

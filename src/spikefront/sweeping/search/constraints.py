@@ -1,4 +1,4 @@
-"""Feasible before trained: what a configuration must keep to, checked on its predicted cost."""
+"""What a trial must keep to: bounds on its predicted cost, before it trains, and on what its training measured."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from spikefront.sweeping.search import expressions
 
 PREDICTED = ("parameters", "operations", "energy", "memory", "step_time")
 """What can be bounded besides keys of the configuration: see ``spikefront.planning.Cost`` for the units."""
+MEASURED = ("accuracy", "firing_rate", "latency", "seconds", "measured.energy", "measured.memory")
+"""What can be bounded once a network is trained, of the validation part; the last two are predicted under these names
+without ``measured.``, too. Units are those of the metrics (``search.objectives``)."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Constraints:
 
     def __init__(self, entries: Mapping[str, Any], predict: Callable[..., Any]) -> None:
         self._predict = predict
-        self.texts = [_text(key, entry) for key, entry in entries.items() if entry is not None]
+        self.texts = [text for text in _texts(entries) if not _is_measured(text)]
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -67,12 +70,63 @@ class Constraints:
             value = OmegaConf.select(cfg, name)
             if value is None:
                 raise UserError(
-                    f"search.constraints: '{name}' is neither predicted nor a key of the configuration;"
-                    f" {near_matches(name, PREDICTED)}, or such as model.dim"
+                    f"search.constraints: '{name}' is neither predicted, nor a key of the configuration,"
+                    f" nor measured; {near_matches(name, (*PREDICTED, *MEASURED))}, or such as model.dim"
                 )
             return value
 
         return [_verdict(text, lookup) for text in self.texts]
+
+
+class Measured:
+    """Bounds on what only a training can tell; what breaks one stays a finished trial, but comes on no front.
+
+    Args:
+        entries: as of ``Constraints``; those of other names are left to it.
+
+    Raises:
+        UserError: not a comparison, or one of something measured with something that isn't.
+    """
+
+    def __init__(self, entries: Mapping[str, Any]) -> None:
+        self.texts = [text for text in _texts(entries) if _is_measured(text)]
+        for text in self.texts:
+            if others := expressions.names(text) - set(MEASURED):
+                raise UserError(
+                    f"search.constraints: '{text}' compares what is measured with {', '.join(sorted(others))}, which"
+                    f" isn't; of one comparison use numbers and {', '.join(MEASURED)} alone"
+                )
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def verdicts(self, metrics: Mapping[str, float]) -> list[Verdict]:
+        """The verdict on each for a network's metrics; of one that wasn't measured that it doesn't hold."""
+        known = {name: metrics.get(name.removeprefix("measured.")) for name in MEASURED}
+        found = []
+        for text in self.texts:
+            missing = [name for name in expressions.names(text) if known[name] is None]
+            verdict = Verdict(text, 1.0, "not measured") if missing else _verdict(text, lambda name: known[name])
+            found.append(verdict)
+        return found
+
+    def broken(self, metrics: Mapping[str, float]) -> list[str]:
+        """Those that don't hold, each in words."""
+        return [str(v) for v in self.verdicts(metrics) if v.excess > 0]
+
+    def broken_by(self, accuracy: float, energy: float) -> list[str]:
+        """The same of a network of which only these are known, or forecast: of the bounds on nothing else."""
+        known = {"accuracy": accuracy, "energy": energy}
+        asked = {"accuracy", "measured.energy"}
+        return [str(v) for v in self.verdicts(known) if v.excess > 0 and expressions.names(v.text) <= asked]
+
+
+def _texts(entries: Mapping[str, Any]) -> list[str]:
+    return [_text(key, entry) for key, entry in entries.items() if entry is not None]
+
+
+def _is_measured(text: str) -> bool:
+    return not expressions.names(text).isdisjoint(MEASURED)
 
 
 def _text(key: str, entry: Any) -> str:

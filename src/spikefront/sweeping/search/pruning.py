@@ -26,19 +26,27 @@ from spikefront.sweeping.search.optuna_internals import OneObjective
 
 JUDGED = ("accuracy", "energy")  # what each epoch's point says of the objectives
 LATEST = 500  # ended trials that a forecast looks at
+Breaks = Callable[[float, float], list[str]]
+"""The constraints on what is measured that a network of this accuracy and energy breaks, in words."""
+
+
+def _nothing(accuracy: float, energy: float) -> list[str]:
+    return []
 
 
 @dataclass(frozen=True)
 class Seen:
     """A trial that has ended: parameters, points by epoch, and the final ``(accuracy, energy)`` after t = 1 … T.
 
-    Of a ``stopped`` one the final points are the forecast's.
+    Of a ``stopped`` one the final points are the forecast's; the places of those that break a constraint on what is
+    measured are ``infeasible``.
     """
 
     params: Mapping[str, Any]
     curve: Curve
     final: Sequence[tuple[float, float]]
     stopped: bool = False
+    infeasible: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,9 @@ class FrontPruner:
         self.confidence, self.tolerance = confidence, tolerance
         self.warmup, self.startup = warmup_epochs, startup_trials
 
-    def judge(self, params: Mapping[str, Any], curve: Curve, ended: Sequence[Seen]) -> Stop | None:
+    def judge(
+        self, params: Mapping[str, Any], curve: Curve, ended: Sequence[Seen], breaks: Breaks = _nothing
+    ) -> Stop | None:
         """Whether to stop a trial after its curve's last epoch."""
         epoch = max(curve)
         finished = [s for s in ended if not s.stopped]
@@ -88,13 +98,24 @@ class FrontPruner:
         mean, error = forecast(rows, gained, features(encoded[-1], curve, epoch))
         expected = scale(curve[epoch]["anytime"]) + mean
         hoped = unscale(expected + NormalDist().inv_cdf(self.confidence) * error * [1.0, -1.0])
-        reached = np.array([(-a, e) for s in finished for a, e in s.final])
+        kept = [(a, e) for a, e in hoped if not breaks(a, e)]
+        if not kept:
+            a, e = hoped[-1]
+            return Stop(
+                f"after epoch {epoch} even the hopeful forecast, accuracy {a:.3f} at {e:.3g} J, breaks"
+                f" search.constraints: {'; '.join(breaks(a, e))}",
+                unscale(expected),
+            )
+        ends = [end for s in finished for i, end in enumerate(s.final) if i not in s.infeasible]
+        if not ends:
+            return None
+        reached = np.array([(-a, e) for a, e in ends])
         reference = (0.0, 1.001 * float(reached[:, 1].max()))
         front = reached[non_dominated(reached)]
         before = hypervolume(front, reference)
         if before <= 0:  # nothing has learnt anything yet
             return None
-        after = hypervolume(np.vstack([front, [(-a, e) for a, e in hoped]]), reference)
+        after = hypervolume(np.vstack([front, [(-a, e) for a, e in kept]]), reference)
         if after - before >= self.tolerance * before and after > before:
             return None
         a, e = hoped[-1]
@@ -114,6 +135,7 @@ def decide(
     seen: Callable[[FrozenTrial, Directions], Seen | None],
     objective: str,
     objectives: Directions,
+    breaks: Breaks = _nothing,
 ) -> Stop | None:
     """Whether ``pruner`` stops the trial now. Optuna's see ``objective`` alone.
 
@@ -126,7 +148,7 @@ def decide(
     epoch = max(own)
     if isinstance(pruner, FrontPruner):
         ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-        return pruner.judge(trial.params, own, [s for t in ended if (s := seen(t, objectives))])
+        return pruner.judge(trial.params, own, [s for t in ended if (s := seen(t, objectives))], breaks)
     value = {"accuracy": own[epoch]["accuracy"], "energy": own[epoch]["energy_joules"]}[objective]
     storage.set_trial_intermediate_value(trial_id, epoch, value)
     assert isinstance(pruner, BasePruner)

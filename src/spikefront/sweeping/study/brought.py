@@ -2,49 +2,85 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from optuna.trial import FrozenTrial, TrialState
 
-from spikefront.analysis.schema import Candidate
+from spikefront.analysis.schema import Candidate, Step
+from spikefront.sweeping.search.constraints import Constraints, Measured
 from spikefront.sweeping.search.pruning import Seen
 from spikefront.sweeping.study import attributes
 from spikefront.sweeping.study.attributes import Outcome
 
+UNBOUND = Measured({})
 
-def candidate(trial: FrozenTrial, objectives: dict[str, str]) -> Candidate:
-    """What a complete trial brings to the front."""
+
+def candidate(trial: FrozenTrial, objectives: dict[str, str], bounds: Measured = UNBOUND) -> Candidate:
+    """What a complete trial brings to the front of a study with these bounds on what is measured."""
     assert trial.values is not None
     came = attributes.outcome(trial)
+    values = dict(zip(objectives, trial.values, strict=True))
+    anytime, breaks = judged(came.get("anytime", []), {**came.get("metrics", {}), **values}, bounds)
     return {
         "number": trial.number,
         "params": trial.params,
-        "values": dict(zip(objectives, trial.values, strict=True)),
+        "values": values,
         "test": came.get("test", {}),
-        "anytime": came.get("anytime", []),
+        "anytime": anytime,
         "samples": came.get("samples"),
         "origin": attributes.ORIGIN.get(trial),
+        "breaks": breaks,
     }
 
 
-def would_be(number: int, came: Outcome) -> Candidate:
+def judged(anytime: Sequence[Step], metrics: Mapping[str, float], bounds: Measured) -> tuple[list[Step], list[str]]:
+    """The anytime points with the bounds that each breaks, and those that the whole network does."""
+    if not bounds:
+        return list(anytime), []
+    steps: list[Step] = []
+    for step in anytime:
+        own = {**metrics, "accuracy": step["accuracy"], "energy": step["energy_joules"]}
+        steps.append({**step, "breaks": bounds.broken(own)})
+    return steps, bounds.broken(metrics)
+
+
+def would_be(number: int, came: Outcome, bounds: Measured = UNBOUND) -> Candidate:
     """The same of a trial that isn't told yet."""
+    anytime, breaks = judged(came["anytime"], came["metrics"], bounds)
     return {
         "number": number,
         "params": {},
         "values": dict(came["metrics"]),
         "test": came["test"],
-        "anytime": came["anytime"],
+        "anytime": anytime,
         "samples": came.get("samples"),
         "origin": None,
+        "breaks": breaks,
     }
 
 
-def seen(trial: FrozenTrial, objectives: dict[str, str]) -> Seen | None:
+def excesses(
+    trial: FrozenTrial, objectives: dict[str, str], constraints: Constraints, bounds: Measured
+) -> dict[str, float]:
+    """How far a finished trial, with the values it has here, is beyond each of a study's constraints, as it has them
+    now; 0 for one on what is predicted that the trial, an older one or brought by a warm start, wasn't asked."""
+    assert trial.values is not None
+    metrics = {**attributes.outcome(trial).get("metrics", {}), **dict(zip(objectives, trial.values, strict=True))}
+    before = {text: trial.constraints.get(text, 0.0) for text in constraints.texts}
+    return {**before, **{v.text: v.excess for v in bounds.verdicts(metrics)}}
+
+
+def seen(trial: FrozenTrial, objectives: dict[str, str], bounds: Measured = UNBOUND) -> Seen | None:
     """What a pruner learns from a trial that has ended; None from one of which no final points are known."""
     stopped = trial.state == TrialState.PRUNED
     if stopped:
         final = attributes.OUTLOOK.get(trial)
+        broken: list[int] = []
     else:
-        own = candidate(trial, objectives)
+        own = candidate(trial, objectives, bounds)
         final = [(p["accuracy"], p["energy_joules"]) for p in own["anytime"]]
-        final = final or [(own["values"]["accuracy"], own["values"]["energy"])]  # a known point has its values alone
-    return Seen(trial.params, attributes.curve(trial), [(a, e) for a, e in final], stopped) if final else None
+        broken = [i for i, p in enumerate(own["anytime"]) if p.get("breaks")]
+        if not final:  # a known point has its values alone
+            final, broken = [(own["values"]["accuracy"], own["values"]["energy"])], [0] if own["breaks"] else []
+    points = [(a, e) for a, e in final]
+    return Seen(trial.params, attributes.curve(trial), points, stopped, broken) if points else None

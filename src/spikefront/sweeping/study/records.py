@@ -14,6 +14,7 @@ from spikefront.analysis.importance import importances
 from spikefront.analysis.schema import CurvePoint, State, StudyRecord, TrialRecord
 from spikefront.config import override
 from spikefront.start import typed
+from spikefront.sweeping.search.constraints import Measured
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import attributes
 from spikefront.sweeping.study.accounts import account
@@ -34,6 +35,7 @@ from spikefront.sweeping.study.attributes import (
     TRAINING,
     Made,
 )
+from spikefront.sweeping.study.brought import judged
 from spikefront.sweeping.study.ledger import gone
 from spikefront.sweeping.study.study import elastic_checkpoint, record, retraining
 
@@ -58,7 +60,8 @@ def records(study: Study, importance: bool = False, volumes: bool = True) -> Stu
     line = LINE.get(study) or (typed("sweep", "-m", *given) if (given := ARGUMENTS.get(study)) else None)
     again = partial(_again, space, made, elastic, line)
     every = [t for t in study.get_trials(deepcopy=False) if not _place(t)]
-    trials = [_trial(t, made, again) for t in every]
+    bounds = Measured((attributes.settings(study) or {}).get("constraints", {}))
+    trials = [_trial(t, made, again, bounds) for t in every]
     shares, spread = importances(study, objectives) if importance else ({}, {})
     judged = judge(trials, objectives, volumes)
     return {
@@ -111,17 +114,21 @@ def _again(space: Space, made: Made, elastic: Path | None, sweep: str | None, t:
     return typed("train", *given)
 
 
-def _trial(t: FrozenTrial, made: Made, again: Callable[[FrozenTrial], str | None]) -> TrialRecord:
+def _trial(t: FrozenTrial, made: Made, again: Callable[[FrozenTrial], str | None], bounds: Measured) -> TrialRecord:
     came, points = attributes.outcome(t), attributes.curve(t)
+    values = dict(zip(made["objectives"], t.values or (), strict=True)) if t.state == TrialState.COMPLETE else {}
+    anytime, breaks = came.get("anytime", []), list[str]()
+    if values:
+        anytime, breaks = judged(anytime, {**came.get("metrics", {}), **values}, bounds)
     curve: list[CurvePoint] = [{"epoch": epoch, **point} for epoch, point in points.items()]
     return {
         "number": t.number,
         "state": "infeasible" if INFEASIBLE.on(t) else "waiting" if _left(t) else STATES[t.state],
         "params": dict(t.params),
-        "values": dict(zip(made["objectives"], t.values or (), strict=True)) if t.state == TrialState.COMPLETE else {},
+        "values": values,
         "metrics": came.get("metrics", {}),
         "test": came.get("test", {}),
-        "anytime": came.get("anytime", []),
+        "anytime": anytime,
         "samples": came.get("samples"),
         "curve": curve,
         "firing_rate": came.get("firing_rate"),
@@ -142,6 +149,7 @@ def _trial(t: FrozenTrial, made: Made, again: Callable[[FrozenTrial], str | None
         "front_then": came.get("front_then"),
         "reason": REASON.get(t) or INFEASIBLE.get(t),
         "origin": ORIGIN.get(t),
+        "breaks": breaks,
         "known": KNOWN.on(t),
         "started": t.datetime_start.isoformat() if t.datetime_start else None,
         "finished": t.datetime_complete.isoformat() if t.datetime_complete else None,

@@ -13,7 +13,7 @@ from optuna.samplers import CmaEsSampler
 
 from spikefront.errors import UserError
 from spikefront.sweeping.search import engines, pruning, samplers
-from spikefront.sweeping.search.constraints import Constraints
+from spikefront.sweeping.search.constraints import Constraints, Measured
 from spikefront.sweeping.search.space import Space
 
 WHOLE: dict[str, tuple[int | None, ...]] = {  # the least, and others
@@ -49,6 +49,7 @@ def check(
     if type(beat := search["heartbeat"]) not in (int, float) or not 0 < beat < math.inf:
         raise UserError(f"search.heartbeat is {beat}: give seconds, a number above 0")
     Constraints(search["constraints"], predict).check(cfg)  # of the default configuration, whatever the verdict
+    Measured(search["constraints"])
     sampler = _built(cfg, "sampler")
     if isinstance(sampler, CmaEsSampler) and len(objectives) > 1:
         raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from typing import Any
 
 from hydra.utils import instantiate
@@ -16,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from spikefront.analysis.schema import Directions
 from spikefront.errors import UserError, one_line
 from spikefront.sweeping.search.anytime import Shown
+from spikefront.sweeping.search.constraints import Constraints, Measured
 from spikefront.sweeping.search.samplers import Distinct, innermost, seeded
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import accounts, brought
@@ -37,7 +39,10 @@ class NoProposal(UserError):
 def sampler(search: DictConfig, objectives: Directions, space: Space) -> BaseSampler:
     """The study's sampler as a worker uses it."""
     found = seeded(instantiate(search.sampler), search.sampler.get("seed"))
-    shown = Shown(found, objectives, brought.candidate, accounts.bad, search.anytime)
+    bounds, predicted = Measured(search.constraints), Constraints(search.constraints, lambda *_, **__: None)
+    read = partial(brought.candidate, bounds=bounds)
+    excesses = partial(brought.excesses, constraints=predicted, bounds=bounds) if bounds or predicted else None
+    shown = Shown(found, objectives, read, accounts.bad, search.anytime, excesses)
     return Distinct(shown, space, accounts.Taken(space))
 
 

@@ -21,6 +21,7 @@ from spikefront.analysis import pareto
 from spikefront.analysis.front import front_of, minimised, reference_point
 from spikefront.analysis.schema import Directions
 from spikefront.errors import UserError
+from spikefront.sweeping.search.constraints import Measured
 from spikefront.sweeping.study import attributes, brought
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.accounts import Account, came_to_nothing, counts, pairs
@@ -187,7 +188,7 @@ class FromOne:
             return True
         if sum(counts(t) and t.state != TrialState.FAIL for t in tunings) >= self._engine["finetune"]:
             return False  # the last ones run
-        best = promising(every, self._objectives)
+        best = promising(every, self._objectives, Measured(self._search["constraints"]))
         if best is None:
             return False
         more = {STAGE.name: TUNING, INHERITED.name: best.number}
@@ -220,7 +221,9 @@ def _of_all_workers() -> list[int] | None:
     return psutil.Process(os.getppid()).cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else None
 
 
-def promising(every: list[FrozenTrial], objectives: Directions) -> FrozenTrial | None:
+def promising(
+    every: list[FrozenTrial], objectives: Directions, bounds: Measured = brought.UNBOUND
+) -> FrozenTrial | None:
     """The evaluated network whose fine-tuning may add the most hypervolume to the front; None if all were fine-tuned.
 
     It is expected to mend as large a share of its errors as those that were fine-tuned did; it spends what it did.
@@ -232,7 +235,7 @@ def promising(every: list[FrozenTrial], objectives: Directions) -> FrozenTrial |
         return None
     mended = [BETTER] + [_mended(before, after) for before, after in pairs(every)]
     share = float(np.mean(mended))
-    known = [brought.candidate(t, objectives) for t in complete]
+    known = [brought.candidate(t, objectives, bounds) for t in complete]
     reference = reference_point(known, objectives)
     front = np.array([minimised(p["values"], objectives) for p in front_of(known, objectives)])
     now = pareto.hypervolume(front, reference)
@@ -241,6 +244,8 @@ def promising(every: list[FrozenTrial], objectives: Directions) -> FrozenTrial |
         values = brought.candidate(trial, objectives)["values"]
         if "accuracy" in values:
             values["accuracy"] += share * (1 - values["accuracy"])
+        if bounds.broken({**attributes.outcome(trial).get("metrics", {}), **values}):
+            return 0.0
         return pareto.hypervolume([*front, minimised(values, objectives)], reference) - now
 
     return max(left, key=lambda t: (gain(t), -t.number))

@@ -26,7 +26,7 @@ from spikefront.planning import predict_cost
 from spikefront.sweeping.search import objectives as objectives_
 from spikefront.sweeping.search import pruning
 from spikefront.sweeping.search.anytime import Front
-from spikefront.sweeping.search.constraints import Constraints
+from spikefront.sweeping.search.constraints import Constraints, Measured
 from spikefront.sweeping.search.objectives import NeverLogged
 from spikefront.sweeping.search.optuna_internals import id_of
 from spikefront.sweeping.search.space import Space
@@ -109,7 +109,8 @@ class Worker:
         if not any(key.startswith("trainer.") for key in self.space.parameters):
             count_devices(self.compose([]).trainer)
         self.devices = 1
-        self.front = Front(self.objectives, brought.candidate)
+        self.bounds = Measured(self.search.constraints)
+        self.front = Front(self.objectives, partial(brought.candidate, bounds=self.bounds))
         self._current: Trial | None = None
 
     def run(self) -> None:
@@ -233,11 +234,9 @@ class Worker:
             if epoch > 1:  # by now all that is logged at an epoch's end has been
                 objectives_.check_logged(self.objectives, callback.metrics)
 
-        output = studies.trial_directory(self.made, trial.number)
-
         def judge(came: Outcome) -> bool:
             self.front.look(self.study)
-            return self.front.takes(brought.would_be(trial.number, came))
+            return self.front.takes(brought.would_be(trial.number, came, self.bounds))
 
         again = partial(studies.retraining, self.made, self.space)
 
@@ -254,7 +253,7 @@ class Worker:
                 )
 
         stop = partial(StopBetweenBatches, signals=self.signals, wanted=self.limits.out_of_time)
-
+        output = studies.trial_directory(self.made, trial.number)
         came = trials.run(self.train, cfg, output, self.made["seeds"], label, report, lease.check, judge, stop)
         lease.check()
         trials.check_defined(came, self.objectives)
@@ -270,8 +269,9 @@ class Worker:
         attributes.set_point(trial, epoch, point)
         if self.pruner is None or last:  # what is trained to its end may as well be told
             return
-        where, read = (self.study, self.storage, id_of(trial)), (attributes.curve, brought.seen)
-        stop = pruning.decide(self.pruner, *where, *read, self.search.prune_on, self.objectives)
+        where, seen = (self.study, self.storage, id_of(trial)), partial(brought.seen, bounds=self.bounds)
+        judged = (self.search.prune_on, self.objectives)
+        stop = pruning.decide(self.pruner, *where, attributes.curve, seen, *judged, breaks=self.bounds.broken_by)
         if stop is not None:
             if stop.outlook:
                 attributes.OUTLOOK.set(trial, stop.outlook)

@@ -56,6 +56,8 @@ def front_table(records: StudyRecord) -> Table:
         notes.append("* the same trained network, stopped before its last timestep")
     if close := sum(bool(point["near"]) and not point["member"] for point in records["points"]):
         notes.append(f"{close} more points are too close to these to be told apart by so few samples")
+    if beyond := [point for point in records["points"] if not point["feasible"]]:
+        notes.append(f"{len(beyond)} of {len(records['points'])} points break search.constraints, and are on no front")
     table.caption = "\n".join(notes) or None
     table.caption_justify = "left"
     return table

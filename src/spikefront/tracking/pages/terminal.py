@@ -138,8 +138,10 @@ def _progress(
         words += f", about {duration(remaining)} left"
     line = Table.grid(padding=(0, 2))
     line.add_row(ProgressBar(budget, done, width=min(40, width // 3)), Text(words))
-    others = ", ".join(f"{states[s]} {s}" for s in ("running", "pruned", "failed", "infeasible") if states[s])
-    return Group(Text(records["study"], "bold"), line, Text(others, "dim"))
+    others = [f"{states[s]} {s}" for s in ("running", "pruned", "failed", "infeasible") if states[s]]
+    if beyond := sum(bool(t["breaks"]) for t in records["trials"]):
+        others.append(f"{beyond} finished that break search.constraints")
+    return Group(Text(records["study"], "bold"), line, Text(", ".join(others), "dim"))
 
 
 def _running(trials: Sequence[TrialRecord]) -> Table:

@@ -155,6 +155,7 @@ def _trial(index: int, run: Any, params: Params, objectives: Mapping[str, str]) 
         "front_then": s.get("on_front"),
         "reason": None,
         "origin": None,
+        "breaks": [],
         "known": False,
         "started": run.created_at,
         "finished": run.heartbeat_at,
