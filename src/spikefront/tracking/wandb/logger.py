@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -119,7 +120,9 @@ def wandb_logger(
     check_names(project, tags)
     Path(save_dir).mkdir(parents=True, exist_ok=True)
     init: dict[str, Any] = {"name": name, "project": project, "entity": entity, "group": group, "job_type": job_type}
-    init |= {"tags": list(tags), "save_dir": save_dir, "id": id or secrets.token_hex(4)}
+    # Of an agent of W&B's own sweeps, whose scheduler waits for this run.
+    of_agent = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+    init |= {"tags": list(tags), "save_dir": save_dir, "id": id or of_agent or secrets.token_hex(4)}
     return RunLogger(init, meant == "online", checkpoints, extra or {}, patience)
 
 
