@@ -8,7 +8,7 @@ import pytest
 from optuna._hypervolume import compute_hypervolume
 
 from spikefront.analysis.front import front_of
-from spikefront.analysis.pareto import contributions, hypervolume, non_dominated
+from spikefront.analysis.pareto import attained, contributions, hypervolume, non_dominated
 from spikefront.sweeping.search.anytime import Front
 from spikefront.sweeping.study import brought
 
@@ -75,3 +75,14 @@ def test_contributions_are_what_the_front_loses_without_a_point(dimensions):
     reference = [1.1] * dimensions
     lost = [hypervolume(scaled, reference) - hypervolume(np.delete(scaled, i, 0), reference) for i in range(len(front))]
     assert contributions(front) == pytest.approx(lost)
+
+
+@pytest.mark.parametrize("runs", [2, 3, 5, 7])
+def test_attained_surfaces_are_the_definition(runs):
+    draw = np.random.default_rng(runs)
+    fronts = [draw.integers(0, 8, (draw.integers(1, 6), 2)).astype(float) for _ in range(runs)]
+    for share, least in ((0.0, 1), (0.5, -(-runs // 2)), (1.0, runs)):
+        surface = np.array(attained(fronts, share))
+        for place in np.ndindex(10, 10):
+            by = sum(bool((front <= place).all(1).any()) for front in fronts)
+            assert bool((surface <= place).all(1).any()) == (by >= least)

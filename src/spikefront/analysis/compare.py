@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from spikefront.analysis import pareto
-from spikefront.analysis.front import completed, placed, placed_points, with_trials
+from spikefront.analysis.front import completed, in_decades, placed, placed_points, with_trials
 from spikefront.analysis.schema import Point, StudyRecord
 
 Placed = tuple[Point, float, float]
@@ -21,7 +21,7 @@ class Side(TypedDict):
     Attributes:
         records: a study's record each, of these trials alone.
         points: every point with cost and gain; ``trials`` of how many trials.
-        hypervolume: of cost and gain, against the reference that all sides share.
+        hypervolume: of cost and gain, against the reference that all sides share; ``decades`` with the cost in decades.
     """
 
     value: str
@@ -29,6 +29,7 @@ class Side(TypedDict):
     points: list[Placed]
     trials: int
     hypervolume: float
+    decades: float
 
 
 def sides(records: Sequence[StudyRecord], by: str) -> list[Side]:
@@ -45,23 +46,36 @@ def sides(records: Sequence[StudyRecord], by: str) -> list[Side]:
         values = {t["number"]: t["params"].get(by, record["settings"].get(by, NEITHER)) for t in record["trials"]}
         for value in dict.fromkeys(map(_text, values.values())):
             order.setdefault(value, next(v for v in values.values() if _text(v) == value))
-            side = found.setdefault(value, Side(value=value, records=[], points=[], trials=0, hypervolume=0.0))
+            empty = Side(value=value, records=[], points=[], trials=0, hypervolume=0.0, decades=0.0)
+            side = found.setdefault(value, empty)
             own = [t for t in record["trials"] if _text(values[t["number"]]) == value]
             name = f"{record['study']}, {by}={value}" if len(records) > 1 else f"{by}={value}"
             part: StudyRecord = {**with_trials(record, name, [{**t} for t in own]), "budget": None}
+            part["settings"] = {**record["settings"], by: value}  # one side's search isn't another's
             side["records"].append(part)
             side["points"] += placed_points(part)
             side["trials"] += len(completed(own))
     listed = sorted(found.values(), key=lambda s: _rank(order[s["value"]]))
     reference = max((x for r in records for x, _ in placed(r).values()), default=0.0)
     for side in listed:
-        side["hypervolume"] = pareto.hypervolume([(x, -y) for _, x, y in side["points"]], [reference, 0.0])
+        side["hypervolume"], side["decades"] = volumes(
+            [(x, y) for p, x, y in side["points"] if p["feasible"]], reference
+        )
     return listed
+
+
+def volumes(drawn: Sequence[tuple[float, float]], reference: float) -> tuple[float, float]:
+    """The hypervolume of points ``(cost, gain)`` up to a cost and gain 0; with the cost as it is and in decades."""
+    known = np.array([(x, -y) for x, y in drawn]).reshape(-1, 2)
+    linear = pareto.hypervolume(known, [reference, 0.0])
+    return linear, pareto.hypervolume(*in_decades(known, [reference, 0.0], [0])) if reference > 0 else 0.0
 
 
 def best_within(side: Side, cost: float) -> Placed | None:
     """The point of highest gain that costs no more."""
-    return max((p for p in side["points"] if p[1] <= cost), key=lambda p: (p[2], -p[1]), default=None)
+    return max(
+        (p for p in side["points"] if p[0]["feasible"] and p[1] <= cost), key=lambda p: (p[2], -p[1]), default=None
+    )
 
 
 def cheapest_above(side: Side, gain: float) -> Placed | None:

@@ -12,6 +12,7 @@ from spikefront.analysis.schema import Candidate, Directions, Objective, Point, 
 
 ANYTIME = ("accuracy", "energy")  # objectives that stopping after t timesteps changes
 STEADY = ("parameters",)  # objectives that it doesn't
+DECADES = 3.0  # below the reference, as far as a cost counts in a hypervolume in decades
 
 
 class Judged(TypedDict):
@@ -22,6 +23,8 @@ class Judged(TypedDict):
     reference: dict[str, float]
     hypervolume: float
     hypervolume_over_trials: list[float]
+    decades: float | None
+    decades_over_trials: list[float]
 
 
 def judge(trials: Sequence[TrialRecord], objectives: Directions, volumes: bool = True) -> Judged:
@@ -35,13 +38,17 @@ def judge(trials: Sequence[TrialRecord], objectives: Directions, volumes: bool =
     for trial in trials:
         trial["on_front"] = trial["number"] in there
     reference = reference_point(complete, objectives)
-    over_trials = volumes_over(in_order(complete), objectives, reference) if volumes else []
+    ordered = in_order(complete) if volumes else []
+    over_trials = volumes_over(ordered, objectives, reference)
+    in_decades = volumes_over(ordered, objectives, reference, decades=True) if _costs(objectives, reference) else []
     return {
         "points": every,
         "front": front,
         "reference": dict(zip(objectives, reference, strict=True)) if complete else {},
         "hypervolume": over_trials[-1] if over_trials else 0.0,
         "hypervolume_over_trials": over_trials,
+        "decades": in_decades[-1] if in_decades else None,
+        "decades_over_trials": in_decades,
     }
 
 
@@ -141,28 +148,44 @@ def reference_point(complete: Sequence[Candidate], objectives: Directions) -> li
 
 
 def volumes_over(
-    ordered: Iterable[Candidate], objectives: Directions, reference: Sequence[float], decades: float | None = None
+    ordered: Iterable[Candidate], objectives: Directions, reference: Sequence[float], decades: bool = False
 ) -> list[float]:
     """The front's hypervolume after each of the finished trials, in the order that they finished.
 
     Args:
-        decades: of the last objective, a cost, take the decimal logarithm below its reference, so many at most: what
-            is a hundred times cheaper then counts for more than the last hundredth.
+        decades: take the costs as ``in_decades`` does.
     """
-    worst = reference[-1] if decades else 1.0
-    reference = [*reference[:-1], 0.0] if decades else reference
+    costs = _costs(objectives, reference) if decades else []
     volumes: list[float] = []
     kept = np.empty((0, len(objectives)))
     for t in ordered:
-        new = np.array([minimised(p["values"], objectives) for p in points(t, objectives) if p["feasible"]])
-        if decades and len(new):
-            new[:, -1] = np.log10(np.maximum(new[:, -1] / worst, 10.0**-decades))
+        raw = [minimised(p["values"], objectives) for p in points(t, objectives) if p["feasible"]]
+        new, limit = in_decades(np.reshape(raw, (-1, len(objectives))), reference, costs)
         fresh = [p for p in new if not np.any(np.all(kept <= p, axis=1))]
         if fresh:
             kept = np.vstack([kept, fresh])
             kept = kept[pareto.non_dominated(kept)]
-        volumes.append(pareto.hypervolume(kept, reference) if fresh else volumes[-1] if volumes else 0.0)
+        volumes.append(pareto.hypervolume(kept, limit) if fresh else volumes[-1] if volumes else 0.0)
     return volumes
+
+
+def in_decades(
+    known: pareto.Points, reference: Sequence[float], costs: Sequence[int]
+) -> tuple[pareto.Points, list[float]]:
+    """Points ``(n, objectives)`` and their reference with these objectives as decimal logarithms of the reference's
+    share, ``DECADES`` below it at most: a network that is ten times cheaper counts for as much wherever it lies."""
+    known, limit = np.array(known, dtype=float), list(reference)
+    for i in costs:
+        known[:, i] = np.log10(np.maximum(known[:, i] / reference[i], 10.0**-DECADES))
+        limit[i] = 0.0
+    return known, limit
+
+
+def _costs(objectives: Directions, reference: Sequence[float]) -> list[int]:
+    """Places of the objectives of which decades have a meaning: what is minimised, and not 0 at the worst."""
+    return [
+        i for i, (d, r) in enumerate(zip(objectives.values(), reference, strict=False)) if d == "minimize" and r > 0
+    ]
 
 
 def axes(objectives: Iterable[Objective]) -> tuple[str, str]:

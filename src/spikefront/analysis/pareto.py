@@ -33,6 +33,15 @@ def hypervolume(points: ArrayLike, reference: Sequence[float]) -> float:
     return float(moocore.hypervolume(known, ref=reference)) if len(known) else 0.0
 
 
+def attained(fronts: Sequence[ArrayLike], share: float) -> list[tuple[float, float]]:
+    """The surface that at least this share of several fronts ``(n, 2)``, none of them empty, attain (0: at least one):
+    its corners ``(x, y)`` by x."""
+    known = np.vstack([np.asarray(f, dtype=float) for f in fronts])
+    owners = np.repeat(np.arange(len(fronts)), [len(f) for f in fronts])  # type: ignore[arg-type]
+    corners = moocore.eaf(known, owners, percentiles=[100 * share])[:, :2]
+    return sorted((float(x), float(y)) for x, y in corners)
+
+
 def contributions(front: ArrayLike) -> list[float]:
     """For each point of a front ``(n, objectives)`` the hypervolume that only it covers, axes scaled to 0-1.
 

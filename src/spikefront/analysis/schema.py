@@ -194,6 +194,7 @@ class StudyRecord(TypedDict):
         path: its directory, or where it was read from.
         data: the data set's name, if all trials have the same.
         settings: what all trials have, under dotted keys; empty where nobody knows.
+        space: what is searched, as a sweep's ``params`` say it; missing where nobody knows.
         sampler: what the last command searched with.
         convention: how the energies were counted.
         budget: finished trials that the last command asked for.
@@ -205,6 +206,8 @@ class StudyRecord(TypedDict):
         reference: the hypervolume's reference point by objective: 0 for what is maximised, the worst of the trials'
             final values for the rest; empty while no trial is complete.
         hypervolume_over_trials: after each complete trial, in the order that they finished; empty if not asked for.
+        decades: the hypervolume with what is minimised in decades below the reference (``front.in_decades``), and
+            ``decades_over_trials`` after each trial; None and empty where nothing is minimised or all costs are 0.
         importance: share of each objective's variance that each parameter explains, ``importance_spread`` how far that
             is to be trusted; empty if not asked for, or of too few trials.
     """
@@ -215,6 +218,7 @@ class StudyRecord(TypedDict):
     objectives: list[Objective]
     data: str | None
     settings: dict[str, Any]
+    space: NotRequired[dict[str, Any]]
     sampler: str | None
     convention: str | None
     budget: int | None
@@ -227,5 +231,7 @@ class StudyRecord(TypedDict):
     reference: dict[str, float]
     hypervolume: float
     hypervolume_over_trials: list[float]
+    decades: float | None
+    decades_over_trials: list[float]
     importance: dict[str, dict[str, float]]
     importance_spread: dict[str, dict[str, float]]

@@ -27,7 +27,7 @@ def main(cfg: DictConfig) -> None:
         UserError: a study that doesn't exist or can't be read, and what ``write_report`` raises.
     """
     from spikefront.sweeping.study.sources import read_study
-    from spikefront.tracking.pages.comparison import told_differences
+    from spikefront.tracking.pages.comparison import told_differences, told_volumes
     from spikefront.tracking.pages.page import write_report
 
     sources = [cfg["study"]] if isinstance(cfg["study"], str) else list(cfg["study"])
@@ -49,6 +49,7 @@ def main(cfg: DictConfig) -> None:
             found = _recosted(found, conventions, told)
         if differing := told_differences(found):
             told.extend(["settings that differ:", *(f"  {line}" for line in differing)])
+        told.extend(told_volumes(found))
         if cfg["by"] is None:
             return found
         several = [found[i :: len(conventions)] for i in range(len(conventions))] if conventions else [found]

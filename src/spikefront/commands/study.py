@@ -16,6 +16,7 @@ from rich.console import Console
 
 from spikefront.analysis.progress import finished, left, to_go
 from spikefront.analysis.schema import Point, StudyRecord, TrialRecord
+from spikefront.analysis.silence import silent
 from spikefront.cluster import queue as slurm
 from spikefront.commands.cli import entry
 from spikefront.commands.take import chosen, take
@@ -26,7 +27,7 @@ from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.sources import open_study
-from spikefront.tracking.pages.front_table import front_table, write_front_html
+from spikefront.tracking.pages.front_table import front_table, volumes_told, write_front_html
 from spikefront.units import duration, figure
 
 
@@ -77,7 +78,7 @@ def status(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
         console.print(f"it goes on with: {found['command']}")
     if found["front"]:
         console.print(front_table(found))
-        console.print(f"hypervolume {found['hypervolume']:.4g} (reference {found['reference']})")
+        console.print(f"{volumes_told(found)} (reference {found['reference']})")
     for line in importance_lines(found):
         console.print(line)
 
@@ -128,7 +129,7 @@ def _rows(trial: TrialRecord, points: Sequence[Point]) -> Iterator[dict[str, Any
     """A trial's rows: what is the trial's is in each of them."""
     head: dict[str, Any] = {"number": trial["number"], "state": trial["state"]}
     whole: dict[str, Any] = {k: trial[k] for k in ("epochs", "seconds", "parameters", "origin", "reason")}  # type: ignore[literal-required]
-    whole |= trial["params"]
+    whole |= {"silent": silent(trial) if points else None, **trial["params"]}
     for p in points:
         low, high = p["interval"] or (None, None)
         yield {

@@ -35,7 +35,7 @@ from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.request import Options, Request
 from spikefront.sweeping.worker.budgets import Limits
 from spikefront.sweeping.worker.processes import default_workers, stop_with_parent
-from spikefront.tracking.pages.front_table import front_table, write_front_html
+from spikefront.tracking.pages.front_table import front_table, volumes_told, write_front_html
 from spikefront.tracking.pages.terminal import SweepView
 from spikefront.tracking.wandb.filters import told_apart
 from spikefront.tracking.wandb.study_run import StudyRun
@@ -260,7 +260,7 @@ def _say(found: StudyRecord, console: Console) -> None:
         counts[trial["state"]] = counts.get(trial["state"], 0) + 1
     console.print(
         ", ".join(f"{n} {state}" for state, n in counts.items())
-        + f"; hypervolume {found['hypervolume']:.4g}"
+        + f"; {volumes_told(found)}"
         + (f"; energies: {found['convention']}" if found["convention"] else "")
     )
     console.print(f"plot:  {page}")

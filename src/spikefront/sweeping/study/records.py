@@ -71,6 +71,7 @@ def records(study: Study, importance: bool = False, volumes: bool = True) -> Stu
         "objectives": [{"name": n, "direction": d} for n, d in objectives.items()],
         "data": made["base"].get("data.name"),
         "settings": {**CHOICES.get(study), **made["base"]},
+        "space": made["space"],
         "sampler": SAMPLER.get(study),
         "convention": next((t["convention"] for t in completed(trials) if t["convention"]), None),
         "budget": account(study).budget or BUDGET.get(study),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich import box
 from rich.table import Table
 
+from spikefront.analysis.attainment import attainment
 from spikefront.analysis.compare import (
     Placed,
     Side,
@@ -16,8 +17,10 @@ from spikefront.analysis.compare import (
     levels,
     sides,
     stretches,
+    volumes,
 )
-from spikefront.analysis.front import axes
+from spikefront.analysis.confidence import spread
+from spikefront.analysis.front import axes, placed, placed_front
 from spikefront.analysis.schema import StudyRecord
 from spikefront.units import figure
 
@@ -37,7 +40,8 @@ def comparison(records: Sequence[StudyRecord], by: str) -> tuple[list[StudyRecor
         shown.append(_table(f"{cost} that so much {gain} takes, by {by}", every, gains, gain, cheapest_above, cost))
         shown += _ahead(every, by, cost)
     shown += [
-        f"hypervolume {by}={s['value']}: {s['hypervolume']:.4g} ({s['trials']} trial{'' if s['trials'] == 1 else 's'})"
+        f"hypervolume {by}={s['value']}: {s['hypervolume']:.4g}, with {cost} in decades {s['decades']:.4g}"
+        f" ({s['trials']} trial{'' if s['trials'] == 1 else 's'})"
         for s in every
     ]
     return [r for s in every for r in s["records"]], shown
@@ -50,6 +54,28 @@ def told_differences(records: Sequence[StudyRecord]) -> list[str]:
         f"{key}: {', '.join(f'{v} in {n}' for v, n in zip(values, names, strict=True))}"
         for key, values in differences(records).items()
     ]
+
+
+def told_volumes(records: Sequence[StudyRecord]) -> Iterator[str]:
+    """A line for each study with a front, its hypervolume with the cost as it is and in decades, and one for each
+    search of which there are several runs, mean and deviation; all up to the worst cost of the studies given."""
+    cost = axes(records[0]["objectives"])[1]
+    reference = max((x for r in records for x, _ in placed(r).values()), default=0.0)
+    known = [volumes([(x, y) for _, x, y in placed_front(r)], reference) for r in records]
+    for record, (linear, decades) in zip(records, known, strict=True):
+        if record["front"]:
+            yield (
+                f"{record['study']}: hypervolume {linear:.4g}, with {cost} in decades {decades:.4g}"
+                f" (up to {figure(cost, reference)})"
+            )
+    for found in attainment(records):
+        linears, in_decades = (
+            "{:.4g} ± {:.2g}".format(*spread(values)) for values in zip(*(known[i] for i in found["runs"]), strict=True)
+        )
+        yield (
+            f"{len(found['runs'])} runs of one search ({', '.join(records[i]['study'] for i in found['runs'])}):"
+            f" hypervolume {linears}, with {cost} in decades {in_decades} (mean ± deviation)"
+        )
 
 
 def _table(title: str, every: Sequence[Side], at: Sequence[float], at_name: str, pick: object, name: str) -> Table:

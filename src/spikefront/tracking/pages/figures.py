@@ -119,11 +119,24 @@ def parallel_figure(records: StudyRecord) -> go.Figure:
 
 
 def hypervolume_figure(records: StudyRecord) -> go.Figure:
-    """What the front so far dominates, after each finished trial, all against the same reference point."""
-    volumes = records["hypervolume_over_trials"]
-    figure = go.Figure([go.Scatter(y=volumes, x=list(range(1, len(volumes) + 1)), line={"shape": "hv", "color": BLUE})])
+    """What the front so far dominates, after each finished trial, all against the same reference point; on the right
+    with the costs in decades."""
+    figure = go.Figure()
+    kinds = (
+        ("hypervolume", "hypervolume_over_trials", BLUE),
+        ("with the costs in decades", "decades_over_trials", ORANGE),
+    )
+    for name, key, colour in kinds:
+        if volumes := records[key]:  # type: ignore[literal-required]
+            trials = list(range(1, len(volumes) + 1))
+            axis = "y" if colour == BLUE else "y2"
+            figure.add_scatter(y=volumes, x=trials, name=name, yaxis=axis, line={"shape": "hv", "color": colour})
     return figure.update_layout(
-        template="plotly_white", xaxis={"title": "trials finished"}, yaxis={"title": "hypervolume"}
+        template="plotly_white",
+        xaxis={"title": "trials finished"},
+        yaxis={"title": "hypervolume"},
+        yaxis2={"title": "with the costs in decades", "overlaying": "y", "side": "right"},
+        legend={"orientation": "h", "y": -0.2},
     )
 
 

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from spikefront.analysis.schema import StudyRecord
+from spikefront.analysis.silence import silent
 from spikefront.tracking.pages.page import write_report
 from spikefront.units import figure, short_names
 
@@ -38,8 +39,9 @@ def front_table(records: StudyRecord) -> Table:
         table.add_column("test", justify="right", no_wrap=True)
     for name in short_names(searched).values():  # a narrow terminal cuts these first
         table.add_column(name, justify="right", style="dim", overflow="ellipsis")
+    mute = {t["number"] for t in records["trials"] if silent(t)}
     for point in records["front"]:
-        cells = [str(point["number"])]
+        cells = [f"{'x ' if point['number'] in mute else ''}{point['number']}"]
         if anytime:
             cells.append(f"{point['t'] or ''}{'' if point['final'] else ' *'}")
         for name in objectives:
@@ -56,11 +58,21 @@ def front_table(records: StudyRecord) -> Table:
         notes.append("* the same trained network, stopped before its last timestep")
     if close := sum(bool(point["near"]) and not point["member"] for point in records["points"]):
         notes.append(f"{close} more points are too close to these to be told apart by so few samples")
+    if any(point["number"] in mute for point in records["front"]):
+        notes.append("x silent: no neuron fires, and the energy is that of a network that computes nothing")
     if beyond := [point for point in records["points"] if not point["feasible"]]:
         notes.append(f"{len(beyond)} of {len(records['points'])} points break search.constraints, and are on no front")
     table.caption = "\n".join(notes) or None
     table.caption_justify = "left"
     return table
+
+
+def volumes_told(records: StudyRecord) -> str:
+    """The front's hypervolume with the costs as they are, and with the costs in decades where that has a meaning."""
+    told = f"hypervolume {records['hypervolume']:.4g}"
+    costs = ", ".join(o["name"] for o in records["objectives"] if o["direction"] == "minimize")
+    decades = records["decades"]
+    return told if decades is None else f"{told}, with {costs} in decades {decades:.4g}"
 
 
 def _samples(records: StudyRecord) -> str:

@@ -16,19 +16,21 @@ import yaml
 from plotly.offline import get_plotlyjs
 
 from spikefront.analysis import pareto
+from spikefront.analysis.attainment import attainment
 from spikefront.analysis.confidence import floor, half_width, spread
 from spikefront.analysis.front import axes, completed, in_order, placed, placed_front, placed_points, volumes_over
 from spikefront.analysis.importance import ENOUGH
 from spikefront.analysis.progress import finished, left
 from spikefront.analysis.schema import Point, StudyRecord, Taken, TrialRecord
+from spikefront.analysis.silence import silent, unfed
 from spikefront.errors import UserError, near_matches
 from spikefront.files import write_atomically
 from spikefront.tracking.pages.comparison import told_differences
 from spikefront.tracking.pages.data_panel import data_panel
 from spikefront.units import duration
 
-DECADES = 3.0  # below the worst trial's cost, in which a hypervolume in decades is taken
 HERE = Path(__file__).parent
+SCRIPTS = ("runs", "pair", "reach", "report")  # the last begins
 PUBLISHED = HERE.parent / "published.yaml"
 TRIAL = (  # what the page shows of a trial
     *(
@@ -68,7 +70,7 @@ def page(data: Mapping[str, Any]) -> str:
     parts = {
         "title": "Spikefront",
         "css": (HERE / "assets" / "report.css").read_text(encoding="utf-8"),
-        "js": (HERE / "assets" / "report.js").read_text(encoding="utf-8"),
+        "js": "\n".join((HERE / "assets" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS),
         "plotly": get_plotlyjs(),
         "data": encode(data).replace("<", "\\u003c"),
     }
@@ -104,6 +106,7 @@ def payload(studies: Sequence[StudyRecord], published: str = "auto", live: bool 
         "enough": ENOUGH,
         "differing": told_differences(studies),
         "joint": joint(studies) if len(studies) > 1 else None,
+        "attained": attainment(studies),
         "studies": [_study(s, gain, cost, reference) for s in studies],
     }
 
@@ -189,7 +192,7 @@ def _study(record: StudyRecord, gain: str, cost: str, reference: float | None) -
         "front": [{"number": p["number"], "t": p["t"], "final": p["final"], "x": x, "y": y} for p, x, y in front],
         "band": _band(front) if gain == "accuracy" else [],
         "volumes": volumes_over(drawn, both, [0.0, reference]) if reference is not None else [],
-        "decades": volumes_over(drawn, both, [0.0, reference], DECADES) if reference else [],
+        "decades": volumes_over(drawn, both, [0.0, reference], decades=True) if reference else [],
         "importance": record["importance"],
         "spread": record["importance_spread"],
         "seeds": seed_groups(drawn, gain, cost),
@@ -198,7 +201,8 @@ def _study(record: StudyRecord, gain: str, cost: str, reference: float | None) -
 
 
 def _drawn(point: Point, x: float, y: float) -> dict[str, Any]:
-    shown = {k: v for k, v in point.items() if k not in ("params", "origin") and v is not None}
+    shown = {k: v for k, v in point.items() if k not in ("params", "origin", "feasible") and v is not None}
+    shown |= {} if point["feasible"] else {"beyond": True}
     if point["final"]:  # which are the trial's
         shown = {k: v for k, v in shown.items() if k not in ("values", "test")}
     return {**shown, "x": x, "y": y}
@@ -226,6 +230,7 @@ def _band(front: Sequence[tuple[Point, float, float]]) -> list[tuple[float, floa
 def _shown(trial: TrialRecord) -> dict[str, Any]:
     """What the page shows of a trial; layer by layer only on the front, as thousands of trials are heavy."""
     shown: dict[str, Any] = {k: trial[k] for k in TRIAL}  # type: ignore[literal-required]
+    shown |= {"silent": silent(trial) or None, "unfed": unfed(trial) or None, "breaks": trial["breaks"] or None}
     if not shown["on_front"]:
         shown["energy_layers"] = None
     return {k: v for k, v in shown.items() if v is not None}

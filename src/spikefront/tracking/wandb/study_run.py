@@ -150,6 +150,8 @@ def summary(records: StudyRecord) -> dict[str, Any]:
     row["front/points"] = len(records["front"])
     if records["hypervolume_over_trials"]:
         row["hypervolume"] = records["hypervolume"]
+    if records["decades"] is not None:
+        row["hypervolume/decades"] = records["decades"]
     for o in records["objectives"]:
         values = [p["values"][o["name"]] for p in records["front"]]
         if values:

@@ -6,7 +6,7 @@ const CIVIDIS = [[0, "#00224e"], [.2, "#35456c"], [.4, "#666970"], [.6, "#948e77
 const OPERATORS = { "=": (a, b) => a == b, ":": (a, b) => a == b, "!=": (a, b) => a != b, "<": (a, b) => a < b, ">": (a, b) => a > b,
                     "<=": (a, b) => a <= b, ">=": (a, b) => a >= b };
 const PREFIX = { p: 1e-12, n: 1e-9, u: 1e-6, "µ": 1e-6, m: 1e-3, k: 1e3, M: 1e6, G: 1e9, "%": .01 };
-const PAGE = 100;
+const PAGE = 100, CROWD = 800; // rows of the table at first; points that are drawn one by one at most
 const $ = id => document.getElementById(id);
 let data = JSON.parse($("data").textContent), rows = [], shown = [], chosen = null, sorted = { key: null, down: false }, limit = PAGE, layersOpen = false, beside = false, wrong = "", listening = false, exporting = false;
 
@@ -51,16 +51,16 @@ function ingest() {
   chosen = same || rows.filter(r => r.front && r.y !== undefined).sort((a, b) => b.y - a.y)[0] || null;
 }
 function made(study, s, t, p) {
-  const row = Object.assign(Object.create(t), { s, i: rows.length, study: study.name, text: null, t: p ? p.t : null, final: !p || p.final, front: !!p && p.member, near: p ? p.near : null, x: p ? p.x : null, y: p ? p.y : null });
+  const row = Object.assign(Object.create(t), { s, i: rows.length, study: study.name, text: null, t: p ? p.t : null, final: !p || p.final, front: !!p && p.member, near: p ? p.near : null, beyond: !!p && !!p.beyond, x: p ? p.x : null, y: p ? p.y : null });
   if (p) Object.assign(row, { interval: p.interval, samples: p.samples });
-  if (p && !p.final) Object.assign(row, { values: p.values, test: p.test });
+  if (p && !p.final) Object.assign(row, { values: p.values, test: p.test, breaks: (t.anytime.find(s => s.t === p.t) || {}).breaks });
   const [low, high] = row.interval || [];
   const own = { study: study.name, trial: t.number, t: row.t, state: t.state, front: row.front ? "●" : row.near ? "≈" : "", low, high, samples: row.samples, "test accuracy": (row.test || {}).accuracy,
-    "test samples": (row.test || {}).samples, "firing rate": row.final ? t.firing_rate : null };
+    "test samples": (row.test || {}).samples, "firing rate": row.final ? t.firing_rate : null, silent: t.silent ? "no neuron fires" : "" };
   row.get = key => key in t.params ? t.params[key] : key in row.values ? row.values[key] : key in own ? own[key] : t[key];
   return row;
 }
-const words = row => row.text ??= [row.study, `trial ${row.number}`, row.t ? `t=${row.t}` : "", row.state, row.front ? "front" : "", row.near ? "near" : "", row.reason || "",
+const words = row => row.text ??= [row.study, `trial ${row.number}`, row.t ? `t=${row.t}` : "", row.state, row.front ? "front" : "", row.near ? "near" : "", row.silent ? "silent" : "", row.beyond ? "beyond" : "", row.reason || "",
   ...Object.entries(row.params).map(([k, v]) => `${k}=${v}`)].join(" ").toLowerCase();
 
 // ---- filter: words, and key<value with SI prefixes
@@ -104,9 +104,9 @@ const options = { responsive: true, displaylogo: false, displayModeBar: false };
 function ticks(values) { // a log axis people can read: 1, 2, 5 with SI prefixes
   const good = values.filter(v => v > 0), lo = Math.min(...good), hi = Math.max(...good);
   if (!good.length) return {};
-  const steps = hi / lo > 300 ? [1] : hi / lo > 12 ? [1, 2, 5] : hi / lo > 3 ? [1, 1.5, 2, 3, 4, 5, 7] : [1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9];
+  const decades = narrow() && hi / lo > 1e4 ? 2 : 1, steps = hi / lo > 300 ? [1] : hi / lo > 12 ? [1, 2, 5] : hi / lo > 3 ? [1, 1.5, 2, 3, 4, 5, 7] : [1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9];
   const at = [];
-  for (let e = Math.floor(Math.log10(lo)) - 1; e <= Math.ceil(Math.log10(hi)) + 1; e++) for (const s of steps) at.push(+(s * 10 ** e).toPrecision(3));
+  for (let e = Math.floor(Math.log10(lo)) - 1; e <= Math.ceil(Math.log10(hi)) + 1; e++) for (const s of steps) if (e % decades === 0) at.push(+(s * 10 ** e).toPrecision(3));
   return { tickmode: "array", tickvals: at, ticktext: at.map(v => si(v, UNIT[data.cost] || "")) };
 }
 const logarithmic = () => ["energy", "latency", "parameters", "memory"].includes(data.cost);
@@ -116,6 +116,7 @@ function hover(row, t, x, y) {
     `${data.gain} ${figure(data.gain, y)} · ${data.cost} ${figure(data.cost, x)}`];
   if (row.interval && row.t === t) lines.push(sure(row));
   if (row.firing_rate != null && row.final) lines.push(`firing rate ${row.firing_rate.toFixed(3)}`);
+  if (row.silent) lines.push("<b>silent</b>: no neuron fires");
   if (row.parameters) lines.push(`${si(row.parameters)} parameters`);
   for (const [k, v] of Object.entries(row.params)) lines.push(`${safe(k)} = <b>${safe(figure(k, v))}</b>`);
   return lines.join("<br>");
@@ -149,11 +150,15 @@ function drawFront() {
     ? { color: group.map(paint.number), coloraxis: "coloraxis", ...extra } : { color: group.map(paint.colour), ...extra };
   const custom = group => group.map(r => r.i), everything = !$("filter").value.trim();
   const legend = [], marks_ = [];
+  const seenRange = fit(list.map(r => r.y), list.filter(r => r.front).map(r => r.y)), every = list.map(r => r.y);
+  if (list.length) drawAttained(traces, seenRange ? seenRange[0] : Math.min(...every), Math.max(...list.map(r => r.x)));
+  const symbols = (group, symbol, open = "") => group.some(r => r.silent) ? group.map(r => (r.silent ? "x" : symbol) + open) : symbol + open;
   data.studies.forEach((study, s) => {
     const own = list.filter(r => r.s === s), top = own.filter(r => r.front).sort((a, b) => a.x - b.x);
     const below = own.filter(r => !r.front && (r.final || !everything)); // early points only where they are asked for
     const colour = $("colour").value ? css("--soft") : colours()[s % OKABE_ITO.length], symbol = SYMBOLS[s % SYMBOLS.length];
-    if (study.band.length && everything) {
+    const faint = together(s) ? .4 : 1;
+    if (study.band.length && everything && faint === 1) {
       const end = Math.max(...own.map(r => r.x)), stairs = study.front.map(p => [p.x, p.y]).sort((a, b) => a[0] - b[0]), close = list => [...list, [end, list.at(-1)[1]]];
       const up = close(stairs), low = close(study.band);
       traces.push({ x: up.map(p => p[0]), y: up.map(p => p[1]), mode: "lines", line: { shape: "hv", width: 0 }, hoverinfo: "skip", showlegend: false });
@@ -166,19 +171,21 @@ function drawFront() {
       if (x.length) { traces.push({ x, y, mode: "lines+markers", line: { color: colour, width: 1, dash: "dot" }, marker: { size: 3.5, color: colour }, opacity: .6, name: "the front's networks after each timestep", hoverinfo: "skip", connectgaps: false, showlegend: false }); legend.push("anytime"); }
     }
     if ($("show-dominated").checked && below.length) {
-      traces.push({ x: below.map(r => r.x), y: below.map(r => r.y), mode: "markers", customdata: custom(below), text: below.map(r => hover(r, r.t, r.x, r.y)),
-        hovertemplate: "%{text}<extra></extra>", marker: marker(below, { size: 6.5, symbol, opacity: .75, line: { width: .8, color: css("--soft") } }), name: several ? `${safe(study.name)}, dominated` : "dominated trials", showlegend: false });
+      traces.push({ type: below.length > CROWD && webgl() ? "scattergl" : "scatter", x: below.map(r => r.x), y: below.map(r => r.y), mode: "markers", customdata: custom(below), text: below.map(r => hover(r, r.t, r.x, r.y)),
+        hovertemplate: "%{text}<extra></extra>", marker: marker(below, { size: 6.5, symbol: symbols(below, symbol), opacity: .75, line: { width: .8, color: css("--soft") } }), name: several ? `${safe(study.name)}, dominated` : "dominated trials", showlegend: false });
       legend.push("dominated");
+      if (below.some(r => r.silent)) legend.push("silent");
     }
     if (top.length) {
-      traces.push({ x: top.map(r => r.x), y: top.map(r => r.y), mode: "lines", line: { shape: "hv", color: colour, width: 2.2 }, hoverinfo: "skip", name: several ? `front of ${safe(study.name)}` : "front", showlegend: several });
+      traces.push({ x: top.map(r => r.x), y: top.map(r => r.y), mode: "lines", line: { shape: "hv", color: colour, width: 2.2 * faint }, opacity: faint, hoverinfo: "skip", name: several ? `front of ${safe(study.name)}` : "front", showlegend: several });
       for (const final of [true, false]) {
         const group = top.filter(r => r.final === final);
         if (!group.length) continue;
         traces.push({ x: group.map(r => r.x), y: group.map(r => r.y), mode: "markers", customdata: custom(group),
           text: group.map(r => hover(r, r.t, r.x, r.y)), hovertemplate: "%{text}<extra></extra>", name: final ? "on the front" : "on the front, stopped early",
-          marker: { ...marker(group, { size: final ? 11 : 9, symbol: final ? symbol : `${symbol}-open` }), line: final ? { color: css("--panel"), width: 1.2 } : { width: 2 } }, showlegend: false });
+          marker: { ...marker(group, { size: final ? 11 : 9, symbol: symbols(group, symbol, final ? "" : "-open") }), line: final ? { color: css("--panel"), width: 1.2 } : { width: 2 } }, showlegend: false });
         legend.push(final ? "final" : "early");
+        if (group.some(r => r.silent)) legend.push("silent");
       }
     }
     for (const p of [...below, ...top]) { marks_.push(p); xs.push(p.x); ys.push(p.y); }
@@ -197,9 +204,10 @@ function drawFront() {
     if (marks.length) traces.push({ x: marks.map(p => p.energy), y: marks.map(p => p.accuracy), mode: narrow() ? "markers" : "markers+text", text: labels(marks, levels, marks_), textposition: marks.map(p => p.source === marks[0].source ? "bottom center" : "top center"), textfont: { size: 10.5, color: css("--soft") },
       marker: { symbol: "star", size: 11, color: css("--soft") }, hovertext: marks.map(p => `<b>${safe(p.name)}</b>, published<br>accuracy ${figure("accuracy", p.accuracy)} · energy ${si(p.energy, "J")}${p.parameters ? `<br>${si(p.parameters)} parameters` : ""}<br>${safe(p.note || "")}<br><i>${safe(p.source)}</i>`), hovertemplate: "%{hovertext}<extra></extra>", name: "published" });
     for (const p of marks) { xs.push(p.energy); ys.push(p.accuracy); }
+    const named = roomy(levels.map(p => p.accuracy), [...ys, ...levels.map(p => p.accuracy)]);
     for (const p of levels) {
       shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: p.accuracy, y1: p.accuracy, line: { color: css("--soft"), width: 1, dash: "dot" }, opacity: .6 });
-      annotations.push({ xref: "paper", x: 1, xanchor: "right", y: p.accuracy, yanchor: "bottom", showarrow: false, text: `${safe(p.name)} (no energy published)`, font: { size: 10.5, color: css("--soft") }, hovertext: p.source });
+      if (named.has(p.accuracy)) annotations.push({ xref: "paper", x: 1, xanchor: "right", y: p.accuracy, yanchor: "bottom", showarrow: false, text: safe(p.name) + (narrow() ? "" : " (no energy published)"), font: { size: 10.5, color: css("--soft") }, hovertext: p.source });
       ys.push(p.accuracy);
     }
   }
@@ -211,17 +219,25 @@ function drawFront() {
   }
   const numbers = paint.number ? { coloraxis: { colorscale: CIVIDIS, colorbar: { ...bar(paint, list), title: { text: paint.title, side: "right", font: { size: 12 } }, thickness: 11, outlinewidth: 0, len: .85 } } } : {};
   const log = logarithmic();
-  const seenRange = fit(ys, list.filter(r => r.front).map(r => r.y));
+  const shownRange = fit(ys, list.filter(r => r.front).map(r => r.y));
   const dot = (label, css_, kind = "") => { const span = el("span"), i = el("i", undefined, { class: kind }); i.style.setProperty("--c", css_); span.append(i, label); return span; };
-  const marks = { final: ["on the front", ""], early: ["on the front, stopped before its last timestep", "hollow"], dominated: ["dominated", "pale"], anytime: ["the front's networks after each timestep", "dotted"], band: ["too close to the front to be told apart (95 %)", "band"] };
-  $("key").replaceChildren(...paint.key.map(([label, colour]) => dot(label, colour)), ...Object.entries(marks).filter(([k]) => legend.includes(k)).map(([, [label, kind]]) => dot(label, css("--soft"), kind)));
+  const marks = { final: ["on the front", ""], early: ["on the front, stopped before its last timestep", "hollow"], dominated: ["dominated", "pale"], anytime: ["the front's networks after each timestep", "dotted"], band: ["too close to the front to be told apart (95 %)", "band"], silent: ["silent: no neuron fires", "cross"] };
+  $("key").replaceChildren(...paint.key.map(([label, colour]) => dot(label, colour)), ...Object.entries(marks).filter(([k]) => legend.includes(k)).map(([, [label, kind]]) => dot(label, css("--soft"), kind)), ...attainedKey().map(([label, colour, kind]) => dot(label, colour, kind)));
   const named = new Set(["selected"]);
   if (exporting) for (const t of traces) if (t.name && !named.has(t.name)) { named.add(t.name); t.showlegend = true; } // a picture has no key beside it
   Plotly.react("front", traces, layout({ ...numbers, annotations, shapes, hovermode: "closest", dragmode: narrow() ? false : "zoom", uirevision: "keep",
     xaxis: axis({ title: title(data.cost), type: log ? "log" : "linear", ...(log ? ticks(xs) : {}), tickangle: 0 }),
-    yaxis: axis({ title: title(data.gain), tickformat: isAccuracy(data.gain) ? ".1~%" : "", ...(seenRange ? { range: seenRange } : {}) }) }), options);
+    yaxis: axis({ title: title(data.gain), tickformat: isAccuracy(data.gain) ? ".1~%" : "", ...(shownRange ? { range: shownRange } : {}) }) }), options);
+  drawReach();
   if (!listening) { listening = true; $("front").on("plotly_click", e => { const i = e.points[0].customdata; if (i !== undefined && i !== null) choose(rows[i]); }); }
 }
+function roomy(levels, ys) { // those of the levels whose names don't run into each other, the highest first
+  const gap = (narrow() ? .05 : .03) * (Math.max(...ys) - Math.min(...ys)), kept = [];
+  for (const y of levels.slice().sort((a, b) => b - a)) if (kept.every(k => k - y > gap)) kept.push(y);
+  return new Set(kept);
+}
+let gl; // whether this browser draws by WebGL, which thousands of points need
+const webgl = () => gl ??= !!document.createElement("canvas").getContext("webgl");
 function labels(marks, levels, list) { // names of the marks, most accurate first, where there is room; the rest on hover
   const xs = [...marks.map(p => p.energy), ...list.map(r => r.x)].filter(v => v > 0).map(Math.log), ys = [...marks.map(p => p.accuracy), ...list.map(r => r.y)];
   const width = Math.max(...xs) - Math.min(...xs) || 1, height = Math.max(...ys) - Math.min(...ys) || 1, kept = [];
@@ -247,6 +263,7 @@ function drawHypervolume() {
   $("hypervolume").hidden = !some;
   const scale = $("scale").value, logarithmic = scale === "decades";
   $("scale-of").textContent = data.cost; $("scale-label").hidden = !data.studies.some(s => s.decades.length);
+  drawVolumes();
   if (!some) { $("hypervolume-note").textContent = "No trial has finished yet."; return; }
   const traces = data.studies.filter(s => s.volumes.length).map(s => {
     const i = data.studies.indexOf(s), y = s[scale];
@@ -258,6 +275,7 @@ function drawHypervolume() {
   $("hypervolume-note").textContent = `What the front so far dominates, up to ${data.gain} 0 and ${data.cost} ${figure(data.cost, data.reference)} (the worst trial shown)${logarithmic ? ", by factors of ten and down to a thousandth: cheap networks count as much as dear ones" : ""}.`
     + (random ? " Dashed: random search." : " To hold it against random search, run the same sweep with the random sampler and give both studies to the report.");
 }
+const percent = v => `${Math.round(100 * v)} %`;
 function drawImportance() {
   const many = data.studies.filter(s => Object.values(s.importance).some(o => Object.keys(o).length));
   const all = many.flatMap(s => Object.entries(s.importance).map(([objective, shares]) => ({ s, objective, shares, spread: s.spread[objective] || {} })));
@@ -265,6 +283,7 @@ function drawImportance() {
   $("importance").hidden = !names.length;
   $("importance-note").textContent = names.length ? "Share of each objective's variance that a parameter explains among the finished trials (fANOVA); the whiskers are the deviation over bootstrapped trials." : `Too few finished trials to say: a study needs ${data.enough}, and more for many parameters.`;
   if (!names.length) return;
+  $("importance").setAttribute("aria-label", `what matters: ${all.map(a => `${a.objective}${many.length > 1 ? ` of ${a.s.name}` : ""}: ${names.slice().reverse().map(n => `${n} ${percent(a.shares[n] || 0)}`).join(", ")}`).join("; ")}`);
   const traces = all.map((a, i) => ({ type: "bar", orientation: "h", y: names, x: names.map(n => a.shares[n] ?? null), error_x: { array: names.map(n => a.spread[n] ?? 0), color: css("--soft"), thickness: 1.3, width: 3 }, name: many.length > 1 ? `${safe(a.objective)}, ${safe(a.s.name)}` : safe(a.objective),
     marker: many.length > 1 ? { color: colours()[data.studies.indexOf(a.s) % OKABE_ITO.length], pattern: { shape: a.objective === data.gain ? "" : "/", fgopacity: .75 } }
       : { color: colours()[[0, 4, 2, 3][i % 4]] }, hovertemplate: "%{y}: %{x:.0%} of " + safe(a.objective) + "<extra></extra>" }));
@@ -280,19 +299,22 @@ function drawSelected() {
 function fill(box, r) {
   if (!r) { box.replaceChildren(el("h2", "No trial selected"), el("p", "Click a point.", { class: "note" })); return; }
   const h = el("h2", `Trial ${r.number}${r.t && !r.final ? `, t = ${r.t}` : ""} `);
-  h.append(el("small", `${data.studies.length > 1 ? r.study + ", " : ""}${r.front ? "on the front" : r.near ? "too close to the front to be told apart" : r.state === "complete" ? "dominated" : r.state}`));
+  h.append(el("small", `${data.studies.length > 1 ? r.study + ", " : ""}${r.front ? "on the front" : r.beyond ? "breaks a constraint: on no front" : r.near ? "too close to the front to be told apart" : r.state === "complete" ? "dominated" : r.state === "infeasible" ? "infeasible: not trained" : r.state}`));
+  if (r.silent) h.append(el("span", "silent: no neuron fires, so this is the energy of a network that computes nothing", { class: "warn" }));
   const list = el("dl"), pair = (k, v) => { if (v !== "" && v !== undefined && v !== null) list.append(el("dt", k), el("dd", v)); };
   for (const [k, v] of Object.entries(r.values)) { pair(`${k}${k === "accuracy" ? " (validation)" : ""}`, figure(k, v)); if (k === "accuracy") pair("95 % interval", r.interval ? range(...r.interval) + (r.samples ? `, ${r.samples} samples` : "") : ""); }
   pair("accuracy (test)", figure("accuracy", (r.test || {}).accuracy) + ((r.test || {}).samples ? `, ${r.test.samples} samples` : ""));
   if (r.twin_joules && r.final && r.values.energy) pair("without spikes (ANN)", `${si(r.twin_joules, "J")}, ${(r.twin_joules / r.values.energy).toPrecision(3)} times as much`);
   if (r.final) pair("firing rate", figure("firing rate", r.firing_rate));
   if (!("parameters" in r.values)) pair("parameters", figure("parameters", r.parameters));
+  if (r.unfed) pair("layers that get no spike", `${r.unfed.length}: ${r.unfed.slice(0, 3).join(", ")}${r.unfed.length > 3 ? " …" : ""}`);
   pair("epochs", figure("epochs", r.epochs)); pair("trained for", figure("seconds", r.seconds));
   for (const t of data.studies[r.s].taken) if (t.number === r.number && t.t === r.t) pair(`${t.n} other seeds`, spread(t));
   if (r.origin) pair("proposed by", r.origin);
   if (r.reason) pair("reason", r.reason);
+  if (r.beyond) pair("breaks", (r.breaks || []).join("; "));
   for (const [k, v] of Object.entries(r.params)) pair(k, figure(k, v));
-  const parts = [h, list], steps = r.anytime || [];
+  const parts = [h, ...(r.x !== null ? [pairButtons(r)] : []), list], steps = r.anytime || [];
   if (steps.length > 1) {
     const table = el("table", undefined, { class: "steps" }), head = el("tr"), members = new Set(rows.filter(q => q.study === r.study && q.number === r.number && q.front).map(q => q.t));
     head.append(...["stop at t", "accuracy", "energy", ""].map(x => el("th", x)));
@@ -319,7 +341,7 @@ function fill(box, r) {
 }
 const lines = texts => texts.map(text => el("div", text, { class: "said" }));
 function copied(kind, text) {
-  const pre = el("pre", text, { class: kind, tabindex: "0", title: "click to copy" }), button = el("button", "copy", { type: "button", class: `copy-${kind}` });
+  const pre = el("pre", text, { class: kind, title: "click to copy" }), button = el("button", "copy", { type: "button", class: `copy-${kind}`, "aria-label": kind === "take" ? "copy the command that takes it" : "copy the command" });
   pre.onclick = button.onclick = async () => { await toClipboard(text); button.textContent = "copied"; setTimeout(() => button.textContent = "copy", 1200); };
   return [pre, button];
 }
@@ -338,6 +360,7 @@ function choose(row, fromTable = false) {
   const again = fromTable && chosen === row && beside; // a second time closes it
   chosen = row; beside = fromTable && !again; drawTable(); drawSelected(); drawFront();
   if (fromTable) document.querySelector("#trials tr.chosen")?.focus({ preventScroll: true });
+  else say(row.x === null ? called(row) : told(row));
 }
 
 // ---- the table
@@ -345,7 +368,7 @@ function columns() {
   const values = [...new Set(rows.flatMap(r => Object.keys(r.values)))];
   const has = key => rows.some(r => r.get(key) !== undefined && r.get(key) !== null && r.get(key) !== "");
   return [...(data.studies.length > 1 ? ["study"] : []), "trial", ...["t"].filter(has), "front", ...data.params, ...values.flatMap(v => v === "accuracy" ? [v, ...["95 %"].filter(() => has("low")), ...["samples"].filter(has)] : [v]),
-    ...["test accuracy", "test samples", "firing rate"].filter(has), ...(values.includes("parameters") ? [] : ["parameters"].filter(has)), ...["epochs", "seconds"].filter(has), "state", ...["origin", "reason"].filter(has)];
+    ...["test accuracy", "test samples", "firing rate"].filter(has), ...(values.includes("parameters") ? [] : ["parameters"].filter(has)), ...["epochs", "seconds"].filter(has), "state", ...["silent"].filter(has), ...["origin", "reason"].filter(has)];
 }
 const sorting = (r, key) => r.get(key === "95 %" ? "low" : key);
 const cell = (r, key) => key === "epochs" && r.epochs && r.asked_epochs > r.epochs ? `${r.epochs} of ${r.asked_epochs}` : key === "95 %" ? (r.interval ? range(...r.interval) : "") : figure(key, r.get(key));
@@ -359,17 +382,18 @@ function order(list) {
   });
 }
 function drawTable() {
-  const keys = columns(), numeric = new Set(keys.filter(k => k === "95 %" || rows.some(r => typeof r.get(k) === "number"))), tr = el("tr");
+  const keys = printing ? onPaper() : columns(), head = document.activeElement?.closest?.("#trials th button")?.dataset.key, numeric = new Set(keys.filter(k => k === "95 %" || rows.some(r => typeof r.get(k) === "number"))), tr = el("tr"), kept = ["study", "trial", "t"].filter(k => keys.includes(k));
+  const kind = key => [numeric.has(key) ? "number" : "", kept.includes(key) ? `stay stay-${kept.indexOf(key)}` : "", key === "state" ? "state" : "", key === "study" ? "study" : ""].join(" ");
   for (const key of keys) {
-    const th = el("th", undefined, { class: numeric.has(key) ? "number" : "", "aria-sort": sorted.key === key ? (sorted.down ? "descending" : "ascending") : "none" });
-    const button = el("button", key + (sorted.key === key ? (sorted.down ? " ▾" : " ▴") : ""), { type: "button" });
+    const th = el("th", undefined, { scope: "col", class: kind(key), "aria-sort": sorted.key === key ? (sorted.down ? "descending" : "ascending") : "none" });
+    const button = el("button", (key === "front" && printing ? "" : key) + (sorted.key === key ? (sorted.down ? " ▾" : " ▴") : ""), { type: "button" });
     button.onclick = () => { sorted = { key, down: sorted.key === key ? !sorted.down : numeric.has(key) && key !== data.cost && key !== "trial" }; drawTable(); };
-    th.append(button); tr.append(th);
+    button.dataset.key = key; th.append(button); tr.append(th);
   }
-  const listed = order(shown), body = document.createDocumentFragment();
-  for (const row of listed.slice(0, limit)) {
-    const line = el("tr", undefined, { tabindex: "0", class: row === chosen ? "chosen" : "" });
-    for (const key of keys) line.append(el("td", cell(row, key), { class: numeric.has(key) ? "number" : "" }));
+  const members = shown.filter(r => r.front), listed = order(printing && members.length ? members : shown), body = document.createDocumentFragment();
+  for (const row of listed.slice(0, printing ? Infinity : limit)) {
+    const line = el("tr", undefined, { tabindex: "-1", class: `${row === chosen ? "chosen" : ""} ${row.silent ? "silent" : row.state}`, ...(row === chosen ? { "aria-current": "true" } : {}) });
+    for (const key of keys) line.append(el("td", cell(row, key), { class: kind(key) }));
     line.onclick = () => choose(row, true);
     line.onkeydown = e => {
       const to = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[e.key];
@@ -384,6 +408,9 @@ function drawTable() {
   }
   document.querySelector("#trials thead").replaceChildren(tr);
   document.querySelector("#trials tbody").replaceChildren(body);
+  (document.querySelector("#trials tr.chosen") || document.querySelector("#trials tbody tr"))?.setAttribute("tabindex", "0"); // one stop; arrows go on
+  if (head) [...document.querySelectorAll("#trials th button")].find(b => b.dataset.key === head)?.focus();
+  stay();
   const points = list => list.filter(r => r.x !== null).length, trials = list => new Set(list.map(r => `${r.s} ${r.number}`)).size;
   if (!wrong) $("count").textContent = shown.length === rows.length ? `${points(rows)} points of ${trials(rows)} trials`
     : `${points(shown)} of ${points(rows)} points, ${trials(shown)} of ${trials(rows)} trials`;
@@ -403,9 +430,10 @@ function toCsv() {
   const out = r => keys.flatMap(k => k === "95 %" ? [r.get("low"), r.get("high")] : k === "front" ? [r.final ? 1 : 0, r.front ? 1 : 0, r.near === null || r.near === undefined ? "" : r.near ? 1 : 0] : [r.get(k)]);
   return [[...heads, "command"], ...order(shown).map(r => [...out(r), r.command])].map(l => l.map(quoted).join(",")).join("\n") + "\n";
 }
+const onPaper = () => columns().filter(k => !["state", "front", "reason", "origin", "seconds", "epochs"].includes(k));
 function toLatex() {
   const list = order(shown.filter(r => r.front)), escape = s => String(s).replace(/\\/g, "\\textbackslash ").replace(/[&%$#_{}]/g, "\\$&").replace(/µ/g, "$\\mu$").replace(/~/g, "\\textasciitilde ").replace(/\^/g, "\\textasciicircum ");
-  const keys = columns().filter(k => !["state", "front", "reason", "origin", "seconds", "epochs"].includes(k)), several = list.length ? list : order(shown);
+  const keys = onPaper(), several = list.length ? list : order(shown);
   return ["% needs \\usepackage{booktabs}; " + data.studies.map(s => `${s.name}: ${s.convention || "energy convention not recorded"}`).join("; "),
     `\\begin{tabular}{${keys.map(k => k === "95 %" || several.some(r => typeof r.get(k) === "number") ? "r" : "l").join("")}}`, "\\toprule", keys.map(escape).join(" & ") + " \\\\", "\\midrule",
     ...several.map(r => keys.map(k => escape(cell(r, k).replace("–", "--"))).join(" & ") + " \\\\"), "\\bottomrule", "\\end{tabular}"].join("\n") + "\n";
@@ -443,7 +471,7 @@ function drawHead() {
   const goOn = data.studies.filter(s => s.command && !s.trials.some(t => t.state === "running"));
   $("go-on").hidden = !goOn.length;
   $("go-on").replaceChildren(...goOn.flatMap(s => [el("p", `${data.studies.length > 1 ? s.name + ": " : ""}not finished, and nothing runs; this goes on, each stopped trial from its last epoch:`, { class: "note" }), ...copied("go-on", s.command)]));
-  $("published-label").hidden = !data.published.length;
+  $("published-label").hidden = !data.published.length; $("attained-label").hidden = !data.attained.length;
   const before = $("colour").value, choices = ["", ...data.params, "firing rate", "parameters", "test accuracy", "epochs"].filter(k => !k || rows.some(r => r.get(k) !== undefined && r.get(k) !== null));
   $("colour").replaceChildren(...choices.map(k => el("option", k || "study", { value: k })));
   $("colour").value = choices.includes(before) ? before : "";
@@ -476,9 +504,9 @@ function refilter() {
   wrong = said.wrong || "";
   $("filter").classList.toggle("wrong", !!wrong); $("filter").setAttribute("aria-invalid", !!wrong); $("count").textContent = wrong;
   if (said.test) shown = rows.filter(said.test);
-  drawFront(); drawTable();
+  drawFront(); drawTable(); drawStates();
 }
-function everything() { ingest(); drawHead(); shown = rows; drawSelected(); refilter(); drawHypervolume(); drawImportance(); }
+function everything() { ingest(); drawHead(); shown = rows; drawPair(); drawSelected(); refilter(); drawHypervolume(); drawImportance(); }
 function theme(name) {
   document.documentElement.dataset.theme = name;
   if (rows.length || data.published.length) { drawFront(); drawHypervolume(); drawImportance(); drawSelected(); }
@@ -491,7 +519,7 @@ if (narrow()) $("show-anytime").checked = false;
 everything();
 $("theme").onclick = () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
 $("scale").onchange = drawHypervolume;
-for (const id of ["show-dominated", "show-anytime", "show-published", "colour"]) $(id).onchange = drawFront;
+for (const id of ["show-dominated", "show-anytime", "show-published", "show-attained", "colour"]) $(id).onchange = drawFront;
 const drawn = new Map(); // the first size is the one it was drawn at
 const sizes = new ResizeObserver(changes => { for (const { target, contentRect: { width, height } } of changes) {
   const size = `${width}x${height}`;
@@ -500,7 +528,11 @@ const sizes = new ResizeObserver(changes => { for (const { target, contentRect: 
 } });
 for (const id of ["front", "hypervolume", "importance"]) sizes.observe($(id));
 let waiting; $("filter").oninput = () => { clearTimeout(waiting); waiting = setTimeout(() => { limit = PAGE; refilter(); }, 120); };
-$("more").onclick = () => { limit = Infinity; drawTable(); };
+$("more").onclick = () => { const first = limit; limit = Infinity; drawTable(); document.querySelectorAll("#trials tbody tr:not(.detail)")[first]?.focus(); };
+for (const k of ["a", "b"]) $(`pair-${k}`).onchange = e => { pairAsked = true; sides[k] = rows[+e.target.value]; drawPair(); drawSelected(); };
+$("pair-differing").onchange = drawPair;
+$("front").onkeydown = travel;
+addEventListener("beforeprint", toPaper); addEventListener("afterprint", fromPaper);
 $("csv").onclick = () => save(`${stem()}.csv`, toCsv(), "text/csv");
 $("latex").onclick = () => save(`${stem()}.tex`, toLatex(), "text/plain");
 $("png").onclick = () => picture("png");
