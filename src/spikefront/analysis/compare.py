@@ -20,7 +20,7 @@ class Side(TypedDict):
 
     Attributes:
         records: a study's record each, of these trials alone.
-        points: every point with cost and gain; ``trials`` of how many trials.
+        points: every feasible point with cost and gain; ``trials`` of how many trials.
         hypervolume: of cost and gain, against the reference that all sides share; ``decades`` with the cost in decades.
     """
 
@@ -53,14 +53,12 @@ def sides(records: Sequence[StudyRecord], by: str) -> list[Side]:
             part: StudyRecord = {**with_trials(record, name, [{**t} for t in own]), "budget": None}
             part["settings"] = {**record["settings"], by: value}  # one side's search isn't another's
             side["records"].append(part)
-            side["points"] += placed_points(part)
+            side["points"] += [drawn for drawn in placed_points(part) if drawn[0]["feasible"]]
             side["trials"] += len(completed(own))
     listed = sorted(found.values(), key=lambda s: _rank(order[s["value"]]))
     reference = max((x for r in records for x, _ in placed(r).values()), default=0.0)
     for side in listed:
-        side["hypervolume"], side["decades"] = volumes(
-            [(x, y) for p, x, y in side["points"] if p["feasible"]], reference
-        )
+        side["hypervolume"], side["decades"] = volumes([(x, y) for _, x, y in side["points"]], reference)
     return listed
 
 
@@ -73,9 +71,7 @@ def volumes(drawn: Sequence[tuple[float, float]], reference: float) -> tuple[flo
 
 def best_within(side: Side, cost: float) -> Placed | None:
     """The point of highest gain that costs no more."""
-    return max(
-        (p for p in side["points"] if p[0]["feasible"] and p[1] <= cost), key=lambda p: (p[2], -p[1]), default=None
-    )
+    return max((p for p in side["points"] if p[1] <= cost), key=lambda p: (p[2], -p[1]), default=None)
 
 
 def cheapest_above(side: Side, gain: float) -> Placed | None:
