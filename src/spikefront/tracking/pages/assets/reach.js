@@ -47,7 +47,7 @@ function stay() { // the columns that name a row keep their place while the othe
 }
 
 // ---- paper: light, as wide as a sheet, the front's table alone
-const SHEET = { front: [680, 350], hypervolume: [330, 230], importance: [330, 230] };
+const SHEET = { front: [680, 310], hypervolume: [330, 190], importance: [330, 190] };
 let printing = false, before = null;
 function toPaper() {
   if (printing) return;

@@ -386,7 +386,7 @@ function drawTable() {
   const kind = key => [numeric.has(key) ? "number" : "", kept.includes(key) ? `stay stay-${kept.indexOf(key)}` : "", key === "state" ? "state" : "", key === "study" ? "study" : ""].join(" ");
   for (const key of keys) {
     const th = el("th", undefined, { scope: "col", class: kind(key), "aria-sort": sorted.key === key ? (sorted.down ? "descending" : "ascending") : "none" });
-    const button = el("button", (key === "front" && printing ? "" : key) + (sorted.key === key ? (sorted.down ? " ▾" : " ▴") : ""), { type: "button" });
+    const button = el("button", (printing ? key.replace(/[._]/g, "$&\u200b") : key) + (sorted.key === key ? (sorted.down ? " ▾" : " ▴") : ""), { type: "button" });
     button.onclick = () => { sorted = { key, down: sorted.key === key ? !sorted.down : numeric.has(key) && key !== data.cost && key !== "trial" }; drawTable(); };
     button.dataset.key = key; th.append(button); tr.append(th);
   }
