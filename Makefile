@@ -16,7 +16,7 @@ endif
 # Bytecode is kept: the tests start dozens of commands.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo demo-elastic test test-gpu bench-gpu test-all test-lowest test-system test-slurm lint bench bench-extra docs clean
+.PHONY: setup demo demo-elastic test test-gpu bench-gpu test-all test-lowest test-system test-slurm test-ray lint bench bench-extra docs clean
 
 setup: .venv/.ready
 
@@ -64,6 +64,11 @@ test-slurm: setup
 	$(BIN)/python tests/support/system.py slurmctld slurmd slurm-client munge slurmdbd mariadb-server
 	SPIKEFRONT_TEST_SYSTEM=1 $(BIN)/python -m pytest -m slurm -n 2
 
+# Ray clusters of several nodes on this machine, with PostgreSQL where it is installed (test-system does that): 1 GB at once.
+test-ray: setup
+	@$(BIN)/python -c 'import ray' 2>/dev/null || $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
+	$(BIN)/python -m pytest -m ray
+
 # On a CUDA device with whatever Python has PyTorch: make test-gpu PYTHON=python3 (docs/gpu.md says what it needs).
 test-gpu:
 	$(PYTHON) -m pytest tests/gpu -m gpu --durations 5
@@ -82,8 +87,8 @@ bench: setup bench-extra
 	@for script in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 bench-extra: setup
-	@$(BIN)/python -c 'import datasets, matplotlib, neurobench, nir, nirtorch, onnxruntime, onnxscript, sanafe, snntorch, spikingjelly, transformers' 2>/dev/null || \
-		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench,datasets,huggingface,nir,neurobench,onnx,sanafe]'
+	@$(BIN)/python -c 'import datasets, matplotlib, neurobench, nir, nirtorch, onnxruntime, onnxscript, ray, sanafe, snntorch, spikingjelly, transformers' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench,datasets,huggingface,nir,neurobench,onnx,ray,sanafe]'
 
 # The site (tutorial, guides, reference) into build/docs; open build/docs/index.html.
 docs: setup

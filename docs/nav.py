@@ -24,6 +24,7 @@ GUIDES = (
     "decision.md",
     "deploy.md",
     "deploy_chips.md",
+    "cluster.md",
     "scale.md",
     "slurm.md",
     "wandb.md",

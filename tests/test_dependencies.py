@@ -26,6 +26,7 @@ ABSENT = {
     "onnxruntime": "onnxruntime",
     "transformers": "transformers",
     "nir": "nir",
+    "ray": "ray",
 }  # of extras that tests don't install
 COUNTERS = {"fit_loop", "epoch_loop", "val_loop", "batch_progress"}  # of Lightning, private though they don't look it
 WITH_TORCH = {"triton"}  # comes with torch's builds for GPUs and can't be had without
@@ -39,6 +40,7 @@ ADAPTERS = {
     "spikefront/sweeping/study/tables_internals.py": "sweeping/study/test_storage_internals.py",
     "spikefront/training/lightning_internals.py": "training/test_lightning_internals.py",
     "spikefront/cluster/submission.py": "cluster/test_queue.py",  # a subclass of submitit's executor
+    "spikefront/cluster/ray_internals.py": "cluster/test_actors.py",
     "spikefront/tracking/wandb/logger.py": "tracking/wandb/test_wandb.py",  # a subclass of Lightning's logger
 }
 PUBLIC = {"_exit", "_name", "_field_defaults", "_replace"}  # of the standard library, private by name alone
@@ -100,7 +102,9 @@ def test_the_lowest_versions_are_those_that_make_test_lowest_installs():
     assert {name: version for name, version in pinned.items() if name in bounds} == bounds
 
 
-@pytest.mark.parametrize("name", ["optuna", "pytorch-lightning", "hydra-core", "submitit", "hydra-submitit-launcher"])
+@pytest.mark.parametrize(
+    "name", ["optuna", "pytorch-lightning", "hydra-core", "submitit", "hydra-submitit-launcher", "ray"]
+)
 def test_what_is_known_from_within_has_an_upper_bound(name):
     assert any(s.operator == "<" for s in requirements()[name].specifier)
 

@@ -36,7 +36,8 @@ class SpikefrontSweeper(Sweeper):
                 _ = job.return_value  # raises what the job raised
 
         assert self.config is not None
-        elsewhere = "submitit" in str(type(self._launcher).__mro__) and "Local" not in type(self._launcher).__name__
+        submitit = "submitit" in str(type(self._launcher).__mro__) and "Local" not in type(self._launcher).__name__
+        elsewhere = submitit or getattr(self._launcher, "elsewhere", False)
         own = places(self.config.hydra)
 
         def options(group: str) -> list[str]:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from spikefront.config import HERE, ROOT
 
+RAY_NODE = "SPIKEFRONT_RAY_NODE"  # environment: the id of the node that Ray started this process on
+
 _settled: set[str] = set()
 _verb: list[str] = []  # of the installed command; empty in a script of src/
 

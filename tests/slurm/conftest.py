@@ -49,7 +49,7 @@ class Shell:
         self.environment = {
             **cluster.environment,
             "PYTHON": sys.executable,
-            "PYTHONPATH": f"{ROOT / 'src'}:{Path(__file__).parent}",
+            "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests' / 'support'}",
             "WANDB_MODE": "offline",
             "SBATCH_OUTPUT": str(directory / "batch-%j.log"),
         }

@@ -1,1 +1,1 @@
-"""Engines that others wrote, and what is asked of them: the job we are, the queue, submission."""
+"""Engines that others wrote, and what is asked of them: the job we are, the queue, submission, actors."""

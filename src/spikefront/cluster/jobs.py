@@ -1,10 +1,14 @@
-"""The SLURM job that a process belongs to."""
+"""The SLURM job that a process belongs to, or the Ray node."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 from collections.abc import Mapping
+
+from spikefront.start import RAY_NODE
+
+RAY = "ray:"  # begins the name of a job that is a worker on a Ray node; SLURM's are numbers
 
 
 def requeue(environment: Mapping[str, str]) -> bool:
@@ -17,7 +21,9 @@ def requeue(environment: Mapping[str, str]) -> bool:
 
 
 def job_of(environment: Mapping[str, str]) -> str | None:
-    """The SLURM job that a process with this environment belongs to, as squeue names it."""
+    """The SLURM job that a process with this environment belongs to, as squeue names it; on Ray its node."""
+    if node := environment.get(RAY_NODE):
+        return RAY + node
     if "SLURM_ARRAY_JOB_ID" in environment and "SLURM_ARRAY_TASK_ID" in environment:
         return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
     return environment.get("SLURM_JOB_ID")
@@ -25,7 +31,8 @@ def job_of(environment: Mapping[str, str]) -> str | None:
 
 def _controllable(environment: Mapping[str, str]) -> str | None:
     """The job that ``scontrol`` can be asked about; None outside of SLURM."""
-    return job_of(environment) if shutil.which("scontrol") else None
+    job = job_of(environment) if shutil.which("scontrol") else None
+    return None if job is None or job.startswith(RAY) else job
 
 
 def is_preempted(environment: Mapping[str, str]) -> bool:

@@ -18,6 +18,7 @@ from spikefront.analysis.progress import finished, left, to_go
 from spikefront.analysis.schema import Point, StudyRecord, TrialRecord
 from spikefront.analysis.silence import silent
 from spikefront.cluster import queue as slurm
+from spikefront.cluster.jobs import RAY
 from spikefront.commands.cli import entry
 from spikefront.commands.take import chosen, take
 from spikefront.console import console as plain_console
@@ -174,11 +175,12 @@ def best(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
 
 
 def _jobs(study: Study) -> dict[int, str]:
-    """What SLURM says of each running trial's job."""
+    """What SLURM says of each running trial's job, and on which of Ray's nodes others run."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    ids = {t.number: job for t in running if (job := (attributes.lease(t) or {}).get("job"))}
+    jobs = {t.number: job for t in running if (job := (attributes.lease(t) or {}).get("job"))}
+    said = {n: f"  (Ray node {job.removeprefix(RAY)[:8]})" for n, job in jobs.items() if job.startswith(RAY)}
+    ids = {number: job for number, job in jobs.items() if number not in said}
     queue = slurm.queue(f"--jobs={','.join(ids.values())}") if ids else {}
-    said = {}
     for number, job in ids.items():
         state = "state unknown: no answer from squeue" if queue is None else "no longer in SLURM's queue"
         if queue and job in queue:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,9 +14,10 @@ from collections import Counter
 from pathlib import Path
 
 import optuna
+import postgresql
 import pytest
 from optuna.trial import TrialState
-from system import unable
+from postgresql import free_port
 
 from spikefront.config import ROOT
 from spikefront.errors import UserError
@@ -27,37 +27,8 @@ from spikefront.sweeping.study.storage import open_storage, storage_errors
 
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory):
-    """Debian's PostgreSQL server on a data directory of our own; its URL."""
-    if not _binaries():
-        unable("needs PostgreSQL's server")
-    directory, port = tmp_path_factory.mktemp("postgres"), _free_port()
-    root = os.geteuid() == 0
-    if root:  # the server refuses to run as root
-        for path in (directory, *directory.parents[:3]):
-            path.chmod(0o755)
-        shutil.chown(directory, "postgres", "postgres")
-
-    def run(*command):
-        as_user = ["runuser", "-u", "postgres", "--"] if root else []
-        subprocess.run([*as_user, *map(str, command)], check=True, stdout=subprocess.DEVNULL, cwd=directory)
-
-    data, binaries = directory / "data", _binaries()
-    run(binaries / "initdb", "-D", data, "-U", "sweep", "-A", "trust")
-    options = f"-p {port} -k {directory} -c fsync=off -c listen_addresses=127.0.0.1"
-    run(binaries / "pg_ctl", "-D", data, "-l", directory / "log", "-w", "-o", options, "start")
-    yield f"postgresql://sweep@127.0.0.1:{port}/postgres"
-    run(binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop")
-
-
-def _binaries():
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
-    return found[-1].parent if found else None
-
-
-def _free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    with postgresql.server(tmp_path_factory.mktemp("postgres")) as url:
+        yield url
 
 
 def test_a_killed_workers_lock_is_seen_at_once(tmp_path):
@@ -99,7 +70,7 @@ def test_killed_workers_lose_nothing_on_postgresql(make_sweep, tmp_path, postgre
 @pytest.mark.slow
 @pytest.mark.parametrize("behind", ["journal", "sqlite"])
 def test_workers_share_a_study_through_grpc(make_sweep, tmp_path, behind):
-    port = _free_port()
+    port = free_port()
     address = {"journal": f"journal://{tmp_path}/log", "sqlite": f"sqlite:///{tmp_path}/s.db"}[behind]
     code = f"from spikefront.sweeping.study.storage import serve; serve({address!r}, port={port})"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
@@ -119,7 +90,7 @@ def test_optuna_dashboard_serves_the_study(make_sweep, tmp_path, storage):
     address = {"sqlite": f"sqlite:///{places['sqlite']}", "journal": f"journal://{places['journal']}"}[storage]
     make_sweep("search.n_trials=2", "search.workers=1", f"search.storage={address}").run_here()
     argument = address if storage == "sqlite" else str(places["journal"])
-    port = _free_port()
+    port = free_port()
     command = [Path(sys.executable).with_name("optuna-dashboard"), argument, "--port", str(port), "--host", "127.0.0.1"]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

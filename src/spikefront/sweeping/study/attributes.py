@@ -142,11 +142,13 @@ class Outcome(TypedDict, total=False):
 
 
 class Deaths(TypedDict, total=False):
-    """Workers that died on a trial in a row, none getting it further than its epoch, and whether for want of memory."""
+    """Workers that died on a trial in a row, none getting it further than its epoch, whether for want of memory, and
+    the cluster's jobs that they were."""
 
     times: int
     epochs: int
     starved: bool
+    jobs: list[str]
 
 
 class Holder(TypedDict, total=False):

@@ -31,8 +31,9 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from spikefront.start import RAY_NODE
 from spikefront.sweeping.search.optuna_internals import id_of
-from spikefront.sweeping.study import attributes
+from spikefront.sweeping.study import attributes, deaths
 from spikefront.sweeping.study.accounts import counts, finished
 from spikefront.sweeping.study.attributes import REASON, Deaths, Holder
 from spikefront.sweeping.study.storage_internals import looked
@@ -54,6 +55,7 @@ class Ledger:
         lives: workers that may die on a trial in a row, without another epoch between; None for no end of them.
         oom_kills: how often the kernel's out-of-memory killer has struck where this worker runs, if that is told.
         starved: whether it has struck where a dead worker ran.
+        lost: whether a dead worker's machine is gone, by its job.
     """
 
     def __init__(
@@ -66,10 +68,11 @@ class Ledger:
         lives: int | None = None,
         oom_kills: Callable[[], int | None] = lambda: None,
         starved: Callable[[Holder], bool] = lambda holder: False,
+        lost: Callable[[str], bool] = lambda job: False,
     ) -> None:
         self.study, self.storage, self.interval = study, storage, interval
         self._patience = grace * interval
-        self._lives, self._oom_kills, self._starved = lives, oom_kills, starved
+        self._lives, self._oom_kills, self._starved, self._lost = lives, oom_kills, starved, lost
         self._me: Holder = {"id": uuid.uuid4().hex, **_identity(os.getpid())}
         if job:
             self._me["job"] = job
@@ -148,17 +151,16 @@ class Ledger:
         if not lease.get("begun"):  # it died before it trained: not on this trial
             self._set_waiting(id_of(trial), before)
             return
-        epochs = max(attributes.curve(trial), default=0)
-        starved = self._starved(lease)
-        if before.get("epochs") == epochs:
-            now: Deaths = {"times": before["times"] + 1, "epochs": epochs, "starved": before["starved"] or starved}
-        else:
-            now = {"times": 1, "epochs": epochs, "starved": starved}
+        now = deaths.one_more(before, lease, max(attributes.curve(trial), default=0), self._starved(lease))
+        if self._lives is not None and now["times"] >= self._lives:
+            now = deaths.forgiven(now, self._lost)
+            if attributes.lease_now(self.storage, id_of(trial)) != (TrialState.RUNNING, lease):
+                return  # to ask took its time, and another was faster
         if self._lives is None or now["times"] < self._lives:
             self._set_waiting(id_of(trial), now)
             return
         with contextlib.suppress(UpdateFinishedTrialError):  # another has seen it too
-            REASON.store(self.storage, id_of(trial), _epitaph(now))
+            REASON.store(self.storage, id_of(trial), deaths.epitaph(now))
             self.storage.set_trial_state_values(id_of(trial), TrialState.FAIL)
 
     def _set_waiting(self, trial_id: int, deaths: Deaths) -> None:
@@ -226,24 +228,13 @@ class Lease:
                 continue
 
 
-def _epitaph(deaths: Deaths) -> str:
-    """Why a trial that has killed its workers is not tried any more."""
-    how = "the kernel's out-of-memory killer ended" if deaths["starved"] else "something killed"
-    after = f"after epoch {deaths['epochs']}" if deaths["epochs"] else "in its first epoch"
-    return (
-        f"{how} {deaths['times']} workers on it in turn, {after}"
-        + ("" if deaths["starved"] else ": most often that is a want of memory")
-        + "; search.constraints.memory keeps such points out, search.max_lives gives them more tries"
-    )
-
-
 def _identity(pid: int) -> Holder:
     return {"host": _host(), "pid": pid, "since_boot": _since_boot(pid)}
 
 
 @functools.cache
 def _host() -> str:
-    """The machine, its boot and its process namespace: where a process number means something.
+    """The machine, its boot and its process namespace: where a process number means something. On Ray also the node.
 
     The last two are read here, as psutil has no name for them: containers share host names, and each counts processes
     for itself.
@@ -254,7 +245,8 @@ def _host() -> str:
         lambda: os.readlink("/proc/self/ns/pid"),
     ):
         parts.append(_try(read))
-    return "|".join(parts)
+    node = os.environ.get(RAY_NODE)
+    return "|".join([*parts, node] if node else parts)
 
 
 def _try(read: Callable[[], str]) -> str:

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig, open_dict
 
 from spikefront.analysis.schema import EpochPoint, Step, Tested
+from spikefront.errors import UserError, one_line
 from spikefront.files import write_atomically
 from spikefront.sweeping.study.attributes import Outcome
 from spikefront.sweeping.worker.callback import TrialCallback
@@ -180,3 +182,11 @@ def _mean(values: Sequence[Any]) -> Any:
 
 def _common(mappings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     return (k for k in mappings[0] if all(k in m for m in mappings))
+
+
+def reason(error: BaseException) -> str:
+    """Why a trial failed, in a line."""
+    memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in str(error)
+    if memory and not isinstance(error, UserError):
+        return "out of memory"
+    return one_line(error)

@@ -20,8 +20,9 @@ from optuna.trial import TrialState
 
 from spikefront.analysis.schema import EpochPoint
 from spikefront.cluster.jobs import job_of
+from spikefront.cluster.nodes import lost
 from spikefront.config import Composer, merge
-from spikefront.errors import UserError, mendable, one_line
+from spikefront.errors import UserError, mendable
 from spikefront.planning import predict_cost
 from spikefront.sweeping.search import objectives as objectives_
 from spikefront.sweeping.search import pruning
@@ -92,6 +93,7 @@ class Worker:
             lives=self.search.max_lives,
             oom_kills=oom_kills,
             starved=starved,
+            lost=lost,
         )
         self.feasibility = Feasibility(
             Constraints(self.search.constraints, predict_cost),
@@ -155,7 +157,7 @@ class Worker:
         elif isinstance(error, Broken):
             self.ledger.died(trial)
         else:
-            self._tell(trial, TrialState.FAIL, reason=_reason(error))
+            self._tell(trial, TrialState.FAIL, reason=trials.reason(error))
         break_up()
         os.kill(os.getpid(), signal.SIGKILL)  # as if it had been killed: the sweep starts another worker
 
@@ -214,7 +216,7 @@ class Worker:
                         f"no space is left for {self.made['path']} (or your quota is used up): free some, then the same"
                         f" command continues; trial {trial.number} is back in the queue"
                     ) from error
-                self._tell(trial, TrialState.FAIL, reason=_reason(error))
+                self._tell(trial, TrialState.FAIL, reason=trials.reason(error))
                 gc.collect()
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
@@ -291,10 +293,3 @@ class Worker:
 
     def _say(self, line: str) -> None:
         print(f"[{time.strftime('%H:%M:%S')}] {line}", flush=True)
-
-
-def _reason(error: BaseException) -> str:
-    memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in str(error)
-    if memory and not isinstance(error, UserError):
-        return "out of memory"
-    return one_line(error)
