@@ -82,8 +82,8 @@ bench: setup bench-extra
 	@for script in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 bench-extra: setup
-	@$(BIN)/python -c 'import datasets, matplotlib, neurobench, nir, nirtorch, onnxruntime, onnxscript, sanafe, snntorch, spikingjelly, transformers' 2>/dev/null || \
-		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench,datasets,huggingface,nir,neurobench,onnx,sanafe]'
+	@$(BIN)/python -c 'import datasets, matplotlib, moto, neurobench, nir, nirtorch, onnxruntime, onnxscript, s3fs, sanafe, snntorch, spikingjelly, transformers' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench,datasets,huggingface,nir,neurobench,onnx,s3,sanafe]' 'moto[server]'
 
 # The site (tutorial, guides, reference) into build/docs; open build/docs/index.html.
 docs: setup
