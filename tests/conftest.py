@@ -85,3 +85,28 @@ def make_sweep(tmp_path):
     from pretended import Sweep
 
     return lambda *overrides, **options: Sweep(tmp_path, "search/sampler=random", *overrides, **options)
+
+
+@pytest.fixture
+def pretend_s3(monkeypatch, tmp_path):
+    """An S3 server with an empty ``s3://bucket``, which the environment names; see ``support/pretend_s3.py``."""
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto")
+    import fsspec
+    import requests
+    from pretend_s3 import KEY, SECRET, PretendS3
+
+    for name in [n for n in os.environ if n.startswith(("AWS_", "FSSPEC_"))]:
+        monkeypatch.delenv(name)
+    server = PretendS3()
+    requests.post(f"{server.address}/moto-api/reset", timeout=20)  # it remembers what another had
+    given = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_ENDPOINT_URL": server.address}
+    given |= {"AWS_DEFAULT_REGION": "us-east-1", "AWS_CONFIG_FILE": str(tmp_path / "none")}
+    for name, value in {**given, "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none")}.items():
+        monkeypatch.setenv(name, value)
+    store = fsspec.get_filesystem_class("s3")
+    store.clear_instance_cache()
+    fsspec.filesystem("s3", use_listings_cache=False).mkdir("bucket")
+    yield server
+    server.close()
+    store.clear_instance_cache()

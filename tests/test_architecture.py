@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "exporting": {"nn", "energy", "data", "training", "tracking"},
     "planning": {"training", "nn", "energy", "data"},
     "sweeping.search": {"analysis"},
-    "sweeping.study": {"sweeping.search", "analysis"},
+    "sweeping.study": {"sweeping.search", "analysis", "cluster"},
     "sweeping.worker": {"sweeping.search", "sweeping.study", "training", "planning", "cluster", "analysis"},
 }
 TOP = {"commands", "hydra_plugins", "__main__"}  # know everything

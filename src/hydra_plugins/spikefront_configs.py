@@ -17,6 +17,7 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, flag_override
 
+from spikefront.cluster.stores import local
 from spikefront.config import CONF, ROOT, override
 
 ANY_MODEL = re.compile(r"model/sdt_(\d+)_(\d+)(\.yaml)?")
@@ -89,4 +90,5 @@ def _of_folder(what: str, kind: str, *, _parent_: DictConfig) -> Any:
     return told(what, _parent_, kind)
 
 
+OmegaConf.register_new_resolver("local", lambda place: str(local(place)), replace=True)  # of a sweep at an address
 OmegaConf.register_new_resolver("folder", _of_folder, replace=True)  # what conf/data takes from a user's own folder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -56,6 +55,7 @@ class LocalProcesses(Launcher):
         from spikefront.console import shown
         from spikefront.errors import UserError
         from spikefront.start import again
+        from spikefront.sweeping.study.storage import directory
         from spikefront.sweeping.worker.processes import Processes, gpus_of
 
         search = self._config.get("search")
@@ -68,8 +68,7 @@ class LocalProcesses(Launcher):
         if self._config.get("dry_run"):
             print("\n".join(shlex.join(map(shown, command)) for command in commands))
             return []
-        logs = Path(search.dir).absolute() / search.study / "workers"
-        Processes(commands, logs, gpus_of(self._config.trainer)).run()
+        Processes(commands, directory(search) / "workers", gpus_of(self._config.trainer)).run()
         return []
 
 

@@ -58,7 +58,7 @@ def pretend(cfg, callbacks=(), seconds=0.05, steps=4):
         whole.write_text(str(step))
         whole.replace(checkpoint)
         for callback in callbacks:
-            callback.on_train_batch_end(TRAINER)
+            callback.on_train_batch_end(TRAINER, None, None, None, step)
         told = {"accuracy": accuracy * step / steps, "energy_joules": energy, "firing_rate": 0.1, "anytime": []}
         report(callbacks, step, told)
     anytime = [{"t": i, "accuracy": accuracy * i / t, "energy_joules": energy * i / t} for i in range(1, t + 1)]

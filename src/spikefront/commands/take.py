@@ -23,6 +23,7 @@ from rich.table import Table
 from spikefront import start
 from spikefront.analysis.confidence import spread
 from spikefront.analysis.schema import Point, StudyRecord, Taken, TrialRecord
+from spikefront.cluster.stores import local
 from spikefront.commands.cli import plain
 from spikefront.config import compose, override
 from spikefront.errors import UserError
@@ -127,7 +128,7 @@ def _arguments(
 
 def _queue(study: Study, trial: TrialRecord, first: int, wanted: int) -> str:
     """A file with the seeds in their order, as a grid draws from all."""
-    path = Path(studies.record(study)["path"]) / "taken" / f"trial-{trial['number']}-{wanted}-seeds.csv"
+    path = local(studies.record(study)["path"]) / "taken" / f"trial-{trial['number']}-{wanted}-seeds.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["seed"], *([seed] for seed in range(first, first + wanted))])
@@ -147,7 +148,7 @@ def _log(study: Study, arguments: Sequence[str]) -> None:
     from spikefront.tracking.wandb.study_run import StudyRun  # wandb takes its time to import
 
     logger = plain(compose([o for o in arguments if re.match(r"\+*logger\b", o)], root="sweep").get("logger"))
-    where = Path(studies.record(study)["path"])
+    where = local(studies.record(study)["path"])
     if (run := StudyRun.of(logger, study.study_name, studies.wandb_id(study, ""), where)) is not None:
         run.tell(records(study, importance=True))
 

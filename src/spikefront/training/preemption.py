@@ -37,6 +37,7 @@ from spikefront.training.lightning_internals import (
     validation_batches_begun,
     within_epoch,
 )
+from spikefront.training.resumption import follow
 from spikefront.training.team import started_here
 
 KEY = "continuation"  # of the checkpoint's own part for this
@@ -206,6 +207,7 @@ class Continuation(pl.Callback):
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         self._state = checkpoint.get(KEY)
+        follow(trainer, checkpoint)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._state is None:
@@ -245,10 +247,7 @@ def preemptible(cfg: DictConfig, again: str = "resume=auto") -> Iterator[list[pl
                 raise
     assert signals.received is not None
     with suppress(OSError):  # the terminal is closed
-        rank_zero_only(print)(
-            f"{signals.received.name}: stopped with everything saved; go on with {again}",
-            flush=True,
-        )
+        rank_zero_only(print)(f"{signals.received.name}: stopped with everything saved; go on with {again}", flush=True)
     with _first_process_first():
         signals.hand_over()
     sys.exit(128 + signals.received)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
@@ -71,6 +74,26 @@ def continued(path: str, asked: Mapping[str, Any], model: nn.Module) -> dict[str
     if changed:
         rank_zero_only(print)(f"going on with other settings than before: {_told(changed)}", flush=True)
     return content
+
+
+def follow(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
+    """Have each ModelCheckpoint find what a checkpoint says of its files where they are now, if they moved with it.
+
+    Lightning's own forgets which was the best, and how good, where its directory has another name.
+    """
+    for callback in trainer.checkpoint_callbacks:
+        state, here = checkpoint["callbacks"].get(callback.state_key, {}), getattr(callback, "dirpath", None)
+        there = state.get("dirpath")
+        if here and there and here != there and (Path(here) / Path(state["best_model_path"]).name).is_file():
+            checkpoint["callbacks"][callback.state_key] = _moved(state, str(there), str(here))
+
+
+def _moved(value: Any, there: str, here: str) -> Any:
+    if isinstance(value, dict):
+        return {_moved(k, there, here): _moved(v, there, here) for k, v in value.items()}
+    if isinstance(value, str) and (value == there or value.startswith(there + os.sep)):
+        return here + value.removeprefix(there)
+    return value
 
 
 def of_the_network(changed: Mapping[str, tuple[Any, Any]], asked: Mapping[str, Any]) -> str:

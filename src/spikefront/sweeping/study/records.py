@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from spikefront.analysis.front import completed, judge
 from spikefront.analysis.importance import importances
 from spikefront.analysis.schema import CurvePoint, State, StudyRecord, TrialRecord
+from spikefront.cluster.stores import local
 from spikefront.config import override
 from spikefront.start import typed
 from spikefront.sweeping.search.constraints import Measured
@@ -66,7 +67,7 @@ def records(study: Study, importance: bool = False, volumes: bool = True) -> Stu
     judged = judge(trials, objectives, volumes)
     return {
         "study": study.study_name,
-        "path": made["path"],
+        "path": str(local(made["path"])),
         "storage": made["storage"],
         "objectives": [{"name": n, "direction": d} for n, d in objectives.items()],
         "data": made["base"].get("data.name"),

@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from optuna.samplers import CmaEsSampler
 
+from spikefront.cluster import stores
 from spikefront.errors import UserError
 from spikefront.sweeping.search import engines, pruning, samplers
 from spikefront.sweeping.search.constraints import Constraints, Measured
@@ -32,6 +33,18 @@ def check_validated(cfg: DictConfig) -> None:
         raise UserError(
             "data.val_fraction is 0: a sweep selects on a validation part, never on the test part;"
             " set data.val_fraction=0.1"
+        )
+
+
+def check_place(cfg: DictConfig, search: Mapping[str, Any]) -> None:
+    """Raise UserError where trials can't be kept: at an address that is none, or from several nodes at once."""
+    if "://" not in str(search["dir"]):
+        return
+    stores.check(str(search["dir"]))
+    if int(cfg.trainer.get("num_nodes") or 1) > 1:
+        raise UserError(
+            f"search.dir={search['dir']} is read and written by a trial's first node alone: use trainer.num_nodes=1,"
+            " or a directory that all nodes see"
         )
 
 

@@ -18,7 +18,7 @@ from spikefront.sweeping.search import objectives as objectives_
 from spikefront.sweeping.search.grammar import key_of, parse
 from spikefront.sweeping.search.space import Parameter, Space
 from spikefront.sweeping.study.attributes import Elastic
-from spikefront.sweeping.study.refusals import Predict, check, check_validated, choice
+from spikefront.sweeping.study.refusals import Predict, check, check_place, check_validated, choice
 from spikefront.sweeping.study.storage import directory, journal_url, url
 from spikefront.units import short_names
 
@@ -60,10 +60,10 @@ class Request:
     arguments: Sequence[str] = ()
     elastic: Elastic | None = None
 
-    def beside(self, place: Path) -> str:
+    def beside(self, place: str) -> str:
         """The same command for a study of another name, which begins with what the one in ``place`` knows."""
         given = [a for a in self.arguments if not a.startswith(("search.study=", "search.warm_start="))]
-        own = [override("search.study", self.search["study"] + "-2"), override("search.warm_start", str(place))]
+        own = [override("search.study", self.search["study"] + "-2"), override("search.warm_start", place)]
         return typed("sweep", "-m", *given, *own)
 
     @property
@@ -118,6 +118,7 @@ def read(
     with open_dict(cfg.search):
         cfg.search.study = search["study"] = search["study"] or _name(cfg, space)
         _check_name(str(search["study"]))
+        check_place(cfg, search)
         new = not (directory(search) / "study.db").exists()
         if elsewhere and new and not search["storage"] and url(search).startswith("sqlite:"):
             cfg.search.storage = search["storage"] = journal_url(search)

@@ -10,6 +10,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 
 from spikefront.analysis.schema import StudyRecord
+from spikefront.cluster.stores import is_address
 from spikefront.console import shown
 from spikefront.errors import UserError, near_matches
 from spikefront.start import spelled
@@ -39,7 +40,9 @@ def checkpoint_of(address: str) -> Path:
         if int(number) not in known:
             raise UserError(f"{address}: the study '{study.study_name}' has no trial {number} of its {len(known)}")
         inherited = ELASTIC.get(study) is not None and not STAGE.on(known[int(number)])
-        whole = studies.elastic_checkpoint(study) if inherited else None
+        whole = studies.elastic_checkpoint(study, fetch=True) if inherited else None
+    if whole is None:
+        studies.bring(study, int(number))
     folder = studies.trial_directory(made, int(number))
     names = ("checkpoints/best.ckpt", "checkpoints/last.ckpt")
     kept = [folder / place / name for place in ("", "seed_0") for name in names] if whole is None else [whole]
@@ -68,8 +71,8 @@ def open_study(source: str, dir: str = "outputs/studies", storage: str | None = 
     """One study, whatever its storage.
 
     Args:
-        source: its name, or that's beginning if only one has it; its directory; or the file or the URL of a storage
-            that holds no other.
+        source: its name, or that's beginning if only one has it; its directory or address; or the file or the URL of
+            a storage that holds no other.
         dir: where studies that are given by name have their directories.
         storage: the URL of the storage of a study that is given by name.
 
@@ -91,9 +94,9 @@ def open_study(source: str, dir: str = "outputs/studies", storage: str | None = 
 
 
 def _address(source: str, dir: str, storage: str | None) -> str | None:
-    """The URL that a source is, or that of the file; None of a name and of a directory."""
+    """The URL that a source is, or that of the file; None of a name, of a directory and of a store's address."""
     if "://" in source:
-        return source
+        return None if is_address(source) else source
     path = Path(source).absolute()
     if storage or not path.is_file() or (Path(dir) / source).is_dir():
         return None
@@ -104,6 +107,11 @@ def _address(source: str, dir: str, storage: str | None) -> str | None:
 
 def _place(source: str, dir: str) -> tuple[str, str]:
     """The directory and the name of the study in a directory, or of that name, or of the only one whose begins so."""
+    if is_address(source):
+        folder, _, name = source.rstrip("/").rpartition("/")
+        return folder, name
+    if is_address(dir):
+        return dir, source
     root, place = Path(os.path.abspath(dir)), Path(os.path.abspath(Path(dir) / source))
     if not place.is_dir():
         place = Path(os.path.abspath(source))

@@ -21,6 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 
+from spikefront.cluster import stores
 from spikefront.console import HIDDEN, PASSWORD, SECRET, shown
 from spikefront.errors import UserError
 from spikefront.files import write_atomically
@@ -34,18 +35,21 @@ ELSEWHERE = "storage.url"  # in a study's directory, where its storage is not th
 BROKEN = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 
 
+def place_of(search: Mapping[str, Any]) -> str:
+    """Where a study keeps its trials: a directory, or an address such as ``s3://bucket/sweep/study``."""
+    return stores.beneath(search["dir"], str(search["study"]))
+
+
 def directory(search: Mapping[str, Any]) -> Path:
-    """Where a study keeps its trials, logs and, by default, its storage."""
-    return Path(search["dir"]).absolute() / str(search["study"])
+    """Where a study keeps its trials on this machine, logs and, by default, its storage."""
+    return stores.local(place_of(search))
 
 
 def file_of(address: str) -> Path | None:
     """The file behind a ``journal://`` or ``sqlite:///`` URL, SQLite's own ``file:…?…`` form too."""
     kind, _, rest = address.partition("://")
-    if kind == "journal":
-        return Path(rest)
     if kind != "sqlite" or not rest:
-        return None
+        return Path(rest) if kind == "journal" else None
     return Path(unquote(rest.removeprefix("/").removeprefix("file:").partition("?")[0]))
 
 
@@ -66,12 +70,17 @@ def url(search: Mapping[str, Any]) -> str:
     There lies an SQLite database or, where other machines may see it, a journal file, or a note of where that is.
 
     Raises:
-        UserError: the note lacks the password, which is not kept.
+        UserError: the note lacks the password, which is not kept; an address without one, or that can't be read.
     """
     if search.get("storage"):
         return str(search["storage"])
     here = directory(search)
     database, journal, elsewhere = here / "study.db", here / "study.log", here / ELSEWHERE
+    if "://" in str(search["dir"]) and not elsewhere.exists():
+        if (note := stores.read(stores.beneath(place_of(search), ELSEWHERE))) is None:
+            cure = "give search.storage=postgresql://… or grpc://…, which all workers reach (slurm/README.md)"
+            raise UserError(f"search.dir={search['dir']} keeps files, no database: {cure}")
+        write_atomically(elsewhere, note.decode())
     if not database.exists() and not journal.exists() and elsewhere.exists():
         noted = elsewhere.read_text(encoding="utf-8").strip()
         if HIDDEN in noted:
@@ -102,6 +111,8 @@ def note_place(search: Mapping[str, Any]) -> None:
         address = sqlite_url(file.absolute()) if address.startswith("sqlite") else f"journal://{file.absolute()}"
     if file is None or file.absolute().parent != directory(search):
         write_atomically(note, shown(address) + "\n")
+        if "://" in str(search["dir"]):
+            stores.write(stores.beneath(place_of(search), ELSEWHERE), note.read_bytes())
 
 
 def journal_url(search: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ import re
 import secrets
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 
 from spikefront import renamed
+from spikefront.cluster.mirror import Mirror
+from spikefront.cluster.stores import beneath, is_address, local
 from spikefront.config import is_group
 from spikefront.console import shown
 from spikefront.errors import UserError
@@ -39,7 +41,7 @@ from spikefront.sweeping.study.attributes import (
     Made,
 )
 from spikefront.sweeping.study.request import Request
-from spikefront.sweeping.study.storage import directory, file_of, note_place, open_storage, storage_errors, url
+from spikefront.sweeping.study.storage import file_of, note_place, open_storage, place_of, storage_errors, url
 
 SETTLE = 1.0  # seconds in which two commands that make a study at one moment see each other's
 PLACES = ("space", "study", "dir", "storage", "warm_start", "worker", "trust")
@@ -106,16 +108,39 @@ def retraining(made: Made, space: Space, params: Mapping[str, Any], threads: int
     return given if threads is None or has else [*given, f"threads={threads}"]
 
 
-def elastic_checkpoint(study: Study) -> Path | None:
-    """The weights that an elastic study's trials are slices of; None before they are trained."""
+def elastic_checkpoint(study: Study, fetch: bool = False) -> Path | None:
+    """The weights that an elastic study's trials are slices of; None before they are trained.
+
+    Args:
+        fetch: bring them here, if another machine trained them.
+    """
     ended = study.get_trials(deepcopy=False, states=accounts.FINISHED)
     trained = next((t for t in ended if STAGE.get(t) == TRAINING), None)
-    return None if trained is None else trial_directory(record(study), trained.number) / "checkpoints" / "last.ckpt"
+    if trained is None:
+        return None
+    if fetch:
+        bring(study, trained.number)
+    return trial_directory(record(study), trained.number) / "checkpoints" / "last.ckpt"
 
 
 def trial_directory(made: Made, number: int) -> Path:
-    """Where a trial keeps its checkpoints."""
-    return Path(made["path"]) / "trials" / f"{number:05d}"
+    """Where a trial keeps its checkpoints on this machine."""
+    return local(made["path"]) / "trials" / f"{number:05d}"
+
+
+def mirror(study: Study, number: int, mine: Callable[[], bool] = lambda: False) -> Mirror | None:
+    """What keeps a trial's directory the same as at the study's address; None of a study in a directory."""
+    made = record(study)
+    if not is_address(made["path"]):
+        return None
+    address = beneath(made["path"], f"trials/{number:05d}")
+    return Mirror(trial_directory(made, number), address, TOKEN.get(study), mine)
+
+
+def bring(study: Study, number: int) -> None:
+    """Have a trial's directory hold what another machine left at the study's address."""
+    if (there := mirror(study, number)) is not None:
+        there.fetch()
 
 
 def create(asked: Request) -> tuple[Study, bool]:
@@ -137,7 +162,7 @@ def create(asked: Request) -> tuple[Study, bool]:
         "seeds": search.get("seeds", 1),
         "engine": engines.of(search),
         "storage": shown(address),
-        "path": str(directory(search)),
+        "path": place_of(search),
     }
     storage = open_storage(address)
     with storage_errors(address):
@@ -155,7 +180,7 @@ def create(asked: Request) -> tuple[Study, bool]:
                 time.sleep(SETTLE)
         note_place(search)
         found = record(study)
-        _same(search["study"], found, json.loads(json.dumps(made)), asked.beside(directory(search)))
+        _same(search["study"], found, json.loads(json.dumps(made)), asked.beside(place_of(search)))
         BUDGET.set(study, asked.budget)
         BEGAN.set(study, time.time())
         ARGUMENTS.set(study, [shown(a) for a in asked.arguments])

@@ -16,6 +16,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from spikefront.cluster.stores import local
 from spikefront.config import compose, merge
 from spikefront.console import shown
 from spikefront.errors import UserError
@@ -93,7 +94,7 @@ def _kind(node: Mapping[str, Any]) -> str | None:
 
 def _alone(study: Study) -> FileLock:
     """Context that one command on a study's directory is in at a time; the end of its process leaves it too."""
-    path = Path(record(study)["path"])
+    path = local(record(study)["path"])
     path.mkdir(parents=True, exist_ok=True)
     return FileLock(path / "warm.lock")
 

@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from spikefront.analysis import pareto
 from spikefront.analysis.front import front_of, minimised, reference_point
 from spikefront.analysis.schema import Directions
+from spikefront.cluster.stores import local
 from spikefront.errors import UserError
 from spikefront.sweeping.search.constraints import Measured
 from spikefront.sweeping.study import attributes, brought
@@ -153,7 +154,7 @@ class FromOne:
             raise UserError(f"the elastic training failed ({why or 'unknown'}): the same command begins it again")
 
     def _checkpoint(self) -> Path:
-        found = studies.elastic_checkpoint(self._study)
+        found = studies.elastic_checkpoint(self._study, fetch=True)
         if found is None:  # what was queued by a warm start before a training that failed
             raise UserError("the elastic training is not done yet: action=retry of study.py, once it is")
         return found
@@ -169,7 +170,7 @@ class FromOne:
             return came["metrics"]
         callback = TrialCallback(lambda *_: None, lambda: None)
         with open_dict(cfg):
-            cfg.output_dir = studies.record(self._study)["path"]
+            cfg.output_dir = str(local(studies.record(self._study)["path"]))
         model, validation = self._heirs.evaluate(cfg, [callback])
         callback.metrics.pop("memory", None)  # a training's
         parameters = sum(p.numel() for p in model.parameters())

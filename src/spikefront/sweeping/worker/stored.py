@@ -8,12 +8,29 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.study import Study
 
 from spikefront import trust
+from spikefront.cluster.stores import is_address
+from spikefront.console import shown
 from spikefront.errors import UserError
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import attributes
+from spikefront.sweeping.study.refusals import check_place
+from spikefront.sweeping.study.storage import place_of
 from spikefront.sweeping.study.study import record
 
 FLAG = "search.trust"
+
+
+def check_address(study: Study, cfg: DictConfig) -> None:
+    """Refuse a study that would have this machine send trials to an address that it was not given.
+
+    Raises:
+        UserError: the study's address is not that of the worker's own ``search.dir``, or it can't keep trials there.
+    """
+    place = record(study)["path"]
+    if is_address(place) and place != place_of(cfg.search):
+        mean = f"give search.dir={shown(place.removesuffix(f'/{cfg.search.study}'))} if you mean it"
+        raise UserError(f"the study '{study.study_name}' keeps its trials at {shown(place)}: {mean}")
+    check_place(cfg, cfg.search)
 
 
 def check_study(study: Study, cfg: DictConfig, given: Sequence[str], flag: str = FLAG) -> None:

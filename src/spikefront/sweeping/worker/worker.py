@@ -35,7 +35,6 @@ from spikefront.sweeping.study import accounts, attributes, brought
 from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.attributes import DIVERGED, INFEASIBLE, Outcome
-from spikefront.sweeping.study.filesystems import full
 from spikefront.sweeping.study.ledger import Lease, LeaseLost, Ledger
 from spikefront.sweeping.study.request import shared
 from spikefront.sweeping.study.storage_internals import pace
@@ -43,10 +42,11 @@ from spikefront.sweeping.worker import trial as trials
 from spikefront.sweeping.worker.budgets import Account, Limits
 from spikefront.sweeping.worker.callback import TrialCallback
 from spikefront.sweeping.worker.feasibility import Feasibility, Infeasible
+from spikefront.sweeping.worker.kept import kept, unkept
 from spikefront.sweeping.worker.proposal import NoProposal, Repeated, propose, sampler
 from spikefront.sweeping.worker.stages import engine_of
 from spikefront.sweeping.worker.starved import oom_kills, starved
-from spikefront.sweeping.worker.stored import check_study
+from spikefront.sweeping.worker.stored import check_address, check_study
 from spikefront.training import Diverged, Result, check_data, train
 from spikefront.training.devices import count_devices
 from spikefront.training.preemption import Interrupted, Signals, StopBetweenBatches
@@ -74,6 +74,7 @@ class Worker:
         self.made = studies.record(self.study)
         if not cfg.search.get("trust"):
             check_study(self.study, cfg, shared(overrides))
+            check_address(self.study, cfg)
         self.search = studies.settings(self.study, cfg.search, overrides)
         self.space = Space.stored(self.made["space"])
         self.objectives = self.made["objectives"]
@@ -210,12 +211,9 @@ class Worker:
                     self.ledger.put_back(trial)
                     self._say(f"trial {trial.number} put back")
                     return
-                if full(error):
+                if (why := unkept(error, self.made["path"])) is not None:
                     self.ledger.put_back(trial)
-                    raise UserError(
-                        f"no space is left for {self.made['path']} (or your quota is used up): free some, then the same"
-                        f" command continues; trial {trial.number} is back in the queue"
-                    ) from error
+                    raise UserError(f"{why}; trial {trial.number} is back in the queue") from error
                 self._tell(trial, TrialState.FAIL, reason=trials.reason(error))
                 gc.collect()
                 if torch.cuda.is_available():
@@ -240,23 +238,24 @@ class Worker:
             self.front.look(self.study)
             return self.front.takes(brought.would_be(trial.number, came, self.bounds))
 
-        again = partial(studies.retraining, self.made, self.space)
-
         def label(run: DictConfig, part: str) -> None:
             if run.logger and "project" in run.logger:
                 own = {"number": trial.number, "params": dict(trial.params), "objectives": dict(self.objectives)}
+                again = studies.retraining(self.made, self.space, trial.params, run.threads)
                 number = f"{trial.number:05d}{part}"
                 run.logger.update(
                     group=self.study.study_name,
                     name=f"{self.study.study_name}-{number}",
                     id=studies.wandb_id(self.study, f"{trial.number}{part}"),
                     job_type="trial",
-                    extra={"trial": own, "overrides": again(trial.params, run.threads)},
+                    extra={"trial": own, "overrides": again},
                 )
 
         stop = partial(StopBetweenBatches, signals=self.signals, wanted=self.limits.out_of_time)
         output = studies.trial_directory(self.made, trial.number)
-        came = trials.run(self.train, cfg, output, self.made["seeds"], label, report, lease.check, judge, stop)
+        mirror = studies.mirror(self.study, trial.number, partial(self.ledger.is_mine, id_of(trial)))
+        with kept(mirror, self.train) as train:
+            came = trials.run(train, cfg, output, self.made["seeds"], label, report, lease.check, judge, stop)
         lease.check()
         trials.check_defined(came, self.objectives)
         attributes.set_outcome(trial, came)
