@@ -16,7 +16,7 @@ from spikefront.errors import UserError
 
 
 class EventFiles(EventData):
-    """Base of the event sets that lie in files: finds them, has tonic download them, lists them by class.
+    """Base of the event sets that lie in files: finds them, downloads them from where tonic does, lists them by class.
 
     Args:
         root: the directory that holds the set, or tonic's directory of it.
@@ -25,15 +25,11 @@ class EventFiles(EventData):
 
     title: str
     expected: str  # the files, for the message that they aren't there
-    archives: Sequence[Archive]  # what ``fetch`` downloads
+    archives: Sequence[Archive]  # what is downloaded
 
     def __init__(self, *, root: str, download: bool = True, **common: object) -> None:
         super().__init__(**common)  # type: ignore[arg-type]
         self.root, self.download = Path(root).expanduser(), download
-
-    @abstractmethod
-    def fetch(self) -> None:
-        """Download, check and unpack the set into ``root``."""
 
     @abstractmethod
     def folder(self) -> Path | None:
@@ -41,7 +37,7 @@ class EventFiles(EventData):
 
     def check(self) -> None:
         if self.folder() is None:
-            fetch(self.fetch, self.title, self.root, f"{self.expected} there", self.archives, self.download)
+            fetch(self.archives, self.title, self.root, f"{self.expected} there", self.download)
             self.located()
 
     def located(self) -> Path:

@@ -14,7 +14,7 @@ import tonic.datasets
 from scipy.io import loadmat
 
 from spikefront.data.cache import Recording
-from spikefront.data.download import Archive
+from spikefront.data.download import figshare
 from spikefront.data.event_files import EventFiles
 from spikefront.data.filtering import Sensor
 from spikefront.data.formats.aedat2 import open_aedat2
@@ -51,7 +51,7 @@ class CIFAR10DVS(EventFiles):
 
     classes = tuple(sorted(tonic.datasets.CIFAR10DVS.classes, key=tonic.datasets.CIFAR10DVS.classes.__getitem__))
 
-    archives = (Archive(TONIC.url, TONIC.filename, TONIC.file_md5, "CIFAR10DVS"),)
+    archives = (figshare(38023437, TONIC.filename, TONIC.file_md5, "CIFAR10DVS", 11.2e9),)
 
     def __init__(self, *, split: str = "seed0", **common: object) -> None:
         super().__init__(**common)  # type: ignore[arg-type]
@@ -65,9 +65,6 @@ class CIFAR10DVS(EventFiles):
                 f"data.split is {split!r}, neither stored nor a JSON file of numbers by class; "
                 f"{near_matches(split, stored)}"
             ) from error
-
-    def fetch(self) -> None:
-        tonic.datasets.CIFAR10DVS(str(self.root))
 
     def folder(self) -> Path | None:
         return self.holding(tonic.datasets.CIFAR10DVS.classes, "CIFAR10DVS")

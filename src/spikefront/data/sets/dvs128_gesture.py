@@ -13,7 +13,7 @@ import numpy as np
 import tonic.datasets
 
 from spikefront.data.cache import Recording
-from spikefront.data.download import Archive
+from spikefront.data.download import figshare
 from spikefront.data.event_files import EventFiles
 from spikefront.data.filtering import Sensor
 from spikefront.data.formats.aedat31 import open_aedat31
@@ -47,13 +47,9 @@ class DVS128Gesture(EventFiles):
     )
 
     archives = (
-        Archive(TONIC.train_url, TONIC.train_filename, TONIC.train_md5, "DVSGesture", 1.8e9),
-        Archive(TONIC.test_url, TONIC.test_filename, TONIC.test_md5, "DVSGesture", 6.6e8),
+        figshare(38022171, TONIC.train_filename, TONIC.train_md5, "DVSGesture", 2.4e9),
+        figshare(38020584, TONIC.test_filename, TONIC.test_md5, "DVSGesture", 6.91e8),
     )
-
-    def fetch(self) -> None:
-        for train in (True, False):
-            tonic.datasets.DVSGesture(str(self.root), train=train)
 
     def folder(self) -> Path | None:
         for names in (TRIALS, CUT):

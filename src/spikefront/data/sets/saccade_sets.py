@@ -11,7 +11,6 @@ import numpy as np
 import tonic.datasets
 from sklearn.model_selection import train_test_split
 from tonic.datasets.nmnist import stabilize
-from tonic.download_utils import extract_archive
 
 from spikefront.data.cache import Recording
 from spikefront.data.download import Archive
@@ -22,6 +21,11 @@ from spikefront.errors import UserError
 
 MNIST, CALTECH = tonic.datasets.NMNIST, tonic.datasets.NCALTECH101
 FOLDERS = {"train": "Train", "test": "Test"}  # of N-MNIST
+# The authors' own copies (garrickorchard.com), from which tonic downloaded before
+AUTHORS = "https://www.dropbox.com/sh"
+TRAIN = f"{AUTHORS}/tg2ljlbmtzygrag/AABlMOuR15ugeOxMCX0Pvoxga/Train.zip?dl=1"
+TEST = f"{AUTHORS}/tg2ljlbmtzygrag/AADSKgJ2CjaBWh75HnTNZyhca/Test.zip?dl=1"
+WHOLE = f"{AUTHORS}/iuv7o3h2gv6g4vd/AAD0T79lglp-BrdbSCuH_7MFa/Caltech101.zip?dl=1"
 SPLIT_SEED = 0  # the test part of N-Caltech101 is the same for everyone
 
 
@@ -40,8 +44,8 @@ class NMNIST(EventFiles):
     classes = tuple(map(str, range(10)))
 
     archives = (
-        Archive(MNIST.train_url, MNIST.train_filename, MNIST.train_md5, "NMNIST"),
-        Archive(MNIST.test_url, MNIST.test_filename, MNIST.test_md5, "NMNIST"),
+        Archive(MNIST.train_url, MNIST.train_filename, MNIST.train_md5, "NMNIST", mirrors=(TRAIN,)),
+        Archive(MNIST.test_url, MNIST.test_filename, MNIST.test_md5, "NMNIST", mirrors=(TEST,)),
     )
 
     def __init__(self, *, stabilise: bool = False, **common: object) -> None:
@@ -50,10 +54,6 @@ class NMNIST(EventFiles):
 
     def reader_settings(self) -> dict[str, Any]:
         return {**super().reader_settings(), "stabilise": self.stabilise}
-
-    def fetch(self) -> None:
-        for train in (True, False):
-            tonic.datasets.NMNIST(str(self.root), train=train)
 
     def folder(self) -> Path | None:
         return self.holding(FOLDERS.values(), "NMNIST", every=True)
@@ -79,13 +79,7 @@ class NCaltech101(EventFiles):
 
     title = "N-Caltech101"
     expected = "Caltech101/accordion/image_0001.bin … Caltech101/yin_yang/ (from Caltech101.zip)"
-    archives = (Archive(CALTECH.url, CALTECH.filename, CALTECH.file_md5, "NCALTECH101"),)
-
-    def fetch(self) -> None:
-        tonic.datasets.NCALTECH101(str(self.root))
-        archive = self.root / "NCALTECH101" / tonic.datasets.NCALTECH101.data_filename
-        if self.folder() is None and archive.is_file():
-            extract_archive(str(archive))
+    archives = (Archive(CALTECH.url, CALTECH.filename, CALTECH.file_md5, "NCALTECH101", mirrors=(WHOLE,)),)
 
     def folder(self) -> Path | None:
         found = self.holding(["Caltech101"], "NCALTECH101")
