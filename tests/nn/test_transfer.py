@@ -7,6 +7,7 @@ import re
 import exact
 import pytest
 import torch
+from examples import few
 from safetensors.torch import save_file
 
 import spikefront
@@ -101,7 +102,7 @@ def test_two_polarities_of_a_network_for_three_channels_say_how():
 CASES = ["spikformer_cifar", "maxformer_imagenet", "sdt_v2_tiny_kd", "qkformer_event", "spikingresformer_imagenet"]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", few(CASES))
 def test_published_files_begin_another_task(case):
     """Under their own names, Conv1d and Linear for our convolutions, wrapped, for other classes."""
     state = {f"module.{key}": value for key, value in exact.published(case).items()}
