@@ -15,11 +15,12 @@ import scripts
 import sharing
 
 # Files of few tests and many seconds: begun last, they would leave the other cores idle at the end
-LONG = """sweeping/study/test_accounting training/test_ddp sweeping/worker/test_worker commands/test_decision
-    sweeping/worker/test_several_devices tracking/pages/test_report tracking/wandb/test_wandb
-    sweeping/worker/test_limits commands/test_wheel commands/test_own_configuration training/test_preemption
-    sweeping/study/test_warm test_pairs test_docs sweeping/study/test_accounts energy/test_training
-    nn/test_operators""".split()  # noqa: SIM905
+LONG = """tracking/pages/test_report training/test_ddp sweeping/study/test_accounting commands/test_wheel
+    sweeping/worker/test_several_devices commands/test_own_configuration tracking/wandb/test_wandb
+    commands/test_decision nn/test_operators training/test_preemption nn/test_families
+    training/test_resumption sweeping/worker/test_limits sweeping/study/test_warm sweeping/worker/test_worker
+    commands/test_cli test_docs training/test_distillation test_pairs energy/test_training
+    energy/test_family_energy""".split()  # noqa: SIM905
 
 
 def pytest_configure():

@@ -160,7 +160,7 @@ def test_a_way_of_debugging_that_is_none_is_said(script, tmp_path):
     assert code == 1 and "debug=frd does not exist" in err and "fdr" in err
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "energy", "sweep", "study", "report", "data", "audit"])
+@pytest.mark.parametrize("name", few(["train", "evaluate", "energy", "sweep", "study", "report", "data", "audit"]))
 def test_help_is_for_people(script, name):
     code, out, _ = script(name, "--help")
     assert code == 0

@@ -131,10 +131,15 @@ def test_a_published_file_is_cut_too():
     ("case", "name"),
     [
         ("spikformer_cifar", r"spikformer with 2 blocks and width 32 \(spikformer_10_512"),
-        ("qkformer_cifar", "qkformer with 4 blocks"),
-        ("sdt_v3_tiny", "e_spikeformer with"),
-        ("spikingresformer_event", "spikingresformer with 3 blocks"),
         ("statten", "sdt_2_32$"),
+        ("sdt_v3_tiny", "e_spikeformer with"),
+        *(
+            pytest.param(*c, marks=pytest.mark.slow)
+            for c in (
+                ("qkformer_cifar", "qkformer with 4 blocks"),
+                ("spikingresformer_event", "spikingresformer with 3 blocks"),
+            )
+        ),
     ],
 )
 def test_files_of_another_family_are_recognised(case, name, tmp_path):
