@@ -207,6 +207,25 @@ class TestTwoProcesses:
         assert out.count("results in") == 1 and "trainer.devices=2" in out
         assert len(list((tmp_path / "outputs/evaluate").glob("*/result.json"))) == 1
 
+    def test_a_sweep_trains_its_trials_with_both(self, team, tmp_path, monkeypatch):
+        """With this team instead of one of its own; a trial whose process is killed goes back into the queue."""
+        monkeypatch.setattr(worker, "leading", lambda _: contextlib.nullcontext())
+        killed = iter([True, False])
+
+        def training(cfg, callbacks=()):
+            if next(killed):
+                raise Broken("process 2 of 2 of this training was killed")
+            return train(cfg, callbacks)
+
+        own = ["search/sampler=random", "search.n_trials=1", "search.workers=1", "trainer.devices=2"]
+        short = ["trainer.max_epochs=1", "trainer.limit_val_batches=2"]
+        settings = [o for o in RUN if not o.startswith(("resume", "logger", "~"))]
+        space = ("neuron.threshold=choice(0.1,0.2)",)
+        search = Sweep(tmp_path, *settings, *short, "callbacks=quiet", *own, space=space, train=training)
+        search.run_here()
+        assert [t.state.name for t in search.study().trials] == ["COMPLETE"]
+        assert next(killed, None) is None and len(followers()) == 1
+
     def test_without_synchronised_norms_both_evaluate_the_firsts(self, team, tmp_path):
         """As DDP's broadcast has it: what training validates is what its checkpoint gives."""
         losses = Losses()
@@ -230,25 +249,6 @@ class TestTwoProcesses:
         assert followers() == []
         assert train(configure(tmp_path, 2)).epochs == 2
         assert len(followers()) == 1
-
-    def test_a_sweep_trains_its_trials_with_both(self, team, tmp_path, monkeypatch):
-        """With this team instead of one of its own; a trial whose process is killed goes back into the queue."""
-        monkeypatch.setattr(worker, "leading", lambda _: contextlib.nullcontext())
-        killed = iter([True, False])
-
-        def training(cfg, callbacks=()):
-            if next(killed):
-                raise Broken("process 2 of 2 of this training was killed")
-            return train(cfg, callbacks)
-
-        own = ["search/sampler=random", "search.n_trials=1", "search.workers=1", "trainer.devices=2"]
-        short = ["trainer.max_epochs=1", "trainer.limit_val_batches=2"]
-        settings = [o for o in RUN if not o.startswith(("resume", "logger", "~"))]
-        space = ("neuron.threshold=choice(0.1,0.2)",)
-        search = Sweep(tmp_path, *settings, *short, "callbacks=quiet", *own, space=space, train=training)
-        search.run_here()
-        assert [t.state.name for t in search.study().trials] == ["COMPLETE"]
-        assert next(killed, None) is None and len(followers()) == 1
 
     def test_who_waits_for_a_killed_one_for_ever_is_ended(self, team, tmp_path, monkeypatch, capfd):
         """As where a collective operation never returns; here the first just sleeps."""

@@ -9,6 +9,7 @@ import signal
 import pytest
 import pytorch_lightning as pl
 import torch
+from examples import few
 from pytorch_lightning.loggers import Logger
 
 from spikefront.config import compose
@@ -127,11 +128,7 @@ STOPS = [
 
 @pytest.mark.parametrize(
     ("hook", "epoch", "batch", "first"),
-    [  # the first four by turns before and after our own callbacks, all of them both ways with `make test-all`
-        pytest.param(*stop, first, marks=[] if i < 4 and first == (i % 2 == 0) else pytest.mark.slow)
-        for i, stop in enumerate(STOPS)
-        for first in (True, False)
-    ],
+    few([(*stop, first) for first in (True, False) for stop in STOPS], 4),
 )
 def test_each_row_is_logged_once_wherever_a_run_stops(cfg, uninterrupted, monkeypatch, hook, epoch, batch, first):
     stopped = Rows()
