@@ -41,7 +41,8 @@ demo-elastic: setup
 test: setup
 	$(PYTEST)
 
-# The long tests too, and those that need other libraries' neurons.
+# The long tests too, those that need other libraries' neurons, and properties on three times as many examples.
+test-all: export SPIKEFRONT_TEST_ALL = 1
 test-all: setup bench-extra
 	$(PYTEST) -m 'not slurm'
 

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import os
 import signal
-import sys
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core: more threads would only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+import scripts
 import sharing
-from hydra.core.global_hydra import GlobalHydra
 
 # Files of few tests and many seconds: begun last, they would leave the other cores idle at the end
-LONG = """sweeping/study/test_accounting training/test_ddp sweeping/worker/test_worker commands/test_decision
-    sweeping/worker/test_several_devices tracking/pages/test_report tracking/wandb/test_wandb
-    sweeping/worker/test_limits commands/test_wheel commands/test_own_configuration training/test_preemption
-    sweeping/study/test_warm test_pairs test_docs sweeping/study/test_accounts energy/test_training
-    nn/test_operators""".split()  # noqa: SIM905
+LONG = """tracking/pages/test_report training/test_ddp sweeping/study/test_accounting commands/test_wheel
+    sweeping/worker/test_several_devices commands/test_own_configuration tracking/wandb/test_wandb
+    commands/test_decision nn/test_operators training/test_preemption nn/test_families
+    training/test_resumption sweeping/worker/test_limits sweeping/study/test_warm sweeping/worker/test_worker
+    commands/test_cli test_docs training/test_distillation test_pairs energy/test_training
+    energy/test_family_energy""".split()  # noqa: SIM905
 
 
 def pytest_configure():
@@ -50,14 +49,8 @@ def script(monkeypatch, capfd):
     """Run an entry script as the shell would: ``script("train", "model=sdt_tiny")`` -> (exit code, stdout, stderr)."""
 
     def run(name: str, *arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [f"src/{name}.py", *arguments])
-        GlobalHydra.instance().clear()
         capfd.readouterr()
-        code = 0
-        try:
-            importlib.import_module(name).main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
+        code = scripts.run_script(monkeypatch, f"src/{name}.py", *arguments)
         out, err = capfd.readouterr()
         return code, out, err
 
@@ -66,17 +59,7 @@ def script(monkeypatch, capfd):
 
 @pytest.fixture
 def quick(tmp_path: Path) -> list[str]:
-    """Overrides that train a very small network for a moment, into a directory of the test's own."""
-    return [
-        "model=sdt_1_16",
-        "data=digits",
-        "trainer=cpu",
-        "trainer.max_epochs=2",
-        "trainer.limit_train_batches=4",
-        "neuron.threshold=0.1",  # fires before BN's running statistics have settled
-        "logger=none",
-        f"hydra.run.dir={tmp_path}/run",
-    ]
+    return scripts.quick(tmp_path)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import io
 import json
 
 import made
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,7 +37,7 @@ def study_of(trials, objectives):
     return made.records_of("s", [*outcomes, {"state": "failed"}], objectives=objectives)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=examples(60), deadline=None, derandomize=True, database=None)
 @given(st.lists(steps, max_size=8), st.sampled_from(OBJECTIVES))
 def test_all_list_the_front_and_nothing_else(trials, objectives):
     found = study_of(trials, objectives)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import pytest
 import wandb
+from examples import few
 from made import records_of
 from pretended import Sweep
 
@@ -47,7 +48,7 @@ def test_an_override_is_read_as_it_was_meant(text):
 
 
 @pytest.mark.parametrize("storage", ["sqlite", pytest.param("journal", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize("text", few(TEXTS.values()), ids=TEXTS)
 def test_a_study_may_have_any_name_and_place(tmp_path, capfd, text, storage):
     place = tmp_path / text
     search = Sweep(place, "search/sampler=random", "search.n_trials=1")
@@ -133,7 +134,7 @@ PASSWORDS = ["s3/cr", "s3@cr", "s3:cr", "s3?cr", "s3#cr", "s3%cr", "s3 cr", "s3%
 
 
 @pytest.mark.parametrize("where", ["of the user", "of the query"])
-@pytest.mark.parametrize("password", PASSWORDS)
+@pytest.mark.parametrize("password", few(PASSWORDS))
 def test_a_password_is_in_no_error(tmp_path, capfd, password, where):
     """Of a server that isn't there, whichever command asks for it."""
     query = quote(password, safe="") if "&" in password or "#" in password else password

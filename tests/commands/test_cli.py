@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from examples import few
 from hydra.core.utils import setup_globals
 from omegaconf import OmegaConf
 
@@ -68,7 +69,7 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("argument", MISTAKES)
+@pytest.mark.parametrize("argument", few(MISTAKES))
 def test_a_mistake_is_one_line(script, tmp_path, argument):
     arguments = argument.split(" ") if "=[" not in argument else [argument]
     code, _, err = script("train", "logger=none", "trainer=cpu", f"hydra.run.dir={tmp_path}", *arguments)
@@ -102,8 +103,10 @@ def test_a_sweep_takes_no_key_that_nothing_reads(script, tmp_path, added):
 
 @pytest.mark.parametrize(
     "setting",
-    """workers=abc workers=0 max_failures=-1 max_failures=null max_lives=0 heartbeat=abc heartbeat=0 seeds=1.5 trust=abc
-    anytime=1 default_first=on-demand""".split(),  # noqa: SIM905
+    few(
+        """workers=abc workers=0 max_failures=-1 max_failures=null max_lives=0 heartbeat=abc heartbeat=0 seeds=1.5
+        trust=abc anytime=1 default_first=on-demand""".split()  # noqa: SIM905
+    ),
 )
 def test_a_setting_of_a_search_that_is_none_is_refused_before_anything_is_made(script, tmp_path, setting):
     given = ["-m", "model=sdt_1_16", "data=digits", "model.timesteps=choice(1,2)", f"search.dir={tmp_path}"]
@@ -163,7 +166,7 @@ def test_a_way_of_debugging_that_is_none_is_said(script, tmp_path):
     assert code == 1 and "debug=frd does not exist" in err and "fdr" in err
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "energy", "sweep", "study", "report", "data", "audit"])
+@pytest.mark.parametrize("name", few(["train", "evaluate", "energy", "sweep", "study", "report", "data", "audit"]))
 def test_help_is_for_people(script, name):
     code, out, _ = script(name, "--help")
     assert code == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -12,16 +14,19 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
+from scripts import run_script
 
 from spikefront.commands.recost import recosted
 from spikefront.config import ROOT, compose
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.sources import open_study
 from spikefront.sweeping.study.study import load
+from spikefront.sweeping.worker import processes
+from spikefront.sweeping.worker.worker import Worker
 
 SWEEP = [sys.executable, str(ROOT / "src/sweep.py"), "-m"]
 SHORT = ["model=sdt_1_16", "data=digits", "trainer=cpu", "trainer.max_epochs=2", "trainer.limit_train_batches=8"]
-SHORT += ["logger=none", "model.timesteps=2"]
+SHORT += ["trainer.limit_test_batches=1", "logger=none", "model.timesteps=2"]
 
 
 def run(place: Path, *command: str) -> str:
@@ -32,6 +37,25 @@ def run(place: Path, *command: str) -> str:
     return ran.stdout
 
 
+def within(place: Path, *command: str) -> str:
+    """The same in this process, with all the processes that it would start."""
+
+    class Here:
+        def __init__(self, commands, *_) -> None:
+            self.commands = commands
+
+        def run(self) -> None:
+            for _, _, *own in self.commands:
+                Worker(compose(own, root="sweep"), own).run()
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
+        patch.chdir(place)
+        patch.setattr(processes, "Processes", Here)
+        patch.setattr(processes, "run_sweep", lambda command: run_script(patch, *command[1:]))
+        assert run_script(patch, *command[1:]) == 0, said.getvalue()
+    return said.getvalue()
+
+
 def pasted(line: str) -> list[str]:
     """``python src/train.py …`` from where the repository is not."""
     program, script, *arguments = shlex.split(line)
@@ -39,13 +63,19 @@ def pasted(line: str) -> list[str]:
     return [sys.executable, str(ROOT / "src" / Path(script).name), *arguments]
 
 
+@pytest.fixture(scope="module", params=[within, pytest.param(run, marks=pytest.mark.slow)])
+def way(request):
+    """How commands are run."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, way):
     """A sweep of two workers, and so of one thread each where there are two cores."""
     place = tmp_path_factory.mktemp("decision")
     space = ["neuron.threshold=choice(0.1,0.2)", "search/sampler=grid", "search.n_trials=null"]
     own = ["search.study=s", "search.workers=2", "search.default_first=false"]
-    run(place, *SWEEP, *SHORT, *space, *own)
+    way(place, *SWEEP, *SHORT, *space, *own)
     return place
 
 
@@ -78,11 +108,11 @@ def test_the_command_of_a_trial_gives_its_figures_to_the_last_digit(place, here)
 
 
 @pytest.fixture(scope="module")
-def taken(place):
+def taken(place, way):
     """The printed line that takes a point, and what it says."""
     (trial, *_) = records(study(place))["trials"]
     line = f"{trial['take']} t=1 workers=1".replace("seeds=5", "seeds=2")
-    return line, run(place, *pasted(line))
+    return line, way(place, *pasted(line))
 
 
 def test_a_point_is_taken_with_other_seeds_and_stops_at_its_timestep(place, taken, here):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from omegaconf import OmegaConf
 
 from spikefront.api import create_model
 from spikefront.commands.energy import measure
-from spikefront.config import ROOT, compose
+from spikefront.config import compose
 from spikefront.energy import measure_energy
 from spikefront.energy.tables import render, table
 from spikefront.errors import UserError
@@ -27,14 +25,14 @@ def config(*overrides):
 
 
 def test_command_line(script, tmp_path):
-    command = [sys.executable, str(ROOT / "src/energy.py"), *TINY, "format=json", f"hydra.run.dir={tmp_path}"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    record = json.loads(done.stdout)
+    arguments = [*TINY, "format=json", f"hydra.run.dir={tmp_path}"]
+    code, out, err = script("energy", *arguments)
+    assert code == 0, err
+    record = json.loads(out)
     assert record["samples"] == 8 and record["total_joules"] > 0
     assert record["rows"][0]["kind"] == "analog" and record["baseline"]["quantised"]["bits"] == 3
-    assert "random weights" in record["notes"][0] and "random weights" in done.stderr
-    code, _, err = script("energy", *command[2:], "energy=papr")
+    assert "random weights" in record["notes"][0] and "random weights" in err
+    code, _, err = script("energy", *arguments, "energy=papr")
     assert code == 1 and "did you mean 'paper'" in err and "Traceback" not in err
 
 

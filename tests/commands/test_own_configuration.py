@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import io
 import re
 import shlex
-import subprocess
-import sys
 
 import pytest
+from scripts import run_script
 
 import spikefront
 from spikefront.config import ROOT, compose, places
@@ -17,6 +17,7 @@ from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.worker.worker import Worker
 
 SHORT = ["data=digits", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "logger=none"]
+SHORT += ["trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
 SEARCH = ["hparams_search=mine", "model=mine", "search.workers=1", *SHORT]
 
 
@@ -38,12 +39,14 @@ def home(tmp_path_factory):
 
 
 def sweep(home, *arguments):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, str(ROOT / "src" / "sweep.py"), "-m", *arguments, *SEARCH]
-    ran = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=300)
+    """What it says; its workers are processes of their own."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
+        patch.chdir(home)
+        patch.setenv("OMP_NUM_THREADS", "1")
+        code = run_script(patch, str(ROOT / "src/sweep.py"), "-m", *arguments, *SEARCH)
     logs = "".join(p.read_text() for p in home.glob("outputs/studies/*/workers/*.log"))
-    assert ran.returncode == 0, ran.stdout + ran.stderr + logs
-    return ran.stdout
+    assert code == 0, said.getvalue() + logs
+    return said.getvalue()
 
 
 @pytest.fixture(scope="module")

@@ -121,6 +121,7 @@ def test_a_sweep_from_search_to_page(installed, tmp_path):
     assert [p.name for p in tmp_path.iterdir() if p.name != "report.html"] == ["outputs"]
 
 
+@pytest.mark.slow  # export itself: tests/exporting
 def test_a_network_is_taken_out(installed, tmp_path):
     installed(f"spikefront train {TINY} trainer=cpu hydra.run.dir=run")
     out = installed("spikefront export checkpoint=run/checkpoints/best.ckpt format=int8 directory=whole")

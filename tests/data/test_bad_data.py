@@ -12,6 +12,7 @@ import tarfile
 import numpy as np
 import pytest
 import torch
+from examples import few
 from layouts import (
     add,
     aedat2,
@@ -155,7 +156,7 @@ def one_line(error, *parts):
         assert part in str(error.value)
 
 
-@pytest.mark.parametrize("case", RECORDINGS)
+@pytest.mark.parametrize("case", few(RECORDINGS))
 def test_a_bad_recording(tmp_path, capfd, case):
     layout, file, damage, says, lost = RECORDINGS[case]
     name, write = LAYOUTS[layout]

@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import cifar10_dvs, gesture, n_mnist, saccade_bin, stream
@@ -50,7 +51,7 @@ def outcome(blocks):
         return str(error)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     cuts=st.lists(st.integers(0, 100), max_size=5),
     field=st.sampled_from(["x", "y", "t", "p", None]),

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from examples import few
 from hydra.errors import InstantiationException
 from tonic.transforms import ToFrame
 
@@ -90,11 +91,16 @@ def test_compiled_code_writes_on_its_frames_alone():
 
 @pytest.mark.parametrize(
     ("overrides", "says"),
-    [
-        (["+data.binning.window=1", "data.binning.mode=window"], r"mode=window .* leaves out 99\.\d% of the events"),
-        (["data.binning.mode=count"], r"mode=count with 700 timesteps leaves out \d\d\.\d% of the events"),
-        (["data.binning.mode=time"], r"mode=time with 3000 timesteps leaves \d\d% of the frames empty"),
-    ],
+    few(
+        [
+            (
+                ["+data.binning.window=1", "data.binning.mode=window"],
+                r"mode=window .* leaves out 99\.\d% of the events",
+            ),
+            (["data.binning.mode=count"], r"mode=count with 700 timesteps leaves out \d\d\.\d% of the events"),
+            (["data.binning.mode=time"], r"mode=time with 3000 timesteps leaves \d\d% of the frames empty"),
+        ],
+    ),
     ids=["window", "count", "time"],
 )
 def test_what_the_binning_leaves_out_is_said(cache, capfd, overrides, says):

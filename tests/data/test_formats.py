@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layouts import aedat4, aedat31, saccade_bin
@@ -134,7 +135,7 @@ def test_times_go_on_where_a_clock_begins_again(tmp_path, write, around):
     same(open_recording(written(tmp_path / "x", write(long))).events(), long)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(block=st.integers(64, 3000), most=st.integers(16, 500), write=st.sampled_from([evt2, evt3, dat, davis]))
 def test_blocks_of_any_size_give_the_same(tmp_path, monkeypatch, block, most, write):
     monkeypatch.setattr(decoded, "BLOCK", block)

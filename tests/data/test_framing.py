@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from own import events
@@ -17,7 +18,7 @@ def counts(made: np.ndarray, size) -> np.ndarray:
     return to_frames(made, size, n_event_bins=1)[0] if len(made) else np.zeros((2, size[1], size[0]), int)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.integers(2, 40), st.integers(2, 40), st.sampled_from(["pad", "square"]), st.integers(1, 20), st.data())
 def test_it_does_with_events_what_numpy_does_with_their_counts(width, height, fit, pooled, data):
     left, top = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))

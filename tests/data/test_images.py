@@ -8,6 +8,7 @@ import tarfile
 import numpy as np
 import pytest
 import torch
+from examples import few
 from layouts import cifar, image_folders, shards
 from torchvision.datasets import CIFAR10, CIFAR100
 
@@ -32,7 +33,7 @@ def build(*overrides):
     return data
 
 
-@pytest.mark.parametrize("dataset", [CIFAR10, CIFAR100])
+@pytest.mark.parametrize("dataset", few([CIFAR10, CIFAR100]))
 def test_cifar_trains_an_epoch(script, tmp_path, monkeypatch, dataset):
     cifar(tmp_path, dataset, monkeypatch)
     overrides = [
@@ -153,7 +154,7 @@ def test_mixup_mixes_pairs_until_its_epoch(shape):
     assert data.on_after_batch_transfer((images, target), 0)[1] is target
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", few([2, 0]))
 def test_a_bad_image_stops_the_run_or_is_left_out(script, tmp_path, workers):
     root = image_folders(tmp_path / "in1k")
     bad = root / "train/n01440764/n01440764_1.JPEG"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,7 @@ def events(rows):
 streams = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 6), st.integers(0, 4), st.integers(0, 1))).map(events)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(streams, st.integers(0, 60))
 def test_refractory_counts_from_the_last_kept_event(found, period):
     last, kept = {}, []
@@ -34,7 +35,7 @@ def test_refractory_counts_from_the_last_kept_event(found, period):
     assert removed == len(found) - len(kept)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(streams, st.integers(0, 60))
 def test_neighbours_support(found, window):
     kept = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +26,7 @@ def counted(found, parts) -> Counter:
     return Counter((s.label, parts[s.file]) for s in found)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.integers(5, 40), min_size=2, max_size=4), st.floats(0.13, 0.5), st.integers(0, 5))
 def test_each_class_has_its_share(sizes, share, seed):
     found = samples(**{f"c{i}": n for i, n in enumerate(sizes)})
@@ -37,7 +38,7 @@ def test_each_class_has_its_share(sizes, share, seed):
     assert parts == assign(found[::-1], shares(share, share, seed), {}, {})  # of the samples, not of their order
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 6), st.sampled_from("ab"), st.integers(1, 9)), min_size=10, max_size=40),
     st.integers(0, 3),
@@ -56,7 +57,7 @@ def test_a_group_and_what_is_the_same_never_part(made, seed):
             assert of.setdefault(key(s), parts[s.file]) == parts[s.file]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.integers(5, 20), st.integers(0, 15), st.integers(0, 3))
 def test_files_that_come_later_move_none_and_the_share_holds(first, more, seed):
     before = assign(samples(a=first, b=first), shares(seed=seed), {}, {})

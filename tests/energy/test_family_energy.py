@@ -5,6 +5,7 @@ from __future__ import annotations
 import exact
 import pytest
 import torch
+from examples import few
 from torch import nn
 
 import spikefront
@@ -25,8 +26,7 @@ def network(case: str) -> tuple[nn.Module, torch.Tensor]:
     return model.float().eval(), exact.inputs(case).float()
 
 
-ONE_EACH = ("maxformer_cifar", "qkformer_event", "spikformer_cifar", "spikingresformer_event", "statten_event")
-ONE_EACH += ("sdt_v2_tiny", "sdt_v3_event", "sdt_v3_large_tiny_kd")
+ONE_EACH = ("qkformer_event", "spikingresformer_event", "statten_event", "sdt_v2_tiny", "sdt_v3_large_tiny_kd")
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_learned_and_deployed_cost_the_same(case):
     assert {layer.kind for layer in learned.layers} <= {"analog", "spikes", "neuron", "attention", "pool"}
 
 
-@pytest.mark.parametrize("case", ["sdt_v3_tiny", "sdt_v3_event", "sdt_v3_large_tiny"])
+@pytest.mark.parametrize("case", few(["sdt_v3_event", "sdt_v3_tiny", "sdt_v3_large_tiny"]))
 def test_integers_count_as_so_many_additions(case):
     model, x = network(case)
     counts: dict[str, float] = {}
@@ -81,8 +81,8 @@ class Unrolled(nn.Module):
         return sum(self.conv(s) - shift for s in steps) / self.norm + shift
 
 
-@pytest.mark.parametrize("case", ["sdt_v3_tiny", "sdt_v3_event", "sdt_v3_large_tiny_kd"])
-@pytest.mark.parametrize("levels", [1, 3, None])
+@pytest.mark.parametrize("case", few(["sdt_v3_tiny", "sdt_v3_event", "sdt_v3_large_tiny_kd"], 2))
+@pytest.mark.parametrize("levels", few([1, 3, None], 2))
 def test_integer_evaluation_equals_binary_virtual_steps(case, levels):
     """Of all of them, and of the first ones alone."""
     model, _ = network(case)
@@ -156,14 +156,14 @@ def test_networks_of_binary_spikes_have_no_virtual_steps(tmp_path):
 
 def test_a_neuron_of_integers_is_audited_as_such():
     model, x = network("sdt_v3_tiny")
-    report = spikefront.audit(model, x)
+    report = spikefront.audit(model, x, "additions")
     assert {"input", "integer"} <= set(report.inputs.values()) <= {"input", "integer", "binary"}
 
 
 @pytest.mark.parametrize("case", ["maxformer_cifar", "ms_qkformer_imagenet", "spikingresformer_imagenet", "statten"])
 def test_membrane_families_are_spike_driven_but_for_an_analog_head(case):
     model, x = network(case)
-    report = spikefront.audit(model.for_inference(), x)
+    report = spikefront.audit(model.for_inference(), x, "additions")
     analog = {name for name, kind in report.inputs.items() if kind == "real"}
     assert analog <= {"head"} and not report.multiplications
     assert {kind for name, kind in report.inputs.items() if name not in analog} == {"input", "binary"}

@@ -137,7 +137,7 @@ def test_a_copy_of_a_penalised_network_is_one_and_leaves_it_alone(asked):
     twin = copy.deepcopy(model)
     twin(torch.zeros_like(batch))
     assert penalty.energy().item() == before
-    assert audit(model, batch).spike_driven
+    assert audit(model, batch, "additions").spike_driven
     penalty.remove()
     assert not any(m._forward_pre_hooks for m in model.modules())
 

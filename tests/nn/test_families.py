@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from exact import CASES, GOLDEN, build, inputs, layout, load, published, record
+from examples import few
 
 import spikefront
 from spikefront.errors import UserError
@@ -22,7 +23,15 @@ def theirs(layout, name):
     return name.replace("talking_heads_lif", "attn_lif") if layout is None else layout.theirs(name)
 
 
-@pytest.mark.parametrize("case", CASES)
+ONE_EACH = [
+    c
+    for c in CASES
+    if c.endswith("imagenet") or c in ("statten_event", "sdt_v2_tiny", "sdt_v3_event", "sdt_v3_large_tiny_kd")
+]
+ONE = pytest.mark.parametrize("case", [pytest.param(c, marks=[] if c in ONE_EACH else pytest.mark.slow) for c in CASES])
+
+
+@ONE
 def test_evaluation_matches(case):
     (model, names), r = prepared(case), record(case)
     unused = sum(int(np.prod(r["state_dict"][n])) for n in r["unused"] if "talking_heads" not in n)
@@ -56,7 +65,7 @@ def test_evaluation_matches(case):
             assert means[name] == pytest.approx(r["means"][name], rel=1e-9), name
 
 
-@pytest.mark.parametrize("case", CASES)
+@ONE
 def test_training_matches(case):
     (model, names), r = prepared(case), record(case)
     x = inputs(case)
@@ -73,14 +82,7 @@ def test_training_matches(case):
         assert buffers[name] == pytest.approx(values, rel=1e-9), name
 
 
-ONE_EACH = [
-    c
-    for c in CASES
-    if c.endswith("imagenet") or c in ("statten_event", "sdt_v2_tiny", "sdt_v3_event", "sdt_v3_large_tiny_kd")
-]
-
-
-@pytest.mark.parametrize("case", [pytest.param(c, marks=[] if c in ONE_EACH else pytest.mark.slow) for c in CASES])
+@ONE
 def test_deployed_matches(case):
     model, _ = prepared(case)
     with torch.inference_mode():
@@ -96,7 +98,7 @@ WRAPPINGS = {
 }
 
 
-@pytest.mark.parametrize(("case", "wrapping"), [(c, list(WRAPPINGS)[i % 4]) for i, c in enumerate(CASES)])
+@pytest.mark.parametrize(("case", "wrapping"), few((c, list(WRAPPINGS)[i % 4]) for i, c in enumerate(CASES)))
 def test_published_files_load_strictly(case, wrapping, tmp_path):
     state = published(case)
     torch.save(WRAPPINGS[wrapping](state), tmp_path / "file.pth.tar")

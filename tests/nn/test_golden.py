@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from examples import few
 
 from spikefront.nn import LIF, PLIF, SpikeDrivenTransformer
 
@@ -102,7 +103,7 @@ def test_evaluation_matches(case):
         assert rates[name] == pytest.approx(rate, rel=1e-9), name
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", few(CASES))
 def test_sparse_execution_matches(case):
     model, x, record = build(case)
     fast = model.float().for_inference(sparse=True)
@@ -111,7 +112,7 @@ def test_sparse_execution_matches(case):
     np.testing.assert_allclose(logits.numpy(), np.load(GOLDEN / f"{case}.logits.npy"), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("case", TRAINED)
+@pytest.mark.parametrize("case", few(TRAINED, 2))
 def test_training_matches(case):
     model, x, record = build(case)
     model.train()

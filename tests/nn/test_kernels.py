@@ -305,8 +305,9 @@ def firing() -> Rates:
 
 @pytest.mark.parametrize(
     ("backend", "training"),
-    [("aot_eager", False), *(pytest.param("inductor", t, marks=pytest.mark.slow) for t in (False, True))],
+    [("aot_eager", False), ("inductor", False), ("inductor", True)],
 )
+@pytest.mark.slow  # one is compiled in test_operators.py
 def test_compiled_by_torch_fires_the_same(backend, training):
     model, images = firing().train(training), torch.rand(16, 1, 8, 8)
     with torch.no_grad(), warnings.catch_warnings():

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from examples import few
 from torch import nn
 
 import spikefront
@@ -223,21 +224,23 @@ def images(data="digits"):
     return (torch.rand(3, 6, 2, 16, 16, generator=generator) < 0.3).float()
 
 
-@pytest.mark.parametrize("choice", [True, "auto"])
-@pytest.mark.parametrize(
-    "options",
-    [
-        ("digits",),
-        ("digits_dvs",),
-        ("digits", "neuron=plif"),
-        ("digits", "neuron=ilif"),
-        ("digits", "residual=pre_spike"),
-    ]
-    + [("digits", "residual=vanilla", "neuron.threshold=0.3"), ("digits", "embedding=conv_stem")]
-    + [("digits", f"attention={a}") for a in ("sdsa3", "ssa", "qkta", "softmax", "none")],
-    ids=str,
+SOME = (
+    "digits",
+    "digits neuron=plif",
+    "digits neuron=ilif",
+    "digits_dvs",
+    "digits residual=pre_spike",
+    "digits residual=vanilla neuron.threshold=0.3",
+    "digits attention=sdsa3",
+    *(f"digits {more}" for more in ("embedding=conv_stem", "attention=ssa", "attention=softmax")),
+    *(f"digits attention={a}" for a in ("qkta", "none")),
 )
+
+
+@pytest.mark.parametrize("choice", [True, "auto"])
+@pytest.mark.parametrize("options", few(SOME))
 def test_networks_are_equal(options, choice):
+    options = options.split()
     model, x = network(*options), images(options[0])
     dense, fast = model.for_inference(), model.for_inference(sparse=choice)
     layers = [m for m in fast.modules() if isinstance(m, SparseConv2d)]

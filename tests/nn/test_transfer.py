@@ -7,6 +7,7 @@ import re
 import exact
 import pytest
 import torch
+from examples import few
 from safetensors.torch import save_file
 
 import spikefront
@@ -101,7 +102,7 @@ def test_two_polarities_of_a_network_for_three_channels_say_how():
 CASES = ["spikformer_cifar", "maxformer_imagenet", "sdt_v2_tiny_kd", "qkformer_event", "spikingresformer_imagenet"]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", few(CASES))
 def test_published_files_begin_another_task(case):
     """Under their own names, Conv1d and Linear for our convolutions, wrapped, for other classes."""
     state = {f"module.{key}": value for key, value in exact.published(case).items()}
@@ -130,10 +131,15 @@ def test_a_published_file_is_cut_too():
     ("case", "name"),
     [
         ("spikformer_cifar", r"spikformer with 2 blocks and width 32 \(spikformer_10_512"),
-        ("qkformer_cifar", "qkformer with 4 blocks"),
-        ("sdt_v3_tiny", "e_spikeformer with"),
-        ("spikingresformer_event", "spikingresformer with 3 blocks"),
         ("statten", "sdt_2_32$"),
+        ("sdt_v3_tiny", "e_spikeformer with"),
+        *(
+            pytest.param(*c, marks=pytest.mark.slow)
+            for c in (
+                ("qkformer_cifar", "qkformer with 4 blocks"),
+                ("spikingresformer_event", "spikingresformer with 3 blocks"),
+            )
+        ),
     ],
 )
 def test_files_of_another_family_are_recognised(case, name, tmp_path):

@@ -9,6 +9,7 @@ from functools import cache, partial
 import pytest
 import torch
 import torch.nn.functional as F
+from examples import few
 from hydra.utils import instantiate
 
 import spikefront
@@ -174,7 +175,7 @@ def test_every_mlp_trains_on_every_shortcut(mlp):
         train_a_step(tiny(**made, neuron=lively("lif")), torch.rand(3, 2, 8, 8))
 
 
-@pytest.mark.parametrize("surrogate", options("surrogate"))
+@pytest.mark.parametrize("surrogate", few(options("surrogate"), 2))
 def test_every_surrogate_trains_every_neuron(surrogate):
     for neuron in options("neuron"):
         train_a_step(tiny(neuron=lively(neuron, surrogate)), torch.rand(3, 2, 8, 8))
@@ -272,37 +273,37 @@ class TestAudit:
     images = torch.rand(2, 2, 8, 8, generator=torch.Generator().manual_seed(0))
 
     def test_published_configuration_only_adds(self):
-        report = spikefront.audit(tiny(), self.images)
+        report = spikefront.audit(tiny(), self.images, "additions")
         assert report.spike_driven and not report.multiplications and not report.scales
         kinds = list(report.inputs.values())
         assert kinds[0] == "input" and set(kinds[1:]) == {"binary"} and len(kinds) == 12
 
     @pytest.mark.parametrize("attention", ["sdsa2", "sdsa3", "ssa", "qkta", "none"])
     def test_other_spiking_attentions_only_add(self, attention):
-        report = spikefront.audit(tiny(attention=component("attention", attention)), self.images)
+        report = spikefront.audit(tiny(attention=component("attention", attention)), self.images, "additions")
         assert report.spike_driven, str(report)
         assert bool(report.scales) == (attention in ("sdsa3", "ssa"))
 
     def test_softmax_multiplies(self):
-        report = spikefront.audit(tiny(attention=component("attention", "softmax")), self.images)
+        report = spikefront.audit(tiny(attention=component("attention", "softmax")), self.images, "additions")
         assert not report.spike_driven
         assert any("attn.op: bmm of real and real" in m for m in report.multiplications)
         assert any("softmax" in m for m in report.multiplications)
         assert report.inputs["block.0.attn.proj_conv"] == "real" and report.inputs["block.0.attn.q_conv"] == "binary"
 
     def test_sew_makes_integers(self):
-        report = spikefront.audit(tiny(residual=PreSpikeResidual), self.images)
+        report = spikefront.audit(tiny(residual=PreSpikeResidual), self.images, "additions")
         assert not report.spike_driven
         assert report.inputs["block.0.attn.q_conv"] == "integer" and report.inputs["block.0.mlp.fc2_conv"] == "binary"
 
     def test_integer_neurons_multiply_in_the_mask(self):
-        report = spikefront.audit(tiny(neuron=component("neuron", "ilif")), self.images)
+        report = spikefront.audit(tiny(neuron=component("neuron", "ilif")), self.images, "additions")
         assert "integer" in report.inputs.values()
         assert any("attn.op: mul of integer and integer" in m for m in report.multiplications)
 
     def test_network_without_spikes(self):
         model = tiny(neuron=component("neuron", "relu"), attention=component("attention", "softmax"))
-        report = spikefront.audit(model, self.images)
+        report = spikefront.audit(model, self.images, "additions")
         assert set(report.inputs.values()) == {"input", "real"}
         assert "not spike-driven" in str(report)
 

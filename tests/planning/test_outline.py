@@ -7,6 +7,7 @@ import re
 import pytest
 import pytorch_lightning as pl
 import torch
+from examples import few
 from hydra.errors import InstantiationException
 from own import given
 
@@ -21,7 +22,7 @@ RECIPES = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
 SETS = sorted(p.stem for p in (CONF / "data").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("choice", [*(f"experiment={r}" for r in RECIPES), *(f"data={s}" for s in SETS)])
+@pytest.mark.parametrize("choice", few([*(f"experiment={r}" for r in RECIPES), *(f"data={s}" for s in SETS)], 4))
 def test_everything_has_an_outline_that_fits_a_screen(choice, tmp_path):
     random = ["init=null"] if choice.endswith("_transfer") else []  # for want of its authors' file
     lines = outline(compose([choice, "output_dir=x", *random, *given(choice.removeprefix("data="), tmp_path)]))
@@ -67,13 +68,16 @@ class Done(pl.Callback):
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        ["data.batch_size=64"],
-        ["data.batch_size=100", "data.drop_last=false", "schedule.interval=epoch", "schedule.cooldown_epochs=1"],
-        ["data.batch_size=96", "trainer.effective_batch=288", "schedule.lr_rule=linear", "schedule.lr_batch=256"],
-        ["data.batch_size=64", "schedule=constant", "trainer.accumulate_grad_batches=2"],
-        ["data.batch_size=64", "schedule.warmup_prefix=true", "++trainer.max_steps=50"],
-    ],
+    few(
+        [
+            ["data.batch_size=100", "data.drop_last=false", "schedule.interval=epoch", "schedule.cooldown_epochs=1"],
+            ["data.batch_size=64"],
+            ["data.batch_size=64", "schedule=constant", "trainer.accumulate_grad_batches=2"],
+            ["data.batch_size=96", "trainer.effective_batch=288", "schedule.lr_rule=linear", "schedule.lr_batch=256"],
+            ["data.batch_size=64", "schedule.warmup_prefix=true", "++trainer.max_steps=50"],
+        ],
+        4,
+    ),
 )
 def test_steps_batch_and_rates_are_those_of_the_training(tmp_path, settings):
     cfg = compose(["model=sdt_1_16", "model.timesteps=1", "trainer=cpu", "trainer.max_epochs=3", "callbacks=quiet",

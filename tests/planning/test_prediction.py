@@ -7,6 +7,7 @@ import gc
 import pytest
 import pytorch_lightning as pl
 import torch
+from examples import few
 from hydra.utils import instantiate
 from torch.profiler import ProfilerActivity, profile
 
@@ -63,7 +64,7 @@ def allocated(cfg, make=trainer):
     return peak
 
 
-@pytest.mark.parametrize("overrides", [*NETWORKS, "model=sdt_2_64 optimizer=lamb data.batch_size=256"])
+@pytest.mark.parametrize("overrides", few(["model=sdt_2_64 optimizer=lamb data.batch_size=256", *NETWORKS]))
 def test_memory_is_what_the_allocator_gives(overrides):
     cfg = compose(overrides.split())
     assert predict_cost(cfg, time=False).memory == pytest.approx(allocated(cfg), rel=0.15)
@@ -88,7 +89,7 @@ def lightnings(cfg):
 
 @pytest.mark.parametrize("again", ["", " model.checkpoint_blocks=true"], ids=["", "again"])
 @pytest.mark.parametrize("network", [NETWORKS[0], pytest.param(NETWORKS[5], marks=pytest.mark.slow)])
-@pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed", "bf16-true", "64-true"])
+@pytest.mark.parametrize("precision", few(["16-mixed", "bf16-mixed", "bf16-true", "64-true"], 2))
 def test_memory_knows_the_precision(network, precision, again):
     cfg = compose([*network.split(), *again.split(), "trainer=cpu", f"trainer.precision={precision}"])
     assert predict_cost(cfg, time=False).memory == pytest.approx(allocated(cfg, lightnings), rel=0.15)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -14,9 +15,11 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from pretended import Sweep
 
 from spikefront.config import ROOT, compose
 from spikefront.errors import UserError
+from spikefront.sweeping.worker import worker
 from spikefront.training import evaluate, train
 from spikefront.training import team as team_module
 from spikefront.training.preemption import LAST, preemptible
@@ -162,6 +165,7 @@ class TestTwoProcesses:
         assert out.count("parameters") == 1 and out.count("evaluating with") == 1  # of several processes one speaks
         assert "Traceback" not in err
 
+    @pytest.mark.slow
     def test_they_accumulate_what_one_does_and_have_processes_that_load(self, team, tmp_path):
         common = ["trainer.effective_batch=16", "trainer.max_epochs=1"]
         train(configure(tmp_path / "one", 1, "data.batch_size=8", *common))
@@ -189,6 +193,7 @@ class TestTwoProcesses:
         for key, expected in weights(one[0])["state_dict"].items():
             torch.testing.assert_close(weights(tmp_path)["state_dict"][key], expected, rtol=1e-9, atol=1e-10, msg=key)
 
+    @pytest.mark.slow
     def test_several_runs_leave_one_directory_and_one_result_each(self, team, script, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         arguments = [o for o in RUN if "callbacks" not in o and not o.startswith("resume")]
@@ -201,6 +206,25 @@ class TestTwoProcesses:
         assert code == 0, err
         assert out.count("results in") == 1 and "trainer.devices=2" in out
         assert len(list((tmp_path / "outputs/evaluate").glob("*/result.json"))) == 1
+
+    def test_a_sweep_trains_its_trials_with_both(self, team, tmp_path, monkeypatch):
+        """With this team instead of one of its own; a trial whose process is killed goes back into the queue."""
+        monkeypatch.setattr(worker, "leading", lambda _: contextlib.nullcontext())
+        killed = iter([True, False])
+
+        def training(cfg, callbacks=()):
+            if next(killed):
+                raise Broken("process 2 of 2 of this training was killed")
+            return train(cfg, callbacks)
+
+        own = ["search/sampler=random", "search.n_trials=1", "search.workers=1", "trainer.devices=2"]
+        short = ["trainer.max_epochs=1", "trainer.limit_val_batches=2"]
+        settings = [o for o in RUN if not o.startswith(("resume", "logger", "~"))]
+        space = ("neuron.threshold=choice(0.1,0.2)",)
+        search = Sweep(tmp_path, *settings, *short, "callbacks=quiet", *own, space=space, train=training)
+        search.run_here()
+        assert [t.state.name for t in search.study().trials] == ["COMPLETE"]
+        assert next(killed, None) is None and len(followers()) == 1
 
     def test_without_synchronised_norms_both_evaluate_the_firsts(self, team, tmp_path):
         """As DDP's broadcast has it: what training validates is what its checkpoint gives."""
@@ -244,6 +268,7 @@ def test_four_processes_train_and_evaluate_what_one_does(one, tmp_path):
         agree(one, tmp_path / "four", 4)
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_command_in_one_line(script, tmp_path):
     def kill() -> None:
         while not (tmp_path / LAST).exists():

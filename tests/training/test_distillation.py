@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from examples import few
 from stopped import assert_goes_on_alike
 from torch import nn
 
@@ -82,13 +83,19 @@ def test_each_classifier_learns_what_is_its_own():
 
 @pytest.mark.parametrize(
     "beside",
-    [
-        ["loss=tet", "teacher.hard=false", "teacher.tau=2"],
-        ["trainer.precision=bf16-mixed", "loss.energy_weight=1", "callbacks=ema"],
-        ["trainer.precision=64-true", "model.checkpoint_blocks=true"],
-        ["+data.mixup={_target_: timm.data.Mixup, mixup_alpha: 0.5, num_classes: 10}", "+data.mixup_off_epoch=null"],
-        ["model=statten_2_256", "model.dim=16", "model.depth=1"],
-    ],
+    few(
+        [
+            ["loss=tet", "teacher.hard=false", "teacher.tau=2"],
+            ["trainer.precision=64-true", "model.checkpoint_blocks=true"],
+            ["trainer.precision=bf16-mixed", "loss.energy_weight=1", "callbacks=ema"],
+            ["model=statten_2_256", "model.dim=16", "model.depth=1"],
+            [
+                "+data.mixup={_target_: timm.data.Mixup, mixup_alpha: 0.5, num_classes: 10}",
+                "+data.mixup_off_epoch=null",
+            ],
+        ],
+        2,
+    ),
     ids=lambda beside: beside[0],
 )
 def test_it_stands_beside_everything_else(taught, beside, tmp_path, capsys):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from columns import BASES, FAMILIES, STATTEN
+from examples import few
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
@@ -42,9 +43,7 @@ def composed(name: str) -> Any:
     return cfg, lambda key: told[key] if key in told else OmegaConf.select(cfg, key)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if i % 4 == 0 else pytest.mark.slow) for i, n in enumerate([*FAMILIES, *BASES])]
-)
+@pytest.mark.parametrize("name", few([*FAMILIES, *BASES], 4))
 def test_a_familys_recipe_is_what_was_run(name):
     column = FAMILIES[BASES.get(name, name)]
     cfg, get = composed(name)
@@ -60,7 +59,7 @@ def test_on_its_processes_a_batch_is_accumulated_as_published(name):
     assert share(cfg.trainer.effective_batch, cfg.data.batch_size, 8) == (cfg.data.batch_size, passes)
 
 
-@pytest.mark.parametrize("name", STATTEN)
+@pytest.mark.parametrize("name", few(STATTEN))
 def test_stattens_recipes_are_another_files_but_for_what_differs(name):
     base, differs = STATTEN[name]
     (own, get), (other, _) = composed(name), composed(base)
@@ -72,7 +71,7 @@ def test_stattens_recipes_are_another_files_but_for_what_differs(name):
     assert attention and changed - attention <= expected
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, *STATTEN])
+@pytest.mark.parametrize("name", few([*FAMILIES, *STATTEN], 4))
 def test_a_recipe_is_of_the_model_that_it_is_named_after(name):
     ends = next((name.removesuffix(end) for end in SETS if name.endswith(end)), name)
     model = NAMED.get(name, ends if name != "spikingresformer_gesture" else name)
@@ -109,7 +108,7 @@ WRITTEN = {  # what recipe=written changes
 }
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, *STATTEN])
+@pytest.mark.parametrize("name", few([*FAMILIES, *STATTEN], 4))
 def test_as_written_is_one_word_away(name):
     """Where their files ask for what can be had here; nothing else changes."""
     in_force, written = (

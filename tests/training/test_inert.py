@@ -9,6 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import timm
 import torch
+from examples import few
 from layouts import cifar, shards
 from own import given
 from torchvision.datasets import CIFAR10
@@ -142,10 +143,10 @@ def chosen(root, settings: list[str], key: str, value: object) -> list[str]:
     return [*settings, *more, f"{'' if key in NAMES else '++'}{key}={value}"]
 
 
-each = pytest.mark.parametrize(("key", "values", "idle", "acts"), CASES, ids=lambda v: v if isinstance(v, str) else "")
+NAMED = {"argnames": ("key", "values", "idle", "acts"), "ids": lambda v: v if isinstance(v, str) else ""}
 
 
-@each
+@pytest.mark.parametrize(argvalues=few(CASES), **NAMED)
 def test_a_setting_is_named_where_it_does_nothing_alone(tmp_path, key, values, idle, acts):
     def said(settings: list[str]) -> bool:
         cfg = compose([*fixed(tmp_path), *chosen(tmp_path, settings, key, values[1])])
@@ -156,7 +157,7 @@ def test_a_setting_is_named_where_it_does_nothing_alone(tmp_path, key, values, i
 
 
 @pytest.mark.slow
-@each
+@pytest.mark.parametrize(argvalues=CASES, **NAMED)
 def test_it_does_nothing_there_and_something_elsewhere(outcome, key, values, idle, acts):
     go, root = outcome
     first, second = (go(*chosen(root, idle, key, value)) for value in values)
@@ -181,12 +182,12 @@ def test_repetition_is_of_shards_too(tmp_path):
     assert labels[0] == labels[1] and labels[2] == labels[3] and not (images[0] == images[1]).all()
 
 
-@pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", few(sorted((CONF / "experiment").glob("*.yaml"))), ids=lambda p: p.stem)
 def test_a_recipe_sets_nothing_in_vain(path):
     assert without_effect(compose([f"experiment={path.stem}", "output_dir=x"])) is None
 
 
-@pytest.mark.parametrize("path", sorted((CONF / "data").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", few(sorted((CONF / "data").glob("*.yaml"))), ids=lambda p: p.stem)
 def test_a_data_set_sets_nothing_in_vain(path, tmp_path):
     assert without_effect(compose([f"data={path.stem}", "output_dir=x", *given(path.stem, tmp_path)])) is None
 

@@ -9,6 +9,7 @@ import signal
 import pytest
 import pytorch_lightning as pl
 import torch
+from examples import few
 from pytorch_lightning.loggers import Logger
 
 from spikefront.config import compose
@@ -36,6 +37,8 @@ def anywhere():
                 "trainer=cpu",
                 "trainer.max_epochs=3",
                 "trainer.limit_train_batches=6",
+                "trainer.limit_val_batches=2",
+                "trainer.limit_test_batches=2",
                 "neuron.threshold=0.1",
                 "model.drop_path=0.2",  # draws random numbers in training
                 "data.shift=2",
@@ -113,18 +116,20 @@ def uninterrupted(anywhere, tmp_path_factory):
     return rows.rows
 
 
+STOPS = [
+    ("on_train_batch_start", 1, 1),
+    ("on_validation_batch_start", 1, 0),
+    ("on_train_epoch_end", 0, None),
+    ("on_train_epoch_end", 1, None),  # all that is left is the evaluation
+    ("on_validation_epoch_end", 0, None),
+    ("on_validation_end", 1, None),
+]
+
+
 @pytest.mark.parametrize(
-    ("hook", "epoch", "batch"),
-    [
-        ("on_train_batch_start", 1, 1),
-        ("on_validation_batch_start", 1, 0),
-        ("on_train_epoch_end", 0, None),
-        ("on_train_epoch_end", 1, None),  # all that is left is the evaluation
-        pytest.param("on_validation_epoch_end", 0, None, marks=pytest.mark.slow),
-        pytest.param("on_validation_end", 1, None, marks=pytest.mark.slow),
-    ],
+    ("hook", "epoch", "batch", "first"),
+    few([(*stop, first) for first in (True, False) for stop in STOPS], 4),
 )
-@pytest.mark.parametrize("first", [True, False])
 def test_each_row_is_logged_once_wherever_a_run_stops(cfg, uninterrupted, monkeypatch, hook, epoch, batch, first):
     stopped = Rows()
     monkeypatch.setattr(run, "_logger", lambda *_: stopped)

@@ -8,6 +8,7 @@ import re
 import pytest
 import pytorch_lightning as pl
 import torch
+from examples import few
 from omegaconf import open_dict
 
 from spikefront.config import compose
@@ -68,7 +69,7 @@ def test_another_batch_takes_the_schedule_on_from_the_same_epoch(train):
     assert after[4] == pytest.approx((6e-3 + 1e-5) / 2)  # half of the epochs, a third of the steps
 
 
-@pytest.mark.parametrize("epochs", [-1, 20])
+@pytest.mark.parametrize("epochs", few([-1, 20]))
 def test_steps_bound_the_schedule_and_epochs_the_warm_up(train, epochs):
     rates = train("++trainer.max_steps=8", f"trainer.max_epochs={epochs}")
     assert len(rates) == 8

@@ -21,11 +21,17 @@ from spikefront.sweeping.study.records import records
 STORAGES = {"sqlite": "search.storage=null", "journal": "search.storage=journal:///{}/study.log"}
 
 
-@pytest.mark.parametrize(("trials", "kills"), [(24, 5), pytest.param(60, 12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("trials", "workers", "kills"),
+    [(10, 2, 2), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((24, 4, 5), (60, 4, 12)))],
+)
 @pytest.mark.parametrize("storage", STORAGES)
-def test_killed_workers_lose_nothing(make_sweep, tmp_path, storage, trials, kills):
+def test_killed_workers_lose_nothing(make_sweep, tmp_path, storage, trials, workers, kills):
     search = make_sweep(
-        f"search.n_trials={trials}", "search.workers=4", "search.heartbeat=2", STORAGES[storage].format(tmp_path)
+        f"search.n_trials={trials}",
+        f"search.workers={workers}",
+        "search.heartbeat=2",
+        STORAGES[storage].format(tmp_path),
     )
     search.run(kills=kills)
     check_exact(search, tmp_path, trials, kills)
@@ -54,22 +60,22 @@ def check_exact(search, tmp_path, finished, kills):
 
 
 def test_the_same_command_continues_and_more_can_be_asked_for(make_sweep):
-    for budget in (5, 5, 9):
-        search = make_sweep(f"search.n_trials={budget}", "search.workers=2")
-        search.run()
+    for budget in (3, 3, 5):
+        search = make_sweep(f"search.n_trials={budget}", "search.workers=1")
+        search.run_here()
         assert Counter(t.state for t in search.study().trials)[TrialState.COMPLETE] == budget
 
 
 def test_a_stuck_worker_is_seen_by_its_silence(make_sweep):
     """Another machine's lease that nobody renews ends after its grace, by the observer's own clock."""
     search = make_sweep("search.n_trials=3", "search.workers=1", "search.heartbeat=0.2")
-    search.run()
+    search.run_here()
     study = search.study()
     trial = study.ask()
     lease = {"id": "x", "host": "elsewhere", "pid": 1, "since_boot": 1.0, "beat": 7}
     study._storage.set_trial_system_attr(trial._trial_id, "spikefront:lease", lease)
     more = make_sweep("search.n_trials=4", "search.workers=1", "search.heartbeat=0.2")
-    more.run()
+    more.run_here()
     trials = more.study().trials
     assert [t.state for t in trials] == [TrialState.COMPLETE] * 4
     assert trials[3].number == trial.number
@@ -168,11 +174,12 @@ def test_a_trial_returned_twice_is_trained_once(make_sweep, monkeypatch):
     assert taken[0].number == trial.number and slower.is_mine(trial._trial_id)
 
 
-def test_workers_that_ask_at_the_same_moment_do_not_exceed_the_budget(make_sweep):
-    search = make_sweep("search.n_trials=7", "search.workers=6")
+@pytest.mark.parametrize(("trials", "workers"), [(3, 3), pytest.param(7, 6, marks=pytest.mark.slow)])
+def test_workers_that_ask_at_the_same_moment_do_not_exceed_the_budget(make_sweep, trials, workers):
+    search = make_sweep(f"search.n_trials={trials}", f"search.workers={workers}")
     search.run()
     states = Counter(t.state for t in search.study().trials)
-    assert states[TrialState.COMPLETE] == 7
+    assert states[TrialState.COMPLETE] == trials
     assert not states[TrialState.RUNNING] and not states[TrialState.FAIL]
 
 

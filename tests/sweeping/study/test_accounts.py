@@ -7,6 +7,7 @@ from collections import Counter
 
 import optuna
 import pytest
+from examples import examples
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -152,7 +153,7 @@ some = st.sets(st.sampled_from(POINTS), max_size=3)
 
 
 @settings(
-    max_examples=30,
+    max_examples=examples(30),
     deadline=None,
     derandomize=True,
     database=None,

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from spikefront.config import ROOT
 from spikefront.sweeping.study.study import load
 
+pytestmark = pytest.mark.slow  # a trial of two processes in `make test`: training/test_ddp.py
 EPOCHS = 12
 SWEEP = [
     "model=sdt_1_16",
@@ -142,7 +143,6 @@ def test_cores_are_shared_out_among_the_processes_of_a_worker(swept):
     assert not seen["shares"][0] & seen["shares"][1]
 
 
-@pytest.mark.slow
 def test_each_trial_is_trained_once_by_both_though_their_worker_is_killed(swept):
     directory, _ = swept
     sweep = Running(directory)

@@ -1,0 +1,37 @@
+"""Entry scripts, run in this process."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+
+def run_script(patch: pytest.MonkeyPatch, script: str, *arguments: str) -> int:
+    """The exit code of ``python <script> <arguments>``; what is started below takes the script's path from here."""
+    patch.setattr(sys, "argv", [script, *arguments])
+    GlobalHydra.instance().clear()
+    try:
+        importlib.import_module(Path(script).stem).main()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    return 0
+
+
+def quick(directory: Path) -> list[str]:
+    """Overrides that train a very small network for a moment, into ``directory``/run."""
+    return [
+        "model=sdt_1_16",
+        "data=digits",
+        "trainer=cpu",
+        "trainer.max_epochs=2",
+        "trainer.limit_train_batches=4",
+        "trainer.limit_val_batches=1",
+        "trainer.limit_test_batches=1",
+        "neuron.threshold=0.1",  # fires before BN's running statistics have settled
+        "logger=none",
+        f"hydra.run.dir={directory}/run",
+    ]
