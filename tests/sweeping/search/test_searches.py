@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-
 import optuna
 import pytest
 import torch
+from examples import few
 from hydra.utils import instantiate
 from optuna.distributions import CategoricalDistribution
 
@@ -27,11 +26,14 @@ def ends(parameter):
     return d.choices if isinstance(d, CategoricalDistribution) else (d.low, d.high)
 
 
-@pytest.mark.parametrize(
+@pytest.mark.parametrize(  # each search on one of the data sets, all on all with `make test-all`
     ("search", "data"),
     [
-        pytest.param(s, d, marks=[pytest.mark.slow] if s == "families" and d != "digits" else [])
-        for s, d in itertools.product(SEARCHES, DATA)
+        pytest.param(
+            s, d, marks=[] if d == ("digits" if s == "families" else DATA[i % len(DATA)]) else pytest.mark.slow
+        )
+        for i, s in enumerate(SEARCHES)
+        for d in DATA
     ],
 )
 def test_every_value_of_a_searchs_space_builds_a_network(search, data):
@@ -78,7 +80,7 @@ def test_every_sampler_proposes(name):
         assert {t.params["a"] for t in study.trials} == {1, 2}
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "sweeps" / "search" / "pruner").glob("*.yaml")))
+@pytest.mark.parametrize("name", few(sorted(p.stem for p in (ROOT / "sweeps" / "search" / "pruner").glob("*.yaml")), 2))
 def test_every_pruner_is_built_by_workers(make_sweep, name):
     """Of the study's settings, and of the worker's own overrides."""
     search = make_sweep("search.n_trials=3", "search.workers=1", f"search/pruner={name}", "trainer.max_epochs=4")

@@ -183,6 +183,16 @@ def test_workers_that_ask_at_the_same_moment_do_not_exceed_the_budget(make_sweep
     assert not states[TrialState.RUNNING] and not states[TrialState.FAIL]
 
 
+def test_hours_end_the_sweep_with_running_trials_checkpointed(make_sweep):
+    """Beside the others that fork, as what they fork from takes longest to start."""
+    begun = time.monotonic()
+    search = make_sweep("search.n_trials=500", "search.workers=2", f"search.max_hours={1.5 / 3600}")
+    search.run()
+    assert time.monotonic() - begun < 60
+    states = Counter(t.state for t in search.study().trials)
+    assert states[TrialState.COMPLETE] < 500 and not states[TrialState.RUNNING] and not states[TrialState.FAIL]
+
+
 def test_a_place_that_was_given_back_is_no_trial_that_waits(make_sweep):
     search = make_sweep("search.n_trials=2", "search.workers=1")
     search.run_here()

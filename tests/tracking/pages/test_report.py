@@ -9,6 +9,7 @@ import time
 
 import made
 import pytest
+from examples import few
 
 from spikefront.errors import UserError
 from spikefront.tracking.pages.page import page, payload, references, seed_groups, write_report
@@ -222,7 +223,7 @@ def test_downloads(shown):
     silent(shown)
 
 
-@pytest.mark.parametrize("width", [360, 1400])
+@pytest.mark.parametrize("width", few([360, 1400]))
 def test_nothing_overflows_the_window_and_the_theme_turns(shown, width):
     shown.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
@@ -269,7 +270,7 @@ def test_hostile_names_stay_text(browser, tmp_path):
     silent(browser)
 
 
-@pytest.mark.parametrize("trials", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("trials", few([0, 1]))
 def test_studies_with_nothing_in_them_yet(browser, tmp_path, trials):
     study = made.study("young", trials)
     browser.get(write_report([study], tmp_path / "r.html").as_uri())
