@@ -188,9 +188,7 @@ def turn(ledger: Ledger, trial: int, count: int) -> None:
     assert taken is not None
     with ledger.hold(taken):
         propose(taken, ledger.study, SPACE)
-        attributes.set_outcome(taken, CAME)
-        if ledger.is_mine(taken._trial_id):
-            attributes.SPENT.set(taken, {"seconds": 60.0, "gpu_hours": 0.01, "joules": 0.0})
+        attributes.set_outcome(taken, CAME, {"seconds": 60.0, "gpu_hours": 0.01, "joules": 0.0})
         if ledger.is_mine(taken._trial_id):
             ledger.study.tell(taken, [random.random(), 1e-7 * random.random()])
 

@@ -24,6 +24,11 @@ def id_of(trial: Trial | FrozenTrial) -> int:
     return trial._trial_id
 
 
+def as_asked(trial: Trial) -> FrozenTrial:
+    """A trial as the storage had it when it was asked for, of which it need not be asked again."""
+    return trial._cached_frozen_trial
+
+
 def contains(distribution: BaseDistribution, value: float) -> bool:
     """Whether a parameter of this distribution, not a categorical one, can have the value."""
     return distribution._contains(value)

@@ -193,8 +193,8 @@ def outcome(trial: FrozenTrial) -> Outcome:
     return cast(Outcome, {k: v for k, v in trial.user_attrs.items() if k in Outcome.__annotations__})
 
 
-def set_outcome(trial: Trial, came: Outcome) -> None:
-    set_all(trial.storage, id_of(trial), came)
+def set_outcome(trial: Trial, came: Outcome, spent: Spent | None = None) -> None:
+    set_all(trial.storage, id_of(trial), came if spent is None else {**came, SPENT.name: spent})
 
 
 def curve(trial: FrozenTrial) -> dict[int, EpochPoint]:

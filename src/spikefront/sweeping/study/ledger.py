@@ -32,7 +32,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from spikefront.start import RAY_NODE
-from spikefront.sweeping.search.optuna_internals import id_of
+from spikefront.sweeping.search.optuna_internals import as_asked, id_of
 from spikefront.sweeping.study import attributes, deaths
 from spikefront.sweeping.study.accounts import counts, finished
 from spikefront.sweeping.study.attributes import REASON, Deaths, Holder
@@ -78,6 +78,7 @@ class Ledger:
             self._me["job"] = job
         self._judged = 0.0  # as of when the running trials were looked through, by the monotonic clock
         self._before: dict[int, Deaths] = {}  # of trials that were returned to us, what their leases said
+        self._begun: set[int] = set()  # trials of ours whose leases say so
         self._seen: dict[int, tuple[Any, float]] = {}
 
     def take(self, budget: float) -> Trial | None:
@@ -88,18 +89,21 @@ class Ledger:
             trial = self.study.ask()
         except UpdateFinishedTrialError:  # a returned one, whose worker was not dead after all
             return None
-        last = attributes.lease_now(self.storage, id_of(trial))[1]
+        last = attributes.lease(as_asked(trial))
         self._before[id_of(trial)] = last["deaths"] if last and "deaths" in last else {}
         if trial.number >= budget and self._before_it(trial.number) >= budget:
             # another worker asked at the same moment: the lower number goes on
             self._set_waiting(id_of(trial), self._before[id_of(trial)])
             return None
         try:
-            self._renew(id_of(trial), 0)
+            self._renew(id_of(trial), 0, begun=last is None)
         except UpdateFinishedTrialError:
             return None
-        if last is not None:  # who saw its worker dead at the same moment may return it once more
-            time.sleep(SETTLE)
+        if last is None:  # it was made here
+            self._begun.add(id_of(trial))
+            return trial
+        self._begun.discard(id_of(trial))
+        time.sleep(SETTLE)  # who saw its worker dead at the same moment may return it once more
         return trial if self.is_mine(id_of(trial)) else None
 
     def hold(self, trial: Trial) -> Lease:
@@ -197,7 +201,8 @@ class Lease:
 
     def __enter__(self) -> Lease:
         try:
-            self._ledger._renew(self._id, 0, begun=True)
+            if self._id not in self._ledger._begun:
+                self._ledger._renew(self._id, 0, begun=True)
         except UpdateFinishedTrialError:
             self.lost = True
         self._thread.start()

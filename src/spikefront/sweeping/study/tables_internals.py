@@ -105,6 +105,30 @@ class Tables(Looking, _CachedStorage):
         """A connection on which every statement sees what there is, without a transaction around it."""
         return self._backend.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        if not state.is_finished():
+            return bool(super().set_trial_state_values(trial_id, state, values))
+        own, value_model = models.TrialModel, models.TrialValueModel
+        rows = []
+        for objective, value in enumerate(values or ()):
+            number, kind = value_model.value_to_stored_repr(value)
+            rows.append({"trial_id": trial_id, "objective": objective, "value": number, "value_type": kind})
+        try:
+            with _create_scoped_session(self._backend.scoped_session) as session:
+                _check_running(self._backend, session, trial_id, lock=True)
+                if rows:
+                    session.connection().execute(sqlalchemy.insert(value_model), rows)
+                told = {
+                    "state": state,
+                    "_datetime_complete_utc": datetime.datetime.now(datetime.UTC).replace(tzinfo=None),
+                }
+                session.execute(sqlalchemy.update(own).where(own.trial_id == trial_id).values(told))
+        except IntegrityError:
+            return False
+        finally:
+            self.touch(trial_id)
+        return True
+
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         self.set_all(trial_id, {key: value})
 
@@ -130,10 +154,15 @@ class Tables(Looking, _CachedStorage):
             self.touch(trial_id)
 
 
-def _check_running(backend: RDBStorage, session: Any, trial_id: int) -> None:
-    """Raise UpdateFinishedTrialError for a trial that is finished, KeyError where there is none."""
+def _check_running(backend: RDBStorage, session: Any, trial_id: int, lock: bool = False) -> None:
+    """Raise UpdateFinishedTrialError for a trial that is finished, KeyError where there is none.
+
+    Args:
+        lock: have nobody else finish it until the session ends.
+    """
     own = models.TrialModel
-    state = session.scalar(sqlalchemy.select(own.state).where(own.trial_id == trial_id))
+    wanted = sqlalchemy.select(own.state).where(own.trial_id == trial_id)
+    state = session.scalar(wanted.with_for_update() if lock else wanted)
     if state is None:
         raise KeyError(models.NOT_FOUND_MSG)
     backend.check_trial_is_updatable(trial_id, state)

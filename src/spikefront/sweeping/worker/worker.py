@@ -258,11 +258,11 @@ class Worker:
             came = trials.run(train, cfg, output, self.made["seeds"], label, report, lease.check, judge, stop)
         lease.check()
         trials.check_defined(came, self.objectives)
-        attributes.set_outcome(trial, came)
+        attributes.set_outcome(trial, came, account.close(self.devices))
         return came["metrics"]
 
     def _spend(self, trial: Trial, account: Account) -> None:
-        if self.ledger.is_mine(id_of(trial)):
+        if not account.closed and self.ledger.is_mine(id_of(trial)):
             with contextlib.suppress(UpdateFinishedTrialError):
                 account.enter(self.devices)
 
