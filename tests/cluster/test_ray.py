@@ -24,8 +24,8 @@ ONCE = ["trainer.max_epochs=1", "callbacks.slow.seconds=3"]  # a trial in its fi
 
 
 @pytest.fixture
-def postgres(tmp_path_factory):
-    with postgresql.server(tmp_path_factory.mktemp("postgres")) as url:
+def postgres():
+    with postgresql.server() as url:
         yield url
 
 

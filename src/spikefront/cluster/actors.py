@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from spikefront.cluster.ray_internals import hush
+from spikefront.console import last_words
 from spikefront.errors import UserError
 from spikefront.start import RAY_NODE
 
@@ -66,13 +67,6 @@ class Command:
                 env={**os.environ, **own},
                 start_new_session=True,
             )
-
-
-def last_words(log: Path) -> str:
-    """The line by which a process said why it ended."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-    last = next((line for line in reversed(lines) if line.startswith("spikefront: ")), (lines or ["no output"])[-1])
-    return f"{last.removeprefix('spikefront: ')} (log: {log})"
 
 
 class Seat:
