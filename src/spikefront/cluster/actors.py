@@ -57,6 +57,7 @@ class Command:
         if self.parent:
             own[self.parent] = str(os.getpid())
         Path(self.log).parent.mkdir(parents=True, exist_ok=True)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # Ray's own block it, and theirs would
         with open(self.log, "ab") as log:
             return subprocess.Popen(
                 [*program, *self.arguments],
