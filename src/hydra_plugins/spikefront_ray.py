@@ -203,7 +203,7 @@ class RayWorkers(Launcher):
 
 def _last_words(logs: Path) -> str:
     """What the worker that wrote last said at its end."""
-    from spikefront.cluster.actors import last_words
+    from spikefront.console import last_words
 
     found = sorted(logs.glob("ray_*.log"), key=lambda log: log.stat().st_mtime)
     return last_words(found[-1]) if found else f"all workers have ended; they left no logs in {logs}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -31,3 +32,11 @@ def spell_what_cannot_be_printed() -> None:
 def shown(text: str) -> str:
     """A storage's URL, or a text with one or several in it, to be printed or kept: without their passwords."""
     return SECRET.sub(rf"\1{HIDDEN}", PASSWORD.sub(rf"\1{HIDDEN}@", text))
+
+
+def last_words(log: Path) -> str:
+    """The line by which a process said why it ended, from its log."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    written = [line for line in lines if line.strip()] or ["no output"]
+    last = next((line for line in reversed(written) if line.startswith("spikefront: ")), written[-1])
+    return f"{last.removeprefix('spikefront: ')} (log: {log})"

@@ -11,6 +11,7 @@ import yaml
 
 from spikefront.cluster import actors, jobs, nodes
 from spikefront.config import ROOT
+from spikefront.console import last_words
 from spikefront.sweeping.study import deaths
 
 SWEEP = ("sweep", "-m", "hparams_search=timesteps", "data=digits", "model=sdt_1_16", "hydra/launcher=ray")
@@ -80,9 +81,9 @@ def test_lost_machines_are_forgiven_and_only_they():
 
 def test_the_last_words_of_a_process_are_its_own(tmp_path):
     log = tmp_path / "ray.log"
-    assert actors.last_words(log) == f"no output (log: {log})"
+    assert last_words(log) == f"no output (log: {log})"
     log.write_text("a\nspikefront: no such data\nb\n")
-    assert actors.last_words(log) == f"no such data (log: {log})"
+    assert last_words(log) == f"no such data (log: {log})"
 
 
 @needs_ray
@@ -135,4 +136,4 @@ def test_a_sweep_on_a_node_of_ones_own(tmp_path):
         said = sweep.end()
         assert "Ray: 1 worker, each CPU=1" in said and "1/1  trial 0" in said
         (trial,) = sweep.records()["trials"]
-        assert trial["state"] == "complete"
+        assert (trial["state"], trial["engine"]) == ("complete", "Ray")

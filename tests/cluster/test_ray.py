@@ -24,8 +24,8 @@ ONCE = ["trainer.max_epochs=1", "callbacks.slow.seconds=3"]  # a trial in its fi
 
 
 @pytest.fixture
-def postgres(tmp_path_factory):
-    with postgresql.server(tmp_path_factory.mktemp("postgres")) as url:
+def postgres():
+    with postgresql.server() as url:
         yield url
 
 
@@ -102,7 +102,7 @@ def test_the_same_command_with_other_resources_has_them_and_needs_no_command_to_
 
 
 def test_an_interrupted_sweep_leaves_nobody_and_goes_on_within_the_epoch(start, nodes):
-    sweep = start(nodes)
+    sweep = start(nodes, "callbacks.slow.seconds=3")
     sweep.trained(0)
     sweep.command.send_signal(signal.SIGINT)
     assert "0 of 1 trials finished; the same command continues" in sweep.end(code=130)

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,14 +14,13 @@ from system import unable
 
 
 @contextmanager
-def server(directory: Path):
+def server():
     """Context of its URL; ends the test where the server isn't installed."""
     if not (binaries := _binaries()):
         unable("needs PostgreSQL's server")
     port, root = free_port(), os.geteuid() == 0
+    directory = Path(tempfile.mkdtemp(prefix="spikefront-postgresql-"))  # pytest's own are closed to other users
     if root:  # the server refuses to run as root
-        for path in (directory, *directory.parents[:3]):
-            path.chmod(0o755)
         shutil.chown(directory, "postgres", "postgres")
 
     def run(*command):
@@ -34,7 +34,8 @@ def server(directory: Path):
     try:
         yield f"postgresql://sweep@127.0.0.1:{port}/postgres"
     finally:
-        run(binaries / "pg_ctl", "-D", data, "-m", "immediate", "-t", 300, "stop")
+        run(binaries / "pg_ctl", "-D", data, "-m", "immediate", "stop")
+        shutil.rmtree(directory)
 
 
 def _binaries() -> Path | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 from optuna.trial import FrozenTrial
+from postgresql import free_port
 
 from spikefront.config import ROOT
 from spikefront.errors import UserError
@@ -22,7 +23,7 @@ from spikefront.sweeping.study.study import load
 STORE = 80 * 2**20  # bytes of each node's object store: nothing is put there
 PATHS = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "support")])
 # Ray believes in a node's end after seconds, not after a minute
-HASTE = {"period_ms": 1000, "timeout_ms": 1000, "failure_threshold": 3, "initial_delay_ms": 0}
+HASTE = {"period_ms": 1000, "timeout_ms": 3000, "failure_threshold": 5, "initial_delay_ms": 0}
 NETWORK = [
     "model=sdt_1_16",
     "data=digits",
@@ -49,7 +50,8 @@ class Nodes:
 
         os.environ["PYTHONPATH"] = PATHS  # of what Ray starts
         settings = {f"health_check_{name}": value for name, value in HASTE.items()}
-        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE, "_system_config": settings}
+        settings["agent_register_timeout_ms"] = 300_000  # a busy machine
+        head = {"num_cpus": 0, "include_dashboard": False, "_system_config": settings, **small()}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self.nodes = [self.add(**resources) for _ in range(count)]
 
@@ -67,9 +69,7 @@ class Nodes:
 
     def add(self, num_cpus: float = 1, num_gpus: float = 0, **resources: float):
         """One more node."""
-        node = self._cluster.add_node(
-            num_cpus=num_cpus, num_gpus=num_gpus, resources=resources, object_store_memory=STORE, wait=True
-        )
+        node = self._cluster.add_node(num_cpus=num_cpus, num_gpus=num_gpus, resources=resources, wait=True, **small())
         if hasattr(self, "nodes"):
             self.nodes.append(node)
         return node
@@ -87,6 +87,12 @@ class Nodes:
         """The node that a process runs on."""
         above = {p.pid for p in process.parents()}
         return next(n for n in self.nodes if above & {r.process.pid for r in n.all_processes["raylet"]})
+
+
+def small() -> dict[str, int]:
+    """What keeps a node small. With given ports its start waits for no agent, which takes long on a busy machine."""
+    ports = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+    return {"object_store_memory": STORE, **{port: free_port() for port in ports}}
 
 
 class Sweep:

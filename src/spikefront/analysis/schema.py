@@ -109,6 +109,7 @@ class TrialRecord(Candidate):
         known: not trained here, a warm start brought it.
         asked_epochs: how many it shall have.
         threads: of each of its processes, where they computed on a CPU.
+        host: the machine that trains it or did last, ``engine`` what had started its worker there.
         command: the line that trains it again.
         take: the line that trains it with other seeds; `` t=1`` behind it takes a point.
     """
@@ -122,6 +123,8 @@ class TrialRecord(Candidate):
     epochs: int | None
     asked_epochs: int | None
     threads: int | None
+    host: NotRequired[str | None]
+    engine: NotRequired[str | None]
     seed: int | None
     seeds: list[dict[str, float]]
     spread: dict[str, float]
@@ -202,6 +205,7 @@ class StudyRecord(TypedDict):
         points: every point of every complete trial, by trial and timestep; ``front``: those no other dominates, by the
             first objective, the best last.
         taken: points that were trained again.
+        benched: hosts that get no more trials, and why.
         described: of a user's own folder its classes, the split's hash and more, as the first finished trial had it.
         reference: the hypervolume's reference point by objective: 0 for what is maximised, the worst of the trials'
             final values for the rest; empty while no trial is complete.
@@ -228,6 +232,7 @@ class StudyRecord(TypedDict):
     front: list[Point]
     taken: list[Taken]
     described: NotRequired[dict[str, Any] | None]
+    benched: NotRequired[dict[str, str]]
     reference: dict[str, float]
     hypervolume: float
     hypervolume_over_trials: list[float]

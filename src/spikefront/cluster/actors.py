@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from spikefront.cluster.ray_internals import hush
+from spikefront.console import last_words
 from spikefront.errors import UserError
 from spikefront.start import RAY_NODE
 
@@ -56,6 +57,7 @@ class Command:
         if self.parent:
             own[self.parent] = str(os.getpid())
         Path(self.log).parent.mkdir(parents=True, exist_ok=True)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # Ray's own block it, and theirs would
         with open(self.log, "ab") as log:
             return subprocess.Popen(
                 [*program, *self.arguments],
@@ -66,13 +68,6 @@ class Command:
                 env={**os.environ, **own},
                 start_new_session=True,
             )
-
-
-def last_words(log: Path) -> str:
-    """The line by which a process said why it ended."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-    last = next((line for line in reversed(lines) if line.startswith("spikefront: ")), (lines or ["no output"])[-1])
-    return f"{last.removeprefix('spikefront: ')} (log: {log})"
 
 
 class Seat:

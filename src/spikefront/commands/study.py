@@ -14,6 +14,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 from rich.console import Console
 
+from spikefront.analysis import fleet
 from spikefront.analysis.progress import finished, left, to_go
 from spikefront.analysis.schema import Point, StudyRecord, TrialRecord
 from spikefront.analysis.silence import silent
@@ -72,6 +73,8 @@ def status(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
             console.print(f"  trial {t['number']} waits and goes on from {epochs}: {params}")
         elif t["state"] == "failed":
             console.print(f"  trial {t['number']} failed: {t['reason']}")
+    for line in fleet.lines(found):
+        console.print(line)
     remaining = left(trials, found["budget"])
     if remaining is not None:
         console.print(f"about {duration(remaining)} left")

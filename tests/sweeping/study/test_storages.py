@@ -26,8 +26,8 @@ from spikefront.sweeping.study.storage import open_storage, storage_errors
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
-    with postgresql.server(tmp_path_factory.mktemp("postgres")) as url:
+def postgres():
+    with postgresql.server() as url:
         yield url
 
 

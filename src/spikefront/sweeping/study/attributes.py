@@ -89,6 +89,7 @@ CHOICES: Attribute[dict[str, str]] = Attribute("spikefront:choices", dict)  # op
 BEGAN: Attribute[float | None] = Attribute("spikefront:began", _none)  # the last command, by its machine's clock
 FORGIVEN: Attribute[list[int]] = Attribute("spikefront:forgiven", list)  # failed trials as the last command began
 SOURCES: Attribute[list[str]] = Attribute("spikefront:warm", list)  # what a warm start has taken
+BENCHED: Attribute[dict[str, str]] = Attribute("spikefront:benched", dict)  # hosts that get no more trials, and why
 TAKEN: Attribute[list[Taken]] = Attribute("spikefront:taken", list)
 ELASTIC: Attribute[Elastic | None] = Attribute("spikefront:elastic", _none)  # of a study whose trials are slices
 _SETTINGS: Attribute[dict[str, Any] | None] = Attribute("spikefront:search", _none)

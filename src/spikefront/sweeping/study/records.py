@@ -21,6 +21,7 @@ from spikefront.sweeping.study import attributes
 from spikefront.sweeping.study.accounts import account
 from spikefront.sweeping.study.attributes import (
     ARGUMENTS,
+    BENCHED,
     BUDGET,
     CHOICES,
     ELASTIC,
@@ -37,6 +38,7 @@ from spikefront.sweeping.study.attributes import (
     Made,
 )
 from spikefront.sweeping.study.brought import judged
+from spikefront.sweeping.study.hosts import engine_of, host_of
 from spikefront.sweeping.study.ledger import gone
 from spikefront.sweeping.study.study import elastic_checkpoint, record, retraining
 
@@ -81,6 +83,7 @@ def records(study: Study, importance: bool = False, volumes: bool = True) -> Stu
         "described": next((d for t in every if (d := attributes.outcome(t).get("described"))), None),
         **judged,
         "taken": TAKEN.get(study),
+        "benched": BENCHED.get(study),
         "importance": shares,
         "importance_spread": spread,
     }
@@ -139,6 +142,8 @@ def _trial(t: FrozenTrial, made: Made, again: Callable[[FrozenTrial], str | None
         "epochs": came.get("epochs") or max(points, default=0),
         "asked_epochs": t.params.get("trainer.max_epochs", made["base"].get("trainer.max_epochs")),
         "threads": came.get("threads"),
+        "host": host_of(attributes.lease(t)),
+        "engine": engine_of(attributes.lease(t)),
         "seed": came.get("seed"),
         "seeds": came.get("seeds", []),
         "spread": came.get("spread", {}),

@@ -30,6 +30,7 @@ from spikefront.sweeping.study import accounts, attributes
 from spikefront.sweeping.study.attributes import (
     ARGUMENTS,
     BEGAN,
+    BENCHED,
     BUDGET,
     ELASTIC,
     FORGIVEN,
@@ -183,6 +184,8 @@ def create(asked: Request) -> tuple[Study, bool]:
         _same(search["study"], found, json.loads(json.dumps(made)), asked.beside(place_of(search)))
         BUDGET.set(study, asked.budget)
         BEGAN.set(study, time.time())
+        if BENCHED.get(study):
+            BENCHED.set(study, {})
         ARGUMENTS.set(study, [shown(a) for a in asked.arguments])
         SAMPLER.set(study, _sampler(search))
         FORGIVEN.set(study, [t.number for t in accounts.account(study).failed])

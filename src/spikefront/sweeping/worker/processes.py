@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from spikefront.console import last_words
 from spikefront.errors import UserError
 from spikefront.sweeping.worker.budgets import BEGAN
 
@@ -81,7 +82,7 @@ class Processes:
             raise KeyboardInterrupt
         broken = [s for s in self._slots if s.failed]
         if broken:
-            raise UserError(_last_line(broken[0].log))
+            raise UserError(last_words(broken[0].log))
 
     def _start(self, slot: _Slot) -> None:
         slot.starts += 1
@@ -257,9 +258,3 @@ def _gpus() -> list[str]:
     except (OSError, subprocess.TimeoutExpired):
         return []
     return listed.stdout.split() if listed.returncode == 0 else []
-
-
-def _last_line(log: Path) -> str:
-    lines = [x for x in log.read_text(encoding="utf-8", errors="replace").splitlines() if x.strip()]
-    last = next((x for x in reversed(lines) if x.startswith("spikefront: ")), lines[-1] if lines else "no output")
-    return f"{last.removeprefix('spikefront: ')} (log: {log})"

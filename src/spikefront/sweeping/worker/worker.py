@@ -31,7 +31,7 @@ from spikefront.sweeping.search.constraints import Constraints, Measured
 from spikefront.sweeping.search.objectives import NeverLogged
 from spikefront.sweeping.search.optuna_internals import id_of
 from spikefront.sweeping.search.space import Space
-from spikefront.sweeping.study import accounts, attributes, brought
+from spikefront.sweeping.study import accounts, attributes, brought, hosts
 from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.attributes import DIVERGED, INFEASIBLE, Outcome
@@ -136,6 +136,8 @@ class Worker:
             self.ledger.put_back_the_dead()  # first: it may fail one
             account = accounts.account(self.study)
             account.check_failures(self.search.max_failures)
+            if self.search.get("bench_hosts", True):
+                hosts.check(self.study, account)
             trial = self.engine.take(account)
             if trial is not None:
                 self._current = trial

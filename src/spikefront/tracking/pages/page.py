@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from plotly.offline import get_plotlyjs
 
-from spikefront.analysis import pareto
+from spikefront.analysis import fleet, pareto
 from spikefront.analysis.attainment import attainment
 from spikefront.analysis.confidence import floor, half_width, spread
 from spikefront.analysis.front import axes, completed, in_order, placed, placed_front, placed_points, volumes_over
@@ -186,6 +186,7 @@ def _study(record: StudyRecord, gain: str, cost: str, reference: float | None) -
         "asked": record["budget"],
         "command": record["command"] if remaining is None and finished(trials) < (record["budget"] or 0) else None,
         "left": None if remaining is None else duration(remaining),
+        "fleet": fleet.lines(record),
         "described": data_panel(record.get("described")),
         "trials": [_shown(t) for t in trials],
         "points": [_drawn(p, x, y) for p, x, y in placed_points(record)],

@@ -468,6 +468,7 @@ function drawHead() {
     else card(members.length, near ? `points on the front, ${near} more too close to tell apart` : "points on the front");
   }
   $("cards").replaceChildren(...cards);
+  $("fleet").replaceChildren(...data.studies.flatMap(s => s.fleet.map(line => el("p", `${data.studies.length > 1 ? s.name + ": " : ""}${line}`, { class: "note" }))));
   const goOn = data.studies.filter(s => s.command && !s.trials.some(t => t.state === "running"));
   $("go-on").hidden = !goOn.length;
   $("go-on").replaceChildren(...goOn.flatMap(s => [el("p", `${data.studies.length > 1 ? s.name + ": " : ""}not finished, and nothing runs; this goes on, each stopped trial from its last epoch:`, { class: "note" }), ...copied("go-on", s.command)]));
