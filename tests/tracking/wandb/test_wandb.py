@@ -334,6 +334,7 @@ def test_a_study_shows_its_front_and_sets_the_trials_right(server, tmp_path, mon
     whole = server.runs["s-ab-study"]
     assert (whole["group"], whole["job_type"], whole["state"]) == ("s", "study", "finished")
     assert whole["history"][0]["hypervolume"] == pytest.approx(study["hypervolume"])
+    assert whole["history"][0]["hypervolume/decades"] == pytest.approx(study["decades"])
     assert whole["summary"]["front/points"] == len(study["front"])
     assert {"front_table", "front/chart", "anytime", "importance", "parallel coordinates"} <= set(whole["summary"])
     chart = whole["config"]["_wandb"]["value"]["visualize"]["front"]["panel_config"]

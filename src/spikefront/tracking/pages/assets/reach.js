@@ -5,7 +5,7 @@ const told = r => `${called(r)}${r.final && r.t ? `, t = ${r.t}` : ""}: ${data.g
 
 function drawReach() { // the chart as a slider along the front
   const along = onFront(), place = along.findIndex(r => sameRow(r, chosen)), chart = $("front");
-  const set = { "aria-valuemin": 1, "aria-valuemax": Math.max(1, along.length), "aria-valuenow": place + 1, "aria-valuetext": chosen && chosen.x !== null ? told(chosen) + (place < 0 ? "" : `, ${place + 1} of ${along.length}`) : "no point selected" };
+  const set = { "aria-valuemin": 0, "aria-valuemax": Math.max(1, along.length), "aria-valuenow": place + 1, "aria-valuetext": chosen && chosen.x !== null ? told(chosen) + (place < 0 ? "" : `, ${place + 1} of ${along.length}`) : "no point selected" };
   for (const [k, v] of Object.entries(set)) chart.setAttribute(k, v);
   chart.setAttribute("aria-label", `${data.gain} against ${data.cost}: ${shown.filter(r => r.x !== null).length} points, ${along.length} of them on the front`);
 }

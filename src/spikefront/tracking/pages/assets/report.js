@@ -121,6 +121,7 @@ function hover(row, t, x, y) {
   for (const [k, v] of Object.entries(row.params)) lines.push(`${safe(k)} = <b>${safe(figure(k, v))}</b>`);
   return lines.join("<br>");
 }
+const hovered = row => row.hover ??= hover(row, row.t, row.x, row.y); // thousands of them, at each click
 const spread = t => `${data.gain} ${figure(data.gain, t.y)} ± ${figure(data.gain, t.dy)} · ${data.cost} ${figure(data.cost, t.x)} ± ${figure(data.cost, t.dx)}`;
 const sure = row => row.interval ? `95 %: ${range(...row.interval)}${row.samples ? `, of ${row.samples} samples` : ""}` : "";
 const range = (low, high) => `${(100 * low).toFixed(1)}–${(100 * high).toFixed(1)} %`;
@@ -171,7 +172,7 @@ function drawFront() {
       if (x.length) { traces.push({ x, y, mode: "lines+markers", line: { color: colour, width: 1, dash: "dot" }, marker: { size: 3.5, color: colour }, opacity: .6, name: "the front's networks after each timestep", hoverinfo: "skip", connectgaps: false, showlegend: false }); legend.push("anytime"); }
     }
     if ($("show-dominated").checked && below.length) {
-      traces.push({ type: below.length > CROWD && webgl() ? "scattergl" : "scatter", x: below.map(r => r.x), y: below.map(r => r.y), mode: "markers", customdata: custom(below), text: below.map(r => hover(r, r.t, r.x, r.y)),
+      traces.push({ type: below.length > CROWD && webgl() ? "scattergl" : "scatter", x: below.map(r => r.x), y: below.map(r => r.y), mode: "markers", customdata: custom(below), text: below.map(hovered),
         hovertemplate: "%{text}<extra></extra>", marker: marker(below, { size: 6.5, symbol: symbols(below, symbol), opacity: .75, line: { width: .8, color: css("--soft") } }), name: several ? `${safe(study.name)}, dominated` : "dominated trials", showlegend: false });
       legend.push("dominated");
       if (below.some(r => r.silent)) legend.push("silent");
@@ -182,7 +183,7 @@ function drawFront() {
         const group = top.filter(r => r.final === final);
         if (!group.length) continue;
         traces.push({ x: group.map(r => r.x), y: group.map(r => r.y), mode: "markers", customdata: custom(group),
-          text: group.map(r => hover(r, r.t, r.x, r.y)), hovertemplate: "%{text}<extra></extra>", name: final ? "on the front" : "on the front, stopped early",
+          text: group.map(hovered), hovertemplate: "%{text}<extra></extra>", name: final ? "on the front" : "on the front, stopped early",
           marker: { ...marker(group, { size: final ? 11 : 9, symbol: symbols(group, symbol, final ? "" : "-open") }), line: final ? { color: css("--panel"), width: 1.2 } : { width: 2 } }, showlegend: false });
         legend.push(final ? "final" : "early");
         if (group.some(r => r.silent)) legend.push("silent");
