@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from spikefront.data.cache import Recording
+from spikefront.data.cache import Events, Recording
 from spikefront.data.event_files import EventFiles
 from spikefront.data.filtering import Sensor
 from spikefront.data.formats import Declared, open_recording
@@ -67,6 +67,7 @@ class HARDVS(EventFiles):
         matched = CLASS.fullmatch(name.partition("/")[0])
         label = int(matched[1]) - 1 if matched else -1
         file = next((f for s in SUFFIXES if (f := folder / f"{name}{s}").is_file()), folder / f"{name}{SUFFIXES[0]}")
+        read: Callable[[], Events]
         if not 0 <= label < self.num_classes:
             read = partial(self.refuse, f"{LISTS[part]}: its folder isn't action_001 to action_{self.num_classes:03d}")
             label = 0
@@ -83,5 +84,5 @@ def _lines(path: Path) -> list[str]:
     return [line.split()[0] for line in lines if line.strip()]
 
 
-def _blocks(file: Path) -> Iterable[np.ndarray]:
+def _blocks(file: Path) -> Iterator[np.ndarray]:
     return open_recording(file, DV if file.suffix == ".npz" else Declared()).blocks()
