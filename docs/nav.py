@@ -6,7 +6,8 @@ from mkdocs.structure.files import File
 
 DOCS = Path(__file__).parent
 ELSEWHERE = {"slurm.md": "slurm/README.md"}  # pages that lie beside what they describe
-START = ("index.md", "tutorial.md")
+START = ("index.md", "tutorial.md", "tutorial.zh.md")
+TUTORIALS = ("tutorials/images.md", "tutorials/events.md", "tutorials/cluster.md", "tutorials/chip.md")
 GUIDES = (
     "model.md",
     "families.md",
@@ -35,9 +36,9 @@ LAST = ("comparison.md", "api.md")
 
 def on_config(config):
     pages = {p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md")} | set(ELSEWHERE)
-    others = sorted(pages - {*START, *GUIDES, *EXTEND, *LAST})
+    others = sorted(pages - {*START, *TUTORIALS, *GUIDES, *EXTEND, *LAST})
     guides = [p for p in (*GUIDES, *others) if p in pages]
-    config["nav"] = [*START, {"Guides": guides}, {"Add your own": list(EXTEND)}, *LAST]
+    config["nav"] = [*START, {"Tutorials": list(TUTORIALS)}, {"Guides": guides}, {"Add your own": list(EXTEND)}, *LAST]
     return config
 
 

@@ -17,6 +17,7 @@ import pytest
 import written
 import yaml
 from columns import BASES
+from pages import FENCE, figures, page
 from PIL import Image
 
 from spikefront.config import CONF, ROOT, compose
@@ -38,11 +39,6 @@ TITLES = {  # of recipes that begin so
     "metaspikformer_8_512": "Meta-SpikeFormer 55 M",
     "e_spikeformer_": "E-SpikeFormer {2} M",
 }
-FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', re.M | re.S)
-
-
-def page(name: str) -> str:
-    return (ROOT / "docs" / name).read_text(encoding="utf-8")
 
 
 def commands(text: str) -> list[list[str]]:
@@ -197,13 +193,6 @@ def test_the_tutorial_runs(copy):
         assert float(accuracy) == pytest.approx(found["accuracy"], abs=0.05)
         assert figures(energy)[0] == pytest.approx(found["energy"] * 1e6, rel=0.08)
     assert max(figures(x)[3] for x in re.findall(r"\d/6 +trial.*", outputs[2]) if "accuracy" in x) > 0.85
-
-
-def figures(line: str) -> list[float]:
-    """The numbers of a line, energies in microjoules; not how long it took."""
-    line = re.sub(r"   \d+ s$", "", line)
-    scale = {"nJ": 1e-3, "µJ": 1.0}
-    return [float(n) * scale.get(unit, 1.0) for n, unit in re.findall(r"(\d+(?:\.\d+)?) ?(nJ|µJ)?", line)]
 
 
 @pytest.mark.slow

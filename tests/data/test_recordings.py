@@ -16,6 +16,7 @@ from layouts import (
     cifar10_dvs,
     gesture,
     gesture_cut,
+    hardvs,
     mat,
     n_caltech101,
     n_mnist,
@@ -34,7 +35,8 @@ from spikefront.errors import UserError
 
 
 def build(name, root, *overrides, timesteps=4):
-    common = [f"data={name}", f"data.root={root}", f"data.cache={root}/cache", "data.download=false"]
+    common = [f"data={name}", f"data.root={root}", f"data.cache={root}/cache"]
+    common += [] if name == "hardvs" else ["data.download=false"]  # its authors give it to browsers alone
     data = build_data(compose([*common, "data.val_fraction=0", "data.num_workers=0", *overrides]).data, timesteps)
     data.check()
     data.setup()
@@ -85,6 +87,7 @@ TRAINED = {
     "dvs128_gesture, cut by tonic": (gesture_cut, 11, "data.augmentation.nda=true"),
     "n_mnist": (n_mnist, 20, "data.stabilise=true"),
     "n_caltech101": (partial(n_caltech101, classes=5), 5, "data.num_classes=5"),
+    "hardvs": (partial(hardvs, classes=6), 6, "data.num_classes=6"),
 }
 
 
@@ -156,8 +159,60 @@ def test_another_split_uses_the_same_cache(tmp_path):
         build("cifar10_dvs", root, "data.split=seed1")
 
 
-@pytest.mark.parametrize("name", ["cifar10_dvs", "dvs128_gesture", "n_mnist", "n_caltech101"])
+@pytest.mark.parametrize("name", ["cifar10_dvs", "dvs128_gesture", "n_mnist", "n_caltech101", "hardvs"])
 def test_missing_files_say_what_is_expected_where(tmp_path, name):
     with pytest.raises(UserError, match=f"is not in {tmp_path}.*expected .*data.root") as caught:
         build(name, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_hardvs_has_parts_of_its_own(tmp_path):
+    data = build("hardvs", hardvs(tmp_path, classes=4), "data.num_classes=4", "data.filters.hot=1000")
+    assert (len(data.train_set), len(data.val_set), len(data.test_set)) == (8, 4, 4)
+    for part, number in ((data.val_set, "02"), (data.test_set, "03")):
+        found = [(data.train_set.recordings.names[i], data.train_set.recordings.labels[i]) for i in part.indices]
+        assert found == [(f"HARDVS/action_{c + 1:03d}/dvSave-2021_10_15_19_{number}_{c:02d}.npz", c) for c in range(4)]
+    assert len(data.trained(data.recordings())) == 8  # hot pixels are sought in these alone
+    assert data.val_fraction == pytest.approx(4 / 12)
+    events = stream(60, sensor=(346, 260), seed=0)
+    events["t"] -= events["t"][0]
+    assert_same(data.train_set.recordings[0], events)
+    frames, label = data.val_set[3]
+    assert frames.shape == (4, 2, 128, 128) and label == 3
+
+
+def test_hardvs_is_read_from_dvs_own_files_too(tmp_path):
+    root = hardvs(tmp_path, classes=1)
+    first = next((root / "HARDVS/action_001").glob("*.npz"))
+    for file in (root / "HARDVS/action_001").glob("*.npz"):
+        file.with_suffix(".aedat4").write_bytes(aedat4(stream(50)))
+        file.unlink()
+    data = build("hardvs", root, "data.num_classes=1")
+    events = stream(50)
+    events["t"] -= events["t"][0]
+    assert_same(data.train_set.recordings[0], events)
+    assert first.with_suffix(".aedat4").name in data.train_set.recordings.names[0]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda home: next(home.glob("action_002/*_00_*")).unlink(), "train_label.txt lists it, but it is missing"),
+        (lambda home: (home / "test_label.txt").write_text("action_400/a 1"), "isn't action_001 to action_003"),
+        (lambda home: (home / "val_label.txt").write_text((home / "test_label.txt").read_text()), "is listed twice in"),
+        (
+            lambda home: (home / "train_label.txt").write_text("action_001/dvSave-2021_10_15_19_00_00 0"),
+            "no recording of",
+        ),
+        (
+            lambda home: [(home / f"{p}_label.txt").write_text("") for p in ("train", "val", "test")],
+            "list no recording",
+        ),
+    ],
+)
+def test_what_is_wrong_in_hardvs_is_a_line(tmp_path, spoil, says):
+    root = hardvs(tmp_path, classes=3)
+    spoil(root / "HARDVS")
+    with pytest.raises(UserError, match=says) as caught:
+        build("hardvs", root, "data.num_classes=3")
     assert "\n" not in str(caught.value)

@@ -204,3 +204,21 @@ def n_caltech101(root: Path, classes: int = 101, each: int = 10) -> Path:
             events = stream(20, sensor=(200, 150), seed=100 * c + i)
             (folder / f"image_{i:04d}.bin").write_bytes(saccade_bin(events))
     return root
+
+
+def hardvs(root: Path, classes: int = 300, each=(("train", 2), ("val", 1), ("test", 1))) -> Path:
+    """HARDVS's compact files and lists, a class's recordings in its folder whatever their part."""
+    home = root / "HARDVS"
+    listed: dict[str, list[str]] = {part: [] for part, _ in each}
+    for c in range(classes):
+        (home / f"action_{c + 1:03d}").mkdir(parents=True)
+        for number, part in enumerate(part for part, count in each for _ in range(count)):
+            name = f"action_{c + 1:03d}/dvSave-2021_10_15_19_{number:02d}_{c % 60:02d}"
+            events = stream(60, sensor=(346, 260), seed=10 * c + number)
+            start = 1634296000000000  # as DV counts, in µs since 1970
+            fields = {"t": events["t"] + start, "x": events["x"], "y": events["y"], "p": events["p"]}
+            np.savez(home / f"{name}.npz", **fields)
+            listed[part].append(f"{name} {c}")
+    for part, lines in listed.items():
+        (home / f"{part}_label.txt").write_text("\n".join(lines) + "\n\n")
+    return root

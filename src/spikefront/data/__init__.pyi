@@ -10,6 +10,7 @@ from .sets.digits import Digits as Digits
 from .sets.digits import DigitsDVS as DigitsDVS
 from .sets.dvs128_gesture import DVS128Gesture as DVS128Gesture
 from .sets.event_folder import EventFolder as EventFolder
+from .sets.hardvs import HARDVS as HARDVS
 from .sets.image_folder import ImageFolder as ImageFolder
 from .sets.imagenet import ImageNet as ImageNet
 from .sets.saccade_sets import NMNIST as NMNIST

@@ -47,7 +47,7 @@ class Recording:
 
     name: str  # the file, relative to the set's root, or an index
     label: int
-    part: str  # "train" | "test"
+    part: str  # "train" | "val", where the set has one of its own | "test"
     read: Callable[[], Events]
     size: int = 0  # of the file, in bytes
     source: str = ""  # which file at which state: its place and the time it was written

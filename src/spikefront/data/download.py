@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from urllib.request import Request, urlopen
 from filelock import FileLock
 from torchvision.datasets.utils import check_integrity, extract_archive
 
+from spikefront.data.own.folder import say
 from spikefront.errors import UserError
 from spikefront.files import writing
 from spikefront.units import amount
@@ -98,10 +98,10 @@ def _obtain(archive: Archive, path: Path) -> None:
     if path.is_file():
         if check_integrity(str(path), archive.md5):
             return None
-        _say(f"{path} has {path.stat().st_size:,} bytes that aren't the archive's (MD5): fetching it anew")
+        say([f"{path} has {path.stat().st_size:,} bytes that aren't the archive's (MD5): fetching it anew"])
     failed = []
     for address in (archive.url, *archive.mirrors):
-        _say(f"downloading {archive.amount}{address} to {path}")
+        say([f"downloading {archive.amount}{address} to {path}"])
         try:
             return _download(address, path, archive.md5)
         except (OSError, HTTPException, ValueError) as error:
@@ -118,7 +118,7 @@ def _download(address: str, path: Path, md5: str) -> None:
             found.update(block)
             if time.monotonic() > told + TOLD:
                 told = time.monotonic()
-                _say(f"{amount(file.tell())}B of {path.name} so far")
+                say([f"{amount(file.tell())}B of {path.name} so far"])
         if found.hexdigest() != md5:
             raise OSError(f"gave {file.tell():,} bytes that aren't the archive's (MD5 {found.hexdigest()})")
 
@@ -139,7 +139,3 @@ def _unpack(path: Path) -> None:
 
 def _reason(error: Exception) -> str:
     return " ".join(str(getattr(error, "reason", None) or error).split()) or type(error).__name__
-
-
-def _say(line: str) -> None:
-    print(f"spikefront: {line}", file=sys.stderr, flush=True)

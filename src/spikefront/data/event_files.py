@@ -25,7 +25,7 @@ class EventFiles(EventData):
 
     title: str
     expected: str  # the files, for the message that they aren't there
-    archives: Sequence[Archive]  # what is downloaded
+    archives: Sequence[Archive] = ()  # what is downloaded; nothing where its authors give it to browsers alone
 
     def __init__(self, *, root: str, download: bool = True, **common: object) -> None:
         super().__init__(**common)  # type: ignore[arg-type]
@@ -36,14 +36,17 @@ class EventFiles(EventData):
         """Where the files are, None if they aren't."""
 
     def check(self) -> None:
-        if self.folder() is None:
+        if self.archives and self.folder() is None:
             fetch(self.archives, self.title, self.root, f"{self.expected} there", self.download)
-            self.located()
+        self.located()
 
     def located(self) -> Path:
         folder = self.folder()
         if folder is None:
-            raise UserError(f"{self.title} is not in {self.root.absolute()}: expected {self.expected} there")
+            raise UserError(
+                f"{self.title} is not in {self.root.absolute()}: expected {self.expected} there; put them there, or set"
+                " data.root to the directory that holds them"
+            )
         return folder
 
     def holding(self, names: Iterable[str], tonics: str, every: bool = False) -> Path | None:

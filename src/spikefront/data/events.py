@@ -160,8 +160,16 @@ class EventData(ImageData):
 
     def trained(self, recordings: Sequence[Recording]) -> Sequence[Recording]:
         """Those of the training part without what is set aside for validation."""
-        train = [r for r in recordings if r.part == "train"]
-        return [train[i] for i in self.held_out([r.label for r in train])[0]]
+        kept, _ = self._shared_out([r.part for r in recordings], [r.label for r in recordings])
+        return [recordings[i] for i in kept]
+
+    def _shared_out(self, parts: Sequence[str], labels: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Which recordings train and which validate: the set's own validation part, or one drawn from the training."""
+        train, own = ([i for i, part in enumerate(parts) if part == wanted] for wanted in ("train", "val"))
+        if own:
+            return train, own
+        kept, held = self.held_out([labels[i] for i in train])
+        return [train[i] for i in kept], [train[i] for i in held]
 
     def reader_settings(self) -> dict[str, Any]:
         """All that decides which events a recording gives, besides its file."""
@@ -242,15 +250,14 @@ class EventData(ImageData):
 
     def parts(self) -> tuple[Dataset, Dataset, Dataset]:
         recordings = self.prepare()
-        train = [i for i, part in enumerate(recordings.parts) if part == "train"]
         test = [i for i, part in enumerate(recordings.parts) if part == "test"]
         check_reach([fact["reach"] for fact in recordings.facts], self.sensor)
         self._tell(recordings)
         self._tell_of_squashing()
-        kept, held = self.held_out([recordings.labels[i] for i in train])
+        kept, held = self._shared_out(recordings.parts, recordings.labels)
         test_set = self._part(recordings, test)
-        val_set = self._part(recordings, [train[i] for i in held]) if held else test_set
-        return self._part(recordings, [train[i] for i in kept], self.augmentation), val_set, test_set
+        val_set = self._part(recordings, held) if held else test_set
+        return self._part(recordings, kept, self.augmentation), val_set, test_set
 
     def _part(
         self, recordings: Labelled, indices: Sequence[int], augmentation: EventAugmentation | None = None
