@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +23,7 @@ from spikefront.start import RAY_NODE
 
 RESTARTS = 100  # of a process that is killed where its node lives on: far beyond any accident
 LONGEST_PAUSE = 60.0  # seconds before it is started again, after one that lived less than that
-ANSWER = 10.0  # seconds in which an actor answers that has its node
+ANSWER = 10.0  # seconds in which a cluster answers, and an actor that has its node
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,8 @@ def connect(address: str | None, group: str) -> None:
 
     address = address or os.environ.get("RAY_ADDRESS")
     try:
+        if place := re.fullmatch(r"([^/]+):(\d+)", address or ""):  # as Ray itself tries for many minutes
+            socket.create_connection((place[1].strip("[]"), int(place[2])), timeout=ANSWER).close()
         ray.init(
             address=address or "auto",
             namespace=group,
@@ -149,7 +153,7 @@ def connect(address: str | None, group: str) -> None:
             logging_level=logging.ERROR,
             ignore_reinit_error=True,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         where = f"at {address}" if address else "on this machine"
         why = " ".join(str(error).split())
         cure = "`ray start --head` begins one, hydra.launcher.address=… names another"
