@@ -12,7 +12,7 @@ from spikefront.sweeping.study import accounts
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.worker.proposal import sampler
 
-FLOOR = "+search.constraints={accuracy: '>= 0.8', measured.energy: '<= 3e-6'}"
+FLOOR = "+search.constraints={accuracy: '>= 0.6', measured.energy: '<= 3e-6'}"
 
 
 def test_bounds_on_what_is_measured_are_told_from_those_on_what_is_predicted():
@@ -42,12 +42,13 @@ def test_what_breaks_one_is_trained_and_on_no_front(make_sweep, name):
     broken = [t for t in found["trials"] if t["breaks"]]
     assert broken and any(not t["breaks"] for t in found["trials"]) and all(t["values"] for t in found["trials"])
     for point in found["points"]:
-        assert point["feasible"] == (point["values"]["accuracy"] >= 0.8 and point["values"]["energy"] <= 3e-6)
+        assert point["feasible"] == (point["values"]["accuracy"] >= 0.6 and point["values"]["energy"] <= 3e-6)
         assert point["feasible"] or not (point["member"] or point["near"])
     assert found["front"] and all(p["feasible"] for p in found["front"])
     loosened = search.changed("search.constraints.accuracy='>= 0.1'", "search.n_trials=9")
     loosened.run_here()
-    assert len(records(loosened.study())["front"]) > len(found["front"])  # what was trained before counts again
+    before, now = ([p["feasible"] for p in points] for points in (found["points"], records(loosened.study())["points"]))
+    assert sum(now[: len(before)]) > sum(before)  # what was trained before is judged anew
 
 
 def test_no_feasible_network_is_an_empty_front_and_no_failure(make_sweep):

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from spikefront.analysis import pareto
 from spikefront.analysis.front import front_of, minimised, points
 from spikefront.analysis.schema import Candidate, Directions
-from spikefront.sweeping.search.optuna_internals import StudyView, constrained
+from spikefront.sweeping.search.optuna_internals import StudyView
 from spikefront.sweeping.search.samplers import Around
 
 Read = Callable[[FrozenTrial, Directions], Candidate]
@@ -65,8 +65,8 @@ class Shown(Around):
 
     Args:
         anytime: show trials by their early points too.
-        excesses: how far a complete trial, with these values, is beyond each of the study's constraints; None where
-            it has none.
+        told: a complete trial, with these values, and how far it is beyond each of the study's constraints as they are
+            now, as samplers want all of them; None where it has none.
         bad: the trials of a study that came to nothing, by their configurations' fault as far as one knows.
     """
 
@@ -77,10 +77,10 @@ class Shown(Around):
         read: Read,
         bad: Callable[[Study], list[FrozenTrial]],
         anytime: bool = True,
-        excesses: Callable[[FrozenTrial, Directions], dict[str, float]] | None = None,
+        told: Callable[[FrozenTrial, Directions], FrozenTrial] | None = None,
     ) -> None:
         super().__init__(sampler)
-        self._excesses, self._bound = excesses, dict[int, FrozenTrial]()
+        self._told, self._bound = told, dict[int, FrozenTrial]()
         self.objectives, self.anytime, self.bad = objectives, anytime, bad
         self._shown: dict[int, FrozenTrial] = {}
         self._worst: dict[int, FrozenTrial] = {}
@@ -99,19 +99,18 @@ class Shown(Around):
         if self.anytime and self._front.look(study):
             front = self._front.trials
             shown = zip(front, best(front, self._front.candidates, self.objectives), strict=True)
-            self._shown = {t.number: self._told(instead) for t, instead in shown if instead}
+            self._shown = {t.number: self._with_constraints(instead) for t, instead in shown if instead}
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if self._excesses:
-            self._bound |= {t.number: self._told(t) for t in complete if t.number not in self._bound}
+        if self._told:
+            self._bound |= {t.number: self._with_constraints(t) for t in complete if t.number not in self._bound}
         self._worst = {}
         bad = [t for t in self.bad(study) if t.params]
         if bad and complete:
             worst = _worst(complete, self.objectives)
-            self._worst = {t.number: self._told(_with(t, worst)) for t in bad}
+            self._worst = {t.number: self._with_constraints(_with(t, worst)) for t in bad}
 
-    def _told(self, trial: FrozenTrial) -> FrozenTrial:
-        """The trial with how far it is beyond the study's constraints as they are now: samplers want all of them."""
-        return constrained(trial, self._excesses(trial, self.objectives)) if self._excesses else trial
+    def _with_constraints(self, trial: FrozenTrial) -> FrozenTrial:
+        return self._told(trial, self.objectives) if self._told else trial
 
 
 def _worst(trials: list[FrozenTrial], objectives: Directions) -> list[float]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
@@ -15,7 +14,6 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers._lazy_random_state import LazyRandomState
 from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
-from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.trial import FrozenTrial, TrialState
 
 
@@ -66,16 +64,6 @@ class _OneDirection:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._whole, name)
-
-
-def constrained(trial: FrozenTrial, excesses: Mapping[str, float]) -> FrozenTrial:
-    """A copy of a trial that is so far beyond each of these constraints, whatever it was told before."""
-    copied = copy.copy(trial)
-    attributes = trial.system_attrs
-    copied.system_attrs = {k: v for k, v in attributes.items() if k.partition(":")[0] != _CONSTRAINTS_KEY}
-    for text, excess in excesses.items():
-        copied.set_constraint(text, excess)
-    return copied
 
 
 class StudyView:

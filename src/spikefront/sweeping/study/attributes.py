@@ -4,6 +4,7 @@ They stay as they are: earlier versions' studies can be read and continued; what
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -187,6 +188,7 @@ BULKY = (_EPOCH, "energy_layers", "energy_groups", "described")  # what no searc
 _RETRY = "retry of trial "  # and the number: an origin
 _ASKED = "fixed_params"  # of Optuna's system attributes: what enqueue_trial keeps
 _LEASE = "spikefront:lease"  # of Optuna's system attributes
+_CONSTRAINTS = "constraints"  # likewise, of Optuna's own, and a colon with the constraint's name
 
 
 def outcome(trial: FrozenTrial) -> Outcome:
@@ -220,6 +222,15 @@ def lease_now(storage: BaseStorage, trial_id: int) -> tuple[TrialState, Holder |
 
 def set_lease(storage: BaseStorage, trial_id: int, held: Holder) -> None:
     storage.set_trial_system_attr(trial_id, _LEASE, cast(Any, held))
+
+
+def constrained(trial: FrozenTrial, excesses: dict[str, float]) -> FrozenTrial:
+    """A copy of a trial that is so far beyond each of these constraints, whatever it was told before."""
+    copied = copy.copy(trial)
+    copied.system_attrs = {k: v for k, v in trial.system_attrs.items() if k.partition(":")[0] != _CONSTRAINTS}
+    for text, excess in excesses.items():
+        copied.set_constraint(text, excess)
+    return copied
 
 
 def enqueue(study: Study, params: Params, origin: str, **more: Any) -> None:

@@ -59,15 +59,13 @@ def would_be(number: int, came: Outcome, bounds: Measured = UNBOUND) -> Candidat
     }
 
 
-def excesses(
-    trial: FrozenTrial, objectives: dict[str, str], constraints: Constraints, bounds: Measured
-) -> dict[str, float]:
-    """How far a finished trial, with the values it has here, is beyond each of a study's constraints, as it has them
-    now; 0 for one on what is predicted that the trial, an older one or brought by a warm start, wasn't asked."""
+def told(trial: FrozenTrial, objectives: dict[str, str], constraints: Constraints, bounds: Measured) -> FrozenTrial:
+    """A finished trial, with the values it has here, as far beyond each of a study's constraints as these are now; 0
+    beyond one on what is predicted that the trial, an older one or brought by a warm start, wasn't asked."""
     assert trial.values is not None
     metrics = {**attributes.outcome(trial).get("metrics", {}), **dict(zip(objectives, trial.values, strict=True))}
     before = {text: trial.constraints.get(text, 0.0) for text in constraints.texts}
-    return {**before, **{v.text: v.excess for v in bounds.verdicts(metrics)}}
+    return attributes.constrained(trial, {**before, **{v.text: v.excess for v in bounds.verdicts(metrics)}})
 
 
 def seen(trial: FrozenTrial, objectives: dict[str, str], bounds: Measured = UNBOUND) -> Seen | None:

@@ -41,8 +41,8 @@ def sampler(search: DictConfig, objectives: Directions, space: Space) -> BaseSam
     found = seeded(instantiate(search.sampler), search.sampler.get("seed"))
     bounds, predicted = Measured(search.constraints), Constraints(search.constraints, lambda *_, **__: None)
     read = partial(brought.candidate, bounds=bounds)
-    excesses = partial(brought.excesses, constraints=predicted, bounds=bounds) if bounds or predicted else None
-    shown = Shown(found, objectives, read, accounts.bad, search.anytime, excesses)
+    told = partial(brought.told, constraints=predicted, bounds=bounds) if bounds or predicted else None
+    shown = Shown(found, objectives, read, accounts.bad, search.anytime, told)
     return Distinct(shown, space, accounts.Taken(space))
 
 
