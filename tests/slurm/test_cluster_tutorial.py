@@ -29,7 +29,7 @@ def test_a_sweep_is_submitted_preempted_continued_and_synced(shell, tmp_path):
                 until(lambda: list(study.glob("trials/*/checkpoints/last.ckpt")), 300, lambda: shell.run("squeue"))
         runs = {run["displayName"]: run for run in server.runs.values()}
         assert not server.unknown, server.unknown
-    assert "RUNNING on node" in said["src/study.py"] and "Restarts=1" in shell.run("scontrol", "show", "job")
+    assert "RUNNING on node" in said["squeue"] and "Restarts=1" in shell.run("scontrol", "show", "job")
     assert "Pareto front of cluster" in said["src/sweep.py"]
     trials = [run for run in runs.values() if run["job_type"] == "trial"]
     assert len(trials) == 4 and {run["group"] for run in trials} == {"cluster"}, list(runs)
