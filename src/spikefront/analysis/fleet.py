@@ -52,7 +52,8 @@ def _hours(trials: Sequence[TrialRecord], budget: int | None) -> str | None:
     done = [spent[t["number"]] for t in trials if t["state"] in FINISHED and not t["known"] and spent[t["number"]]]
     if not sum(spent.values()):
         return None
-    line = f"{sum(spent.values()):.3g} GPU hours (on CPUs process hours) spent"
+    unit = "process hours on CPUs" if any(t["threads"] for t in trials) else "GPU hours"
+    line = f"{sum(spent.values()):.3g} {unit} spent"
     missing = (budget or 0) - finished(trials)
     if not done or missing <= 0:
         return line

@@ -68,7 +68,8 @@ def test_workers_pace_hours_and_failures_are_said_by_host_and_engine():
     def trial(number, state, host, engine="Ray", hours=0.5, finished=None):
         times = {"started": "2026-01-01T10:00:00+00:00", "finished": finished}
         return {"number": number, "state": state, "host": host, "engine": engine, "known": False, **times} | {
-            "spent": {"gpu_hours": hours}
+            "threads": None,
+            "spent": {"gpu_hours": hours},
         }
 
     trials = [trial(i, "complete", "a", finished=f"2026-01-01T11:{10 * i:02}:00+00:00") for i in range(4)]
@@ -78,7 +79,7 @@ def test_workers_pace_hours_and_failures_are_said_by_host_and_engine():
     assert fleet.lines({"trials": trials, "budget": 10, "benched": {}}, noon) == [
         "workers: 3 Ray (a 2, b 1), 1 SLURM (n1 1)",
         "4 trials an hour",
-        "2.25 GPU hours (on CPUs process hours) spent, about 3 to go",
+        "2.25 GPU hours spent, about 3 to go",
         "failures by host: b 1",
     ]
     assert fleet.lines({"trials": [], "budget": 10}, noon) == []
