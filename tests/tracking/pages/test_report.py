@@ -25,8 +25,9 @@ def wait(condition, seconds=60.0):  # of a busy machine
 
 
 def silent(browser):
-    """No message in the browser's console since the last call."""
-    assert [e for e in browser.get_log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
+    """No message of the page's in the browser's console since the last call; a machine without a GPU has its own."""
+    said = [e for e in browser.get_log("browser") if e["level"] in ("SEVERE", "WARNING")]
+    assert [e for e in said if "GL Driver Message" not in e["message"] and "software WebGL" not in e["message"]] == []
 
 
 @pytest.fixture(scope="module")
