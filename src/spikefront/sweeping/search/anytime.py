@@ -100,11 +100,11 @@ class Shown(Around):
             front = self._front.trials
             shown = zip(front, best(front, self._front.candidates, self.objectives), strict=True)
             self._shown = {t.number: self._with_constraints(instead) for t, instead in shown if instead}
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        bad = [t for t in self.bad(study) if t.params]
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if self._told or bad else []
         if self._told:
             self._bound |= {t.number: self._with_constraints(t) for t in complete if t.number not in self._bound}
         self._worst = {}
-        bad = [t for t in self.bad(study) if t.params]
         if bad and complete:
             worst = _worst(complete, self.objectives)
             self._worst = {t.number: self._with_constraints(_with(t, worst)) for t in bad}

@@ -47,7 +47,7 @@ class Constraints:
 
     def __init__(self, entries: Mapping[str, Any], predict: Callable[..., Any]) -> None:
         self._predict = predict
-        self.texts = [text for text in _texts(entries) if not _is_measured(text)]
+        self.texts = predicted(entries)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -119,6 +119,11 @@ class Measured:
         known = {"accuracy": accuracy, "energy": energy}
         asked = {"accuracy", "measured.energy"}
         return [str(v) for v in self.verdicts(known) if v.excess > 0 and expressions.names(v.text) <= asked]
+
+
+def predicted(entries: Mapping[str, Any]) -> list[str]:
+    """The constraints that can be judged before a training."""
+    return [text for text in _texts(entries) if not _is_measured(text)]
 
 
 def _texts(entries: Mapping[str, Any]) -> list[str]:

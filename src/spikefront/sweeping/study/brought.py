@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from spikefront.analysis.schema import Candidate, Step
-from spikefront.sweeping.search.constraints import Constraints, Measured
+from spikefront.sweeping.search.constraints import Measured
 from spikefront.sweeping.search.pruning import Seen
 from spikefront.sweeping.study import attributes
 from spikefront.sweeping.study.attributes import Outcome
@@ -16,14 +16,15 @@ UNBOUND = Measured({})
 
 
 def candidate(trial: FrozenTrial, objectives: dict[str, str], bounds: Measured = UNBOUND) -> Candidate:
-    """What a complete trial brings to the front of a study with these bounds on what is measured."""
-    assert trial.values is not None
-    came = attributes.outcome(trial)
-    values = dict(zip(objectives, trial.values, strict=True))
-    anytime, breaks = judged(came.get("anytime", []), {**came.get("metrics", {}), **values}, bounds)
+    """What a trial brings to the front of a study with these bounds on what is measured; no values until it is
+    complete."""
+    came, complete = attributes.outcome(trial), trial.state == TrialState.COMPLETE
+    values = dict(zip(objectives, trial.values or (), strict=True)) if complete else {}
+    metrics = {**came.get("metrics", {}), **values}
+    anytime, breaks = _judged(came.get("anytime", []), metrics, bounds if complete else UNBOUND)
     return {
         "number": trial.number,
-        "params": trial.params,
+        "params": dict(trial.params),
         "values": values,
         "test": came.get("test", {}),
         "anytime": anytime,
@@ -33,7 +34,7 @@ def candidate(trial: FrozenTrial, objectives: dict[str, str], bounds: Measured =
     }
 
 
-def judged(anytime: Sequence[Step], metrics: Mapping[str, float], bounds: Measured) -> tuple[list[Step], list[str]]:
+def _judged(anytime: Sequence[Step], metrics: Mapping[str, float], bounds: Measured) -> tuple[list[Step], list[str]]:
     """The anytime points with the bounds that each breaks, and those that the whole network does."""
     if not bounds:
         return list(anytime), []
@@ -46,7 +47,7 @@ def judged(anytime: Sequence[Step], metrics: Mapping[str, float], bounds: Measur
 
 def would_be(number: int, came: Outcome, bounds: Measured = UNBOUND) -> Candidate:
     """The same of a trial that isn't told yet."""
-    anytime, breaks = judged(came["anytime"], came["metrics"], bounds)
+    anytime, breaks = _judged(came["anytime"], came["metrics"], bounds)
     return {
         "number": number,
         "params": {},
@@ -59,12 +60,12 @@ def would_be(number: int, came: Outcome, bounds: Measured = UNBOUND) -> Candidat
     }
 
 
-def told(trial: FrozenTrial, objectives: dict[str, str], constraints: Constraints, bounds: Measured) -> FrozenTrial:
+def told(trial: FrozenTrial, objectives: dict[str, str], predicted: Sequence[str], bounds: Measured) -> FrozenTrial:
     """A finished trial, with the values it has here, as far beyond each of a study's constraints as these are now; 0
     beyond one on what is predicted that the trial, an older one or brought by a warm start, wasn't asked."""
     assert trial.values is not None
     metrics = {**attributes.outcome(trial).get("metrics", {}), **dict(zip(objectives, trial.values, strict=True))}
-    before = {text: trial.constraints.get(text, 0.0) for text in constraints.texts}
+    before = {text: trial.constraints.get(text, 0.0) for text in predicted}
     return attributes.constrained(trial, {**before, **{v.text: v.excess for v in bounds.verdicts(metrics)}})
 
 

@@ -37,7 +37,7 @@ from spikefront.sweeping.study.attributes import (
     TRAINING,
     Made,
 )
-from spikefront.sweeping.study.brought import judged
+from spikefront.sweeping.study.brought import candidate
 from spikefront.sweeping.study.hosts import engine_of, host_of
 from spikefront.sweeping.study.ledger import gone
 from spikefront.sweeping.study.study import elastic_checkpoint, record, retraining
@@ -57,13 +57,13 @@ def records(study: Study, importance: bool = False, volumes: bool = True) -> Stu
     Raises:
         UserError: the study is another program's.
     """
-    made = record(study)
+    made, said = record(study), attributes.said(study)
     objectives, space = made["objectives"], Space.stored(made["space"])
-    elastic = elastic_checkpoint(study) if ELASTIC.get(study) else None
-    line = LINE.get(study) or (typed("sweep", "-m", *given) if (given := ARGUMENTS.get(study)) else None)
+    elastic = elastic_checkpoint(study) if ELASTIC.get(said) else None
+    line = LINE.get(said) or (typed("sweep", "-m", *given) if (given := ARGUMENTS.get(said)) else None)
     again = partial(_again, space, made, elastic, line)
     every = [t for t in study.get_trials(deepcopy=False) if not _place(t)]
-    bounds = Measured((attributes.settings(study) or {}).get("constraints", {}))
+    bounds = Measured((attributes.settings(said) or {}).get("constraints", {}))
     trials = [_trial(t, made, again, bounds) for t in every]
     shares, spread = importances(study, objectives) if importance else ({}, {})
     judged = judge(trials, objectives, volumes)
@@ -73,17 +73,17 @@ def records(study: Study, importance: bool = False, volumes: bool = True) -> Stu
         "storage": made["storage"],
         "objectives": [{"name": n, "direction": d} for n, d in objectives.items()],
         "data": made["base"].get("data.name"),
-        "settings": {**CHOICES.get(study), **made["base"]},
+        "settings": {**CHOICES.get(said), **made["base"]},
         "space": made["space"],
-        "sampler": SAMPLER.get(study),
+        "sampler": SAMPLER.get(said),
         "convention": next((t["convention"] for t in completed(trials) if t["convention"]), None),
-        "budget": account(study).budget or BUDGET.get(study),
+        "budget": account(study).budget or BUDGET.get(said),
         "command": line,
         "trials": trials,
         "described": next((d for t in every if (d := attributes.outcome(t).get("described"))), None),
         **judged,
-        "taken": TAKEN.get(study),
-        "benched": BENCHED.get(study),
+        "taken": TAKEN.get(said),
+        "benched": BENCHED.get(said),
         "importance": shares,
         "importance_spread": spread,
     }
@@ -121,20 +121,11 @@ def _again(space: Space, made: Made, elastic: Path | None, sweep: str | None, t:
 
 def _trial(t: FrozenTrial, made: Made, again: Callable[[FrozenTrial], str | None], bounds: Measured) -> TrialRecord:
     came, points = attributes.outcome(t), attributes.curve(t)
-    values = dict(zip(made["objectives"], t.values or (), strict=True)) if t.state == TrialState.COMPLETE else {}
-    anytime, breaks = came.get("anytime", []), list[str]()
-    if values:
-        anytime, breaks = judged(anytime, {**came.get("metrics", {}), **values}, bounds)
     curve: list[CurvePoint] = [{"epoch": epoch, **point} for epoch, point in points.items()]
     return {
-        "number": t.number,
+        **candidate(t, made["objectives"], bounds),
         "state": "infeasible" if INFEASIBLE.on(t) else "waiting" if _left(t) else STATES[t.state],
-        "params": dict(t.params),
-        "values": values,
         "metrics": came.get("metrics", {}),
-        "test": came.get("test", {}),
-        "anytime": anytime,
-        "samples": came.get("samples"),
         "curve": curve,
         "firing_rate": came.get("firing_rate"),
         "parameters": came.get("parameters"),
@@ -155,8 +146,6 @@ def _trial(t: FrozenTrial, made: Made, again: Callable[[FrozenTrial], str | None
         "on_front": False,  # until the study is judged as a whole
         "front_then": came.get("front_then"),
         "reason": REASON.get(t) or INFEASIBLE.get(t),
-        "origin": ORIGIN.get(t),
-        "breaks": breaks,
         "known": KNOWN.on(t),
         "started": t.datetime_start.isoformat() if t.datetime_start else None,
         "finished": t.datetime_complete.isoformat() if t.datetime_complete else None,

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from spikefront.analysis.schema import Directions
 from spikefront.errors import UserError, one_line
 from spikefront.sweeping.search.anytime import Shown
-from spikefront.sweeping.search.constraints import Constraints, Measured
+from spikefront.sweeping.search.constraints import Measured, predicted
 from spikefront.sweeping.search.samplers import Distinct, innermost, seeded
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import accounts, brought
@@ -39,9 +39,9 @@ class NoProposal(UserError):
 def sampler(search: DictConfig, objectives: Directions, space: Space) -> BaseSampler:
     """The study's sampler as a worker uses it."""
     found = seeded(instantiate(search.sampler), search.sampler.get("seed"))
-    bounds, predicted = Measured(search.constraints), Constraints(search.constraints, lambda *_, **__: None)
+    bounds, before = Measured(search.constraints), predicted(search.constraints)
     read = partial(brought.candidate, bounds=bounds)
-    told = partial(brought.told, constraints=predicted, bounds=bounds) if bounds or predicted else None
+    told = partial(brought.told, predicted=before, bounds=bounds) if bounds or before else None
     shown = Shown(found, objectives, read, accounts.bad, search.anytime, told)
     return Distinct(shown, space, accounts.Taken(space))
 
