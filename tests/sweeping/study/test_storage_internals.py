@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import math
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import optuna
 import pytest
@@ -156,6 +158,29 @@ def test_relational_storages_are_ours_and_go_to_other_processes(sqlite):
     study.ask()
     assert isinstance(study._storage, Tables) and len(study.trials) == 1
     assert len(pickle.loads(pickle.dumps(study)).trials) == 1
+
+
+def test_of_many_who_would_run_a_waiting_trial_one_does(address):
+    """Workers that start at one moment all see the queue's first; SQLite locks nothing for who only reads."""
+    study = create(address)
+    at_once = threading.Barrier(6)
+
+    def begin(own):
+        at_once.wait()
+        return [own._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING) for trial in waiting]
+
+    for _ in range(10):
+        study.enqueue_trial({"c": 2})
+    waiting = study.get_trials()
+    with ThreadPoolExecutor(6) as workers:
+        began = list(workers.map(begin, [attach(address) for _ in range(6)]))
+    assert [sum(of_one) for of_one in zip(*began, strict=True)] == [1] * 10
+    (first, *_) = attach(address).get_trials()
+    assert first.state == TrialState.RUNNING
+    assert abs(first.datetime_start - datetime.datetime.now()) < datetime.timedelta(seconds=60)
+    study.tell(first.number, state=TrialState.FAIL)
+    with pytest.raises(UpdateFinishedTrialError):
+        study._storage.set_trial_state_values(first._trial_id, TrialState.RUNNING)
 
 
 @pytest.mark.parametrize("values", [[0.5, math.inf], [-math.inf, 1e-300], None])

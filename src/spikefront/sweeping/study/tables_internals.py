@@ -106,9 +106,11 @@ class Tables(Looking, _CachedStorage):
         return self._backend.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        own, value_model = models.TrialModel, models.TrialValueModel
+        if state == TrialState.RUNNING:
+            return self._begin(trial_id)
         if not state.is_finished():
             return bool(super().set_trial_state_values(trial_id, state, values))
-        own, value_model = models.TrialModel, models.TrialValueModel
         rows = []
         for objective, value in enumerate(values or ()):
             number, kind = value_model.value_to_stored_repr(value)
@@ -118,16 +120,27 @@ class Tables(Looking, _CachedStorage):
                 _check_running(self._backend, session, trial_id, lock=True)
                 if rows:
                     session.connection().execute(sqlalchemy.insert(value_model), rows)
-                told = {
-                    "state": state,
-                    "_datetime_complete_utc": datetime.datetime.now(datetime.UTC).replace(tzinfo=None),
-                }
+                told = {"state": state, "_datetime_complete_utc": _now()}
                 session.execute(sqlalchemy.update(own).where(own.trial_id == trial_id).values(told))
         except IntegrityError:
             return False
         finally:
             self.touch(trial_id)
         return True
+
+    def _begin(self, trial_id: int) -> bool:
+        """Have a waiting trial run, if nobody else has: in one statement, as SQLite locks no row that is read before."""
+        own = models.TrialModel
+        waiting = (own.trial_id == trial_id) & (own.state == TrialState.WAITING)
+        begun = {"state": TrialState.RUNNING, "_datetime_start_utc": _now()}
+        try:
+            with _create_scoped_session(self._backend.scoped_session) as session:
+                if session.execute(sqlalchemy.update(own).where(waiting).values(begun)).rowcount:
+                    return True
+                _check_running(self._backend, session, trial_id)
+                return False
+        finally:
+            self.touch(trial_id)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         self.set_all(trial_id, {key: value})
@@ -166,6 +179,11 @@ def _check_running(backend: RDBStorage, session: Any, trial_id: int, lock: bool 
     if state is None:
         raise KeyError(models.NOT_FOUND_MSG)
     backend.check_trial_is_updatable(trial_id, state)
+
+
+def _now() -> datetime.datetime:
+    """As the tables hold it."""
+    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
 
 
 def _batched(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
