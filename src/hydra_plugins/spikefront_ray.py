@@ -92,7 +92,7 @@ class RayWorkers(Launcher):
                 )
 
     def _worker(self, overrides: Sequence[str], place: Path) -> Command:
-        from spikefront.sweeping.worker.processes import PARENT
+        from spikefront.sweeping.worker.template import PARENT
 
         return self._command("sweep", overrides, place / "workers" / "ray.log", PARENT)
 

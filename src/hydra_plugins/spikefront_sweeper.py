@@ -50,6 +50,11 @@ class LocalProcesses(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._config = config
+        from spikefront.start import again
+        from spikefront.sweeping.worker.template import POSSIBLE, Template
+
+        own = POSSIBLE and config.get("search") is not None and not config.get("dry_run")
+        self._template = Template(again(), ["search.worker=true"]) if own else None  # imports while a study is made
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from spikefront.console import shown
@@ -68,7 +73,7 @@ class LocalProcesses(Launcher):
         if self._config.get("dry_run"):
             print("\n".join(shlex.join(map(shown, command)) for command in commands))
             return []
-        Processes(commands, directory(search) / "workers", gpus_of(self._config.trainer)).run()
+        Processes(commands, directory(search) / "workers", gpus_of(self._config.trainer), self._template).run()
         return []
 
 

@@ -33,6 +33,7 @@ from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.request import Options, Request
+from spikefront.sweeping.worker import template
 from spikefront.sweeping.worker.budgets import Limits
 from spikefront.sweeping.worker.processes import default_workers, stop_with_parent
 from spikefront.tracking.pages.front_table import front_table, volumes_told, write_front_html
@@ -45,8 +46,18 @@ WORKERS_ELSEWHERE = 8  # by default on a cluster
 Launch = Callable[[list[list[str]]], Any]
 
 
+def main() -> None:
+    """Run a sweep, be one of its workers, or have the imports of its workers ready for them."""
+    if template.asked():
+        with importing():
+            import spikefront.sweeping.worker.worker  # noqa: F401
+
+        template.serve()
+    command()
+
+
 @entry("sweep")
-def main(cfg: DictConfig) -> None:
+def command(cfg: DictConfig) -> None:
     """Be one worker of a study; a sweep itself comes from Hydra's ``-m``, through ``sweep``."""
     from hydra.core.hydra_config import HydraConfig
 

@@ -129,16 +129,16 @@ class Tables(Looking, _CachedStorage):
         return True
 
     def _begin(self, trial_id: int) -> bool:
-        """Have a waiting trial run, if nobody else has: in one statement, as SQLite locks no row that is read before."""
+        """Have a waiting trial run, if nobody else has: in one statement, as SQLite locks no row that was read."""
         own = models.TrialModel
         waiting = (own.trial_id == trial_id) & (own.state == TrialState.WAITING)
         begun = {"state": TrialState.RUNNING, "_datetime_start_utc": _now()}
         try:
             with _create_scoped_session(self._backend.scoped_session) as session:
-                if session.execute(sqlalchemy.update(own).where(waiting).values(begun)).rowcount:
-                    return True
-                _check_running(self._backend, session, trial_id)
-                return False
+                came: Any = session.execute(sqlalchemy.update(own).where(waiting).values(begun))
+                if not came.rowcount:
+                    _check_running(self._backend, session, trial_id)
+                return bool(came.rowcount)
         finally:
             self.touch(trial_id)
 

@@ -19,10 +19,10 @@ import psutil
 from spikefront.console import last_words
 from spikefront.errors import UserError
 from spikefront.sweeping.worker.budgets import BEGAN
+from spikefront.sweeping.worker.template import PARENT, POOLS, Forked, Template
 
 RESTARTS = 100  # of one worker slot: far beyond any accident
 LONGEST_PAUSE = 60.0  # seconds before a worker is started again, after one that lived less than that
-PARENT = "SPIKEFRONT_PARENT"  # environment: the process with whose end a worker shall end
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -32,7 +32,7 @@ class _Slot:
     environment: dict[str, str]
     cores: list[int]
     log: Path
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | Forked | None = None
     starts: int = 0
     began: float = 0.0
     pause: float = 0.5
@@ -49,12 +49,16 @@ class Processes:
     as if interrupted (``stop_with_parent``).
 
     Args:
+        commands: each process's whole command line.
         gpus: how many each process uses, itself and those that it starts (``trainer.devices``).
+        template: forks them, where there is one; it was started with what all commands begin with.
     """
 
-    def __init__(self, commands: Sequence[Sequence[str]], logs: Path, gpus: int = 1) -> None:
+    def __init__(
+        self, commands: Sequence[Sequence[str]], logs: Path, gpus: int = 1, template: Template | None = None
+    ) -> None:
         logs.mkdir(parents=True, exist_ok=True)
-        total = len(commands)
+        total, self._template = len(commands), template
         self._slots = [
             _Slot(list(command), _environment(i, total, gpus), _share(i, total), logs / f"worker_{i}.log")
             for i, command in enumerate(commands)
@@ -87,13 +91,17 @@ class Processes:
     def _start(self, slot: _Slot) -> None:
         slot.starts += 1
         slot.began, slot.due = time.monotonic(), None
+        environment = {**os.environ, **slot.environment}
+        if self._template is not None and not self._template.gone:
+            slot.process = self._template.start(slot.command, environment, slot.log, slot.cores)
+            return
         with slot.log.open("ab") as log:
             slot.process = subprocess.Popen(
                 slot.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **slot.environment, PARENT: str(os.getpid())},
+                env={**environment, PARENT: str(os.getpid())},
                 start_new_session=True,  # the terminal's Ctrl-C reaches the sweep alone, which passes it on
             )
         if hasattr(psutil.Process, "cpu_affinity"):  # not on macOS
@@ -104,6 +112,9 @@ class Processes:
         if slot.finished or slot.process is None or (code := slot.process.poll()) is None:
             return
         stopping = self.interrupts or any(s.failed for s in self._slots)
+        if slot.process.pid is None and not stopping:  # the template could not import all: a worker says why
+            self._start(slot)
+            return
         if code < 0 and not stopping and slot.starts < RESTARTS:
             now = time.monotonic()
             if slot.due is None:
@@ -132,7 +143,7 @@ class Processes:
     def _signal(self, number: int) -> None:
         for slot in self._slots:
             if slot.process is not None and slot.process.poll() is None:
-                if number == signal.SIGKILL:
+                if number == signal.SIGKILL and slot.process.pid is not None:
                     _kill_below(slot.process.pid)
                 slot.process.send_signal(number)
 
@@ -216,8 +227,7 @@ def _devices(trainer: Mapping[str, Any], everything: int) -> int:
 
 def _environment(index: int, total: int, gpus: int) -> dict[str, str]:
     threads = str(len(_share(index, total)))
-    pools = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    environment = {name: os.environ.get(name) or threads for name in pools}
+    environment = {name: os.environ.get(name) or threads for name in POOLS}
     environment[BEGAN] = str(time.monotonic())
     if gpus and (found := _gpus()):
         mine = [found[(index * gpus + i) % len(found)] for i in range(min(gpus, len(found)))]
