@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core: more threads would only wait for each other
@@ -23,8 +24,12 @@ LONG = """tracking/pages/test_report training/test_ddp sweeping/study/test_accou
     energy/test_family_energy""".split()  # noqa: SIM905
 
 
-def pytest_configure():
+def pytest_configure(config):
     gc.disable()  # until all is imported
+    if sharing.PLACE not in os.environ:
+        place = tempfile.TemporaryDirectory(prefix="spikefront-tests-")
+        os.environ[sharing.PLACE] = place.name
+        config.add_cleanup(place.cleanup)
     sharing.share()
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:  # `nohup make test &`: what tests start would hear neither
