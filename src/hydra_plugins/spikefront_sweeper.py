@@ -42,7 +42,8 @@ class SpikefrontSweeper(Sweeper):
         def options(group: str) -> list[str]:
             return self._loader.get_group_options(group, overrides=own)
 
-        sweep(self.config, [*own, *arguments], options, launch, elsewhere)
+        prepare = getattr(self._launcher, "prepare", lambda: None)
+        sweep(self.config, [*own, *arguments], options, launch, elsewhere, prepare)
 
 
 class LocalProcesses(Launcher):
@@ -50,11 +51,14 @@ class LocalProcesses(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._config = config
+        self._template: Any = None
+
+    def prepare(self) -> None:
+        """Begin what jobs are forked from: its imports go on while a study is made."""
         from spikefront.start import again
         from spikefront.sweeping.worker.template import POSSIBLE, Template
 
-        own = POSSIBLE and config.get("search") is not None and not config.get("dry_run")
-        self._template = Template(again(), ["search.worker=true"]) if own else None  # imports while a study is made
+        self._template = Template(again(), ["search.worker=true"]) if POSSIBLE else None
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from spikefront.console import shown

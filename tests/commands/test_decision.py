@@ -21,7 +21,7 @@ from spikefront.config import ROOT, compose
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.sources import open_study
 from spikefront.sweeping.study.study import load
-from spikefront.sweeping.worker import processes
+from spikefront.sweeping.worker import processes, template
 from spikefront.sweeping.worker.worker import Worker
 
 SWEEP = [sys.executable, str(ROOT / "src/sweep.py"), "-m"]
@@ -51,6 +51,7 @@ def within(place: Path, *command: str) -> str:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
         patch.chdir(place)
         patch.setattr(processes, "Processes", Here)
+        patch.setattr(template, "POSSIBLE", False)
         patch.setattr(processes, "run_sweep", lambda command: run_script(patch, *command[1:]))
         assert run_script(patch, *command[1:]) == 0, said.getvalue()
     return said.getvalue()

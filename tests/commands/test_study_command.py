@@ -10,6 +10,7 @@ import shlex
 from collections import Counter
 
 import pytest
+from examples import few
 from optuna.trial import TrialState
 
 from spikefront.commands.study import inspect
@@ -170,7 +171,7 @@ SEARCHES = {
 }
 
 
-@pytest.mark.parametrize("searching", SEARCHES)
+@pytest.mark.parametrize("searching", few(SEARCHES))
 def test_retry_queues_each_failed_trial_once_and_the_next_command_trains_it(tmp_path, searching):
     """Where nothing else is left to train: all that was asked for is finished, and nothing else is trained then."""
     from pretended import Sweep, pretend

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from examples import few
 from layouts import (
     CLASSES,
     aedat2,
@@ -91,7 +92,7 @@ TRAINED = {
 }
 
 
-@pytest.mark.parametrize("case", TRAINED)
+@pytest.mark.parametrize("case", few(TRAINED))
 def test_an_epoch_through_the_normal_command(script, tmp_path, case):
     write, tested, more = TRAINED[case]
     write(tmp_path)

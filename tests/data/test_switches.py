@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from examples import few
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from timm.data import Mixup
@@ -59,13 +60,13 @@ def test_smoothing_survives_mixups_end_or_not(tmp_path, stays):
         assert after.shape == (64,)
 
 
-@pytest.mark.parametrize("dropped", [True, False])
+@pytest.mark.parametrize("dropped", few([True, False]))
 def test_the_last_batch_is_dropped_or_kept(tmp_path, dropped):
     sizes = [b[2] for b in trained(tmp_path, f"data.drop_last={dropped}", "data.val_fraction=0") if b[0] == "train"]
     assert sizes == [64] * (1437 // 64) + ([] if dropped else [1437 % 64])
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [("bf16-mixed", torch.float16), ("32-true", torch.float32)])
+@pytest.mark.parametrize(("precision", "dtype"), few([("bf16-mixed", torch.float16), ("32-true", torch.float32)]))
 def test_inputs_are_halves_under_mixed_precision(tmp_path, precision, dtype):
     settings = ["data=digits_dvs", f"data.cache={tmp_path}", "+data.half_inputs=true", "trainer.limit_train_batches=1"]
     batches = trained(tmp_path, *settings, f"trainer.precision={precision}")

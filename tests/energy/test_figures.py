@@ -10,6 +10,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from examples import few
 from networks import network
 from PIL import Image
 
@@ -79,7 +80,7 @@ def test_figures_show_the_figures(measured):
 
 
 @pytest.mark.parametrize(
-    "attention", ["sdsa1", "sdsa2", "sdsa3", "ssa", "qkta", "dssa", "statten", "e_sdsa", "softmax", "dwc3", "none"]
+    "attention", few(["sdsa1", "sdsa2", "sdsa3", "ssa", "qkta", "dssa", "statten", "e_sdsa", "softmax", "dwc3", "none"])
 )
 def test_every_attention_and_events(attention, tmp_path):
     model = create_model("sdt_1_16", data="digits_dvs", overrides=[f"attention={attention}"])

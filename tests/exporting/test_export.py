@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 import yaml
+from examples import few
 from huggingface_hub import ModelCard
 
 import spikefront
@@ -85,7 +86,7 @@ def test_weights_without_a_configuration_bring_model_and_data(script, checkpoint
         assert torch.equal(spikefront.from_pretrained(tmp_path / "bundle")(digits[0][:9]), model(digits[0][:9]))
 
 
-@pytest.mark.parametrize("format", ["int8", "int4"])
+@pytest.mark.parametrize("format", few(["int8", "int4"]))
 def test_integers_have_their_figures_beside_those_of_floats(script, checkpoint, tmp_path, digits, format):
     said, out = export(script, checkpoint, tmp_path / "whole", f"format={format}")
     assert said["exact"]["equal"] == said["exact"]["of"] == 37 and said["exact"]["bits"] <= 32

@@ -31,6 +31,7 @@ def agree(one, other, x):
         torch.testing.assert_close(a, b, msg=name)
 
 
+@pytest.mark.slow
 def test_compiled_is_the_same_and_the_meter_looks_inside(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda run: compiled(run, backend="aot_eager"))
     plain, fast, x = network(), network(compile=True), torch.rand(2, 1, 8, 8)

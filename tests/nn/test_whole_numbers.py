@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from examples import few
 
 from spikefront import create_model
 from spikefront.errors import UserError
@@ -37,7 +38,7 @@ def near(a, b) -> float:
     return float(((a - b).norm(dim=1) / a.norm(dim=1)).median())
 
 
-@pytest.mark.parametrize("neuron", ["lif", "if", "plif", "integer", "ilif"])
+@pytest.mark.parametrize("neuron", few(["lif", "if", "plif", "integer", "ilif"]))
 def test_integers_give_what_float64_carries(neuron):
     made, images = network("sdt_1_16", f"neuron={neuron}", data="digits")
     whole = in_whole_numbers(made, images, 8)

@@ -31,7 +31,7 @@ NETWORKS = [
 ]
 
 
-@pytest.mark.parametrize("overrides", NETWORKS)
+@pytest.mark.parametrize("overrides", few(NETWORKS, 2))
 def test_parameters_and_energy_are_those_of_the_real_network(overrides):
     cfg = compose([*overrides.split(), "energy.rate=0.3", "+samples=1", "+checkpoint=null", "+input=noise"], "train")
     cost, report = predict_cost(cfg, time=False), measure(cfg)

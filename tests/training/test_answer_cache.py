@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from examples import few
 from stopped import assert_goes_on_alike
 from torch import nn
 
@@ -68,12 +69,15 @@ def test_of_images_as_they_are_the_teacher_is_asked_once(taught, asked, tmp_path
 
 @pytest.mark.parametrize(
     ("chosen", "says"),
-    [
-        ([], "the images are augmented"),
-        (["data.shift=0", *MIXUP, "+data.mixup_off_epoch=null"], "data.mixup mixes the images"),
-        (["data.shift=0", "teacher.rate_weight=1"], "firing rates are matched"),
-        (["data.shift=0", "trainer.max_epochs=1"], "no image comes twice"),
-    ],
+    few(
+        [
+            ([], "the images are augmented"),
+            (["data.shift=0", *MIXUP, "+data.mixup_off_epoch=null"], "data.mixup mixes the images"),
+            (["data.shift=0", "teacher.rate_weight=1"], "firing rates are matched"),
+            (["data.shift=0", "trainer.max_epochs=1"], "no image comes twice"),
+        ],
+        2,
+    ),
 )
 def test_else_at_each_step_and_it_is_said_why(taught, asked, tmp_path, capsys, chosen, says):
     epochs = [] if "trainer.max_epochs=1" in chosen else ["trainer.max_epochs=2"]
@@ -103,6 +107,7 @@ def test_kept_answers_are_what_it_would_say(taught, tmp_path):
         torch.testing.assert_close(value, ends["false"][key], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_training_that_goes_on_gets_the_same_answers(taught, tmp_path):
     common = [*RUN, taught, "data.shift=0", "trainer.precision=bf16-mixed", "model.drop_path=0.2"]
     common += ["model.depth=2", "+data.half_inputs=true"]

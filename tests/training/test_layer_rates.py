@@ -1,5 +1,6 @@
 """Members of an elastic training learn to fire as the largest network does."""
 
+import pytest
 import torch
 from test_supernet import run
 
@@ -31,6 +32,7 @@ def test_without_weight_nothing_is_watched():
     assert found == {} and float(LayerRates(0).apart(found, found)) == 0
 
 
+@pytest.mark.slow
 def test_it_is_part_of_an_elastic_training(tmp_path):
     ends = {}
     for weight in (0, 10):

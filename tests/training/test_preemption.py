@@ -128,7 +128,7 @@ STOPS = [
 
 @pytest.mark.parametrize(
     ("hook", "epoch", "batch", "first"),
-    few([(*stop, first) for first in (True, False) for stop in STOPS], 4),
+    few([(*stop, first) for first in (True, False) for stop in STOPS], 7),
 )
 def test_each_row_is_logged_once_wherever_a_run_stops(cfg, uninterrupted, monkeypatch, hook, epoch, batch, first):
     stopped = Rows()

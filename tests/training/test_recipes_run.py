@@ -6,6 +6,7 @@ import json
 import shlex
 
 import pytest
+from examples import few
 from layouts import cifar, cifar10_dvs, gesture, image_folders
 from omegaconf import OmegaConf
 from torchvision.datasets import CIFAR10
@@ -19,7 +20,7 @@ SMALL = [
 ]
 
 
-@pytest.mark.parametrize("name", ["cifar10_2_512_tet", "cifar10_dvs_published", "dvs128_gesture_t10"])
+@pytest.mark.parametrize("name", few(["cifar10_2_512_tet", "cifar10_dvs_published", "dvs128_gesture_t10"]))
 def test_a_recipe_trains(script, tmp_path, monkeypatch, name):
     """In the precision of the recipe, as a CPU has it."""
     made = {"cifar10_2": lambda at: cifar(at, CIFAR10, monkeypatch), "cifar10_d": cifar10_dvs, "dvs128_ge": gesture}

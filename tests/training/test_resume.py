@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from examples import few
 from layouts import image_folders
 from timm.utils import ModelEmaV3
 from torch.optim.swa_utils import AveragedModel
@@ -132,7 +133,7 @@ class Terminate(pl.Callback):
         setattr(self, hook, send)
 
 
-@pytest.mark.parametrize("hook", ["on_train_batch_start", "on_validation_batch_start"])
+@pytest.mark.parametrize("hook", few(["on_train_batch_start", "on_validation_batch_start"]))
 def test_a_signal_between_accumulated_passes_or_in_an_averaged_validation_loses_nothing(tmp_path, hook):
     image_folders(tmp_path / "in1k", train=8)  # 4 batches, 2 steps an epoch
     more = ["trainer.max_epochs=2"]

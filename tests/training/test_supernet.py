@@ -115,6 +115,7 @@ class StopAt(pl.Callback):
             self.signals.received = 15
 
 
+@pytest.mark.slow
 def test_an_interrupted_one_ends_as_if_it_had_not_been(tmp_path):
     whole = run(tmp_path / "whole", "model.drop_path=0.2")  # which draws random numbers in every pass
     train(whole)

@@ -72,7 +72,14 @@ def command(cfg: DictConfig) -> None:
     Worker(cfg, [*places(running), *running.overrides.task]).run()
 
 
-def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: Launch, elsewhere: bool = False) -> None:
+def sweep(
+    cfg: DictConfig,
+    arguments: Sequence[str],
+    options: Options,
+    launch: Launch,
+    elsewhere: bool = False,
+    prepare: Callable[[], None] = lambda: None,
+) -> None:
     """Run the search that ``cfg.search`` and the sweeping ``arguments`` describe, or continue it.
 
     Args:
@@ -81,6 +88,7 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
         options: the options of a config group.
         launch: starts one worker for each list of overrides and waits for all.
         elsewhere: workers run on other machines, so the default storage is a journal file.
+        prepare: called as soon as it is clear that workers will be launched.
 
     Raises:
         UserError: a contradictory search, a study that was made with another, workers that failed.
@@ -96,6 +104,7 @@ def sweep(cfg: DictConfig, arguments: Sequence[str], options: Options, launch: L
     if cfg.get("dry_run"):
         _show_plan(asked, min(wanted, asked.budget), launch, console)
         return
+    prepare()
     study, new = studies.create(asked)
     chosen = {g: o for g, o in cfg.hydra.runtime.choices.items() if o and not ("/" in g or g in asked.space.parameters)}
     attributes.CHOICES.set(study, chosen)

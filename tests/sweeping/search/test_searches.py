@@ -29,9 +29,7 @@ def ends(parameter):
 @pytest.mark.parametrize(  # each search on one of the data sets, all on all with `make test-all`
     ("search", "data"),
     [
-        pytest.param(
-            s, d, marks=[] if d == ("digits" if s == "families" else DATA[i % len(DATA)]) else pytest.mark.slow
-        )
+        pytest.param(s, d, marks=[] if s != "families" and d == DATA[i % len(DATA)] else pytest.mark.slow)
         for i, s in enumerate(SEARCHES)
         for d in DATA
     ],

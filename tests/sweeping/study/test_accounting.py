@@ -10,6 +10,7 @@ from collections import Counter
 
 import psutil
 import pytest
+from examples import few
 from optuna.trial import TrialState
 from pretended import pretend
 
@@ -221,7 +222,7 @@ def trained(search):
     return [t.params for t in accounts.account(search.study()).finished]
 
 
-@pytest.mark.parametrize("wanted", [3, 5, "null"])
+@pytest.mark.parametrize("wanted", few(["null", 3, 5]))
 def test_a_grid_under_a_constraint_trains_as_many_as_are_asked_for_and_there(make_sweep, wanted):
     """Four of eight points are feasible: what is refused takes no place of what was asked for."""
     bound = "+search.constraints={neuron.threshold: '< 1.5'}"

@@ -16,6 +16,7 @@ from pathlib import Path
 import optuna
 import postgresql
 import pytest
+from examples import few
 from optuna.trial import TrialState
 from postgresql import free_port
 
@@ -84,7 +85,7 @@ def test_workers_share_a_study_through_grpc(make_sweep, tmp_path, behind):
         server.kill()
 
 
-@pytest.mark.parametrize("storage", ["sqlite", "journal"])
+@pytest.mark.parametrize("storage", few(["sqlite", "journal"]))
 def test_optuna_dashboard_serves_the_study(make_sweep, tmp_path, storage):
     places = {"sqlite": tmp_path / "s" / "study.db", "journal": tmp_path / "study.log"}
     address = {"sqlite": f"sqlite:///{places['sqlite']}", "journal": f"journal://{places['journal']}"}[storage]

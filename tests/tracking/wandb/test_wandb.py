@@ -427,7 +427,7 @@ def test_configurations_are_logged_as_people_filter_them():
     }
 
 
-@pytest.mark.parametrize("way", ["variable", "setting"])
+@pytest.mark.parametrize("way", few(["variable", "setting"]))
 def test_where_it_is_disabled_nothing_is_written(server, script, quick, tmp_path, monkeypatch, way):
     if way == "variable":
         monkeypatch.setenv("WANDB_MODE", "disabled")
