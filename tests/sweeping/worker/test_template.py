@@ -14,7 +14,7 @@ import pytest
 from spikefront.config import ROOT
 from spikefront.errors import UserError
 from spikefront.sweeping.worker.processes import Processes
-from spikefront.sweeping.worker.template import POSSIBLE, Template
+from spikefront.sweeping.worker.template import POOLS, POSSIBLE, Template
 
 pytestmark = pytest.mark.skipif(not POSSIBLE, reason="forks are for Linux")
 
@@ -136,3 +136,22 @@ except KeyboardInterrupt:
     process.wait()
     wait_for(said.exists)
     wait_for(lambda: not template.is_running())
+
+
+IMPORTS = """
+import os, torch
+asked = []
+for name in ("is_available", "device_count", "_lazy_init"):
+    setattr(torch.cuda, name, lambda *_, name=name: asked.append(name) or 0)
+torch._C._cuda_getDeviceCount = lambda: asked.append("count") or 0
+import spikefront.sweeping.worker.worker
+print(asked, len(os.listdir("/proc/self/task")))
+"""
+
+
+@pytest.mark.slow
+def test_what_workers_import_starts_no_thread_and_asks_for_no_gpu():
+    """Neither lives on in a fork: who has counted GPUs before it can't use them after it."""
+    alone = {**os.environ, "PYTHONPATH": str(ROOT / "src"), **dict.fromkeys(POOLS, "1")}
+    said = subprocess.run([sys.executable, "-c", IMPORTS], env=alone, capture_output=True, text=True, check=True)
+    assert said.stdout.split("\n")[-2] == "[] 1"
