@@ -116,6 +116,7 @@ def taken(place, way):
     return line, way(place, *pasted(line))
 
 
+@pytest.mark.slow
 def test_a_point_is_taken_with_other_seeds_and_stops_at_its_timestep(place, taken, here):
     _, said = taken
     other = records(study(place, "s-trial-0"))

@@ -95,6 +95,7 @@ def test_a_search_path_does_as_well_and_reaches_clusters(home):
     assert override == f"hydra.searchpath=['{home}/my conf']"
 
 
+@pytest.mark.slow
 def test_the_other_commands_take_it(home, search, script, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own = f"--config-dir={home}/my conf"

@@ -66,7 +66,7 @@ def test_the_last_batch_is_dropped_or_kept(tmp_path, dropped):
     assert sizes == [64] * (1437 // 64) + ([] if dropped else [1437 % 64])
 
 
-@pytest.mark.parametrize(("precision", "dtype"), few([("bf16-mixed", torch.float16), ("32-true", torch.float32)]))
+@pytest.mark.parametrize(("precision", "dtype"), few([("32-true", torch.float32), ("bf16-mixed", torch.float16)]))
 def test_inputs_are_halves_under_mixed_precision(tmp_path, precision, dtype):
     settings = ["data=digits_dvs", f"data.cache={tmp_path}", "+data.half_inputs=true", "trainer.limit_train_batches=1"]
     batches = trained(tmp_path, *settings, f"trainer.precision={precision}")

@@ -32,6 +32,7 @@ def test_a_bundle_is_evaluated_and_exported_again(script, checkpoint, bundle, tm
     assert "model.safetensors" in said["files"]
 
 
+@pytest.mark.slow
 def test_integers_are_no_checkpoint(script, checkpoint, tmp_path):
     export(script, checkpoint, tmp_path / "int8", "format=int8")
     with pytest.raises(

@@ -98,7 +98,7 @@ WRAPPINGS = {
 }
 
 
-@pytest.mark.parametrize(("case", "wrapping"), few((c, list(WRAPPINGS)[i % 4]) for i, c in enumerate(CASES)))
+@pytest.mark.parametrize(("case", "wrapping"), few([(c, list(WRAPPINGS)[i % 4]) for i, c in enumerate(CASES)], 5))
 def test_published_files_load_strictly(case, wrapping, tmp_path):
     state = published(case)
     torch.save(WRAPPINGS[wrapping](state), tmp_path / "file.pth.tar")

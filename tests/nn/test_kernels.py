@@ -218,6 +218,7 @@ def test_without_a_build_says_so_once(broken):
     assert codes == [1] and errors[0].count("no compiled kernels") == 1
 
 
+@pytest.mark.slow
 def test_switched_off_says_nothing():
     codes, errors = processes(1, SPIKEFRONT_KERNELS="off")
     assert codes == [1] and not errors[0]

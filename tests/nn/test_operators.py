@@ -62,6 +62,7 @@ def recorded():
     return seen.calls
 
 
+@pytest.mark.slow
 def test_every_operator_passes_pytorchs_own_checks():
     calls = recorded()
     assert {func._overloadpacket.__name__ for func, _ in calls} == OPERATORS

@@ -297,6 +297,7 @@ def test_another_choice_is_refused():
         network().for_inference(sparse="always")
 
 
+@pytest.mark.slow
 def test_without_a_compiler_it_is_dense_and_says_so_once():
     code = """
 import torch, spikefront

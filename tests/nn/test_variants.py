@@ -177,7 +177,7 @@ def test_every_mlp_trains_on_every_shortcut(mlp):
         train_a_step(tiny(**made, neuron=lively("lif")), torch.rand(3, 2, 8, 8))
 
 
-@pytest.mark.parametrize("surrogate", few(options("surrogate"), 2))
+@pytest.mark.parametrize("surrogate", few(options("surrogate"), 6))
 def test_every_surrogate_trains_every_neuron(surrogate):
     for neuron in options("neuron"):
         train_a_step(tiny(neuron=lively(neuron, surrogate)), torch.rand(3, 2, 8, 8))

@@ -22,7 +22,7 @@ RECIPES = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
 SETS = sorted(p.stem for p in (CONF / "data").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("choice", few([*(f"experiment={r}" for r in RECIPES), *(f"data={s}" for s in SETS)], 4))
+@pytest.mark.parametrize("choice", few([*(f"experiment={r}" for r in RECIPES), *(f"data={s}" for s in SETS)], 8))
 def test_everything_has_an_outline_that_fits_a_screen(choice, tmp_path):
     random = ["init=null"] if choice.endswith("_transfer") else []  # for want of its authors' file
     lines = outline(compose([choice, "output_dir=x", *random, *given(choice.removeprefix("data="), tmp_path)]))
@@ -76,7 +76,7 @@ class Done(pl.Callback):
             ["data.batch_size=96", "trainer.effective_batch=288", "schedule.lr_rule=linear", "schedule.lr_batch=256"],
             ["data.batch_size=64", "schedule.warmup_prefix=true", "++trainer.max_steps=50"],
         ],
-        4,
+        5,
     ),
 )
 def test_steps_batch_and_rates_are_those_of_the_training(tmp_path, settings):

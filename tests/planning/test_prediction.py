@@ -89,7 +89,7 @@ def lightnings(cfg):
 
 @pytest.mark.parametrize("again", ["", " model.checkpoint_blocks=true"], ids=["", "again"])
 @pytest.mark.parametrize("network", [NETWORKS[0], pytest.param(NETWORKS[5], marks=pytest.mark.slow)])
-@pytest.mark.parametrize("precision", few(["16-mixed", "bf16-mixed", "bf16-true", "64-true"], 2))
+@pytest.mark.parametrize("precision", few(["bf16-mixed", "16-mixed", "bf16-true", "64-true"], 4))
 def test_memory_knows_the_precision(network, precision, again):
     cfg = compose([*network.split(), *again.split(), "trainer=cpu", f"trainer.precision={precision}"])
     assert predict_cost(cfg, time=False).memory == pytest.approx(allocated(cfg, lightnings), rel=0.15)

@@ -90,6 +90,7 @@ def test_else_at_each_step_and_it_is_said_why(taught, asked, tmp_path, capsys, c
     assert f"the teacher is asked at each step: {says}" in out
 
 
+@pytest.mark.slow
 def test_kept_answers_are_what_it_would_say(taught, tmp_path):
     ends = {}
     for cache in ("true", "false"):

@@ -97,6 +97,7 @@ class Watch(pl.Callback):
         self.states.append({k: v.clone() for k, v in module.model.state_dict().items()})
 
 
+@pytest.mark.slow
 def test_the_head_learns_first_and_a_kill_changes_no_bit(first, tmp_path):
     path, before = first
     settings = [f"init='{path}'", "finetune.head_epochs=2", "finetune.freeze=[embedding]", "trainer.max_epochs=4"]

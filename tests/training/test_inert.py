@@ -146,7 +146,7 @@ def chosen(root, settings: list[str], key: str, value: object) -> list[str]:
 NAMED = {"argnames": ("key", "values", "idle", "acts"), "ids": lambda v: v if isinstance(v, str) else ""}
 
 
-@pytest.mark.parametrize(argvalues=few(CASES), **NAMED)
+@pytest.mark.parametrize(argvalues=few(CASES, 6), **NAMED)
 def test_a_setting_is_named_where_it_does_nothing_alone(tmp_path, key, values, idle, acts):
     def said(settings: list[str]) -> bool:
         cfg = compose([*fixed(tmp_path), *chosen(tmp_path, settings, key, values[1])])
@@ -182,7 +182,7 @@ def test_repetition_is_of_shards_too(tmp_path):
     assert labels[0] == labels[1] and labels[2] == labels[3] and not (images[0] == images[1]).all()
 
 
-@pytest.mark.parametrize("path", few(sorted((CONF / "experiment").glob("*.yaml"))), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", few(sorted((CONF / "experiment").glob("*.yaml")), 9), ids=lambda p: p.stem)
 def test_a_recipe_sets_nothing_in_vain(path):
     assert without_effect(compose([f"experiment={path.stem}", "output_dir=x"])) is None
 

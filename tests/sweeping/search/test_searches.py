@@ -57,7 +57,7 @@ def test_every_value_of_a_searchs_space_builds_a_network(search, data):
 SAMPLERS = sorted(p.stem for p in (ROOT / "sweeps" / "search" / "sampler").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", few(SAMPLERS, 2))
 def test_every_sampler_proposes(name):
     """Also with the anytime points shown, and with conditional and categorical parameters where it can."""
     from spikefront.sweeping.search.anytime import Shown

@@ -26,7 +26,7 @@ STORAGES = {"sqlite": "search.storage=null", "journal": "search.storage=journal:
     ("trials", "workers", "kills"),
     [(10, 2, 2), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((24, 4, 5), (60, 4, 12)))],
 )
-@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("storage", few(STORAGES))
 def test_killed_workers_lose_nothing(make_sweep, tmp_path, storage, trials, workers, kills):
     search = make_sweep(
         f"search.n_trials={trials}",

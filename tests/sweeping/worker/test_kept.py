@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from examples import few
 from optuna.trial import TrialState
 from pretend_s3 import KEY, SECRET
 from pretended import SPACE, pretend
@@ -55,7 +56,7 @@ def apart(make_sweep, tmp_path, machine):
     return made
 
 
-@pytest.mark.parametrize("kind", ["file", "memory"])
+@pytest.mark.parametrize("kind", few(["file", "memory"]))
 def test_what_a_machine_found_another_reads(apart, machine, tmp_path, kind):
     search = apart("search.n_trials=2", kind=kind)
     search.run_here()

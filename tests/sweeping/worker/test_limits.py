@@ -68,6 +68,7 @@ def test_what_breaks_a_constraint_is_told_and_never_trained(make_sweep, tmp_path
     assert "parameters <= 200000 does not hold" in INFEASIBLE.get(next(t for t in trials if t in refused))
 
 
+@pytest.mark.slow
 def test_a_sampler_that_only_proposes_what_cannot_be_is_helped(make_sweep):
     space = ("neuron.threshold=interval(0.5,2)", "optimizer.lr=interval(0.001,0.01)")
     bounds = "+search.constraints={neuron.threshold: '< 0.6', optimizer.lr: '< 0.003'}"

@@ -67,6 +67,7 @@ def test_the_stages_follow_each_other(finished):
         checkpoint_of(f"trial:{place}/{tuned}")
 
 
+@pytest.mark.slow
 def test_the_same_command_is_done_and_more_is_evaluated(finished):
     before = len(finished.study().trials)
     finished.run_here()
