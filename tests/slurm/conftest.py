@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from alike import assert_equal
 from system import unable
 
 import cluster as clusters
@@ -161,22 +162,7 @@ def assert_same(a: Path, b: Path, ignore_run: bool = False) -> None:
         if ignore_run:
             state["continuation"].pop("run")
     for key in STATE:
-        equal(states[0][key], states[1][key], key)
-
-
-def equal(a, b, path: str) -> None:
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), path
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), path
-        for key in a:
-            equal(a[key], b[key], f"{path}/{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), path
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            equal(x, y, f"{path}/{i}")
-    else:
-        assert a == b, path
+        assert_equal(states[0][key], states[1][key], key)
 
 
 def until(what, seconds: float, otherwise=lambda: "") -> None:

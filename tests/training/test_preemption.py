@@ -9,6 +9,7 @@ import signal
 import pytest
 import pytorch_lightning as pl
 import torch
+from alike import assert_equal
 from examples import few
 from pytorch_lightning.loggers import Logger
 
@@ -69,21 +70,6 @@ def interrupted(cfg, *arguments) -> int:
 def finish(cfg):
     with preemptible(cfg) as callbacks:
         return run.train(cfg, callbacks)
-
-
-def assert_equal(a, b, path=""):
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), path
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), path
-        for key in a:
-            assert_equal(a[key], b[key], f"{path}/{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), path
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_equal(x, y, f"{path}/{i}")
-    else:
-        assert a == b, path
 
 
 class Rows(Logger):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from alike import assert_equal
 from examples import few
 from layouts import image_folders
 from timm.utils import ModelEmaV3
@@ -52,21 +53,6 @@ class Kill(pl.Callback):
 
 run.train(compose(sys.argv[2:]), [Kill()])
 """
-
-
-def assert_equal(a, b, path=""):
-    if isinstance(a, torch.Tensor):
-        torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True, msg=path)
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), path
-        for key in a:
-            assert_equal(a[key], b[key], f"{path}/{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), path
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_equal(x, y, f"{path}/{i}")
-    else:
-        assert a == b, path
 
 
 def overrides(tmp_path: Path, name: str, *more: str) -> list[str]:
