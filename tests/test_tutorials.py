@@ -65,7 +65,7 @@ def test_a_tutorial_leads_to_its_picture(name, tmp_path):
             assert figures(line)[:8] == pytest.approx(figures(found)[:8], rel=0.1, abs=0.15), found
     sweeps = [out for block, out in said.items() if "src/sweep.py" in block]
     assert len(sweeps) == 1 and "Pareto front of" in sweeps[0]
-    shown = re.findall(r"image=(\S+)", text)
+    shown = re.findall(r"image=(\S+\.png)", text)
     with Image.open(tmp_path / shown[-1]) as drawn, Image.open(TUTORIALS / f"{name}.png") as committed:
         assert drawn.width / drawn.height == pytest.approx(committed.width / committed.height, rel=0.01)
     if name == "chip" and not absent:

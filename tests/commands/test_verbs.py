@@ -138,3 +138,15 @@ def test_an_unknown_flag_is_one_line(script):
     code, _, err = script("train", "model=sdt_1_16", "--paralel", "seed=1")
     assert code == 1
     assert err == "spikefront: there is no flag --paralel; --hydra-help lists the flags\n"
+
+
+def test_another_python_than_that_of_the_environment_is_one_line(tmp_path):
+    def run(*arguments):  # without site, a Python has no packages
+        command = [sys.executable, "-S", *map(str, arguments)]
+        environment = {"PYTHONPATH": str(ROOT / "src")}
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+
+    done = run(ROOT / "src" / "train.py")
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "source .venv/bin/activate" in done.stderr
+    assert "ModuleNotFoundError" in run("-c", "import spikefront").stderr  # a library's user has a program to mend

@@ -20,7 +20,7 @@ def page(name: str) -> str:
 
 def figures(line: str) -> list[float]:
     """The numbers of a line, energies in microjoules; not how long it took."""
-    line = re.sub(r"   \d+ s$", "", line)
+    line = re.sub(r"   [\d.]+ m?s$", "", line)
     scale = {"nJ": 1e-3, "µJ": 1.0}
     return [float(n) * scale.get(unit, 1.0) for n, unit in re.findall(r"(\d+(?:\.\d+)?) ?(nJ|µJ)?", line)]
 

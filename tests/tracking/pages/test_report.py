@@ -135,6 +135,36 @@ def test_two_thousand_trials_open_filter_and_sort(browser, tmp_path):
     silent(browser)
 
 
+def test_a_crowd_below_the_front_is_thinned_until_it_is_zoomed_into(browser, tmp_path):
+    load(browser, write_report([made.study("crowd", 350, importance=False)], tmp_path / "r.html"))
+    browser.find_element("id", "filter").send_keys("state=complete")  # early points too
+    wait(lambda: browser.find_element("id", "count").text.startswith("1400 of 1400"))
+
+    def drawn():
+        return browser.execute_script(
+            "const t = document.getElementById('front').data.find(t => t.name === 'dominated trials');"
+            "return t.x.map((x, i) => [x, t.y[i]])"
+        )
+
+    def inside(points):
+        return sorted((x, y) for x, y in points if 4e-8 < x < 1.1e-7 and 0.85 < y < 0.95)
+
+    below = [p for p in made.study("crowd", 350, importance=False)["points"] if not p["member"]]
+    some = drawn()
+    assert len(some) <= 1000 < len(below)
+    assert f"dominated, {len(some)} of {len(below)} drawn" in browser.find_element("id", "key").text
+    browser.execute_script(
+        "Plotly.relayout('front', {'xaxis.range': [4e-8, 1.1e-7].map(Math.log10), 'yaxis.range': [.85, .95]})"
+    )
+    near = wait(lambda: (d := drawn()) != some and d)
+    assert inside(near) == inside((p["values"]["energy"], p["values"]["accuracy"]) for p in below)
+    assert len(inside(near)) > len(inside(some))
+    assert "70 nJ" in {e.text for e in css(browser, "#front .xtick text")}  # the ticks of what is in sight
+    browser.execute_script("Plotly.relayout('front', {'xaxis.autorange': true})")
+    wait(lambda: len(drawn()) == len(some))
+    silent(browser)
+
+
 def test_hypervolume_in_decades_and_a_chart_as_tall_as_its_card(opened):
     def last():
         return opened.execute_script("const p = document.getElementById('hypervolume'); return p.data[0].y.at(-1)")

@@ -24,8 +24,9 @@ DV = Declared(sensor=(346, 260), unit="us", columns="t x y p")  # what wrote the
 
 
 class HARDVS(EventFiles):
-    """HARDVS (Wang et al., AAAI 2024, arXiv 2211.09648), 346x260, 107,646 recordings in 300 classes, with parts of its
-    own: 64,526 to train on, 10,734 to validate, 32,386 to test.
+    """HARDVS (Wang et al., AAAI 2024, arXiv 2211.09648): 346x260, more than 100,000 recordings in 300 classes, with
+    parts of its own. Names, lines and the archive's checksum are those of SpikingJelly 2.0.0's source; the parts' sizes
+    in ``conf/data/hardvs.yaml`` were never held against the lists, which a run counts.
 
     Reads ``action_001/dvSave-….npz`` … ``action_300/`` (the authors' compact files: arrays t, x, y and p; or DV's
     ``.aedat4``) and the lists ``{train,val,test}_label.txt`` beside them, a recording a line, ``action_001/dvSave-…``

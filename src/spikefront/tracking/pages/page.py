@@ -189,7 +189,7 @@ def _study(record: StudyRecord, gain: str, cost: str, reference: float | None) -
         "fleet": fleet.lines(record),
         "described": data_panel(record.get("described")),
         "trials": [_shown(t) for t in trials],
-        "points": [_drawn(p, x, y) for p, x, y in placed_points(record)],
+        "points": [_drawn(p, x, y, {gain, cost}) for p, x, y in placed_points(record)],
         "front": [{"number": p["number"], "t": p["t"], "final": p["final"], "x": x, "y": y} for p, x, y in front],
         "band": _band(front) if gain == "accuracy" else [],
         "volumes": volumes_over(drawn, both, [0.0, reference]) if reference is not None else [],
@@ -201,12 +201,17 @@ def _study(record: StudyRecord, gain: str, cost: str, reference: float | None) -
     }
 
 
-def _drawn(point: Point, x: float, y: float) -> dict[str, Any]:
-    shown = {k: v for k, v in point.items() if k not in ("params", "origin", "feasible") and v is not None}
-    shown |= {} if point["feasible"] else {"beyond": True}
-    if point["final"]:  # which are the trial's
-        shown = {k: v for k, v in shown.items() if k not in ("values", "test")}
-    return {**shown, "x": x, "y": y}
+def _drawn(point: Point, x: float, y: float, axes: set[str]) -> dict[str, Any]:
+    """What the page can't tell from the trial and the axes: there are four or more of them a trial."""
+    shown: dict[str, Any] = {"number": point["number"], "t": point["t"], "x": x, "y": y}
+    for name, said in (("final", point["final"]), ("member", point["member"]), ("beyond", not point["feasible"])):
+        shown |= {name: True} if said else {}
+    if not point["final"]:  # else the trial's
+        shown |= {"values": point["values"]} if set(point["values"]) != axes else {}
+        shown |= {"test": point["test"]} if point["test"] else {}
+    if point["interval"] is not None:
+        shown["interval"] = [round(end, 6) for end in point["interval"]]
+    return shown | {k: point[k] for k in ("near", "samples") if point[k] is not None}
 
 
 def _taken(taken: Taken, gain: str, cost: str) -> dict[str, Any]:

@@ -1,14 +1,18 @@
 "use strict";
 // The page of one or several studies: everything is drawn from the JSON beside it, nothing is fetched (unless live).
-const OKABE_ITO = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c", "#b3a300"];
+const OKABE_ITO = { // their colours, each at least 3:1 on its theme's panel (WCAG AA for marks): darker on white
+  light: ["#0072b2", "#d55e00", "#009e73", "#c2719e", "#b07a00", "#3d8fc4", "#8c8c8c", "#8f8200"],
+  dark: ["#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#2a86bd", "#8c8c8c", "#b3a300"] };
 const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "hexagon"];
-const CIVIDIS = [[0, "#00224e"], [.2, "#35456c"], [.4, "#666970"], [.6, "#948e77"], [.8, "#c8b866"], [1, "#fee838"]];
+const SCALE = { // the part of plasma, and of cividis, that stands out so
+  light: [[0, "#0d0887"], [.25, "#5302a3"], [.5, "#8b0aa5"], [.75, "#b83289"], [1, "#db5c68"]],
+  dark: [[0, "#6f717a"], [.33, "#948e77"], [.67, "#c8b866"], [1, "#fee838"]] };
 const OPERATORS = { "=": (a, b) => a == b, ":": (a, b) => a == b, "!=": (a, b) => a != b, "<": (a, b) => a < b, ">": (a, b) => a > b,
                     "<=": (a, b) => a <= b, ">=": (a, b) => a >= b };
 const PREFIX = { p: 1e-12, n: 1e-9, u: 1e-6, "µ": 1e-6, m: 1e-3, k: 1e3, M: 1e6, G: 1e9, "%": .01 };
-const PAGE = 100, CROWD = 800; // rows of the table at first; points that are drawn one by one at most
+const PAGE = 100, CROWD = 1000; // rows of the table at first; points below the front that are drawn at once
 const $ = id => document.getElementById(id);
-let data = JSON.parse($("data").textContent), rows = [], shown = [], chosen = null, sorted = { key: null, down: false }, limit = PAGE, layersOpen = false, beside = false, wrong = "", listening = false, exporting = false;
+let data = JSON.parse($("data").textContent), rows = [], shown = [], chosen = null, sorted = { key: null, down: false }, heads = null, sight = null, limit = PAGE, layersOpen = false, beside = false, wrong = "", listening = false, exporting = false;
 
 // ---- figures as people read them
 const si = (v, unit = "") => {
@@ -41,7 +45,7 @@ const narrow = () => window.innerWidth < 620;
 
 // ---- rows: one a point (a trial stopped after t timesteps), and one for each trial that has none, all studies together
 function ingest() {
-  rows = [];
+  rows = []; heads = null;
   data.studies.forEach((study, s) => {
     const points = Map.groupBy ? Map.groupBy(study.points, p => p.number) : study.points.reduce((m, p) => m.set(p.number, [...(m.get(p.number) || []), p]), new Map());
     for (const t of study.trials) for (const p of points.get(t.number) || [null]) rows.push(made(study, s, t, p));
@@ -50,14 +54,13 @@ function ingest() {
   const same = chosen && (rows.find(r => r.study === chosen.study && r.number === chosen.number && r.t === chosen.t) || rows.find(r => r.study === chosen.study && r.number === chosen.number));
   chosen = same || rows.filter(r => r.front && r.y !== undefined).sort((a, b) => b.y - a.y)[0] || null;
 }
+const OWN = { study: r => r.study, trial: r => r.number, t: r => r.t, state: r => r.state, front: r => r.front ? "●" : r.near ? "≈" : "", low: r => (r.interval || [])[0], high: r => (r.interval || [])[1], samples: r => r.samples,
+  "test accuracy": r => (r.test || {}).accuracy, "test samples": r => (r.test || {}).samples, "firing rate": r => r.final ? r.firing_rate : null, silent: r => r.silent ? "no neuron fires" : "" };
+const ROW = { get(key) { return key in this.params ? this.params[key] : key in this.values ? this.values[key] : key in OWN ? OWN[key](this) : this[key]; } };
 function made(study, s, t, p) {
-  const row = Object.assign(Object.create(t), { s, i: rows.length, study: study.name, text: null, t: p ? p.t : null, final: !p || p.final, front: !!p && p.member, near: p ? p.near : null, beyond: !!p && !!p.beyond, x: p ? p.x : null, y: p ? p.y : null });
+  const row = { __proto__: ROW, ...t, s, i: rows.length, study: study.name, text: null, hover: null, t: p ? p.t : null, final: !p || !!p.final, front: !!p && !!p.member, near: p ? p.near : null, beyond: !!p && !!p.beyond, x: p ? p.x : null, y: p ? p.y : null };
   if (p) Object.assign(row, { interval: p.interval, samples: p.samples });
-  if (p && !p.final) Object.assign(row, { values: p.values, test: p.test, breaks: (t.anytime.find(s => s.t === p.t) || {}).breaks });
-  const [low, high] = row.interval || [];
-  const own = { study: study.name, trial: t.number, t: row.t, state: t.state, front: row.front ? "●" : row.near ? "≈" : "", low, high, samples: row.samples, "test accuracy": (row.test || {}).accuracy,
-    "test samples": (row.test || {}).samples, "firing rate": row.final ? t.firing_rate : null, silent: t.silent ? "no neuron fires" : "" };
-  row.get = key => key in t.params ? t.params[key] : key in row.values ? row.values[key] : key in own ? own[key] : t[key];
+  if (p && !p.final) Object.assign(row, { values: p.values || { [data.gain]: p.y, [data.cost]: p.x }, test: p.test, breaks: (t.anytime.find(s => s.t === p.t) || {}).breaks });
   return row;
 }
 const words = row => row.text ??= [row.study, `trial ${row.number}`, row.t ? `t=${row.t}` : "", row.state, row.front ? "front" : "", row.near ? "near" : "", row.silent ? "silent" : "", row.beyond ? "beyond" : "", row.reason || "",
@@ -92,7 +95,8 @@ function compile(query) { // {test}, or {wrong: what can't be read}
 }
 
 // ---- drawing
-const colours = () => OKABE_ITO.map((c, i) => i === 0 && document.documentElement.dataset.theme === "dark" ? "#56b4e9" : i === 5 && document.documentElement.dataset.theme === "dark" ? "#0072b2" : c);
+const colours = () => OKABE_ITO[document.documentElement.dataset.theme], ramp = () => SCALE[document.documentElement.dataset.theme];
+const coloured = i => colours()[i % colours().length];
 const font = () => ({ family: "system-ui, -apple-system, Segoe UI, Roboto, DejaVu Sans, sans-serif", size: narrow() ? 11 : 13, color: css("--ink") });
 const axis = extra => ({ gridcolor: css("--line"), linecolor: css("--line"), zeroline: false, automargin: true, ...extra, title: { text: extra.title, font: { size: 13 }, standoff: 8 } });
 const layout = extra => ({
@@ -129,7 +133,7 @@ const curve = row => data.gain === "accuracy" && data.cost === "energy" ? (row.a
 
 function colouring(list) { // marker colours by any column; a key in HTML for categories, a colour bar for numbers
   const key = $("colour").value;
-  if (!key) return { colour: r => colours()[r.s % OKABE_ITO.length], key: [] };
+  if (!key) return { colour: r => coloured(r.s), study: true, key: [] };
   const values = list.map(r => r.get(key)).filter(v => v !== undefined && v !== null);
   const distinct = [...new Set(values)];
   if (values.length && values.every(v => typeof v === "number") && distinct.length > 6) {
@@ -137,7 +141,7 @@ function colouring(list) { // marker colours by any column; a key in HTML for ca
     return { number: r => { const v = r.get(key); return typeof v !== "number" ? null : logs ? Math.log10(v) : v; }, logs, title: key, key: [] };
   }
   distinct.sort((a, b) => typeof a === "number" ? a - b : String(a).localeCompare(String(b)));
-  const map = new Map(distinct.map((v, i) => [v, colours()[i % OKABE_ITO.length]]));
+  const map = new Map(distinct.map((v, i) => [v, coloured(i)]));
   return { colour: r => map.get(r.get(key)) || css("--soft"), key: distinct.map(v => [`${key} = ${figure(key, v)}`, map.get(v)]) };
 }
 
@@ -148,37 +152,39 @@ function drawFront() {
   $("front").hidden = !anything; $("front-empty").hidden = anything;
   if (!anything) return;
   const marker = (group, extra) => paint.number
-    ? { color: group.map(paint.number), coloraxis: "coloraxis", ...extra } : { color: group.map(paint.colour), ...extra };
+    ? { color: group.map(paint.number), coloraxis: "coloraxis", ...extra } : { color: paint.study ? paint.colour(group[0]) : group.map(paint.colour), ...extra };
   const custom = group => group.map(r => r.i), everything = !$("filter").value.trim();
-  const legend = [], marks_ = [];
+  const legend = [], marks_ = [], below_ = { drawn: 0, all: 0 };
   const seenRange = fit(list.map(r => r.y), list.filter(r => r.front).map(r => r.y)), every = list.map(r => r.y);
   if (list.length) drawAttained(traces, seenRange ? seenRange[0] : Math.min(...every), Math.max(...list.map(r => r.x)));
   const symbols = (group, symbol, open = "") => group.some(r => r.silent) ? group.map(r => (r.silent ? "x" : symbol) + open) : symbol + open;
   data.studies.forEach((study, s) => {
     const own = list.filter(r => r.s === s), top = own.filter(r => r.front).sort((a, b) => a.x - b.x);
     const below = own.filter(r => !r.front && (r.final || !everything)); // early points only where they are asked for
-    const colour = $("colour").value ? css("--soft") : colours()[s % OKABE_ITO.length], symbol = SYMBOLS[s % SYMBOLS.length];
-    const faint = together(s) ? .4 : 1;
-    if (study.band.length && everything && faint === 1) {
+    const colour = $("colour").value ? css("--soft") : coloured(s), symbol = SYMBOLS[s % SYMBOLS.length];
+    const band = together(s); // of several runs, of which this is one
+    if (study.band.length && everything && !band) {
       const end = Math.max(...own.map(r => r.x)), stairs = study.front.map(p => [p.x, p.y]).sort((a, b) => a[0] - b[0]), close = list => [...list, [end, list.at(-1)[1]]];
       const up = close(stairs), low = close(study.band);
       traces.push({ x: up.map(p => p[0]), y: up.map(p => p[1]), mode: "lines", line: { shape: "hv", width: 0 }, hoverinfo: "skip", showlegend: false });
-      traces.push({ x: low.map(p => p[0]), y: low.map(p => p[1]), mode: "lines", line: { shape: "hv", width: 0 }, fill: "tonexty", fillcolor: translucent(colour, .11), hoverinfo: "skip", name: "can't be told apart from the front", showlegend: false });
+      traces.push({ x: low.map(p => p[0]), y: low.map(p => p[1]), mode: "lines", line: { shape: "hv", width: 1, dash: "1px,4px", color: colour }, fill: "tonexty", fillcolor: translucent(colour, .11), hoverinfo: "skip", name: "can't be told apart from the front", showlegend: false });
       legend.push("band");
     }
     if ($("show-anytime").checked) {
       const x = [], y = [], owners = new Set();
       for (const r of top) { if (owners.has(r.number)) continue; owners.add(r.number); for (const p of curve(r)) { x.push(p.x); y.push(p.y); } x.push(null); y.push(null); }
-      if (x.length) { traces.push({ x, y, mode: "lines+markers", line: { color: colour, width: 1, dash: "dot" }, marker: { size: 3.5, color: colour }, opacity: .6, name: "the front's networks after each timestep", hoverinfo: "skip", connectgaps: false, showlegend: false }); legend.push("anytime"); }
+      if (x.length) { traces.push({ x, y, mode: "lines+markers", line: { color: colour, width: 1, dash: "1px,3px" }, marker: { size: 3.5, color: colour }, name: "the front's networks after each timestep", hoverinfo: "skip", connectgaps: false, showlegend: false }); legend.push("anytime"); }
     }
     if ($("show-dominated").checked && below.length) {
-      traces.push({ type: below.length > CROWD && webgl() ? "scattergl" : "scatter", x: below.map(r => r.x), y: below.map(r => r.y), mode: "markers", customdata: custom(below), text: below.map(hovered),
-        hovertemplate: "%{text}<extra></extra>", marker: marker(below, { size: 6.5, symbol: symbols(below, symbol), opacity: .75, line: { width: .8, color: css("--soft") } }), name: several ? `${safe(study.name)}, dominated` : "dominated trials", showlegend: false });
+      const some = thinned(below);
+      below_.drawn += some.length; below_.all += below.length;
+      traces.push({ x: some.map(r => r.x), y: some.map(r => r.y), mode: "markers", customdata: custom(some), text: some.map(hovered),
+        hovertemplate: "%{text}<extra></extra>", marker: marker(some, { size: 6.5, symbol: symbols(some, symbol), opacity: .75, line: { width: .8, color: css("--soft") } }), name: several ? `${safe(study.name)}, dominated` : "dominated trials", showlegend: false });
       legend.push("dominated");
       if (below.some(r => r.silent)) legend.push("silent");
     }
     if (top.length) {
-      traces.push({ x: top.map(r => r.x), y: top.map(r => r.y), mode: "lines", line: { shape: "hv", color: colour, width: 2.2 * faint }, opacity: faint, hoverinfo: "skip", name: several ? `front of ${safe(study.name)}` : "front", showlegend: several });
+      traces.push({ x: top.map(r => r.x), y: top.map(r => r.y), mode: "lines", line: { shape: "hv", color: colour, width: band ? 1 : 2.2 }, hoverinfo: "skip", name: several ? `front of ${safe(study.name)}` : "front", showlegend: several });
       for (const final of [true, false]) {
         const group = top.filter(r => r.final === final);
         if (!group.length) continue;
@@ -207,7 +213,7 @@ function drawFront() {
     for (const p of marks) { xs.push(p.energy); ys.push(p.accuracy); }
     const named = roomy(levels.map(p => p.accuracy), [...ys, ...levels.map(p => p.accuracy)]);
     for (const p of levels) {
-      shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: p.accuracy, y1: p.accuracy, line: { color: css("--soft"), width: 1, dash: "dot" }, opacity: .6 });
+      shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: p.accuracy, y1: p.accuracy, line: { color: css("--soft"), width: 1, dash: "dot" } });
       if (named.has(p.accuracy)) annotations.push({ xref: "paper", x: 1, xanchor: "right", y: p.accuracy, yanchor: "bottom", showarrow: false, text: safe(p.name) + (narrow() ? "" : " (no energy published)"), font: { size: 10.5, color: css("--soft") }, hovertext: p.source });
       ys.push(p.accuracy);
     }
@@ -218,32 +224,50 @@ function drawFront() {
     traces.push({ x: [chosen.x], y: [chosen.y], mode: "markers", marker: { size: 19, symbol: "circle-open", color: css("--ink"), line: { width: 2.2 } }, hoverinfo: "skip", name: "selected", showlegend: false });
     xs.push(...path.map(p => p.x));
   }
-  const numbers = paint.number ? { coloraxis: { colorscale: CIVIDIS, colorbar: { ...bar(paint, list), title: { text: paint.title, side: "right", font: { size: 12 } }, thickness: 11, outlinewidth: 0, len: .85 } } } : {};
+  const numbers = paint.number ? { coloraxis: { colorscale: ramp(), colorbar: { ...bar(paint, list), title: { text: paint.title, side: "right", font: { size: 12 } }, thickness: 11, outlinewidth: 0, len: .85 } } } : {};
   const log = logarithmic();
   const shownRange = fit(ys, list.filter(r => r.front).map(r => r.y));
   const dot = (label, css_, kind = "") => { const span = el("span"), i = el("i", undefined, { class: kind }); i.style.setProperty("--c", css_); span.append(i, label); return span; };
-  const marks = { final: ["on the front", ""], early: ["on the front, stopped before its last timestep", "hollow"], dominated: ["dominated", "pale"], anytime: ["the front's networks after each timestep", "dotted"], band: ["too close to the front to be told apart (95 %)", "band"], silent: ["silent: no neuron fires", "cross"] };
+  const marks = { final: ["on the front", ""], early: ["on the front, stopped before its last timestep", "hollow"], dominated: [`dominated${below_.drawn < below_.all ? `, ${below_.drawn} of ${below_.all} drawn: zoom in or filter for the others` : ""}`, "pale"], anytime: ["the front's networks after each timestep", "dotted"], band: ["too close to the front to be told apart (95 %)", "band"], silent: ["silent: no neuron fires", "cross"] };
   $("key").replaceChildren(...paint.key.map(([label, colour]) => dot(label, colour)), ...Object.entries(marks).filter(([k]) => legend.includes(k)).map(([, [label, kind]]) => dot(label, css("--soft"), kind)), ...attainedKey().map(([label, colour, kind]) => dot(label, colour, kind)));
   const named = new Set(["selected"]);
   if (exporting) for (const t of traces) if (t.name && !named.has(t.name)) { named.add(t.name); t.showlegend = true; } // a picture has no key beside it
   Plotly.react("front", traces, layout({ ...numbers, annotations, shapes, hovermode: "closest", dragmode: narrow() ? false : "zoom", uirevision: "keep",
-    xaxis: axis({ title: title(data.cost), type: log ? "log" : "linear", ...(log ? ticks(xs) : {}), tickangle: 0 }),
+    xaxis: axis({ title: title(data.cost), type: log ? "log" : "linear", ...(log ? ticks(sight ? sight[0].map(e => 10 ** e) : xs) : {}), tickangle: 0 }),
     yaxis: axis({ title: title(data.gain), tickformat: isAccuracy(data.gain) ? ".1~%" : "", ...(shownRange ? { range: shownRange } : {}) }) }), options);
   drawReach();
-  if (!listening) { listening = true; $("front").on("plotly_click", e => { const i = e.points[0].customdata; if (i !== undefined && i !== null) choose(rows[i]); }); }
+  if (!listening) { listening = true; $("front").on("plotly_click", e => { const i = e.points[0].customdata; if (i !== undefined && i !== null) choose(rows[i]); }); $("front").on("plotly_relayout", look); }
 }
 function roomy(levels, ys) { // those of the levels whose names don't run into each other, the highest first
   const gap = (narrow() ? .05 : .03) * (Math.max(...ys) - Math.min(...ys)), kept = [];
   for (const y of levels.slice().sort((a, b) => b - a)) if (kept.every(k => k - y > gap)) kept.push(y);
   return new Set(kept);
 }
-let gl; // whether this browser draws by WebGL, which thousands of points need
-const webgl = () => gl ??= !!document.createElement("canvas").getContext("webgl");
+function thinned(list) { // of thousands of points the most accurate in each cell of what is in sight, and the silent
+  if (list.length <= CROWD) return list;
+  const log = logarithmic(), all = list.filter(r => r.x > 0 || !log).map(r => ({ r, u: log ? Math.log10(r.x) : r.x, v: r.y })), edges = key => [Math.min(...all.map(p => p[key])), Math.max(...all.map(p => p[key]))];
+  const [[left, right], [low, high]] = sight || [edges("u"), edges("v")], inside = all.filter(p => p.u >= left && p.u <= right && p.v >= low && p.v <= high);
+  if (inside.length <= CROWD) return inside.map(p => p.r);
+  for (let n = 128; ; n = Math.floor(n * .85)) {
+    const cells = new Map();
+    for (const { r, u, v } of inside) {
+      const cell = Math.floor(n * (u - left) / (right - left)) * 1000 + Math.floor(n * (v - low) / (high - low)), kept = cells.get(cell);
+      if (!kept || r.silent || (r.y > kept.y && !kept.silent)) cells.set(cell, r);
+    }
+    if (cells.size <= CROWD) return [...cells.values()];
+  }
+}
+function look(change) { // after a zoom other points and ticks are in sight; a double click shows all
+  if (!Object.keys(change).some(k => /axis/.test(k))) return;
+  const { xaxis, yaxis } = $("front").layout;
+  sight = "xaxis.autorange" in change ? null : [xaxis.range, yaxis.range];
+  drawFront();
+}
 function labels(marks, levels, list) { // names of the marks, most accurate first, where there is room; the rest on hover
   const xs = [...marks.map(p => p.energy), ...list.map(r => r.x)].filter(v => v > 0).map(Math.log), ys = [...marks.map(p => p.accuracy), ...list.map(r => r.y)];
   const width = Math.max(...xs) - Math.min(...xs) || 1, height = Math.max(...ys) - Math.min(...ys) || 1, kept = [];
   for (const p of marks.slice().sort((a, b) => b.accuracy - a.accuracy))
-    if (levels.every(q => Math.abs(p.accuracy - q.accuracy) > .025 * height) && kept.every(q => Math.abs(Math.log(p.energy) - Math.log(q.energy)) > .16 * width || Math.abs(p.accuracy - q.accuracy) > .06 * height)) kept.push(p);
+    if (levels.every(q => Math.abs(p.accuracy - q.accuracy) > .05 * height) && kept.every(q => Math.abs(Math.log(p.energy) - Math.log(q.energy)) > .16 * width || Math.abs(p.accuracy - q.accuracy) > .06 * height)) kept.push(p);
   return marks.map(p => kept.includes(p) ? p.name : "");
 }
 function bar(paint, list) { // ticks of a logarithmic colour bar, as values
@@ -268,7 +292,8 @@ function drawHypervolume() {
   if (!some) { $("hypervolume-note").textContent = "No trial has finished yet."; return; }
   const traces = data.studies.filter(s => s.volumes.length).map(s => {
     const i = data.studies.indexOf(s), y = s[scale];
-    return { x: y.map((_, k) => k + 1), y, mode: y.length < 3 ? "lines+markers" : "lines", name: safe(s.name) + (s.sampler ? ` (${s.sampler})` : ""), line: { shape: "hv", width: 2.2, color: colours()[i % OKABE_ITO.length], dash: s.sampler === "random" ? "dash" : "solid" },
+    const steps = [...y.keys()].filter(k => !k || k === y.length - 1 || y[k] !== y[k - 1]); // a staircase is its steps
+    return { x: steps.map(k => k + 1), y: steps.map(k => y[k]), mode: y.length < 3 ? "lines+markers" : "lines", name: safe(s.name) + (s.sampler ? ` (${s.sampler})` : ""), line: { shape: "hv", width: 2.2, color: coloured(i), dash: s.sampler === "random" ? "dash" : "solid" },
       hovertemplate: "after %{x} trials<br>%{y:.4~g}<extra>" + safe(s.name) + "</extra>" };
   });
   Plotly.react("hypervolume", traces, layout({ showlegend: true, xaxis: axis({ title: "trials finished", rangemode: "tozero" }), yaxis: axis({ title: logarithmic ? `hypervolume, ${data.cost} in decades` : "hypervolume", exponentformat: "SI", rangemode: "tozero" }) }), options);
@@ -286,7 +311,7 @@ function drawImportance() {
   if (!names.length) return;
   $("importance").setAttribute("aria-label", `what matters: ${all.map(a => `${a.objective}${many.length > 1 ? ` of ${a.s.name}` : ""}: ${names.slice().reverse().map(n => `${n} ${percent(a.shares[n] || 0)}`).join(", ")}`).join("; ")}`);
   const traces = all.map((a, i) => ({ type: "bar", orientation: "h", y: names, x: names.map(n => a.shares[n] ?? null), error_x: { array: names.map(n => a.spread[n] ?? 0), color: css("--soft"), thickness: 1.3, width: 3 }, name: many.length > 1 ? `${safe(a.objective)}, ${safe(a.s.name)}` : safe(a.objective),
-    marker: many.length > 1 ? { color: colours()[data.studies.indexOf(a.s) % OKABE_ITO.length], pattern: { shape: a.objective === data.gain ? "" : "/", fgopacity: .75 } }
+    marker: many.length > 1 ? { color: coloured(data.studies.indexOf(a.s)), pattern: { shape: a.objective === data.gain ? "" : "/", fgopacity: .75 } }
       : { color: colours()[[0, 4, 2, 3][i % 4]] }, hovertemplate: "%{y}: %{x:.0%} of " + safe(a.objective) + "<extra></extra>" }));
   Plotly.react("importance", traces, layout({ barmode: "group", bargap: .3, showlegend: true, legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "normal" }, xaxis: axis({ title: "share of the variance", tickformat: ".0%", range: [0, Math.min(1, 1.1 * Math.max(...all.flatMap(a => names.map(n => (a.shares[n] || 0) + (a.spread[n] || 0)))))] }), yaxis: axis({ title: "", type: "category" }) }), options);
 }
@@ -365,11 +390,13 @@ function choose(row, fromTable = false) {
 }
 
 // ---- the table
-function columns() {
+const columns = () => (heads ??= named()).keys, numeric = () => (heads ??= named()).numeric;
+function named() { // the columns that have something in them, and which hold numbers: every row is asked, so once
   const values = [...new Set(rows.flatMap(r => Object.keys(r.values)))];
   const has = key => rows.some(r => r.get(key) !== undefined && r.get(key) !== null && r.get(key) !== "");
-  return [...(data.studies.length > 1 ? ["study"] : []), "trial", ...["t"].filter(has), "front", ...data.params, ...values.flatMap(v => v === "accuracy" ? [v, ...["95 %"].filter(() => has("low")), ...["samples"].filter(has)] : [v]),
+  const keys = [...(data.studies.length > 1 ? ["study"] : []), "trial", ...["t"].filter(has), "front", ...data.params, ...values.flatMap(v => v === "accuracy" ? [v, ...["95 %"].filter(() => has("low")), ...["samples"].filter(has)] : [v]),
     ...["test accuracy", "test samples", "firing rate"].filter(has), ...(values.includes("parameters") ? [] : ["parameters"].filter(has)), ...["epochs", "seconds"].filter(has), "state", ...["silent"].filter(has), ...["origin", "reason"].filter(has)];
+  return { keys, numeric: new Set(keys.filter(k => k === "95 %" || rows.some(r => typeof r.get(k) === "number"))) };
 }
 const sorting = (r, key) => r.get(key === "95 %" ? "low" : key);
 const cell = (r, key) => key === "epochs" && r.epochs && r.asked_epochs > r.epochs ? `${r.epochs} of ${r.asked_epochs}` : key === "95 %" ? (r.interval ? range(...r.interval) : "") : figure(key, r.get(key));
@@ -383,12 +410,12 @@ function order(list) {
   });
 }
 function drawTable() {
-  const keys = printing ? onPaper() : columns(), head = document.activeElement?.closest?.("#trials th button")?.dataset.key, numeric = new Set(keys.filter(k => k === "95 %" || rows.some(r => typeof r.get(k) === "number"))), tr = el("tr"), kept = ["study", "trial", "t"].filter(k => keys.includes(k));
-  const kind = key => [numeric.has(key) ? "number" : "", kept.includes(key) ? `stay stay-${kept.indexOf(key)}` : "", key === "state" ? "state" : "", key === "study" ? "study" : ""].join(" ");
+  const keys = printing ? onPaper() : columns(), head = document.activeElement?.closest?.("#trials th button")?.dataset.key, tr = el("tr"), kept = ["study", "trial", "t"].filter(k => keys.includes(k));
+  const kind = key => [numeric().has(key) ? "number" : "", kept.includes(key) ? `stay stay-${kept.indexOf(key)}` : "", key === "state" ? "state" : "", key === "study" ? "study" : ""].join(" ");
   for (const key of keys) {
     const th = el("th", undefined, { scope: "col", class: kind(key), "aria-sort": sorted.key === key ? (sorted.down ? "descending" : "ascending") : "none" });
     const button = el("button", (printing ? key.replace(/[._]/g, "$&\u200b") : key) + (sorted.key === key ? (sorted.down ? " ▾" : " ▴") : ""), { type: "button" });
-    button.onclick = () => { sorted = { key, down: sorted.key === key ? !sorted.down : numeric.has(key) && key !== data.cost && key !== "trial" }; drawTable(); };
+    button.onclick = () => { sorted = { key, down: sorted.key === key ? !sorted.down : numeric().has(key) && key !== data.cost && key !== "trial" }; drawTable(); };
     button.dataset.key = key; th.append(button); tr.append(th);
   }
   const members = shown.filter(r => r.front), listed = order(printing && members.length ? members : shown), body = document.createDocumentFragment();
@@ -411,8 +438,8 @@ function drawTable() {
   document.querySelector("#trials tbody").replaceChildren(body);
   (document.querySelector("#trials tr.chosen") || document.querySelector("#trials tbody tr"))?.setAttribute("tabindex", "0"); // one stop; arrows go on
   if (head) [...document.querySelectorAll("#trials th button")].find(b => b.dataset.key === head)?.focus();
-  stay();
-  const points = list => list.filter(r => r.x !== null).length, trials = list => new Set(list.map(r => `${r.s} ${r.number}`)).size;
+  requestAnimationFrame(stay);
+  const points = list => list.filter(r => r.x !== null).length, trials = list => new Set(list.map(r => 1e6 * r.s + r.number)).size;
   if (!wrong) $("count").textContent = shown.length === rows.length ? `${points(rows)} points of ${trials(rows)} trials`
     : `${points(shown)} of ${points(rows)} points, ${trials(shown)} of ${trials(rows)} trials`;
   $("more").hidden = listed.length <= limit;

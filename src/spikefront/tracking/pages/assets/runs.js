@@ -5,17 +5,17 @@ const together = s => attained().some(a => a.runs.includes(s));
 
 function drawAttained(traces, floor, end) { // floor: below what is shown; end: the highest cost that is
   for (const { runs, best, median, worst } of attained()) {
-    const colour = $("colour").value ? css("--soft") : colours()[runs[0] % OKABE_ITO.length], name = runs.map(i => safe(data.studies[i].name)).join(", ");
+    const colour = $("colour").value ? css("--soft") : coloured(runs[0]), name = runs.map(i => safe(data.studies[i].name)).join(", ");
     const stairs = points => [[best[0][0], floor], ...points, [end, points.at(-1)[1]]], xs = list => list.map(p => p[0]), ys = list => list.map(p => p[1]);
     const line = (points, extra) => ({ x: xs(points), y: ys(points), mode: "lines", hoverinfo: "skip", showlegend: false, ...extra });
-    traces.push(line(stairs(worst), { line: { shape: "hv", width: 1, color: translucent(colour, .5) }, name: `all of ${name}` }),
-      line(stairs(best), { line: { shape: "hv", width: 1, color: translucent(colour, .5) }, fill: "tonexty", fillcolor: translucent(colour, .2), name: `one of ${name}` }));
+    traces.push(line(stairs(worst), { line: { shape: "hv", width: 1, color: colour }, name: `all of ${name}` }),
+      line(stairs(best), { line: { shape: "hv", width: 1, color: colour }, fill: "tonexty", fillcolor: translucent(colour, .2), name: `one of ${name}` }));
     if (median.length) traces.push(line(median, { line: { shape: "hv", width: 2.6, color: colour }, hoverinfo: "text", text: median.map(([x, y]) => `half of ${runs.length} runs have ${data.gain} ${figure(data.gain, y)} at ${data.cost} ${figure(data.cost, x)}`), name: `half of ${name}` }));
   }
 }
 function attainedKey() {
   return attained().flatMap(({ runs, median }) => {
-    const colour = $("colour").value ? css("--soft") : colours()[runs[0] % OKABE_ITO.length], of = `${runs.length} runs (${runs.map(i => data.studies[i].name).join(", ")})`;
+    const colour = $("colour").value ? css("--soft") : coloured(runs[0]), of = `${runs.length} runs (${runs.map(i => data.studies[i].name).join(", ")})`;
     return [[`between what all and what one of ${of} attain`, colour, "band"], ...(median.length ? [["half of them attain", colour, "line"]] : [])];
   });
 }
