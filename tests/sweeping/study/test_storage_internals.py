@@ -25,14 +25,18 @@ SPACE = {
 }
 
 
-@pytest.fixture(params=["sqlite:///{}/s.db", "journal://{}/s.log"])
-def address(request, tmp_path):
-    return request.param.format(tmp_path)
+SERVERS = [pytest.param(k, marks=[pytest.mark.slow, pytest.mark.system]) for k in ("postgresql", "mariadb")]
 
 
-@pytest.fixture
-def sqlite(tmp_path):
-    return f"sqlite:///{tmp_path}/s.db"
+@pytest.fixture(params=["sqlite", "journal", *SERVERS])
+def address(request, tmp_path, database):
+    files = {"sqlite": f"sqlite:///{tmp_path}/s.db", "journal": f"journal://{tmp_path}/s.log"}
+    return files.get(request.param) or database(request.param)
+
+
+@pytest.fixture(params=["sqlite", *SERVERS])
+def relational(request, tmp_path, database):
+    return f"sqlite:///{tmp_path}/s.db" if request.param == "sqlite" else database(request.param)
 
 
 def create(address):
@@ -60,12 +64,12 @@ def every_kind():
     yield create_trial(state=TrialState.WAITING, system_attrs={"fixed_params": {"a": 1}})
 
 
-def test_trials_are_read_as_optuna_reads_them(sqlite):
-    study = create(sqlite)
+def test_trials_are_read_as_optuna_reads_them(relational):
+    study = create(relational)
     study.add_trials(every_kind())
     study.tell(study.ask(SPACE), [1.0, 2.0])
-    theirs = optuna.load_study(study_name="s", storage=sqlite).trials
-    for ours in (study.trials, attach(sqlite).trials):
+    theirs = optuna.load_study(study_name="s", storage=relational).trials
+    for ours in (study.trials, attach(relational).trials):
         assert len(ours) == len(theirs) == 6
         for our, their in zip(ours, theirs, strict=True):
             said, meant = dict(vars(our)), dict(vars(their))
@@ -77,10 +81,10 @@ def test_trials_are_read_as_optuna_reads_them(sqlite):
     assert abs(theirs[-1].datetime_start - datetime.datetime.now()) < datetime.timedelta(minutes=5)
 
 
-def test_another_process_is_seen_at_once_unless_looks_are_paced(sqlite, monkeypatch):
-    study = create(sqlite)
+def test_another_process_is_seen_at_once_unless_looks_are_paced(relational, monkeypatch):
+    study = create(relational)
     mine = study.ask()
-    always, paced = attach(sqlite), attach(sqlite, paced=True)
+    always, paced = attach(relational), attach(relational, paced=True)
     monkeypatch.setattr("spikefront.sweeping.study.storage_internals.SHARE", 1e-6)
     pace(paced._storage)
     assert len(paced.get_trials()) == len(always.get_trials()) == 1
@@ -100,11 +104,11 @@ def test_another_process_is_seen_at_once_unless_looks_are_paced(sqlite, monkeypa
     assert not paced.get_trials(states=[TrialState.RUNNING])
 
 
-def test_what_nobody_asks_for_is_not_read_of_all_trials(sqlite):
-    study = create(sqlite)
+def test_what_nobody_asks_for_is_not_read_of_all_trials(relational):
+    study = create(relational)
     marks = {"epoch:1": 1, "energy_layers": [], "metrics": {"accuracy": 1.0}}
     study.add_trial(create_trial(state=TrialState.COMPLETE, values=[0.0, 1.0], user_attrs=marks))
-    lean = attach(sqlite, paced=True, unread=attributes.BULKY)
+    lean = attach(relational, paced=True, unread=attributes.BULKY)
     assert set(lean.trials[0].user_attrs) == {"metrics"}
     assert lean._storage.get_trial(lean.trials[0]._trial_id).user_attrs == marks  # of one, all
 
@@ -140,6 +144,26 @@ def test_a_trial_s_parameters_are_written_together(address):
     assert other.number == 2
 
 
+def test_attributes_of_any_length_are_kept(address):
+    study = create(address)
+    study.set_user_attr("long", "x" * 100_000)
+    trial = study.ask()
+    set_all(study._storage, trial._trial_id, {"long": ["ü" * 100_000]})
+    again = attach(address)
+    assert again.user_attrs["long"] == "x" * 100_000 and again.trials[0].user_attrs["long"] == ["ü" * 100_000]
+
+
+def test_parameters_that_another_has_drawn_are_no_storages_failure(relational):
+    """A worker that was cut off for so long that its trial was returned: the trial is lost to it, nothing else."""
+    study = create(relational)
+    for _ in range(2):  # the first looks up from what others draw them
+        trial = study.ask()
+        with together(study):
+            trial.suggest_float("b", 0.0, 1.0)
+    with pytest.raises(UpdateFinishedTrialError, match="another worker's"), together(study):
+        study._storage.set_trial_param(trial._trial_id, "b", 0.5, FloatDistribution(0.0, 1.0))
+
+
 def test_each_finished_trial_is_told_once(address):
     study = create(address)
     ended = Ended(study)
@@ -151,20 +175,20 @@ def test_each_finished_trial_is_told_once(address):
     assert [t.number for t in ended.new()] == [0] and ended.new() == []
 
 
-def test_relational_storages_are_ours_and_go_to_other_processes(sqlite):
-    study = create(sqlite)
+def test_relational_storages_are_ours_and_go_to_other_processes(relational):
+    study = create(relational)
     study.ask()
     assert isinstance(study._storage, Tables) and len(study.trials) == 1
     assert len(pickle.loads(pickle.dumps(study)).trials) == 1
 
 
 @pytest.mark.parametrize("values", [[0.5, math.inf], [-math.inf, 1e-300], None])
-def test_a_trial_is_told_as_optuna_tells_it_once(sqlite, values):
-    study, state = create(sqlite), TrialState.FAIL if values is None else TrialState.COMPLETE
+def test_a_trial_is_told_as_optuna_tells_it_once(relational, values):
+    study, state = create(relational), TrialState.FAIL if values is None else TrialState.COMPLETE
     ours, theirs = study.ask(), study.ask()
     study._storage.set_trial_state_values(ours._trial_id, state, values)
     study._storage._backend.set_trial_state_values(theirs._trial_id, state, values)
-    one, other = attach(sqlite).get_trials()
+    one, other = attach(relational).get_trials()
     assert (one.state, one.values) == (other.state, other.values) == (state, values)
     assert abs(one.datetime_complete - other.datetime_complete) < datetime.timedelta(seconds=60)
     assert study.get_trials()[0].state == state  # from here it is seen at once
@@ -174,11 +198,11 @@ def test_a_trial_is_told_as_optuna_tells_it_once(sqlite, values):
         study._storage.set_trial_state_values(100, state, values)
 
 
-def test_a_fresh_trials_turn_is_few_statements(sqlite):
+def test_a_fresh_trials_turn_is_few_statements(relational):
     """Asked, held, evaluated, told, by a worker that looks at all others each time: it was 40."""
     from spikefront.sweeping.study.ledger import Ledger
 
-    study, said = create(sqlite), []
+    study, said = create(relational), []
     ledger = Ledger(study, study._storage, interval=3600)
     sqlalchemy.event.listen(study._storage._backend.engine, "before_cursor_execute", lambda *a: said.append(a[2]))
     trial = ledger.take(1)
