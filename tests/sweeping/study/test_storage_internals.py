@@ -11,9 +11,11 @@ import pytest
 import sqlalchemy
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
-from spikefront.sweeping.study import attributes
+from spikefront.sweeping.study import attributes, journal_internals
 from spikefront.sweeping.study.storage import open_storage
 from spikefront.sweeping.study.storage_internals import Ended, held, look, looked, pace, set_all, together
 from spikefront.sweeping.study.tables_internals import Tables
@@ -213,3 +215,60 @@ def test_a_fresh_trials_turn_is_few_statements(relational):
     assert len(leases) == 1 and len(said) <= 27
     told = study.get_trials()[0]
     assert attributes.SPENT.get(told)["seconds"] == 1.0 and attributes.lease(told)["begun"]
+
+
+@pytest.fixture
+def journal(tmp_path, monkeypatch):
+    """A journal with all that one can hold, of which a snapshot is written."""
+    monkeypatch.setattr(journal_internals, "EVERY", 10)
+    study = create(f"journal://{tmp_path}/s.log")
+    other = optuna.create_study(study_name="gone", storage=study._storage)
+    other.tell(other.ask(), 1.0)
+    study.add_trials(every_kind())
+    study.set_user_attr("u", {"ü": [1]})
+    study._storage.set_study_system_attr(study._study_id, "s", 2)
+    optuna.delete_study(study_name="gone", storage=study._storage)
+    study.ask(SPACE)
+    return tmp_path / "s.log"
+
+
+def told(storage):
+    """All that a storage tells of its only study."""
+    (study,) = storage.get_all_studies()
+    trials = [dict(vars(t)) for t in storage.get_all_trials(study._study_id)]
+    for t in trials:
+        t["intermediate_values"] = {k: str(v) for k, v in t["intermediate_values"].items()}  # nan
+    return vars(study), trials
+
+
+def test_a_journal_is_gone_on_with_from_its_snapshot(journal):
+    whole = told(JournalStorage(JournalFileBackend(str(journal))))
+    open_storage(f"journal://{journal}")  # writes it
+    again = attach(f"journal://{journal}")
+    lines = journal.read_text().count("\n")
+    assert again._storage._begin() == lines and told(again._storage) == whole
+    again.tell(again.ask(), [0.5, 1.0])
+    for study in (again, attach(f"journal://{journal}"), pickle.loads(pickle.dumps(again))):
+        assert [t.number for t in study.trials] == list(range(7)) and study.trials[6].values == [0.5, 1.0]
+    assert told(JournalStorage(JournalFileBackend(str(journal)))) == told(attach(f"journal://{journal}")._storage)
+
+
+def test_another_journals_snapshot_and_half_of_one_are_let_be(journal):
+    whole = told(JournalStorage(JournalFileBackend(str(journal))))
+    open_storage(f"journal://{journal}")
+    snapshot = journal.with_name("s.log.snapshot")
+    kept = snapshot.read_bytes()
+    for damaged in (
+        b"",
+        kept[: len(kept) // 2],
+        kept[: kept.rindex(b"\n{") + 1],
+        b"{}\n",
+        kept.replace(b'"op_code":4', b'"op_code":99'),
+    ):
+        snapshot.write_bytes(damaged)
+        assert told(open_storage(f"journal://{journal}")) == whole
+    snapshot.write_bytes(kept)
+    journal.write_text("")  # begun anew
+    create(f"journal://{journal}").set_user_attr("u", 3)
+    found = attach(f"journal://{journal}")
+    assert found.user_attrs == {"u": 3} and not found.trials

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import sqlite3
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,8 +13,7 @@ from typing import Any, cast
 from urllib.parse import quote, unquote, unquote_plus
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage, run_grpc_proxy_server
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage, RDBStorage, run_grpc_proxy_server
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -24,6 +22,7 @@ from spikefront.console import HIDDEN, PASSWORD, SECRET, shown
 from spikefront.errors import UserError
 from spikefront.files import write_atomically
 from spikefront.sweeping.study import filesystems, servers
+from spikefront.sweeping.study.journal_internals import Journal
 from spikefront.sweeping.study.storage_internals import Proxy, pace
 from spikefront.sweeping.study.tables_internals import Tables
 
@@ -128,7 +127,7 @@ def open_storage(address: str) -> BaseStorage:
         if kind == "journal":
             path = Path(rest)
             path.parent.mkdir(parents=True, exist_ok=True)
-            return JournalStorage(_Journal(str(path), filesystems.JournalLock(path)))
+            return Journal(path)
         if kind == "grpc":
             host, _, port = rest.partition(":")
             if not host or not (port or "13000").isdecimal():
@@ -194,29 +193,6 @@ def _write_ahead(storage: RDBStorage) -> None:
 
     event.listen(storage.engine, "connect", prepare)
     storage.engine.dispose()
-
-
-class _Journal(JournalFileBackend):
-    """Optuna's journal file, whose errors are known as a storage's."""
-
-    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-        with _as_storages():
-            yield from super().read_logs(log_number_from)
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        with _as_storages():
-            super().append_logs(logs)
-
-
-@contextlib.contextmanager
-def _as_storages() -> Iterator[None]:
-    try:
-        yield
-    except json.JSONDecodeError as error:
-        cure = "it is no journal, or damaged: move it away or restore a copy"
-        raise optuna.exceptions.StorageInternalError(f"{cure} ({error})") from None
-    except OSError as error:
-        raise optuna.exceptions.StorageInternalError(str(error)) from error
 
 
 @contextlib.contextmanager
