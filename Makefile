@@ -56,9 +56,10 @@ test-lowest: .venv-lowest/.ready
 	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[dev]'
 	@touch $@
 
-# As root. First installs what some tests need (PostgreSQL, an ARM compiler and emulator); mounts small disks under /tmp.
+# As root. First installs what some tests need (databases, an ARM compiler and emulator); mounts small disks under /tmp.
 test-system: setup
-	$(BIN)/python tests/support/system.py postgresql g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+	@$(BIN)/python -c 'import pymysql' 2>/dev/null || $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,mysql]'
+	$(BIN)/python tests/support/system.py postgresql mariadb-server g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 	SPIKEFRONT_TEST_SYSTEM=1 $(BIN)/python -m pytest -m system
 
 # As root. First installs SLURM, munge and MariaDB from Debian's packages; two clusters side by side, as most of it is waiting.

@@ -325,6 +325,37 @@ def postgresql(directory: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def mariadb(directory: Path) -> Iterator[str]:
+    """The same of MariaDB."""
+    if shutil.which("mariadbd") is None:
+        raise ImportError("Debian's package mariadb-server")
+    import pymysql
+
+    port = free_port()
+    directory.mkdir()
+    user = ["--user=mysql"] if os.geteuid() == 0 else []
+    if user:
+        directory.parent.chmod(0o755)
+        shutil.chown(directory, "mysql", "mysql")
+    (directory / "init.sql").write_text("CREATE DATABASE sweeps CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;\n")
+    own = ["--no-defaults", f"--datadir={directory}/data", f"--tmpdir={directory}", *user]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run(["mariadb-install-db", *own, "--auth-root-authentication-method=normal"], check=True, **quiet)
+    own += [f"--port={port}", "--bind-address=127.0.0.1", "--max-connections=1200", f"--init-file={directory}/init.sql"]
+    server = subprocess.Popen(["mariadbd", *own, f"--socket={directory}/s", f"--pid-file={directory}/pid"], **quiet)
+    try:
+        for _ in range(300):
+            with contextlib.suppress(pymysql.err.OperationalError):
+                pymysql.connect(host="127.0.0.1", port=port, user="root", database="sweeps").close()
+                break
+            time.sleep(0.2)
+        yield f"mysql+pymysql://root@127.0.0.1:{port}/sweeps"
+    finally:
+        server.kill()
+        server.wait()
+
+
+@contextlib.contextmanager
 def proxy(address: str) -> Iterator[str]:
     """Optuna's gRPC proxy before another storage."""
     port = free_port()
@@ -340,6 +371,9 @@ def proxy(address: str) -> Iterator[str]:
         server.wait()
 
 
+SERVERS = {"postgresql": postgresql, "mariadb": mariadb}
+
+
 def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -351,12 +385,12 @@ def main(wanted: list[str]) -> None:
         at = Path(scratch)
 
         def place(name: str) -> str:
-            if name == "postgresql":
-                return stack.enter_context(postgresql(at / f"pg{len(list(at.iterdir()))}"))
             number = len(list(at.iterdir()))
+            if name in SERVERS:
+                return stack.enter_context(SERVERS[name](at / f"server{number}"))
             return f"sqlite:///{at}/{number}.db" if name == "sqlite" else f"journal://{at}/{number}.log"
 
-        for name in wanted or ["sqlite", "journal", "postgresql", "grpc+sqlite", "grpc+postgresql"]:
+        for name in wanted or ["sqlite", "journal", "postgresql", "mariadb", "grpc+sqlite", "grpc+postgresql"]:
             try:
                 behind = place(name.removeprefix("grpc+"))
                 address = stack.enter_context(proxy(behind)) if name.startswith("grpc+") else behind

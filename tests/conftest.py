@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -73,6 +74,27 @@ def make_sweep(tmp_path):
     from pretended import Sweep
 
     return lambda *overrides, **options: Sweep(tmp_path, "search/sampler=random", *overrides, **options)
+
+
+@pytest.fixture(scope="session")
+def database():
+    """``database("mariadb")`` -> the URL of an empty database; its server runs until the tests end."""
+    import mariadb
+    import postgresql
+    import sqlalchemy
+
+    kinds, urls = {"mariadb": mariadb, "postgresql": postgresql}, {}
+    with contextlib.ExitStack() as stack:
+
+        def empty(kind):
+            if kind not in urls:
+                urls[kind] = stack.enter_context(kinds[kind].server())
+            with sqlalchemy.create_engine(urls[kind]).begin() as connection:
+                for statement in kinds[kind].EMPTY:
+                    connection.execute(sqlalchemy.text(statement))
+            return urls[kind]
+
+        yield empty
 
 
 @pytest.fixture

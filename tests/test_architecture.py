@@ -166,9 +166,8 @@ def test_what_only_starts_and_reads_studies_waits_for_no_pytorch(module):
     assert subprocess.check_output([sys.executable, "-c", program], cwd=SRC, text=True).split() == []
 
 
-KEEPERS = {
-    f"spikefront.sweeping.study.{name}" for name in ("attributes", "looks", "storage_internals", "tables_internals")
-}
+STORED = ("attributes", "looks", "journal_internals", "storage_internals", "tables_internals")
+KEEPERS = {f"spikefront.sweeping.study.{name}" for name in STORED}
 
 
 def test_optunas_attributes_are_named_and_read_in_one_place():

@@ -79,32 +79,51 @@ def in_order(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
 def points(trial: Candidate, objectives: Directions) -> list[Point]:
     """A finished trial's points: those of stopping after each earlier timestep if that has a meaning for all
     objectives, and last its own values. Which are members, nobody has said yet."""
-    steps = trial["anytime"] if all(name in (*ANYTIME, *STEADY) for name in objectives) else []
     tested: dict[int, Step] = {p["t"]: p for p in trial["test"].get("anytime", [])}
+    *early, (last, own) = _stops(trial, objectives)
     found = []
-    for step in steps[:-1]:
-        changed = {"accuracy": step["accuracy"], "energy": step["energy_joules"]}
-        values = {n: changed[n] if n in changed else trial["values"][n] for n in objectives}
+    for step, values in early:
+        assert step is not None
         there, test = tested.get(step["t"]), Tested()
         if there:
             test = Tested(accuracy=there["accuracy"], energy_joules=there["energy_joules"], t=there["t"])
             test["samples"] = trial["test"].get("samples")
         found.append(_point(trial, step, values, test, final=False))
-    last = trial["anytime"][-1] if trial["anytime"] else None
-    own = _point(trial, last, trial["values"], trial["test"], final=True)
-    own["t"] = own["t"] if steps else None
-    return [*found, own]
+    found.append(_point(trial, last, own, trial["test"], final=True))
+    if not _stoppable(objectives):
+        found[-1]["t"] = None
+    return found
+
+
+def _stoppable(objectives: Directions) -> bool:
+    """Whether stopping earlier has a meaning for all of them."""
+    return all(name in (*ANYTIME, *STEADY) for name in objectives)
+
+
+def _stops(trial: Candidate, objectives: Directions) -> list[tuple[Step | None, dict[str, float]]]:
+    """Where a finished trial can stop, with the values it then has: after each earlier timestep, and at its end."""
+    steps, own = trial["anytime"], trial["values"]
+    found: list[tuple[Step | None, dict[str, float]]] = []
+    if _stoppable(objectives):
+        for step in steps[:-1]:
+            changed = {"accuracy": step["accuracy"], "energy": step["energy_joules"]}
+            found.append((step, {n: changed[n] if n in changed else own[n] for n in objectives}))
+    return [*found, (steps[-1] if steps else None, own)]
+
+
+def _breaks(trial: Candidate, step: Step | None, final: bool) -> bool:
+    """Whether a trial that stops there breaks a bound on what is measured."""
+    return bool(trial["breaks"] if final or step is None else step.get("breaks"))
 
 
 def _point(trial: Candidate, step: Step | None, values: dict[str, float], test: Tested, final: bool) -> Point:
     seeds = step.get("accuracies", []) if step else []
     accuracy = values.get("accuracy")
-    breaks = trial["breaks"] if final or step is None else step.get("breaks")
     return {
         "number": trial["number"],
         "t": step["t"] if step else None,
         "final": final,
-        "feasible": not breaks,
+        "feasible": not _breaks(trial, step, final),
         "member": False,
         "near": None,
         "values": values,
@@ -114,6 +133,20 @@ def _point(trial: Candidate, step: Step | None, values: dict[str, float], test: 
         "test": test,
         "origin": trial["origin"],
     }
+
+
+def numbers_on_front(complete: Iterable[Candidate], objectives: Directions) -> set[int]:
+    """Of the finished trials those with a point on the front; without making points of all, as ``front_of`` does."""
+    owners, values = [], []
+    for trial in complete:
+        stops = _stops(trial, objectives)
+        for i, (step, own) in enumerate(stops, 1):
+            if not _breaks(trial, step, final=i == len(stops)):
+                owners.append(trial["number"])
+                values.append(minimised(own, objectives))
+    return (
+        {owner for owner, kept in zip(owners, pareto.non_dominated(values), strict=True) if kept} if owners else set()
+    )
 
 
 def front_of(complete: Iterable[Candidate], objectives: Directions) -> list[Point]:

@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from spikefront.cluster.ray_internals import hush
+from spikefront.cluster.restarts import Restarts
 from spikefront.console import last_words
 from spikefront.errors import UserError
 from spikefront.start import RAY_NODE
 
-RESTARTS = 100  # of a process that is killed where its node lives on: far beyond any accident
-LONGEST_PAUSE = 60.0  # seconds before it is started again, after one that lived less than that
 ANSWER = 10.0  # seconds in which a cluster answers, and an actor that has its node
 
 
@@ -81,17 +80,14 @@ class Seat:
 
     def sit(self) -> int:
         """Its exit code in the end."""
-        pause = 0.5
-        for _ in range(RESTARTS):
+        restarts = Restarts()
+        while True:
             began = time.monotonic()
             self._process = self._command.start()
             code = self._process.wait()
-            if code >= 0 or self._stopping:
-                break
-            lived = time.monotonic() - began
-            pause = 1.0 if lived > LONGEST_PAUSE else min(2 * pause, LONGEST_PAUSE)
+            if code >= 0 or self._stopping or (pause := restarts.pause(time.monotonic() - began)) is None:
+                return code
             time.sleep(pause)
-        return code
 
     def stop(self) -> None:
         """Interrupt the process, which then writes its checkpoint and gives its trial back."""

@@ -69,7 +69,8 @@ def command(cfg: DictConfig) -> None:
 
     keep_freed_memory()
     running = HydraConfig.get()
-    Worker(cfg, [*places(running), *running.overrides.task]).run()
+    with storages.storage_errors(storages.url(cfg.search)):
+        Worker(cfg, [*places(running), *running.overrides.task]).run()
 
 
 def sweep(
@@ -105,24 +106,25 @@ def sweep(
         _show_plan(asked, min(wanted, asked.budget), launch, console)
         return
     prepare()
-    study, new = studies.create(asked)
     chosen = {g: o for g, o in cfg.hydra.runtime.choices.items() if o and not ("/" in g or g in asked.space.parameters)}
-    attributes.CHOICES.set(study, chosen)
-    known = _warm_start(study, asked, options)
-    now = accounts.account(study)
-    workers = min(wanted, max(1, now.budget - len(now.finished)))
-    _announce(study, asked, new, now, workers, known, console)
-    tracked = _tracked(logger, study, asked)
-    try:
-        _work(study, asked, workers, launch, limits, console, tracked)
-    finally:
-        found = records(study, importance=True)
-        _say(found, console)
-        if line := agreement(accounts.pairs(study.get_trials(deepcopy=False))):
-            console.print(line)
-        if tracked is not None:
-            tracked.close(found)  # last: W&B may take its time
-    _conclude(study)
+    with storages.storage_errors(storages.url(asked.search)):
+        study, new = studies.create(asked)
+        attributes.CHOICES.set(study, chosen)
+        known = _warm_start(study, asked, options)
+        now = accounts.account(study)
+        workers = min(wanted, max(1, now.budget - len(now.finished)))
+        _announce(study, asked, new, now, workers, known, console)
+        tracked = _tracked(logger, study, asked)
+        try:
+            _work(study, asked, workers, launch, limits, console, tracked)
+        finally:
+            found = records(study, importance=True)
+            _say(found, console)
+            if line := agreement(accounts.pairs(study.get_trials(deepcopy=False))):
+                console.print(line)
+            if tracked is not None:
+                tracked.close(found)  # last: W&B may take its time
+        _conclude(study)
 
 
 def _show_plan(asked: Request, workers: int, launch: Launch, console: Console) -> None:

@@ -13,9 +13,11 @@ import pytest
 import sqlalchemy
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
-from spikefront.sweeping.study import attributes
+from spikefront.sweeping.study import attributes, journal_internals
 from spikefront.sweeping.study.storage import open_storage
 from spikefront.sweeping.study.storage_internals import Ended, held, look, looked, pace, set_all, together
 from spikefront.sweeping.study.tables_internals import Tables
@@ -27,14 +29,18 @@ SPACE = {
 }
 
 
-@pytest.fixture(params=["sqlite:///{}/s.db", "journal://{}/s.log"])
-def address(request, tmp_path):
-    return request.param.format(tmp_path)
+SERVERS = [pytest.param(k, marks=[pytest.mark.slow, pytest.mark.system]) for k in ("postgresql", "mariadb")]
 
 
-@pytest.fixture
-def sqlite(tmp_path):
-    return f"sqlite:///{tmp_path}/s.db"
+@pytest.fixture(params=["sqlite", "journal", *SERVERS])
+def address(request, tmp_path, database):
+    files = {"sqlite": f"sqlite:///{tmp_path}/s.db", "journal": f"journal://{tmp_path}/s.log"}
+    return files.get(request.param) or database(request.param)
+
+
+@pytest.fixture(params=["sqlite", *SERVERS])
+def relational(request, tmp_path, database):
+    return f"sqlite:///{tmp_path}/s.db" if request.param == "sqlite" else database(request.param)
 
 
 def create(address):
@@ -62,12 +68,12 @@ def every_kind():
     yield create_trial(state=TrialState.WAITING, system_attrs={"fixed_params": {"a": 1}})
 
 
-def test_trials_are_read_as_optuna_reads_them(sqlite):
-    study = create(sqlite)
+def test_trials_are_read_as_optuna_reads_them(relational):
+    study = create(relational)
     study.add_trials(every_kind())
     study.tell(study.ask(SPACE), [1.0, 2.0])
-    theirs = optuna.load_study(study_name="s", storage=sqlite).trials
-    for ours in (study.trials, attach(sqlite).trials):
+    theirs = optuna.load_study(study_name="s", storage=relational).trials
+    for ours in (study.trials, attach(relational).trials):
         assert len(ours) == len(theirs) == 6
         for our, their in zip(ours, theirs, strict=True):
             said, meant = dict(vars(our)), dict(vars(their))
@@ -79,10 +85,10 @@ def test_trials_are_read_as_optuna_reads_them(sqlite):
     assert abs(theirs[-1].datetime_start - datetime.datetime.now()) < datetime.timedelta(minutes=5)
 
 
-def test_another_process_is_seen_at_once_unless_looks_are_paced(sqlite, monkeypatch):
-    study = create(sqlite)
+def test_another_process_is_seen_at_once_unless_looks_are_paced(relational, monkeypatch):
+    study = create(relational)
     mine = study.ask()
-    always, paced = attach(sqlite), attach(sqlite, paced=True)
+    always, paced = attach(relational), attach(relational, paced=True)
     monkeypatch.setattr("spikefront.sweeping.study.storage_internals.SHARE", 1e-6)
     pace(paced._storage)
     assert len(paced.get_trials()) == len(always.get_trials()) == 1
@@ -102,11 +108,11 @@ def test_another_process_is_seen_at_once_unless_looks_are_paced(sqlite, monkeypa
     assert not paced.get_trials(states=[TrialState.RUNNING])
 
 
-def test_what_nobody_asks_for_is_not_read_of_all_trials(sqlite):
-    study = create(sqlite)
+def test_what_nobody_asks_for_is_not_read_of_all_trials(relational):
+    study = create(relational)
     marks = {"epoch:1": 1, "energy_layers": [], "metrics": {"accuracy": 1.0}}
     study.add_trial(create_trial(state=TrialState.COMPLETE, values=[0.0, 1.0], user_attrs=marks))
-    lean = attach(sqlite, paced=True, unread=attributes.BULKY)
+    lean = attach(relational, paced=True, unread=attributes.BULKY)
     assert set(lean.trials[0].user_attrs) == {"metrics"}
     assert lean._storage.get_trial(lean.trials[0]._trial_id).user_attrs == marks  # of one, all
 
@@ -142,6 +148,26 @@ def test_a_trial_s_parameters_are_written_together(address):
     assert other.number == 2
 
 
+def test_attributes_of_any_length_are_kept(address):
+    study = create(address)
+    study.set_user_attr("long", "x" * 100_000)
+    trial = study.ask()
+    set_all(study._storage, trial._trial_id, {"long": ["ü" * 100_000]})
+    again = attach(address)
+    assert again.user_attrs["long"] == "x" * 100_000 and again.trials[0].user_attrs["long"] == ["ü" * 100_000]
+
+
+def test_parameters_that_another_has_drawn_are_no_storages_failure(relational):
+    """A worker that was cut off for so long that its trial was returned: the trial is lost to it, nothing else."""
+    study = create(relational)
+    for _ in range(2):  # the first looks up from what others draw them
+        trial = study.ask()
+        with together(study):
+            trial.suggest_float("b", 0.0, 1.0)
+    with pytest.raises(UpdateFinishedTrialError, match="another worker's"), together(study):
+        study._storage.set_trial_param(trial._trial_id, "b", 0.5, FloatDistribution(0.0, 1.0))
+
+
 def test_each_finished_trial_is_told_once(address):
     study = create(address)
     ended = Ended(study)
@@ -153,8 +179,8 @@ def test_each_finished_trial_is_told_once(address):
     assert [t.number for t in ended.new()] == [0] and ended.new() == []
 
 
-def test_relational_storages_are_ours_and_go_to_other_processes(sqlite):
-    study = create(sqlite)
+def test_relational_storages_are_ours_and_go_to_other_processes(relational):
+    study = create(relational)
     study.ask()
     assert isinstance(study._storage, Tables) and len(study.trials) == 1
     assert len(pickle.loads(pickle.dumps(study)).trials) == 1
@@ -184,12 +210,12 @@ def test_of_many_who_would_run_a_waiting_trial_one_does(address):
 
 
 @pytest.mark.parametrize("values", [[0.5, math.inf], [-math.inf, 1e-300], None])
-def test_a_trial_is_told_as_optuna_tells_it_once(sqlite, values):
-    study, state = create(sqlite), TrialState.FAIL if values is None else TrialState.COMPLETE
+def test_a_trial_is_told_as_optuna_tells_it_once(relational, values):
+    study, state = create(relational), TrialState.FAIL if values is None else TrialState.COMPLETE
     ours, theirs = study.ask(), study.ask()
     study._storage.set_trial_state_values(ours._trial_id, state, values)
     study._storage._backend.set_trial_state_values(theirs._trial_id, state, values)
-    one, other = attach(sqlite).get_trials()
+    one, other = attach(relational).get_trials()
     assert (one.state, one.values) == (other.state, other.values) == (state, values)
     assert abs(one.datetime_complete - other.datetime_complete) < datetime.timedelta(seconds=60)
     assert study.get_trials()[0].state == state  # from here it is seen at once
@@ -199,11 +225,11 @@ def test_a_trial_is_told_as_optuna_tells_it_once(sqlite, values):
         study._storage.set_trial_state_values(100, state, values)
 
 
-def test_a_fresh_trials_turn_is_few_statements(sqlite):
+def test_a_fresh_trials_turn_is_few_statements(relational):
     """Asked, held, evaluated, told, by a worker that looks at all others each time: it was 40."""
     from spikefront.sweeping.study.ledger import Ledger
 
-    study, said = create(sqlite), []
+    study, said = create(relational), []
     ledger = Ledger(study, study._storage, interval=3600)
     sqlalchemy.event.listen(study._storage._backend.engine, "before_cursor_execute", lambda *a: said.append(a[2]))
     trial = ledger.take(1)
@@ -214,3 +240,60 @@ def test_a_fresh_trials_turn_is_few_statements(sqlite):
     assert len(leases) == 1 and len(said) <= 27
     told = study.get_trials()[0]
     assert attributes.SPENT.get(told)["seconds"] == 1.0 and attributes.lease(told)["begun"]
+
+
+@pytest.fixture
+def journal(tmp_path, monkeypatch):
+    """A journal with all that one can hold, of which a snapshot is written."""
+    monkeypatch.setattr(journal_internals, "EVERY", 10)
+    study = create(f"journal://{tmp_path}/s.log")
+    other = optuna.create_study(study_name="gone", storage=study._storage)
+    other.tell(other.ask(), 1.0)
+    study.add_trials(every_kind())
+    study.set_user_attr("u", {"ü": [1]})
+    study._storage.set_study_system_attr(study._study_id, "s", 2)
+    optuna.delete_study(study_name="gone", storage=study._storage)
+    study.ask(SPACE)
+    return tmp_path / "s.log"
+
+
+def told(storage):
+    """All that a storage tells of its only study."""
+    (study,) = storage.get_all_studies()
+    trials = [dict(vars(t)) for t in storage.get_all_trials(study._study_id)]
+    for t in trials:
+        t["intermediate_values"] = {k: str(v) for k, v in t["intermediate_values"].items()}  # nan
+    return vars(study), trials
+
+
+def test_a_journal_is_gone_on_with_from_its_snapshot(journal):
+    whole = told(JournalStorage(JournalFileBackend(str(journal))))
+    open_storage(f"journal://{journal}")  # writes it
+    again = attach(f"journal://{journal}")
+    lines = journal.read_text().count("\n")
+    assert again._storage._begin() == lines and told(again._storage) == whole
+    again.tell(again.ask(), [0.5, 1.0])
+    for study in (again, attach(f"journal://{journal}"), pickle.loads(pickle.dumps(again))):
+        assert [t.number for t in study.trials] == list(range(7)) and study.trials[6].values == [0.5, 1.0]
+    assert told(JournalStorage(JournalFileBackend(str(journal)))) == told(attach(f"journal://{journal}")._storage)
+
+
+def test_another_journals_snapshot_and_half_of_one_are_let_be(journal):
+    whole = told(JournalStorage(JournalFileBackend(str(journal))))
+    open_storage(f"journal://{journal}")
+    snapshot = journal.with_name("s.log.snapshot")
+    kept = snapshot.read_bytes()
+    for damaged in (
+        b"",
+        kept[: len(kept) // 2],
+        kept[: kept.rindex(b"\n{") + 1],
+        b"{}\n",
+        kept.replace(b'"op_code":4', b'"op_code":99'),
+    ):
+        snapshot.write_bytes(damaged)
+        assert told(open_storage(f"journal://{journal}")) == whole
+    snapshot.write_bytes(kept)
+    journal.write_text("")  # begun anew
+    create(f"journal://{journal}").set_user_attr("u", 3)
+    found = attach(f"journal://{journal}")
+    assert found.user_attrs == {"u": 3} and not found.trials

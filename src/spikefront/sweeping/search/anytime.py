@@ -12,7 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from spikefront.analysis import pareto
-from spikefront.analysis.front import front_of, minimised, points
+from spikefront.analysis.front import minimised, numbers_on_front, points
 from spikefront.analysis.schema import Candidate, Directions
 from spikefront.sweeping.search.optuna_internals import StudyView
 from spikefront.sweeping.search.samplers import Around
@@ -52,7 +52,7 @@ class Front:
         return candidate["number"] in self._best([*self.candidates, candidate])
 
     def _best(self, candidates: list[Candidate]) -> set[int]:
-        return {p["number"] for p in front_of(candidates, self._objectives)}
+        return numbers_on_front(candidates, self._objectives)
 
 
 class Shown(Around):

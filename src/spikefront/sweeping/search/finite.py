@@ -44,6 +44,11 @@ def place(d: BaseDistribution, value: Any) -> Any:
     return round((value - d.low) / d.step) if isinstance(d, FloatDistribution) and d.step else value
 
 
+def is_own_place(d: BaseDistribution) -> bool:
+    """Whether each value is where it is itself: of numbers without a step that rounds."""
+    return isinstance(d, IntDistribution) or (isinstance(d, FloatDistribution) and not d.step)
+
+
 def anywhere(d: BaseDistribution, draw: random.Random) -> float:
     """A value of a continuous parameter, drawn as evenly as it is searched."""
     assert isinstance(d, FloatDistribution)

@@ -66,6 +66,7 @@ class Space:
 
     def __init__(self, parameters: Iterable[Parameter]) -> None:
         self.parameters = _ordered({p.key: p for p in parameters})
+        self._placed = {p.key for p in self if not finite.is_own_place(p.distribution)}
 
     def __iter__(self) -> Iterator[Parameter]:
         return iter(self.parameters.values())
@@ -168,7 +169,7 @@ class Space:
             if p.key not in values:
                 return None
             holding[p.key] = values[p.key]
-        return frozenset((k, self.place(k, v)) for k, v in holding.items())
+        return frozenset([(k, self.place(k, v) if k in self._placed else v) for k, v in holding.items()])
 
     def place(self, key: str, value: Any) -> Any:
         """Which of a parameter's values it is; of a continuous one the value itself."""

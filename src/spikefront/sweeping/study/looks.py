@@ -117,7 +117,7 @@ class Looking(BaseStorage):
     """What the storages below have in common: they read trials by ``Looks``."""
 
     share = 1.0  # of the time, what looks at all may take; 1: every look is one
-    unread: tuple[str, ...] = ()  # names of user attributes, or how they begin, that nobody asks finished trials for
+    unread: tuple[str, ...] = ()  # user attributes that nobody asks finished trials for; "epoch:" is all that begin so
     thorough = False  # whether a trial is read again after anything of it was written from here, not just its state
     _looks: defaultdict[int, Looks]
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import re
 import sqlite3
-import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,20 +13,19 @@ from typing import Any, cast
 from urllib.parse import quote, unquote, unquote_plus
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage, run_grpc_proxy_server
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage, RDBStorage, run_grpc_proxy_server
 from sqlalchemy import event
-from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from spikefront.cluster import stores
 from spikefront.console import HIDDEN, PASSWORD, SECRET, shown
 from spikefront.errors import UserError
 from spikefront.files import write_atomically
-from spikefront.sweeping.study import filesystems
+from spikefront.sweeping.study import filesystems, servers
+from spikefront.sweeping.study.journal_internals import Journal
 from spikefront.sweeping.study.storage_internals import Proxy, pace
 from spikefront.sweeping.study.tables_internals import Tables
 
-IDLE = 1.0  # seconds without use after which a connection is tried first
 LOCK_PATIENCE = 60.0  # seconds that SQLite waits for another process's transaction
 ELSEWHERE = "storage.url"  # in a study's directory, where its storage is not there
 BROKEN = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
@@ -121,7 +117,7 @@ def journal_url(search: Mapping[str, Any]) -> str:
 
 
 def open_storage(address: str) -> BaseStorage:
-    """``sqlite:///file.db``, ``postgresql://…``, ``mysql://…``, ``journal:///file.log`` or ``grpc://host:port``.
+    """``sqlite:///file.db``, ``postgresql://…``, ``mysql+pymysql://…``, ``journal:///file.log`` or ``grpc://host:port``.
 
     Raises:
         UserError: it can't be opened.
@@ -131,7 +127,7 @@ def open_storage(address: str) -> BaseStorage:
         if kind == "journal":
             path = Path(rest)
             path.parent.mkdir(parents=True, exist_ok=True)
-            return JournalStorage(_Journal(str(path), filesystems.JournalLock(path)))
+            return Journal(path)
         if kind == "grpc":
             host, _, port = rest.partition(":")
             if not host or not (port or "13000").isdecimal():
@@ -148,12 +144,12 @@ def open_storage(address: str) -> BaseStorage:
                 open_file = partial(sqlite3.connect, file, LOCK_PATIENCE, check_same_thread=False)
                 options = {"creator": open_file}
         else:
-            options = {}
+            options = servers.OPTIONS
         storage = RDBStorage(address, engine_kwargs=options)
         if kind == "sqlite":
             _write_ahead(storage)
         else:
-            _try_the_idle(storage)
+            servers.prepare(storage, shown(address))
         return Tables(storage)
 
 
@@ -199,50 +195,6 @@ def _write_ahead(storage: RDBStorage) -> None:
     storage.engine.dispose()
 
 
-def _try_the_idle(storage: RDBStorage) -> None:
-    """Try a connection before its use that was not used for a while: a server that was away has forgotten it.
-
-    SQLAlchemy's own ``pool_pre_ping`` tries it each time: half of all that is said to the server.
-    """
-
-    def put_back(_: Any, record: Any) -> None:
-        record.info["used"] = time.monotonic()
-
-    def take(connection: Any, record: Any, _: Any) -> None:
-        if time.monotonic() - record.info.get("used", math.inf) < IDLE:
-            return
-        try:
-            storage.engine.dialect.do_ping(connection)
-        except Exception as error:  # the driver's own: another connection is made
-            raise DisconnectionError from error
-
-    event.listen(storage.engine, "checkin", put_back)
-    event.listen(storage.engine, "checkout", take)
-
-
-class _Journal(JournalFileBackend):
-    """Optuna's journal file, whose errors are known as a storage's."""
-
-    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-        with _as_storages():
-            yield from super().read_logs(log_number_from)
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        with _as_storages():
-            super().append_logs(logs)
-
-
-@contextlib.contextmanager
-def _as_storages() -> Iterator[None]:
-    try:
-        yield
-    except json.JSONDecodeError as error:
-        cure = "it is no journal, or damaged: move it away or restore a copy"
-        raise optuna.exceptions.StorageInternalError(f"{cure} ({error})") from None
-    except OSError as error:
-        raise optuna.exceptions.StorageInternalError(str(error)) from error
-
-
 @contextlib.contextmanager
 def storage_errors(address: str) -> Iterator[None]:
     """Say in one line what is wrong with a storage; errors that are not a storage's pass as they are."""
@@ -268,10 +220,9 @@ def _opening(address: str) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"the study's storage {place} can't be used: {_hint(str(error))}") from error
     except ImportError as error:
-        raise UserError(
-            f"search.storage {place} needs a package that is missing: pip install 'spikefront[storage]'"
-            f" ({_hidden(str(error), address)})"
-        ) from error
+        extra, why = "mysql" if place.startswith(servers.MYSQL) else "storage", _hidden(str(error), address)
+        cure = f"pip install 'spikefront[{extra}]'" + (" and give it as mysql+pymysql://…" if extra == "mysql" else "")
+        raise UserError(f"search.storage {place} needs a package that is missing: {cure} ({why})") from error
     except (RuntimeError, ValueError) as error:
         raise UserError(f"search.storage {place}: {_hidden(str(error), address).splitlines()[0]}") from error
 

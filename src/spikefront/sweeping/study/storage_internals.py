@@ -44,7 +44,7 @@ def pace(storage: BaseStorage, unread: Iterable[str] = ()) -> None:
     """Have looks at the trials that others run take no more than ``SHARE`` of the time.
 
     Args:
-        unread: user attributes, or how their names begin, that need not be read of all trials.
+        unread: user attributes that need not be read of all trials; ``"epoch:"`` is all that begin so.
     """
     if isinstance(storage, Looking):
         storage.share, storage.unread = SHARE, tuple(unread)

@@ -21,6 +21,7 @@ from optuna.distributions import (
     distribution_to_json,
     json_to_distribution,
 )
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb import models
@@ -49,7 +50,11 @@ class Tables(Looking, _CachedStorage):
 
     @contextlib.contextmanager
     def together(self, study_id: int) -> Iterator[None]:
-        """Write the parameters of a trial that are drawn here in one transaction."""
+        """Write the parameters of a trial that are drawn here in one transaction.
+
+        Raises:
+            UpdateFinishedTrialError: it is finished, or another draws them too.
+        """
         self._later = []
         try:
             yield
@@ -64,10 +69,14 @@ class Tables(Looking, _CachedStorage):
                 rows.append({"trial_id": trial_id, "param_name": name, "param_value": value, "distribution_json": text})
             else:  # what other trials draw it from is looked up once
                 super().set_trial_param(trial_id, name, value, distribution)
-        if rows:
+        if not rows:
+            return
+        try:
             with _create_scoped_session(self._backend.scoped_session) as session:
                 _check_running(self._backend, session, rows[0]["trial_id"])
                 session.connection().execute(sqlalchemy.insert(models.TrialParamModel), rows)
+        except IntegrityError as error:  # it was returned meanwhile, and who has it now has drawn them
+            raise UpdateFinishedTrialError(f"trial {rows[0]['trial_id']} is another worker's by now") from error
 
     def _fetch(self, study_id: int, ids: Collection[int], after: int) -> list[FrozenTrial]:
         own = models.TrialModel
@@ -206,7 +215,7 @@ def _frozen(connection: Any, rows: Sequence[Any], unread: tuple[str, ...]) -> li
     step = models.TrialIntermediateValueModel
     for kind, own, place, name, text, number in connection.execute(
         _contents(unread), {"ids": [row.trial_id for row in rows]}
-    ):
+    ).all():
         if kind == "user":
             users[own][name] = json.loads(text)
         elif kind == "param":
@@ -244,7 +253,7 @@ def _contents(unread: tuple[str, ...]) -> Any:
     """``(kind, trial, place, name, text, number)`` of all that belongs to the trials ``ids``."""
     ids: Any = sqlalchemy.bindparam("ids", expanding=True)
     select, literal, text, null = sqlalchemy.select, sqlalchemy.literal_column, sqlalchemy.String, sqlalchemy.null()
-    no_place, no_text, no_number = (sqlalchemy.cast(null, t) for t in (sqlalchemy.Integer, text, sqlalchemy.Float))
+    no_place, no_text, no_number = (sqlalchemy.cast(null, t) for t in (sqlalchemy.Integer, text, sqlalchemy.Double))
     param, value, step = models.TrialParamModel, models.TrialValueModel, models.TrialIntermediateValueModel
     user, system = models.TrialUserAttributeModel, models.TrialSystemAttributeModel
     of_value = sqlalchemy.cast(value.value_type, text)
@@ -256,7 +265,8 @@ def _contents(unread: tuple[str, ...]) -> Any:
         ("user", user, (no_place, user.key, user.value_json, no_number)),
         ("system", system, (no_place, system.key, system.value_json, no_number)),
     )
-    but = {user: [~user.key.startswith(name) for name in unread]}
+    begun = [name for name in unread if name.endswith(":")]
+    but = {user: [user.key.not_in(set(unread) - set(begun)), *(~user.key.startswith(name) for name in begun)]}
     return sqlalchemy.union_all(
         *(
             select(literal(f"'{kind}'"), model.trial_id, *columns).where(model.trial_id.in_(ids), *but.get(model, ()))

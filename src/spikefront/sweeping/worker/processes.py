@@ -16,13 +16,12 @@ from typing import Any
 
 import psutil
 
+from spikefront.cluster.restarts import Restarts
 from spikefront.console import last_words
 from spikefront.errors import UserError
 from spikefront.sweeping.worker.budgets import BEGAN
 from spikefront.sweeping.worker.template import PARENT, POOLS, Forked, Template
 
-RESTARTS = 100  # of one worker slot: far beyond any accident
-LONGEST_PAUSE = 60.0  # seconds before a worker is started again, after one that lived less than that
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -33,9 +32,8 @@ class _Slot:
     cores: list[int]
     log: Path
     process: subprocess.Popen[bytes] | Forked | None = None
-    starts: int = 0
+    restarts: Restarts = field(default_factory=Restarts)
     began: float = 0.0
-    pause: float = 0.5
     due: float | None = None  # when to start it again
     failed: bool = False
     finished: bool = field(default=False)
@@ -89,7 +87,6 @@ class Processes:
             raise UserError(last_words(broken[0].log))
 
     def _start(self, slot: _Slot) -> None:
-        slot.starts += 1
         slot.began, slot.due = time.monotonic(), None
         environment = {**os.environ, **slot.environment}
         if self._template is not None and not self._template.gone:
@@ -115,16 +112,16 @@ class Processes:
         if slot.process.pid is None and not stopping:  # the template could not import all: a worker says why
             self._start(slot)
             return
-        if code < 0 and not stopping and slot.starts < RESTARTS:
+        if code < 0 and not stopping:
             now = time.monotonic()
-            if slot.due is None:
-                lived = now - slot.began
-                slot.pause = 1.0 if lived > LONGEST_PAUSE else min(2 * slot.pause, LONGEST_PAUSE)
-                slot.due = now + slot.pause
+            if slot.due is not None:
+                if now >= slot.due:
+                    self._start(slot)
+                return
+            if (pause := slot.restarts.pause(now - slot.began)) is not None:
+                slot.due = now + pause
                 _say(f"a worker was killed ({signal.Signals(-code).name}); starting another")
-            elif now >= slot.due:
-                self._start(slot)
-            return
+                return
         slot.finished = True
         if code not in (0, 130) and not stopping:
             slot.failed = True

@@ -10,6 +10,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from optuna import Trial
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -52,13 +53,14 @@ def propose(trial: Trial, study: Study, space: Space) -> dict[str, Any]:
     Raises:
         Repeated: another trial tries them.
         NoProposal: the sampler fails.
+        UpdateFinishedTrialError: another worker has the trial by now.
     """
     try:
         with together(study):
             values = space.suggest(trial)
         admit(trial, study, space)
         return values
-    except (Repeated, UserError, *BROKEN):
+    except (Repeated, UserError, UpdateFinishedTrialError, *BROKEN):
         raise
     except Exception as error:
         name = type(innermost(study.sampler)).__name__

@@ -31,7 +31,7 @@ from spikefront.sweeping.search.constraints import Constraints, Measured
 from spikefront.sweeping.search.objectives import NeverLogged
 from spikefront.sweeping.search.optuna_internals import id_of
 from spikefront.sweeping.search.space import Space
-from spikefront.sweeping.study import accounts, attributes, brought, hosts
+from spikefront.sweeping.study import accounts, attributes, brought, hosts, servers
 from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.attributes import DIVERGED, INFEASIBLE, Outcome
@@ -86,16 +86,8 @@ class Worker:
         self.limits.check_counters()
         base = merge(self.made["overrides"], shared(overrides))
         self.compose = Composer(base)
-        self.ledger = Ledger(
-            self.study,
-            self.storage,
-            self.search.heartbeat,
-            job=job_of(os.environ),
-            lives=self.search.max_lives,
-            oom_kills=oom_kills,
-            starved=starved,
-            lost=lost,
-        )
+        ledger = partial(Ledger, self.study, self.storage, self.search.heartbeat, job=job_of(os.environ))
+        self.ledger = ledger(lives=self.search.max_lives, oom_kills=oom_kills, starved=starved, lost=lost)
         self.feasibility = Feasibility(
             Constraints(self.search.constraints, predict_cost),
             self.study,
@@ -128,7 +120,7 @@ class Worker:
         with self.signals, storages.storage_errors(self.made["storage"]):
             if not served(self.signals):
                 with leading(self._give_up):
-                    self._lead()
+                    servers.outlast(self._lead, self._leave)
         self.signals.hand_over()
 
     def _lead(self) -> None:
@@ -150,6 +142,14 @@ class Worker:
                 time.sleep(IDLE)  # someone else's trial may yet come back
         if self.signals.received is None:
             accounts.account(self.study).check_failures(self.search.max_failures)
+
+    def _leave(self) -> None:
+        """Return the trial in whose middle the storage's server ended a connection."""
+        if self._current is not None:
+            self.ledger.put_back(self._current)
+            self._say(f"trial {self._current.number} put back: the study's storage had ended a connection")
+        self._current = None
+        break_up()
 
     def _give_up(self, error: BaseException) -> None:
         """This process hangs, as another of its trial's processes is gone, and ends: the trial shall not."""
