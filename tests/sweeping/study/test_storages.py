@@ -14,7 +14,6 @@ from collections import Counter
 from pathlib import Path
 
 import optuna
-import postgresql
 import pytest
 from examples import few
 from optuna.trial import TrialState
@@ -24,12 +23,6 @@ from spikefront.config import ROOT
 from spikefront.errors import UserError
 from spikefront.sweeping.study.filesystems import JournalLock
 from spikefront.sweeping.study.storage import open_storage, storage_errors
-
-
-@pytest.fixture(scope="module")
-def postgres():
-    with postgresql.server() as url:
-        yield url
 
 
 def test_a_killed_workers_lock_is_seen_at_once(tmp_path):
@@ -59,10 +52,11 @@ def test_another_machines_lock_is_broken_after_its_patience(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.system
-def test_killed_workers_lose_nothing_on_postgresql(make_sweep, tmp_path, postgres):
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_killed_workers_lose_nothing_on_a_server(make_sweep, tmp_path, database, kind):
     from test_accounting import check_exact
 
-    options = ("search.n_trials=60", "search.workers=4", "search.heartbeat=1", f"search.storage={postgres}")
+    options = ("search.n_trials=60", "search.workers=4", "search.heartbeat=1", f"search.storage={database(kind)}")
     search = make_sweep(*options)
     search.run(kills=12)
     check_exact(search, tmp_path, 60, 12)
