@@ -46,6 +46,7 @@ def test_status_counts_and_weighs(search, capsys):
         assert re.search(rf"^ *{point['number']} +{point['t']} .* {point['values']['accuracy']:.4f} ", said, re.M)
     front = [(p["values"]["accuracy"], p["values"]["energy"]) for p in found["front"]]
     assert f"hypervolume {area(front, found['reference']):.4g}, with energy in decades {found['decades']:.4g} " in said
+    assert "(what dominates accuracy 0.0000, energy " in said
     assert "depends on" not in said  # of four trials nobody can say
 
 

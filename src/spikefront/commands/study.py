@@ -82,7 +82,8 @@ def status(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
         console.print(f"it goes on with: {found['command']}")
     if found["front"]:
         console.print(front_table(found))
-        console.print(f"{volumes_told(found)} (reference {found['reference']})")
+        worst = ", ".join(f"{name} {figure(name, value)}" for name, value in found["reference"].items())
+        console.print(f"{volumes_told(found)} (what dominates {worst})")
     for line in importance_lines(found):
         console.print(line)
 

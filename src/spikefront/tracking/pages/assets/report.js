@@ -267,7 +267,7 @@ function labels(marks, levels, list) { // names of the marks, most accurate firs
   const xs = [...marks.map(p => p.energy), ...list.map(r => r.x)].filter(v => v > 0).map(Math.log), ys = [...marks.map(p => p.accuracy), ...list.map(r => r.y)];
   const width = Math.max(...xs) - Math.min(...xs) || 1, height = Math.max(...ys) - Math.min(...ys) || 1, kept = [];
   for (const p of marks.slice().sort((a, b) => b.accuracy - a.accuracy))
-    if (levels.every(q => Math.abs(p.accuracy - q.accuracy) > .05 * height) && kept.every(q => Math.abs(Math.log(p.energy) - Math.log(q.energy)) > .16 * width || Math.abs(p.accuracy - q.accuracy) > .06 * height)) kept.push(p);
+    if (levels.every(q => Math.abs(p.accuracy - q.accuracy) > .025 * height) && kept.every(q => Math.abs(Math.log(p.energy) - Math.log(q.energy)) > .16 * width || Math.abs(p.accuracy - q.accuracy) > .06 * height)) kept.push(p);
   return marks.map(p => kept.includes(p) ? p.name : "");
 }
 function bar(paint, list) { // ticks of a logarithmic colour bar, as values
