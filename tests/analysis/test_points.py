@@ -63,7 +63,7 @@ def test_all_list_the_front_and_nothing_else(trials, objectives):
     assert len(rows) == len(found["points"]) + 1  # and the failed one
     assert listed((r["number"], r["t"]) for r in rows if r.get("on_front")) == expected
     (drawn,) = payload([found])["studies"]
-    assert listed((p["number"], p.get("t")) for p in drawn["points"] if p["member"]) == expected
+    assert listed((p["number"], p.get("t")) for p in drawn["points"] if p.get("member")) == expected
     columns, table = front_rows(found)
     assert columns[:2] == ["trial", "t"] and listed(row[:2] for row in table) == expected
     assert summary(found)["front/points"] == len(expected)
