@@ -25,7 +25,7 @@ sys.path[:0] = [str(HERE.parents[1] / "src"), str(HERE)]
 from record import DEFAULT_RAW, EARLY, known  # noqa: E402
 from spaces import SETS  # noqa: E402
 
-CLASSES = {"digits": 10, "digits_dvs": 10, "patches": 4}
+CLASSES = {"digits": 10, "digits_dvs": 10, "patches": 6}
 CHANCE = 1.5  # times it, at most, is nothing
 FIGURES = {
     "firing rate": lambda e: e["firing_rate"],
@@ -79,6 +79,8 @@ def main() -> None:
     chosen: dict[str, tuple[int, str, bool, float]] = {}
     for name, (runs, bad) in tables.items():
         print(f"\n{name}: {len(runs)} runs, of which {bad.sum()} came to nothing\n")
+        if not bad.any() or bad.all():
+            continue
         print("| after steps | figure | stopped if | of those that came to nothing | false alarms, upper bound |")
         print("|--:|---|---|--:|--:|")
         rows = []
@@ -86,8 +88,6 @@ def main() -> None:
             for figure, read in FIGURES.items():
                 values = np.array([read(r["early"][place]) for r in runs])
                 for below in (True, False):
-                    if not bad.any() or bad.all():
-                        continue
                     at = threshold(values[~bad], values[bad], below, given.alarms)
                     caught = stopped(values, at, below)
                     alarms = int((caught & ~bad).sum())
@@ -98,8 +98,7 @@ def main() -> None:
             sign = "<" if below else ">"
             false = f"{alarms} of {good}, {upper(alarms, good):.1%}"
             print(f"| {EARLY[place]} | {figure} | {sign} {at:.3g} | {share:.0%} | {false} |")
-        if rows:
-            chosen[name] = rows[0][1:5]
+        chosen[name] = rows[0][1:5]
     for name, (place, figure, below, at) in chosen.items():
         for other, (runs, bad) in tables.items():
             if other != name and bad.any():

@@ -20,8 +20,8 @@ COMMON = (
     *("data.batch_size=64", "data.val_fraction=0.25", "trainer.limit_train_batches=9"),
 )
 PATCHES = (
-    *("data=digits", "data._target_=patches.RotatedPatches", "data.name=patches", "data.channels=3"),
-    *("data.num_classes=4", "data.image_size=16", "data.pooling='0110'", "data.train_samples=1248"),
+    *("data=digits", "data._target_=patches.PhotoPatches", "data.name=patches", "data.channels=3"),
+    *("data.num_classes=6", "data.image_size=16", "data.pooling='0110'", "data.train_samples=1248"),
 )
 
 

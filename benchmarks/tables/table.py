@@ -27,6 +27,7 @@ sys.path[:0] = [str(HERE.parents[1] / "src"), str(HERE)]
 from record import DEFAULT_RAW, known  # noqa: E402
 from spaces import SETS, Set  # noqa: E402
 
+from spikefront.energy import Paper  # noqa: E402
 from spikefront.sweeping.search.forecast import scale, unscale  # noqa: E402
 
 TREES, FOLDS = 60, 5
@@ -97,15 +98,16 @@ class Table:
         """What training this configuration from this seed comes to; the same whenever it is asked."""
         timesteps = params["model.timesteps"]
         shape = (self.epochs, timesteps, 2)
-        rows = self._rows(params)
-        scaled = (self._course.predict(rows) + [0.0, self._known(params)]).reshape(shape)
+        scaled = (self._course.predict(self._rows(params)) + np.array([0.0, self._log_full(params)])).reshape(shape)
         luck = self._luck(params, seed)
         seconds, before, after = np.exp(self._cost.predict(self._encoded([params]))[0])
         means, points = (np.array(unscale(s.reshape(-1, 2))).reshape(shape) for s in (scaled, scaled + luck))
         return Answer(points, means, np.full(self.epochs, seconds), float(before), float(after))
 
-    def _known(self, params: Mapping[str, Any]) -> float:
-        return float(np.log(self.operations(params) @ [4.6e-12, 0.9e-12])[0])
+    def _log_full(self, params: Mapping[str, Any]) -> float:
+        """The logarithm of the joules if every neuron fired."""
+        cost = Paper()
+        return float(np.log(self.operations(params) @ [cost.e_mac, cost.e_ac])[0])
 
     def _rows(self, params: Mapping[str, Any]) -> np.ndarray:
         own = self._encoded([params])[0]
@@ -116,7 +118,7 @@ class Table:
     def _lines(self, runs: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
         rows = np.vstack([self._rows(r["params"]) for r in runs])
         courses = [scale([p for e in r["epochs"] for p in e["anytime"]]) for r in runs]
-        return rows, np.vstack([c - [0.0, self._known(r["params"])] for c, r in zip(courses, runs, strict=True)])
+        return rows, np.vstack([c - [0.0, self._log_full(r["params"])] for c, r in zip(courses, runs, strict=True)])
 
     def _encoded(self, params: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Numbers by their logarithm, choices of words one-hot, a parameter that isn't there as its range's middle."""

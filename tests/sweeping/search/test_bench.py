@@ -131,3 +131,51 @@ def test_our_own_search_runs_on_it_with_its_pruner(bench):
     assert runs[0].ended == runs[1].ended
     stopped = [e["epochs"] for e in runs[0].ended if e["epochs"] < 6]
     assert stopped and len(runs[0].ended) > 34
+
+
+def made(of, number: int, params: dict, seed: int) -> dict:
+    """A record as a training would leave it, by a formula."""
+    steps, size = params["model.timesteps"], params["model.dim"] ** 2 * params["model.depth"]
+    quality = 0.9 - 0.2 * abs(np.log(params["neuron.threshold"])) + 0.02 * (seed - 1)
+    anytime = [[quality * (0.5 + 0.5 * t / steps), 1e-13 * size * t] for t in range(1, steps + 1)]
+    epoch = {"cpu": 1e-4 * size, "wall": 1.0}
+    epochs = [{"anytime": [[a * e / of.epochs, j] for a, j in anytime], **epoch} for e in range(1, of.epochs + 1)]
+    counted = {"multiply_accumulates": 10.0 * steps * params["model.dim"], "additions": 1.0 * steps * size}
+    ends = {"before": {"cpu": 0.5}, "after": {"cpu": 0.2}}
+    return {
+        "number": number,
+        "seed": seed,
+        "params": params,
+        "epochs": epochs,
+        "operations": counted,
+        "failed": None,
+        **ends,
+    }
+
+
+def test_a_table_answers_for_what_was_not_recorded(bench):
+    from table import Table
+
+    of = bench.spaces.SETS["digits"]
+    configurations = of.configurations()
+    runs = [made(of, n, c, s) for n, c in enumerate(configurations[:60]) for s in range(3 if n < 10 else 1)]
+    table = Table(of, runs)
+    assert len(table.seeds) == 60 and len(table.repeated) == 10
+    assert table.answer(configurations[70], 1).points.tolist() == table.answer(configurations[70], 1).points.tolist()
+    wrong = []
+    for params in configurations[100:120]:
+        answer, truth = table.answer(params, 1), made(of, 0, params, 1)
+        assert answer.points.shape == (of.epochs, params["model.timesteps"], 2)
+        assert table.operations(params)[0] == pytest.approx(list(truth["operations"].values()))
+        wrong.append(abs(answer.means[-1, -1, 0] - truth["epochs"][-1]["anytime"][-1][0]))
+        off = np.log(answer.means[-1, :, 1] / [e for _, e in truth["epochs"][-1]["anytime"]])
+        assert np.abs(off).max() < 0.5
+    assert np.mean(wrong) < 0.1
+    lucky = [table.answer(configurations[70], seed).points[-1, -1, 0] for seed in range(12)]
+    assert 0.001 < np.std(lucky) < 0.1 and len(set(lucky)) > 1
+
+
+def test_runs_of_another_space_are_not_taken_for_this_one(bench, tmp_path):
+    bench.record.append(tmp_path / "patches.jsonl", {"of": "another", "number": 0, "seed": 0})
+    with pytest.raises(SystemExit, match="another space"):
+        bench.record.known(bench.spaces.SETS["patches"], tmp_path)
