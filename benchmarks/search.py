@@ -47,7 +47,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.trial import TrialState  # noqa: E402
 from record import DEFAULT_RAW, rounded, seconds_of  # noqa: E402
 from spaces import SETS  # noqa: E402
-from table import Answer, Table  # noqa: E402
+from table import Answer, Table, begun  # noqa: E402
 
 from spikefront.analysis.front import DECADES  # noqa: E402
 from spikefront.analysis.pareto import hypervolume, non_dominated  # noqa: E402
@@ -428,7 +428,7 @@ def mean_seconds(table: Table) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peers", nargs="*", default=list(PEERS))
-    parser.add_argument("--tables", nargs="*", default=list(SETS))
+    parser.add_argument("--tables", nargs="*", default=begun(), choices=list(SETS))
     parser.add_argument("--workers", nargs="*", type=int, default=[1, 4, 16])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument(

@@ -24,14 +24,14 @@ from sklearn.model_selection import GroupKFold
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "src"), str(HERE)]
 
-from record import DEFAULT_RAW, known  # noqa: E402
+from record import DEFAULT_RAW, known, packed  # noqa: E402
 from spaces import SETS, Set  # noqa: E402
 
 from spikefront.energy import Paper  # noqa: E402
 from spikefront.sweeping.search.forecast import scale, unscale  # noqa: E402
 
 TREES, FOLDS = 60, 5
-COSTS = ("cpu", "wall")
+ENOUGH = 30  # runs, without which a table is no table yet
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Table:
     def __init__(self, of: Set, runs: Sequence[dict[str, Any]]) -> None:
         self.of, self.runs = of, [r for r in runs if not r["failed"]]
         if not self.runs:
-            sys.exit(f"{of.name}: no runs are recorded: python benchmarks/tables/record.py {of.name}")
+            sys.exit(f"{of.name}: nothing is recorded: python benchmarks/tables/record.py {of.name}")
         self.space, self.epochs = of.space, of.epochs
         self.seeds = defaultdict(list)
         for run in self.runs:
@@ -220,9 +220,14 @@ def _operations(runs: Sequence[dict[str, Any]]) -> np.ndarray:
     return np.linalg.lstsq(_monomials([r["params"] for r in runs]), counted, rcond=None)[0]
 
 
+def begun() -> list[str]:
+    """The tables of which enough is packed to be asked."""
+    return [name for name in SETS if len(packed(name)) >= ENOUGH]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=list(SETS))
+    parser.add_argument("names", nargs="*", default=begun())
     parser.add_argument("--raw", type=Path, default=DEFAULT_RAW, metavar="DIR")
     given = parser.parse_args()
     for name in given.names:
