@@ -87,7 +87,7 @@ lint: setup
 
 # Every measured comparison, one after the other; each prints a table and says what it compares.
 bench: setup bench-extra
-	@for script in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out benchmarks/gpu.py benchmarks/search.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 bench-extra: setup
 	@$(BIN)/python -c 'import datasets, matplotlib, moto, neurobench, nir, nirtorch, onnxruntime, onnxscript, ray, s3fs, sanafe, snntorch, spikingjelly, transformers' 2>/dev/null || \
