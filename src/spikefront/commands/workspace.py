@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from spikefront.errors import UserError
+from spikefront.start import spelled
 from spikefront.tracking.wandb.workspace import searched, workspace
 
 
@@ -21,10 +22,6 @@ def view(arguments: Sequence[str]) -> str:
     """The address of a view of ``<entity>/<project> <study> …``, which is made."""
     entity, _, project = (arguments[0] if arguments else "").partition("/")
     if not project or len(arguments) < 2:
-        raise UserError("usage: spikefront workspace <entity>/<project> <study> [<study> …]")
+        raise UserError(f"usage: {spelled('workspace')} <entity>/<project> <study> [<study> …]")
     made = workspace(entity, project, arguments[1:], searched(entity, project, arguments[1:]))
     return str(made.save().url)
-
-
-if __name__ == "__main__":
-    main()

@@ -43,14 +43,12 @@ class CIFAR(Pictures):
                 f"{expected} in {folder} (from {self.dataset.filename})",
                 self.download,
             )
+        cure = f"remove {folder} to download it again, or unpack {self.dataset.filename} there"
         for file, md5 in files:
             if not (folder / file).is_file():
-                raise UserError(f"{folder / file} is missing: {name} has {expected} there")
+                raise UserError(f"{folder / file} is missing ({name} has {expected} there): {cure}")
             if not check_integrity(str(folder / file), md5):
-                raise UserError(
-                    f"{folder / file} is damaged (its MD5 is not the published {md5}):"
-                    f" remove {folder} to download it again, or unpack {self.dataset.filename} there"
-                )
+                raise UserError(f"{folder / file} is damaged (its MD5 is not the published {md5}): {cure}")
 
     def parts(self) -> tuple[Dataset, Dataset, Dataset]:
         training, evaluation = self.transforms()
