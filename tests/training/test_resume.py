@@ -105,7 +105,7 @@ def test_a_run_killed_at_a_random_step_ends_as_if_it_had_not_been(tmp_path):
     assert a["global_step"] == 12
     assert a["MixedPrecision"]["scale"] != 1024  # the scaler did change
     for key in STATE:
-        assert_equal(a[key], b[key], key)
+        assert_equal(a[key], b[key], key, nan=True)
 
 
 class Terminate(pl.Callback):
@@ -132,7 +132,7 @@ def test_a_signal_between_accumulated_passes_or_in_an_averaged_validation_loses_
     run.train(compose(overrides(tmp_path, "whole", *more)))
     a, b = (torch.load(tmp_path / d / "checkpoints/last.ckpt", weights_only=True) for d in ("whole", "parts"))
     for key in STATE:
-        assert_equal(a.get(key), b.get(key), key)
+        assert_equal(a.get(key), b.get(key), key, nan=True)
 
 
 class Follow(pl.Callback):
@@ -165,12 +165,12 @@ def test_the_average_is_validated_saved_and_loaded(tmp_path):
     for checkpoint in (last, within):
         for key, value in follow.average.items():
             torch.testing.assert_close(checkpoint["state_dict"][f"model.{key}"], value, atol=1e-6, rtol=0)
-        assert_equal(last["current_model_state"], checkpoint["current_model_state"])
+        assert_equal(last["current_model_state"], checkpoint["current_model_state"], nan=True)
     model = run.instantiate(compose(overrides(tmp_path, "run")).model)
     path = tmp_path / "run/checkpoints/last.ckpt"
     for ema, key in ((True, "state_dict"), (False, "current_model_state")):
         load_checkpoint(model, path, ema=ema)
-        assert_equal(model.state_dict(), {k.removeprefix("model."): v for k, v in last[key].items()})
+        assert_equal(model.state_dict(), {k.removeprefix("model."): v for k, v in last[key].items()}, nan=True)
 
 
 @pytest.mark.parametrize("steps", [1, 3, 1000, 100_000])
