@@ -17,6 +17,7 @@ from pathlib import Path
 
 from spikefront.config import HERE, ROOT
 
+POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # environment: a process's threads, by library
 RAY_NODE = "SPIKEFRONT_RAY_NODE"  # environment: the id of the node that Ray started this process on
 
 _settled: set[str] = set()

@@ -14,6 +14,7 @@ import pytest
 import torch
 from alike import assert_equal
 from system import unable
+from waiting import until
 
 import cluster as clusters
 from spikefront.config import ROOT, compose
@@ -163,13 +164,6 @@ def assert_same(a: Path, b: Path, ignore_run: bool = False) -> None:
             state["continuation"].pop("run")
     for key in STATE:
         assert_equal(states[0][key], states[1][key], key)
-
-
-def until(what, seconds: float, otherwise=lambda: "") -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, otherwise()
-        time.sleep(0.2)
 
 
 def jobs(cluster) -> list[psutil.Process]:

@@ -7,13 +7,13 @@ import os
 import re
 import subprocess
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
 import psutil
 from optuna.trial import FrozenTrial
 from postgresql import free_port
+from waiting import until
 
 from spikefront.config import ROOT
 from spikefront.errors import UserError
@@ -206,10 +206,3 @@ def _line(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
-
-
-def until(what, seconds: float, otherwise=lambda: "") -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, otherwise()
-        time.sleep(0.2)

@@ -20,8 +20,8 @@ from pytorch_lightning.plugins.environments import (
 )
 
 from spikefront.errors import UserError
+from spikefront.start import POOLS
 
-POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 KINDS: dict[str, type[Accelerator]] = {"cpu": CPUAccelerator, "cuda": CUDAAccelerator, "mps": MPSAccelerator}
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from waiting import until
 
 from spikefront.config import ROOT
 from spikefront.errors import UserError
+from spikefront.start import POOLS
 from spikefront.sweeping.worker.processes import Processes
-from spikefront.sweeping.worker.template import POOLS, POSSIBLE, Template
+from spikefront.sweeping.worker.template import POSSIBLE, Template
 
 pytestmark = pytest.mark.skipif(not POSSIBLE, reason="forks are for Linux")
 
@@ -40,13 +42,6 @@ def program(tmp_path):
     return [sys.executable, str(script)]
 
 
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def begun(log):
     return log.exists() and log.read_text().startswith("1")
 
@@ -64,7 +59,7 @@ def test_a_fork_has_its_own_arguments_environment_output_cores_and_chance(progra
     environment = {**os.environ, "OWN": "ö\n", "OMP_NUM_THREADS": "1"}
     forks = [template.start([*program, said, "x=1", "ü"], environment, log, [CORE]) for log in logs]
     assert psutil.Process(template._process.pid).cmdline()[-1] == "shown"
-    wait_for(lambda: all(f.poll() is not None for f in forks))
+    until(lambda: all(f.poll() is not None for f in forks))
     assert [f.poll() for f in forks] == [7, 7]
     one, other = (log.read_text().split("\n") for log in logs)
     assert one[:9] == ["['x=1', 'ü']", "ö", "", "False", str(tmp_path), "True", f"{{{CORE}}}", "True", program[1]]
@@ -92,7 +87,7 @@ def test_an_interrupt_reaches_workers_that_run_and_keeps_others_from_beginning(p
     log = tmp_path / "worker_0.log"
 
     def press():
-        wait_for(lambda: begun(log)) if imports else time.sleep(0.3)
+        until(lambda: begun(log)) if imports else time.sleep(0.3)
         os.kill(os.getpid(), signal.SIGINT)
 
     group, started = Processes([[*program, SAY]], tmp_path, template=Template(program)), time.monotonic()
@@ -130,12 +125,12 @@ except KeyboardInterrupt:
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     process = subprocess.Popen([sys.executable, "-c", sweep, *program, work, str(tmp_path)], env=environment)
-    wait_for(lambda: begun(log))
+    until(lambda: begun(log))
     (template,) = psutil.Process(process.pid).children()
     process.kill()
     process.wait()
-    wait_for(said.exists)
-    wait_for(lambda: not template.is_running())
+    until(said.exists)
+    until(lambda: not template.is_running())
 
 
 IMPORTS = """

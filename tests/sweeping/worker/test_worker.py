@@ -16,6 +16,7 @@ import pytest
 from hydra.utils import instantiate
 from optuna.trial import TrialState
 from pretended import Sweep, lock
+from waiting import until
 
 from spikefront.analysis.confidence import interval
 from spikefront.config import ROOT, compose
@@ -183,10 +184,10 @@ def test_workers_stop_with_the_process_that_started_them(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     process = subprocess.Popen([sys.executable, "-c", sweep, worker, str(tmp_path)], env=environment)
     log, said = tmp_path / "worker_0.log", tmp_path / "said"
-    wait_for(lambda: log.exists() and log.read_text().startswith("1"))
+    until(lambda: log.exists() and log.read_text().startswith("1"))
     process.kill()
     process.wait()
-    wait_for(said.exists)
+    until(said.exists)
 
 
 def test_a_worker_that_is_killed_again_and_again_is_started_after_longer_pauses(tmp_path):
@@ -198,13 +199,6 @@ def test_a_worker_that_is_killed_again_and_again_is_started_after_longer_pauses(
     processes.Processes([[sys.executable, "-c", worker]], tmp_path).run()
     first, second, third = map(float, times.read_text().split())
     assert second - first >= 1 and third - second >= 2
-
-
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_the_second_interrupt_ends_what_the_workers_started_too(tmp_path):

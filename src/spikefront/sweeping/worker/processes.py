@@ -19,8 +19,9 @@ import psutil
 from spikefront.cluster.restarts import Restarts
 from spikefront.console import last_words
 from spikefront.errors import UserError
+from spikefront.start import POOLS
 from spikefront.sweeping.worker.budgets import BEGAN
-from spikefront.sweeping.worker.template import PARENT, POOLS, Forked, Template
+from spikefront.sweeping.worker.template import PARENT, Forked, Template
 
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 

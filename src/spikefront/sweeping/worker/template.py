@@ -18,9 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from spikefront.start import POOLS
+
 PARENT = "SPIKEFRONT_PARENT"  # environment: the process with whose end a worker shall end
 DOOR = "SPIKEFRONT_TEMPLATE"  # environment: the socket at which a process is asked for forks of itself
-POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 POSSIBLE = hasattr(os, "pidfd_open")  # Linux; elsewhere libraries don't stand a fork
 
 
