@@ -29,6 +29,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
+from spikefront.analysis.front import in_decades
 from spikefront.analysis.pareto import hypervolume, non_dominated
 from spikefront.sweeping.search.pruning import FrontPruner, Seen, Stop
 
@@ -127,8 +128,9 @@ def without_anytime(trials: list[dict], reference: tuple[float, float]) -> float
     return hypervolume([minimised(t)[-1] for t in trials], reference)
 
 
-def volume(trials: list[dict], numbers: list[int], reference: tuple[float, float]) -> float:
-    return hypervolume([p for i in numbers for p in minimised(trials[i])], reference)
+def volume(trials: list[dict], numbers: list[int], reference: tuple[float, float], decades: bool = False) -> float:
+    points = np.array([p for i in numbers for p in minimised(trials[i])])
+    return hypervolume(*in_decades(points, reference, [1])) if decades else hypervolume(points, reference)
 
 
 def first(trials: list[dict], complete: list[tuple[int, int]], goal: float, reference: tuple[float, float]) -> float:
@@ -154,21 +156,23 @@ def load(path: Path) -> list[dict]:
 def row(trials: list[dict], name: str, make: Callable[[], Any], workers: int, orders: int) -> str:
     """A table row: medians over random orders."""
     reference = (0.0, max(e for t in trials for _, e in t["final"]) * 1.001)
-    full = volume(trials, list(range(len(trials))), reference)
+    full, deep = (volume(trials, list(range(len(trials))), reference, decades) for decades in (False, True))
     total = sum(len(t["curve"]) for t in trials)
     stock = without_anytime(trials, reference)
-    spent, kept, reached, matched = [], [], [], []
+    spent, kept, cheap, reached, matched = [], [], [], [], []
     for seed in range(orders):
         order = np.random.default_rng(seed).permutation(len(trials))
         epochs, complete = replay(trials, make(), order, workers)
         spent.append(epochs / total)
         kept.append(volume(trials, [i for i, _ in complete], reference) / full)
+        cheap.append(volume(trials, [i for i, _ in complete], reference, decades=True) / deep)
         reached.append(first(trials, complete, KEPT * full, reference) / total)
         matched.append(first(trials, complete, stock, reference) / total)
     low, middle, high = np.quantile(spent, [0.05, 0.5, 0.95])
     there, equal = (sorted(r)[len(r) // 2] for r in (reached, matched))
     return (
         f"| {name} | {workers} | {middle:.1%} ({low:.1%} - {high:.1%}) | {np.median(kept):.2%} | {min(kept):.2%} |"
+        f" {np.median(cheap):.2%} | {min(cheap):.2%} |"
         f" {f'{there:.1%}' if there <= 1 else '-'} | {np.mean(np.isfinite(reached)):.0%} |"
         f" {f'{equal:.1%}' if equal <= 1 else '-'} | {np.mean(np.isfinite(matched)):.0%} |"
     )
@@ -184,9 +188,9 @@ def main(names: list[str], orders: int) -> None:
         reference = (0.0, max(e for t in trials for _, e in t["final"]) * 1.001)
         print(f"\n{name}: {len(trials)} configurations, {total} epochs, {orders} orders\n")
         print(
-            "| pruner | workers | epochs spent, median (5-95 %) | hypervolume kept, median | worst | epochs"
-            f" that reach {KEPT:.0%} | orders that do | epochs that reach stock's | orders that do |"
-            "\n|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+            "| pruner | workers | epochs spent, median (5-95 %) | hypervolume kept, median | worst | in decades | worst"
+            f" | epochs that reach {KEPT:.0%} | orders that do | epochs that reach stock's | orders that do |"
+            "\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
         )
         print(row(trials, "none", Everything, 1, orders), flush=True)
         print(row(trials, "halving by rank, rungs 1, 3, 9 …", Halving, 1, orders), flush=True)

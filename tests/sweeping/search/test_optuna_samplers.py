@@ -49,7 +49,7 @@ class TestOneObjective(BasicSamplerTestCase):
 
 
 class TestSeveralObjectives(MultiObjectiveSamplerTestCase):
-    @pytest.fixture(params=quick("nsga2", "gp", "nsga3", "qmc", "random", "tpe"))
+    @pytest.fixture(params=quick("nsga2", "front", "gp", "nsga3", "qmc", "random", "tpe"))
     def sampler(self, request):
         return maker(request.param, TWO)
 

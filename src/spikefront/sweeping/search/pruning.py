@@ -18,11 +18,11 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from spikefront.analysis.pareto import hypervolume, non_dominated
 from spikefront.analysis.schema import Directions
 from spikefront.errors import UserError
 from spikefront.sweeping.search.forecast import Curve, encode, features, forecast, scale, unscale
 from spikefront.sweeping.search.optuna_internals import OneObjective
+from spikefront.sweeping.search.worth import volumes
 
 JUDGED = ("accuracy", "energy")  # what each epoch's point says of the objectives
 LATEST = 500  # ended trials that a forecast looks at
@@ -47,6 +47,7 @@ class Seen:
     final: Sequence[tuple[float, float]]
     stopped: bool = False
     infeasible: Sequence[int] = ()
+    seconds: float | None = None  # of the whole training, where known
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class FrontPruner:
     Args:
         confidence: of not stopping what would reach the front, for each point and objective, 0-1.
         tolerance: share of the front's hypervolume (accuracy from 0, energy up to the largest) that a trial must hope
-            to add.
+            to add, in joules or in decades of energy.
         warmup_epochs: epochs that every trial gets.
         startup_trials: trials trained to the end before the first is stopped.
     """
@@ -109,19 +110,17 @@ class FrontPruner:
         ends = [end for s in finished for i, end in enumerate(s.final) if i not in s.infeasible]
         if not ends:
             return None
-        reached = np.array([(-a, e) for a, e in ends])
-        reference = (0.0, 1.001 * float(reached[:, 1].max()))
-        front = reached[non_dominated(reached)]
-        before = hypervolume(front, reference)
-        if before <= 0:  # nothing has learnt anything yet
+        worst = 1.001 * max(e for _, e in ends)
+        before, after = volumes(ends, worst), volumes([*ends, *kept], worst)
+        if min(before) <= 0:  # nothing has learnt anything yet
             return None
-        after = hypervolume(np.vstack([front, [(-a, e) for a, e in kept]]), reference)
-        if after - before >= self.tolerance * before and after > before:
+        gain = max(new / old - 1 for new, old in zip(after, before, strict=True))
+        if gain >= self.tolerance and gain > 0:
             return None
         a, e = hoped[-1]
         return Stop(
             f"after epoch {epoch} even the hopeful forecast, accuracy {a:.3f} at {e:.3g} J, would add"
-            f" {(after - before) / before:.1%} to the front's hypervolume",
+            f" {gain:.1%} to the front's hypervolume",
             unscale(expected),
         )
 

@@ -119,7 +119,7 @@ class Distinct(Around):
         if key not in self.space.parameters or self._leads(before, key, value):
             return value
         if self.space.parameters[key].size == math.inf:
-            return finite.anywhere(self.space.parameters[key].distribution, self._draw)
+            return finite.at(self.space.parameters[key].distribution, self._draw.random())
         every = self.space.values(key)
         places = [self.space.place(key, v) for v in every]
         start = places.index(self.space.place(key, value))

@@ -82,4 +82,5 @@ def seen(trial: FrozenTrial, objectives: dict[str, str], bounds: Measured = UNBO
         if not final:  # a known point has its values alone
             final, broken = [(own["values"]["accuracy"], own["values"]["energy"])], [0] if own["breaks"] else []
     points = [(a, e) for a, e in final]
-    return Seen(trial.params, attributes.curve(trial), points, stopped, broken) if points else None
+    seconds = attributes.outcome(trial).get("seconds")
+    return Seen(trial.params, attributes.curve(trial), points, stopped, broken, seconds) if points else None

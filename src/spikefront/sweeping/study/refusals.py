@@ -15,6 +15,7 @@ from spikefront.cluster import stores
 from spikefront.errors import UserError
 from spikefront.sweeping.search import engines, pruning, samplers
 from spikefront.sweeping.search.constraints import Constraints, Measured
+from spikefront.sweeping.search.frontier import FrontSampler
 from spikefront.sweeping.search.space import Space
 
 WHOLE: dict[str, tuple[int | None, ...]] = {  # the least, and others
@@ -68,6 +69,11 @@ def check(
         raise UserError(
             f"search/sampler=cmaes searches one objective, not {', '.join(objectives)}: choose tpe, gp or nsga2, or"
             " search.objectives=[accuracy]"
+        )
+    if isinstance(sampler, FrontSampler) and set(objectives) != set(pruning.JUDGED):
+        raise UserError(
+            f"search/sampler=front needs the objectives accuracy and energy, not {', '.join(objectives)}: choose tpe,"
+            " gp or nsga2"
         )
     if (pruner := _built(cfg, "pruner")) is not None:
         engines.check_pruner(search, choice(cfg, "search/pruner"))

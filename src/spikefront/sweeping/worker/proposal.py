@@ -19,6 +19,7 @@ from spikefront.analysis.schema import Directions
 from spikefront.errors import UserError, one_line
 from spikefront.sweeping.search.anytime import Shown
 from spikefront.sweeping.search.constraints import Measured, predicted
+from spikefront.sweeping.search.frontier import FrontSampler
 from spikefront.sweeping.search.samplers import Distinct, innermost, seeded
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import accounts, brought
@@ -42,6 +43,8 @@ def sampler(search: DictConfig, objectives: Directions, space: Space) -> BaseSam
     found = seeded(instantiate(search.sampler), search.sampler.get("seed"))
     bounds, before = Measured(search.constraints), predicted(search.constraints)
     read = partial(brought.candidate, bounds=bounds)
+    if isinstance(found, FrontSampler):
+        found.learns(space, partial(brought.seen, objectives=objectives, bounds=bounds), search.anytime)
     told = partial(brought.told, predicted=before, bounds=bounds) if bounds or before else None
     shown = Shown(found, objectives, read, accounts.bad, search.anytime, told)
     return Distinct(shown, space, accounts.Taken(space))

@@ -1,0 +1,227 @@
+"""A sampler for fronts of accuracy and energy: by what a training, anytime points too, should add a second of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from scipy.special import expit
+from scipy.stats import norm, qmc
+
+from spikefront.analysis.pareto import non_dominated
+from spikefront.sweeping.search import finite
+from spikefront.sweeping.search.forecast import encode, scale
+from spikefront.sweeping.search.pruning import Seen
+from spikefront.sweeping.search.space import Space
+from spikefront.sweeping.search.surrogate import Array, Process
+from spikefront.sweeping.search.worth import Gains
+
+Params = Mapping[str, Any]
+Read = Callable[[FrozenTrial], Seen | None]
+"""What is to be learnt from a trial that has ended, from where the study keeps it."""
+ROWS, CHOSEN = 360, 160  # points that a process looks at, and of those by which its weights are chosen
+DRAWS = 32  # of what a candidate may come to
+FASTEST = 0.02  # of the mean training's seconds: no training counts as shorter
+TIMESTEPS = "model.timesteps"
+
+
+class FrontSampler(BaseSampler):
+    """Proposes what is expected to add most to the front for each second of its training.
+
+    Gaussian processes learn, from what ended trials came to after t = 1 … T timesteps, accuracy (log-odds) and energy
+    (logarithm), and how long trainings take. Of many candidates, half drawn from all of the space and half near
+    the front, that one is proposed whose T points together are expected to add the most to the front's volume
+    (``worth``), by draws from what the processes hold possible (as Monte Carlo expected hypervolume improvement,
+    Daulton et al., NeurIPS 2020), by its seconds and by how probably it keeps the constraints. Trials that still train
+    count as if they had come to what is expected of them.
+
+    Args:
+        startup_trials: random ones before.
+        candidates: looked at for each proposal.
+        hurry: the power of the seconds that a gain is divided by; 0: a trial is a trial.
+        seed: of what is drawn.
+    """
+
+    def __init__(
+        self, startup_trials: int = 5, candidates: int = 1000, hurry: float = 1.0, seed: int | None = None
+    ) -> None:
+        self.startup, self.candidates, self.hurry = startup_trials, candidates, hurry
+        self._random = np.random.RandomState(seed)
+        self._space = Space([])
+        self._seen: Read = lambda trial: None
+        self._first = 0
+        self._chosen: Params = {}
+
+    def learns(self, space: Space, seen: Read, anytime: bool = True) -> None:
+        """Say what is searched, how to read what is to be learnt from a trial that has ended, and whether networks may
+        be stopped before their last timestep."""
+        self._space, self._seen = space, seen
+        self._first = 0 if anytime else -1
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return {}
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number and t.params]
+        ended = [s for t in others if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and (s := self._seen(t))]
+        pending = [t.params for t in others if t.state == TrialState.RUNNING]
+        judged = [(t.params, t.constraints) for t in others if t.constraints]
+        self._chosen = {}
+        if sum(not s.stopped for s in ended) >= max(2, self.startup):
+            self._chosen = self._best(ended, pending, judged)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        if param_name in self._chosen:
+            return self._chosen[param_name]
+        return finite.at(param_distribution, self._random.random_sample())
+
+    def _best(
+        self, ended: Sequence[Seen], pending: Sequence[Params], judged: Sequence[tuple[Params, Mapping[str, float]]]
+    ) -> Params:
+        reached, owners = _reached(ended, self._first)
+        if not reached:
+            return {}
+        draw = random.Random(int(self._random.randint(2**31)))
+        front = [ended[i] for i in sorted({o for o, kept in zip(owners, _kept(reached), strict=True) if kept})]
+        known = _looked_at(ended, front, draw)
+        candidates = self._candidates(front, draw)
+        own, waiting, asked = np.split(
+            encode([*(s.params for s in known), *pending, *candidates]), np.cumsum([len(known), len(pending)])
+        )
+        outlook = Outlook(known, own, draw)
+        if pending:
+            means, _ = outlook(waiting, [outlook.timesteps(p) for p in pending])
+            reached += [(float(expit(a)), float(np.exp(e))) for a, e in means[:, self._first :].reshape(-1, 2)]
+        gains = Gains(reached, max(e for s in ended for _, e in s.final))
+        means, errors = outlook(asked, [outlook.timesteps(p) for p in candidates])
+        worth = np.zeros(len(candidates))
+        for normal in norm.ppf(qmc.Sobol(2, seed=draw.randrange(2**31)).random(DRAWS)):
+            accuracy, energy = np.moveaxis((means + errors * normal)[:, self._first :], -1, 0)
+            worth += gains.of(expit(accuracy), np.exp(energy))
+        worth *= _allowed(judged[-ROWS:], candidates)
+        return candidates[int((worth / self._seconds(known, own, asked)).argmax())]
+
+    def _candidates(self, front: Sequence[Seen], draw: random.Random) -> list[Params]:
+        """Half from anywhere; half near the front, where one parameter differs at least and two in the mean."""
+        keys, found = list(self._space.parameters), list[Params]()
+        for i in range(self.candidates):
+            near: Params = draw.choice(front).params if i % 2 else {}
+            changed, values = draw.choice(keys), dict[str, Any]()
+            for p in self._space:
+                if p.key not in near:
+                    values[p.key] = finite.at(p.distribution, draw.random())
+                elif p.key == changed or draw.random() < 1 / len(keys):
+                    values[p.key] = finite.beside(p.distribution, near[p.key], draw)
+                else:
+                    values[p.key] = near[p.key]
+            found.append({key: values[key] for key in self._space.active(values)})
+        return found
+
+    def _seconds(self, known: Sequence[Seen], own: Array, asked: Array) -> Array:
+        """What trainings take, as shares of the mean one, to the power that counts."""
+        timed = [i for i, s in enumerate(known) if s.seconds]
+        if len(timed) < max(2, self.startup) or not self.hurry:
+            return np.ones(len(asked))
+        seconds = np.array([known[i].seconds for i in timed], dtype=float)
+        expected = np.exp(Process(own[timed], np.log(seconds))(asked)[0])
+        return np.asarray(np.maximum(expected / seconds.mean(), FASTEST) ** self.hurry)
+
+
+class Outlook:
+    """What configurations may come to after t = 1 … T timesteps, by what others came to.
+
+    Args:
+        known: trials that have ended.
+        encoded: their parameters, ``(trials, columns)``.
+    """
+
+    def __init__(self, known: Sequence[Seen], encoded: Array, draw: random.Random) -> None:
+        self._lengths: dict[Any, int] = {}
+        for s in known:
+            value = s.params.get(TIMESTEPS)
+            self._lengths[value] = max(len(s.final), self._lengths.get(value, 0))
+        self._usual = max(self._lengths.values())
+        # Of a point that a warm start brought only the last timestep is known
+        each = zip(encoded, known, strict=True)
+        rows = np.vstack([self._rows(e, self.timesteps(s.params))[-len(s.final) :] for e, s in each])
+        chosen = np.array(sorted(draw.sample(range(len(rows)), min(CHOSEN, len(rows)))))
+        self._processes = [Process(rows, v, chosen) for v in np.vstack([scale(s.final) for s in known]).T]
+
+    def __call__(self, encoded: Array, timesteps: Sequence[int]) -> tuple[Array, Array]:
+        """Mean and standard deviation ``(configurations, most timesteps, 2)`` as ``scale`` measures, a configuration's
+        last point again in the place of those that it lacks."""
+        rows = np.vstack([self._rows(e, t) for e, t in zip(encoded, timesteps, strict=True)])
+        found = [process(rows) for process in self._processes]
+        first, most = np.cumsum(timesteps) - timesteps, np.arange(max(timesteps))
+        places = first[:, None] + np.minimum(most, np.array(timesteps)[:, None] - 1)
+        mean, error = (np.stack(part, axis=1)[places] for part in zip(*found, strict=True))
+        return mean, error
+
+    def timesteps(self, params: Params) -> int:
+        """How many points a configuration will have."""
+        value = params.get(TIMESTEPS)
+        return max(self._lengths.get(value, 0), value) if isinstance(value, int) else self._usual
+
+    @staticmethod
+    def _rows(encoded: Array, timesteps: int) -> Array:
+        """A row for each t: its logarithm, its share of all, and the parameters."""
+        t = np.arange(1, timesteps + 1)
+        return np.hstack([np.stack([np.log(t), t / timesteps], axis=1), np.tile(encoded, (timesteps, 1))])
+
+
+def _allowed(judged: Sequence[tuple[Params, Mapping[str, float]]], candidates: Sequence[Params]) -> Array:
+    """How probably candidates keep all constraints, by how far others were beyond each."""
+    probable = np.ones(len(candidates))
+    for text in dict.fromkeys(t for _, excesses in judged for t in excesses):
+        known = [(params, excesses[text]) for params, excesses in judged if text in excesses]
+        if all(excess <= 0 for _, excess in known):
+            continue
+        encoded = encode([*(params for params, _ in known), *candidates])
+        beyond = np.clip([excess for _, excess in known], -1.0, 1.0)
+        mean, error = Process(encoded[: len(known)], beyond, np.arange(len(known))[-CHOSEN:])(encoded[len(known) :])
+        probable *= norm.cdf(-mean / error)
+    return probable
+
+
+def _reached(ended: Sequence[Seen], first: int) -> tuple[list[tuple[float, float]], list[int]]:
+    """The points, or the last ones, that trainings have come to, and whose they are."""
+    found = [
+        (s.final[t], i)
+        for i, s in enumerate(ended)
+        if not s.stopped
+        for t in range(len(s.final))[first:]
+        if t not in s.infeasible
+    ]
+    return [point for point, _ in found], [i for _, i in found]
+
+
+def _kept(points: Sequence[tuple[float, float]]) -> NDArray[np.bool_]:
+    return non_dominated([(-a, e) for a, e in points])
+
+
+def _looked_at(ended: Sequence[Seen], front: Sequence[Seen], draw: random.Random) -> list[Seen]:
+    """As many trials as a process looks at points: the front's, then any."""
+    if sum(len(s.final) for s in ended) <= ROWS:
+        return list(ended)
+    there = {id(s) for s in front}
+    rest = [s for s in ended if id(s) not in there]
+    kept, left = list[Seen](), ROWS
+    for s in [*front, *draw.sample(rest, len(rest))]:
+        if len(s.final) <= left:
+            kept.append(s)
+            left -= len(s.final)
+    return kept
