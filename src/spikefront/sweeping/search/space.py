@@ -38,6 +38,7 @@ class Parameter:
     """One searched key: ``text`` is its values in Hydra's grammar, ``when`` a condition on other parameters.
 
     ``prefix`` is what Hydra wants before a key that the configuration lacks: ``+``, or ``++`` where it may be there.
+    ``prior`` is what ``priors.parse`` reads; None if nobody said what is thought to be good.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Parameter:
     when: str | None = None
     spelled: Mapping[Any, str] = field(default_factory=dict)
     prefix: str = ""
+    prior: Mapping[str, Any] | None = None
 
     @property
     def size(self) -> float:
@@ -82,6 +84,8 @@ class Space:
     @classmethod
     def parse(cls, entries: Mapping[str, Any], options: Options = lambda group: []) -> Space:
         """From ``{key: "choice(1,2,4)"}`` or ``{key: {"values": "choice(1,2)", "when": "neuron == 'plif'"}}``.
+
+        Beside ``values`` and ``when`` an entry may have ``prior`` and ``confidence``.
 
         Args:
             options: the options of a config group, for ``glob(...)``.
@@ -204,11 +208,15 @@ class Space:
 
 def parameter(key: str, entry: Any, options: Options = lambda group: [], earlier: bool = False) -> Parameter:
     """One entry of a space, see ``Space.parse`` and ``Space.stored``."""
-    when = None
+    when = prior = None
     if isinstance(entry, Mapping):
-        unknown = set(entry) - {"values", "when"}
-        if unknown or "values" not in entry:
-            raise UserError(f"search.space.{key}: write {{values: …, when: …}}, not {sorted(map(str, entry))}")
+        if set(entry) - {"values", "when", "prior", "confidence"} or "values" not in entry:
+            said = "{values: …, when: …, prior: …, confidence: …}"
+            raise UserError(f"search.space.{key}: write {said}, not {sorted(map(str, entry))}")
+        if "confidence" in entry and "prior" not in entry:
+            raise UserError(f"search.space.{key}: confidence in which prior? Write prior: … beside it")
+        if "prior" in entry:
+            prior = {"value": entry["prior"], "confidence": entry.get("confidence", "medium")}
         entry, when = entry["values"], entry.get("when")
     text = str(entry).strip()
     override = parse(f"{key}={text}")
@@ -216,7 +224,7 @@ def parameter(key: str, entry: Any, options: Options = lambda group: [], earlier
         raise UserError(f"search.space.{key}: '{text}' is one value, not a set to search; write {GRAMMAR}")
     distribution, spelled = distribution_of(override, options, earlier)
     bare = key_of(override)
-    return Parameter(bare, text, distribution, when, spelled, key[: len(key) - len(key.lstrip("+"))])
+    return Parameter(bare, text, distribution, when, spelled, key[: len(key) - len(key.lstrip("+"))], prior)
 
 
 def _ordered(parameters: dict[str, Parameter]) -> dict[str, Parameter]:

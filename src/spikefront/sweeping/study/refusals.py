@@ -13,7 +13,7 @@ from optuna.samplers import CmaEsSampler
 
 from spikefront.cluster import stores
 from spikefront.errors import UserError
-from spikefront.sweeping.search import engines, pruning, samplers
+from spikefront.sweeping.search import engines, priors, pruning, samplers
 from spikefront.sweeping.search.constraints import Constraints, Measured
 from spikefront.sweeping.search.frontier import FrontSampler
 from spikefront.sweeping.search.space import Space
@@ -79,6 +79,7 @@ def check(
         engines.check_pruner(search, choice(cfg, "search/pruner"))
         pruning.check(pruner, search["prune_on"], objectives)
     said = (
+        priors.note(sampler, choice(cfg, "search/sampler"), priors.parse(search["priors"], space)),
         samplers.note(sampler, choice(cfg, "search/sampler"), space),
         pruning.note(pruner, choice(cfg, "search/pruner"), search["prune_on"], objectives),
     )

@@ -122,6 +122,7 @@ def read(
         new = not (directory(search) / "study.db").exists()
         if elsewhere and new and not search["storage"] and url(search).startswith("sqlite:"):
             cfg.search.storage = search["storage"] = journal_url(search)
+    search["priors"] = {p.key: p.prior for p in space if p.prior is not None} | (search["priors"] or {})
     base = {k: v for k, v in _base(cfg).items() if not any(k == p.key or k.startswith(f"{p.key}.") for p in space)}
     notes += check(cfg, search, objectives, predict, space)
     nearest = space.nearest(default)

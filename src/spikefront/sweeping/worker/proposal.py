@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from spikefront.analysis.schema import Directions
 from spikefront.errors import UserError, one_line
+from spikefront.sweeping.search import priors
 from spikefront.sweeping.search.anytime import Shown
 from spikefront.sweeping.search.constraints import Measured, predicted
 from spikefront.sweeping.search.frontier import FrontSampler
@@ -47,7 +48,7 @@ def sampler(search: DictConfig, objectives: Directions, space: Space) -> BaseSam
         found.learns(space, partial(brought.seen, objectives=objectives, bounds=bounds), search.anytime)
     told = partial(brought.told, predicted=before, bounds=bounds) if bounds or before else None
     shown = Shown(found, objectives, read, accounts.bad, search.anytime, told)
-    return Distinct(shown, space, accounts.Taken(space))
+    return Distinct(priors.guided(shown, priors.parse(search.get("priors") or {}, space)), space, accounts.Taken(space))
 
 
 def propose(trial: Trial, study: Study, space: Space) -> dict[str, Any]:
