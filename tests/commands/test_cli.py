@@ -172,6 +172,7 @@ def test_help_is_for_people(script, name):
     assert code == 0
     assert out.count(f"python src/{name}.py") >= 4  # usage and three examples
     assert "Powered by Hydra" not in out
+    assert ("\n  search/sampler: " in out) == (name == "sweep") and "  hydra" not in out.partition("Often")[0]
 
 
 def test_imagenet_missing_says_where_it_is_expected(script, tmp_path):
