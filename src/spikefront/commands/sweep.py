@@ -274,7 +274,7 @@ def _say(found: StudyRecord, console: Console) -> None:
         console.print("no trial has finished yet")
         return
     page = write_front_html(found, Path(found["path"]) / PAGE)
-    console.print(front_table(found))
+    console.print(front_table(found, console.width))
     for line in importance_lines(found):
         console.print(line)
     counts: dict[str, int] = {}
