@@ -31,6 +31,7 @@ MISTAKES = {
     "tags=[a]": ("no configuration key 'tags'", "logger.tags="),
     "paths.output_dir=x": ("no configuration key 'paths'", "hydra.run.dir="),
     "model.dim": ("can't read the argument 'model.dim'", "has no '='; write key=value"),
+    "runs/best.ckpt": ("has no '='; write checkpoint=runs/best.ckpt",),
     "model.dim=interval(1)": ("missing a required argument: 'end'",),
     "model.dim=choice(null,x)": ("NoneType is incompatible with",),
     "data.root=/a,b": ("several values need -m", """'data.root="/a,b"'"""),

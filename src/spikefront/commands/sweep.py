@@ -52,7 +52,7 @@ def main() -> None:
         with importing():
             import spikefront.sweeping.worker.worker  # noqa: F401
 
-        template.serve()
+        template.serve(command)
     command()
 
 
