@@ -48,8 +48,8 @@ def outline(cfg: DictConfig) -> dict[str, str]:
         + f", batch norm over {normed}"
         + f", each image {data.repeats} times in a row" * (data.repeats > 1),
         "rate": _rate(cfg, effective, per_epoch),
-        "training": ", ".join([*map(told, data.seen(train=True)), *halves]),
-        "evaluation": ", ".join([*map(told, data.seen(train=False)), *halves]),
+        "training": ", ".join([*map(told, data.seen(train=True)), *halves]) or "as they are",
+        "evaluation": ", ".join([*map(told, data.seen(train=False)), *halves]) or "as they are",
         "mixing": _mixing(data) if data.mixup is not None else "none",
         "loss": told(build_loss(cfg)),
     }
@@ -86,6 +86,8 @@ def told(thing: Any) -> str:
         names = " ".join(op.name for op in thing.ops)
         strength = f"p={first.prob}, m={first.magnitude}, mstd={first.magnitude_std}"
         return f"RandAugment({thing.num_layers} of {len(thing.ops)}, {strength}: {names})"
+    if isinstance(thing, str):
+        return thing
     if type(thing).__repr__ not in (object.__repr__, torch.nn.Module.__repr__):
         return " ".join(repr(thing).split())
     given = {k: v for k, v in vars(thing).items() if not k.startswith("_") and k != "training" and v is not None}
