@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
 from spikefront.analysis.schema import StudyRecord
 from spikefront.analysis.silence import silent
+from spikefront.console import console
 from spikefront.tracking.pages.page import write_report
 from spikefront.units import figure, short_names
 
@@ -69,7 +69,7 @@ def front_table(records: StudyRecord, width: int = ANY) -> Table:
         notes.append("x silent: no neuron fires, and the energy is that of a network that computes nothing")
     if beyond := [point for point in records["points"] if not point["feasible"]]:
         notes.append(f"{len(beyond)} of {len(records['points'])} points break search.constraints, and are on no front")
-    endless = Console(width=ANY)
+    endless = console(width=ANY)
     if Measurement.get(endless, endless.options, table).maximum > width:
         table.padding = 0
     table.caption = "\n".join(notes) or None
