@@ -44,7 +44,13 @@ ADAPTERS = {
     "spikefront/cluster/ray_internals.py": "cluster/test_actors.py",
     "spikefront/tracking/wandb/logger.py": "tracking/wandb/test_wandb.py",  # a subclass of Lightning's logger
 }
-PUBLIC = {"_exit", "_name", "_field_defaults", "_replace"}  # of the standard library, private by name alone
+PUBLIC = {
+    "_exit",
+    "_run_exitfuncs",
+    "_name",
+    "_field_defaults",
+    "_replace",
+}  # the standard library's, private by name alone
 
 
 def requirements() -> dict[str, Requirement]:

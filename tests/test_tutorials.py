@@ -70,7 +70,9 @@ def test_a_tutorial_leads_to_its_picture(name, tmp_path):
         assert drawn.width / drawn.height == pytest.approx(committed.width / committed.height, rel=0.01)
     if name == "chip" and not absent:
         result = json.loads((tmp_path / "outputs/on_chip/result.json").read_text())
-        assert result["joules"] > 0 and len(result["logits"]) == 10
+        told = re.search(r"^    ([\d.]+) µJ, ([\d.]+) ms, class \d: result.json$", text, re.M)
+        assert [result["joules"] * 1e6, result["seconds"] * 1e3] == pytest.approx([*map(float, told.groups())], rel=0.1)
+        assert len(result["logits"]) == 10
 
 
 def test_every_tutorial_ends_with_a_picture_and_is_run():

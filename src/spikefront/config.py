@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE if (HERE / "conf").is_dir() else HERE.parents[1]  # a wheel holds in the package what a clone has at its top
 CONF = ROOT / "conf"
 SEARCHPATH = "hydra.searchpath"
+WEIGHTS = (".ckpt", ".pth", ".pth.tar", ".safetensors")
 # what is each machine's own
 LOCAL = (
     *("threads", "data.root", "data.num_workers", "data.cache"),
@@ -137,7 +138,8 @@ def unreadable(argument: str, why: BaseException | str) -> str:
     key, equals, value = argument.partition("=")
     said = f"can't read the argument {argument!r}: {words}"
     if not equals:
-        return f"can't read the argument {argument!r}: it has no '='; write key=value"
+        meant = f"checkpoint={argument}" if argument.endswith(WEIGHTS) else "key=value"
+        return f"can't read the argument {argument!r}: it has no '='; write {meant}"
     if "while evaluating" in words:  # choice(…), interval(…) and their like
         return said
     quoted = f"{key}={QuotedString(value, Quote.double).with_quotes()}"

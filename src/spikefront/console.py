@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
 from pathlib import Path
@@ -15,11 +16,18 @@ from rich.console import Console
 PASSWORD = re.compile(r"(://[^:/@]*:)([^@]*(?:@[^/?@\s]*(?=@))*)@")
 SECRET = re.compile(r"([?&][^=&\s]*(?:passw|pwd|secret|token)[^=&\s]*=)([^&]*)", re.I)
 HIDDEN = "***"
+WIDE = 400  # characters
 
 
 def console(**options: Any) -> Console:
-    """A rich console that takes no text for markup, neither ``[/data/train]`` nor ``:key:``, in tables neither."""
-    return Console(markup=False, emoji=False, highlight=False, **options)
+    """A rich console that takes no text for markup, neither ``[/data/train]`` nor ``:key:``, in tables neither.
+
+    What is no terminal has lines as long as a table needs: a figure that is cut is none.
+    """
+    made = Console(markup=False, emoji=False, highlight=False, **options)
+    if not made.is_terminal and "width" not in options and "COLUMNS" not in os.environ:
+        made.width = WIDE
+    return made
 
 
 def spell_what_cannot_be_printed() -> None:

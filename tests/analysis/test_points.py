@@ -89,3 +89,21 @@ def test_each_point_says_what_it_rests_on():
     table = csv.DictWriter(text, list(dict.fromkeys(k for r in rows_of(found) for k in r)))
     table.writerows(rows_of(found))
     assert text.getvalue()
+
+
+def test_a_front_stands_closer_before_it_cuts_a_name():
+    found = made.study("s", 12, importance=False)
+
+    def head(width: int) -> str:
+        out = plain_console(file=io.StringIO(), width=width, force_terminal=False)
+        out.print(front_table(found, width))
+        return next(line for line in out.file.getvalue().splitlines() if "trial" in line and "accuracy" in line)
+
+    whole = head(400).rstrip()
+    closer = head(len(whole) - 1).split()
+    assert closer == whole.split() and "…" not in closer
+
+
+def test_nothing_is_cut_where_there_is_no_terminal(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert plain_console(file=io.StringIO()).width > 200 and plain_console(file=io.StringIO(), width=50).width == 50

@@ -31,6 +31,7 @@ MISTAKES = {
     "tags=[a]": ("no configuration key 'tags'", "logger.tags="),
     "paths.output_dir=x": ("no configuration key 'paths'", "hydra.run.dir="),
     "model.dim": ("can't read the argument 'model.dim'", "has no '='; write key=value"),
+    "runs/best.ckpt": ("has no '='; write checkpoint=runs/best.ckpt",),
     "model.dim=interval(1)": ("missing a required argument: 'end'",),
     "model.dim=choice(null,x)": ("NoneType is incompatible with",),
     "data.root=/a,b": ("several values need -m", """'data.root="/a,b"'"""),
@@ -172,6 +173,7 @@ def test_help_is_for_people(script, name):
     assert code == 0
     assert out.count(f"python src/{name}.py") >= 4  # usage and three examples
     assert "Powered by Hydra" not in out
+    assert ("\n  search/sampler: " in out) == (name == "sweep") and "  hydra" not in out.partition("Often")[0]
 
 
 def test_imagenet_missing_says_where_it_is_expected(script, tmp_path):

@@ -48,6 +48,11 @@ def test_the_recipe_of_imagenet():
     assert written["batch"].endswith("each image 3 times in a row")
 
 
+def test_what_images_go_through_is_said_in_plain_words():
+    lines = outline(compose(["data=digits", "output_dir=x"]))
+    assert (lines["training"], lines["evaluation"]) == ("shifts of up to 1 pixels", "as they are")
+
+
 def test_events_that_are_not_augmented_are_said_to_be():
     for which, seen in (("in_force", "no augmentation, float16"), ("written", "EventAugmentation(flip=0.5), float16")):
         lines = outline(compose(["experiment=dvs128_gesture", f"recipe={which}", "output_dir=x"]))

@@ -47,6 +47,6 @@ def test_the_device_the_pace_and_the_time_to_go_are_said(tmp_path, capsys):
     stop = ["trainer.max_epochs=100000", "+trainer.max_steps=26"]
     train(compose([*SMALL, *stop, "logger=none", f"output_dir={tmp_path}"]))
     said = capsys.readouterr().out
-    assert "on cpu, 1 thread, 32-true, batches of 64\n" in said
+    assert "on cpu, 1 thread, float32, batches of 64\n" in said
     line = next(line for line in said.splitlines() if "samples a second" in line)
     assert " GB: about " in line and line.endswith("of training to go, beside evaluations")

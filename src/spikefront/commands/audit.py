@@ -1,4 +1,4 @@
-"""What a network really does: python src/audit.py checkpoint=outputs/train/<time>/checkpoints/best.ckpt"""
+"""What a network really does: python src/audit.py checkpoint=outputs/train/…/checkpoints/best.ckpt"""
 
 from __future__ import annotations
 

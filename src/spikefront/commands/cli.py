@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shutil
 import sys
+import textwrap
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -30,8 +33,29 @@ READ = ("search", "schedule", "recipe")  # nodes of which nothing is built that 
 # Hydra copies its whole search path for every group that --help and completion list: 3 s instead of 1 without this line
 ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
 keep_quotes()
-OmegaConf.register_new_resolver("command", spelled, replace=True)  # ${command:train} in the texts of --help
 
+
+def options(*others: str) -> str:
+    """Config groups with their options, each as lines that fit the terminal: all but Hydra's own and ``others``, which
+    belong to other verbs."""
+    loader = GlobalHydra.instance().config_loader()
+    width = max(60, min(120, shutil.get_terminal_size().columns))
+
+    def below(parent: str) -> Iterator[str]:
+        for name in sorted(loader.list_groups(parent)):
+            group = f"{parent}/{name}" if parent else name
+            if group in ("hydra", *others):
+                continue
+            if found := loader.get_group_options(group):
+                text = f"{group}: {', '.join(sorted(found))}"
+                yield textwrap.fill(text, width, initial_indent="  ", subsequent_indent="      ")
+            yield from below(group)
+
+    return "\n".join(below(""))
+
+
+OmegaConf.register_new_resolver("command", spelled, replace=True)  # ${command:train} in the texts of --help
+OmegaConf.register_new_resolver("options", options, replace=True)  # ${options:search}
 
 SPINS = "1000"  # of a CPU thread that waits for others: more of them are lost where other programs need the cores
 

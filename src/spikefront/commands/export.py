@@ -1,4 +1,4 @@
-"""Take a trained network out: python src/export.py checkpoint=outputs/train/<time>/checkpoints/best.ckpt format=bundle
+"""Take a trained network out: python src/export.py checkpoint=outputs/train/…/checkpoints/best.ckpt format=bundle
 
 For a colleague, a hub, another runtime or a chip's tool chain: docs/deploy.md.
 """

@@ -13,10 +13,9 @@ from spikefront.analysis.compare import parameters
 from spikefront.analysis.schema import StudyRecord
 from spikefront.commands.cli import entry
 from spikefront.config import compose, override_parser
+from spikefront.console import WIDE
 from spikefront.console import console as plain_console
 from spikefront.errors import UserError, near_matches
-
-WIDE = 400  # characters
 
 
 @entry("report")

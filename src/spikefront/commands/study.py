@@ -81,7 +81,7 @@ def status(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
     if found["command"] and not counts["running"] and finished(trials) < (found["budget"] or 0):
         console.print(f"it goes on with: {found['command']}")
     if found["front"]:
-        console.print(front_table(found))
+        console.print(front_table(found, console.width))
         worst = ", ".join(f"{name} {figure(name, value)}" for name, value in found["reference"].items())
         console.print(f"{volumes_told(found)} (what dominates {worst})")
     for line in importance_lines(found):
@@ -100,7 +100,7 @@ def importance_lines(found: StudyRecord) -> Iterator[str]:
 def front(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
     """The front as a table, and its plot."""
     found = records(study)
-    console.print(front_table(found))
+    console.print(front_table(found, console.width))
     console.print(f"plot: {write_front_html(found, Path(found['path']) / 'front.html')}")
 
 

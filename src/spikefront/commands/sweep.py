@@ -52,7 +52,7 @@ def main() -> None:
         with importing():
             import spikefront.sweeping.worker.worker  # noqa: F401
 
-        template.serve()
+        template.serve(command)
     command()
 
 
@@ -274,7 +274,7 @@ def _say(found: StudyRecord, console: Console) -> None:
         console.print("no trial has finished yet")
         return
     page = write_front_html(found, Path(found["path"]) / PAGE)
-    console.print(front_table(found))
+    console.print(front_table(found, console.width))
     for line in importance_lines(found):
         console.print(line)
     counts: dict[str, int] = {}

@@ -88,9 +88,9 @@ def chosen(found: StudyRecord, number: int | None, t: int | None) -> Point:
     if not own:
         there = sorted({p["number"] for p in found["points"]})
         raise UserError(f"trial={number} has no result; these have: {', '.join(map(str, there))}")
+    there = sorted({p["t"] for p in own if p["t"]})
     own = [p for p in own if t in (None, p["t"])]
     if not own:
-        there = sorted({p["t"] for p in found["points"] if p["number"] in (number, p["number"]) and p["t"]})
         whose = "the trials" if number is None else f"trial {number}"
         has = f"are those of t = {', '.join(map(str, there))}" if there else "have no t: leave it out"
         raise UserError(f"t={t}: the points of {whose} {has}")

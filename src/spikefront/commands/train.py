@@ -15,21 +15,34 @@ def main(cfg: DictConfig) -> None:
     keep_freed_memory()
     if cfg.dry_run:
         with importing():
-            from spikefront.planning import outline, predict_cost
+            from spikefront.planning import outline, outlook, predict_cost
+            from spikefront.training.devices import threads
             from spikefront.training.settings import check
 
         check(cfg)
         in_force = outline(cfg)
-        print(predict_cost(cfg))
+        with threads(cfg.get("threads")):
+            print(predict_cost(cfg))
+        if (time := outlook(cfg)) is not None:
+            in_force = {"in all": time} | in_force
         print("\n".join(f"{name:<12}{text}" for name, text in in_force.items()))
         return
     with importing():
+        from pytorch_lightning.callbacks import LambdaCallback
+        from pytorch_lightning.utilities import rank_zero_only
+
+        from spikefront.planning import outlook
         from spikefront.training.preemption import preemptible
         from spikefront.training.result import summary
         from spikefront.training.run import say, train
 
     with preemptible(cfg, _again(str(cfg.output_dir))) as callbacks:
-        say(summary(train(cfg, callbacks), cfg.output_dir))
+        try:
+            time = rank_zero_only(outlook)(cfg, patient=False)
+        except Exception:  # users' classes may not do without data; and what is wrong, the training says as well
+            time = None
+        foretold = LambdaCallback(on_fit_start=lambda *_: say(f"predicted: {time}", flush=True))
+        say(summary(train(cfg, [*callbacks, foretold] if time else callbacks), cfg.output_dir))
 
 
 def _again(directory: str) -> str:

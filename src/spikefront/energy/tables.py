@@ -76,7 +76,7 @@ def summary(figures: Figures) -> list[tuple[str, str]]:
 
 
 def _times(ratio: float | None) -> str:
-    return "–" if ratio is None else f"{ratio:.3g}×"
+    return "–" if ratio is None else f"{ratio:,.0f}×" if ratio >= 1000 else f"{ratio:.3g}×"
 
 
 def table(figures: Figures, width: int | None = None) -> str:

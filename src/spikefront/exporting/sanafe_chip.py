@@ -36,7 +36,7 @@ UNIT = 2.0**16  # what 1 is on the chip: what is left of a potential is rounded 
 LOIHI = {"synapse": 3.5e-9, "neuron": 8.4e-9, "message": 2.1e-9, "east": 4.1e-9, "north": 6.5e-9, "sync": 465e-9}
 MESSAGE, EAST, NORTH = 1.7e-12, 3.0e-12, 4.0e-12
 
-RUN = '''"""Runs what stands beside it in SANA-FE (pip install sanafe) and prints energy, latency and logits as JSON."""
+RUN = '''"""Runs what stands beside it in SANA-FE (pip install sanafe): energy, latency and logits into result.json."""
 import csv, json, pathlib, sanafe
 
 here = pathlib.Path(__file__).parent
@@ -49,8 +49,9 @@ done = chip.sim(facts["steps"], potential_trace=str(potentials), spike_trace=str
 *_, last = csv.DictReader(potentials.open())
 logits = [float(last[f"neuron output.{i}"]) / facts["timesteps"] / facts["unit"] for i in range(facts["classes"])]
 told = {key: done[key] for key in ("energy", "spikes", "neurons_updated", "neurons_fired", "packets_sent")}
-(here / "result.json").write_text(json.dumps({"joules": done["energy"]["total"], "seconds": done["sim_time"],
-                                              "logits": logits, **told}))
+joules, seconds = done["energy"]["total"], done["sim_time"]
+(here / "result.json").write_text(json.dumps({"joules": joules, "seconds": seconds, "logits": logits, **told}))
+print(f"{joules * 1e6:.3g} µJ, {seconds * 1e3:.3g} ms, class {logits.index(max(logits))}: result.json")
 '''
 
 

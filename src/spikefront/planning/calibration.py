@@ -65,10 +65,7 @@ def machine(device: str) -> Machine:
 
     Another processor, number of threads, version of PyTorch or of the code here is measured anew.
     """
-    where = torch.cuda.get_device_name() if device == "cuda" else processor()
-    code = [Path(file).read_text(encoding="utf-8") for file in (__file__, work.__file__)]
-    what = [where, torch.get_num_threads(), torch.__version__, library("neuron") is not None, *code]
-    path = cache_folder() / f"speed-{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}.json"
+    path = _kept(device)
     try:
         return Machine(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -76,6 +73,18 @@ def machine(device: str) -> Machine:
     found = Machine(calibrate(device))
     write_atomically(path, json.dumps(found.rates))
     return found
+
+
+def calibrated(device: str) -> bool:
+    """Whether this machine's speed is known without measuring it."""
+    return _kept(device).is_file()
+
+
+def _kept(device: str) -> Path:
+    where = torch.cuda.get_device_name() if device == "cuda" else processor()
+    code = [Path(file).read_text(encoding="utf-8") for file in (__file__, work.__file__)]
+    what = [where, torch.get_num_threads(), torch.__version__, library("neuron") is not None, *code]
+    return cache_folder() / f"speed-{hashlib.sha256(repr(what).encode()).hexdigest()[:16]}.json"
 
 
 Timing = tuple[str, Sequence[float], float]
@@ -102,8 +111,7 @@ def calibrate(device: str) -> dict[str, list[float]]:
         shortest = total
     rates = fit([timing for run in best for timing in run])
     # the first network has many operations that take next to no time of their own: the rest lies between them
-    calls = sum(amounts[0] for amounts in steps[0][1].amounts.values())
-    between = max(0.0, small - Machine(rates).seconds(steps[0][1])) / calls
+    between = max(0.0, small - Machine(rates).seconds(steps[0][1])) / steps[0][1].calls
     rates = {kind: [each[0] + between, *each[1:]] for kind, each in rates.items()}
     # small steps are the quicker for their size: they meet less of what slows a machine down, and a warmer cache
     more = large / Machine(rates).seconds(steps[-1][1])

@@ -37,7 +37,8 @@ def outline(cfg: DictConfig) -> dict[str, str]:
     data = build_data(cfg.data, timesteps=cfg.model.timesteps)
     size, passes, processes = _shared(cfg, data)
     effective = size * passes * processes
-    per_epoch = _steps(cfg, data, size, passes, processes)
+    batches = _batches(cfg, data, size, processes)
+    per_epoch = None if batches is None else math.ceil(batches / passes)
     normed = size * processes if cfg.trainer.get("sync_batchnorm", True) else size
     halves = ["float16"] if data.half_inputs and str(cfg.trainer.get("precision")).endswith("-mixed") else []
     lines = {
@@ -47,8 +48,8 @@ def outline(cfg: DictConfig) -> dict[str, str]:
         + f", batch norm over {normed}"
         + f", each image {data.repeats} times in a row" * (data.repeats > 1),
         "rate": _rate(cfg, effective, per_epoch),
-        "training": ", ".join([*map(told, data.seen(train=True)), *halves]),
-        "evaluation": ", ".join([*map(told, data.seen(train=False)), *halves]),
+        "training": ", ".join([*map(told, data.seen(train=True)), *halves]) or "as they are",
+        "evaluation": ", ".join([*map(told, data.seen(train=False)), *halves]) or "as they are",
         "mixing": _mixing(data) if data.mixup is not None else "none",
         "loss": told(build_loss(cfg)),
     }
@@ -62,6 +63,22 @@ def outline(cfg: DictConfig) -> dict[str, str]:
     return lines | {"no effect": without_effect(cfg) or "nothing of what is set"}
 
 
+def workload(cfg: DictConfig) -> tuple[int, int, int] | None:
+    """Processes of a training, samples of a batch, and how many such each of them works through; None if the
+    configuration says no number of samples, or no end.
+
+    Raises:
+        UserError: a batch that can't be shared.
+    """
+    data = build_data(cfg.data, timesteps=cfg.model.timesteps)
+    size, passes, processes = _shared(cfg, data)
+    epochs, steps = cfg.trainer.get("max_epochs"), cfg.trainer.get("max_steps", -1)
+    batches = _batches(cfg, data, size, processes)
+    bounds = [] if steps in (None, -1) else [steps * passes]
+    bounds += [] if epochs in (None, -1) or batches is None else [epochs * batches]
+    return (processes, size, min(bounds)) if bounds else None
+
+
 def told(thing: Any) -> str:
     """What an object says of itself in a line; of one that says nothing, its settings."""
     if isinstance(thing, RandAugment):
@@ -69,6 +86,8 @@ def told(thing: Any) -> str:
         names = " ".join(op.name for op in thing.ops)
         strength = f"p={first.prob}, m={first.magnitude}, mstd={first.magnitude_std}"
         return f"RandAugment({thing.num_layers} of {len(thing.ops)}, {strength}: {names})"
+    if isinstance(thing, str):
+        return thing
     if type(thing).__repr__ not in (object.__repr__, torch.nn.Module.__repr__):
         return " ".join(repr(thing).split())
     given = {k: v for k, v in vars(thing).items() if not k.startswith("_") and k != "training" and v is not None}
@@ -90,8 +109,8 @@ def _shared(cfg: DictConfig, data: ImageData) -> tuple[int, int, int]:
     return *share(wanted, data.batch_size, processes, data.mixup is not None), processes
 
 
-def _steps(cfg: DictConfig, data: ImageData, size: int, passes: int, processes: int) -> int | None:
-    """Optimizer steps of an epoch."""
+def _batches(cfg: DictConfig, data: ImageData, size: int, processes: int) -> int | None:
+    """How many a process trains on in an epoch."""
     samples = cfg.data.get("train_samples")
     if not samples:
         return None
@@ -100,7 +119,7 @@ def _steps(cfg: DictConfig, data: ImageData, size: int, passes: int, processes: 
     limit = cfg.trainer.get("limit_train_batches")
     if limit is not None:
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    return math.ceil(batches / passes)
+    return batches
 
 
 def _told_steps(cfg: DictConfig, data: ImageData, per_epoch: int | None) -> str:

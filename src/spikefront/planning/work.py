@@ -30,6 +30,11 @@ class Work:
         known = self.amounts[kind]
         known[:] = [a + times * b for a, b in zip(known or [0.0] * len(amounts), amounts, strict=True)]
 
+    @property
+    def calls(self) -> float:
+        """How many operations it is."""
+        return sum(amounts[0] for amounts in self.amounts.values())
+
 
 def operation(func: Any, args: tuple, made: Sequence[Tensor], read: Sequence[Tensor]) -> tuple[str, Sequence[float]]:
     """Kind and amounts of one operation: PyTorch's, or a compiled kernel of ours."""

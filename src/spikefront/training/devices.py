@@ -24,6 +24,15 @@ from spikefront.start import POOLS
 
 KINDS: dict[str, type[Accelerator]] = {"cpu": CPUAccelerator, "cuda": CUDAAccelerator, "mps": MPSAccelerator}
 
+NUMBERS = {  # Lightning's names of them, and what they are
+    "16-true": "float16",
+    "bf16-true": "bfloat16",
+    "32-true": "float32",
+    "64-true": "float64",
+    "16-mixed": "float16 mixed with float32",
+    "bf16-mixed": "bfloat16 mixed with float32",
+}
+
 
 def count_devices(trainer: Mapping[str, Any]) -> int:
     """How many devices of a node, and so processes, a ``conf/trainer`` asks for.
@@ -162,10 +171,14 @@ def _cores() -> list[int]:
 
 
 def where(trainer: pl.Trainer) -> str:
-    """What a trainer computes on and in what numbers: ``2 x NVIDIA H100, bf16-mixed``, ``cpu, 4 threads, 32-true``."""
-    device = trainer.strategy.root_device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    """What a trainer computes on and in what numbers: ``cpu, 4 threads, float32``."""
     several = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
+    return f"{several}{named(trainer.strategy.root_device)}, {NUMBERS.get(trainer.precision, trainer.precision)}"
+
+
+def named(device: torch.device) -> str:
+    """A device of this machine as its users know it: ``NVIDIA H100``, ``cpu, 4 threads``."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     own = torch.get_num_threads()
-    threads = f", {own} thread{'s' if own > 1 else ''}" if device.type == "cpu" else ""
-    return f"{several}{name}{threads}, {trainer.precision}"
+    return f"cpu, {own} thread{'s' if own > 1 else ''}" if device.type == "cpu" else device.type

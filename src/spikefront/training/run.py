@@ -118,6 +118,8 @@ def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     resume = _resume(cfg)
     if resume:
         data.recall(data.kept_in(read_checkpoint(resume)))
+    if not resume and (output / LAST).is_file():
+        say(f"begins anew in place of the training that lies in {output}: resume=auto goes on with that", flush=True)
     if not resume and (taken := begin(model, cfg)) is not None:
         say(taken, flush=True)
     logger = _logger(cfg, run_id(continued(resume, config, model)) if resume else None)

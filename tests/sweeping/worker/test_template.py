@@ -27,9 +27,10 @@ import numpy
 from spikefront.sweeping.worker import template
 from spikefront.sweeping.worker.processes import stop_with_parent
 ready = os.getpid()
+work = lambda: exec(sys.argv[1], globals())
 if template.asked():
-    template.serve()
-exec(sys.argv[1])
+    template.serve(work)
+work()
 """
 SAY = "print(1, flush=True); time.sleep(99)"
 CORE = max(os.sched_getaffinity(0))
@@ -64,6 +65,16 @@ def test_a_fork_has_its_own_arguments_environment_output_cores_and_chance(progra
     one, other = (log.read_text().split("\n") for log in logs)
     assert one[:9] == ["['x=1', 'ü']", "ö", "", "False", str(tmp_path), "True", f"{{{CORE}}}", "True", program[1]]
     assert one[10] == "and so" and one[9] != other[9]
+
+
+def test_a_fork_ends_without_what_a_library_does_after_python(program, tmp_path, capfd):
+    """As onnxruntime, which waits for a thread that a fork hasn't got."""
+    abort = "import atexit, ctypes; libc = ctypes.CDLL(None); atexit.register(print, 'at exit');"
+    abort += " libc.__cxa_atexit(ctypes.cast(libc.abort, ctypes.c_void_p), None, None); "
+    alone = subprocess.run([*program, abort + "print('alone')"], capture_output=True, text=True)
+    assert alone.stdout == "alone\nat exit\n" and alone.returncode == -signal.SIGABRT
+    Processes([[*program, abort + "print('forked')"]], tmp_path, template=Template(program)).run()
+    assert (tmp_path / "worker_0.log").read_text() == "forked\nat exit\n" and not capfd.readouterr().err
 
 
 def test_a_killed_worker_is_told_by_its_signal_and_started_again(program, tmp_path, capfd):

@@ -38,7 +38,8 @@ def _classes(kind: str, seen: Overview, found: Found, parted: Parted | None) -> 
     if groups:
         yield f"groups    {len(groups)}: {_some(list(map(str, groups)))}"
     if found.stray:
-        yield f"others    {len(found.stray)} files are no {kind} and left alone: {_some(found.stray)}"
+        some = "1 file is" if len(found.stray) == 1 else f"{len(found.stray)} files are"
+        yield f"others    {some} no {kind} and left alone: {_some(found.stray)}"
     pieces: dict[str, list[Piece]] = {}
     for piece in seen.pieces:
         pieces.setdefault(piece.sample.label, []).append(piece)
@@ -85,7 +86,8 @@ def _pictures(seen: Overview) -> Iterator[str]:
     sizes = Counter(f"{fact['width']}x{fact['height']}" for fact in good)
     if sizes:
         shown = ", ".join(f"{n} of {size}" for size, n in sizes.most_common(SHOWN))
-        yield f"sizes     {shown}" + (f" and {len(sizes) - SHOWN} others" if len(sizes) > SHOWN else "")
+        rest = len(sizes) - SHOWN
+        yield f"sizes     {shown}" + (f" and {rest} other{'s' * (rest > 1)}" if rest > 0 else "")
         modes = Counter(fact["mode"] for fact in good)
         yield f"modes     {', '.join(f'{n} {mode}' for mode, n in modes.most_common())}"
     if turned := sum("orientation" in fact for fact in good):

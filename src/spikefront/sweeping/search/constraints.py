@@ -140,7 +140,8 @@ def _text(key: str, entry: Any) -> str:
     text = f"{key} {entry}"
     if not isinstance(_tree(text), ast.Compare):
         raise UserError(
-            f"search.constraints.{key}: '{entry}' is not a comparison; write a bound such as '<= 30e6' or '== 0'"
+            f"search.constraints.{key}: '{entry}' is not a comparison; write a bound, in a shell"
+            f" \"+search.constraints={{{key}: '<= 30e6'}}\""
         )
     return text
 

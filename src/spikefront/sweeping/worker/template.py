@@ -6,6 +6,7 @@ the command itself, so its forks go on as the command would: with its path, its 
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import select
@@ -13,15 +14,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import traceback
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from spikefront.start import POOLS
 
 PARENT = "SPIKEFRONT_PARENT"  # environment: the process with whose end a worker shall end
 DOOR = "SPIKEFRONT_TEMPLATE"  # environment: the socket at which a process is asked for forks of itself
+NO_THREAD = {"ORT_DISABLE_TELEMETRY": "1"}  # environment: of onnxruntime, which else begins one as it is imported
 POSSIBLE = hasattr(os, "pidfd_open")  # Linux; elsewhere libraries don't stand a fork
 
 
@@ -42,7 +46,7 @@ class Template:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**dict.fromkeys(POOLS, "1"), **os.environ, DOOR: str(there.fileno())},
+                env={**dict.fromkeys(POOLS, "1"), **NO_THREAD, **os.environ, DOOR: str(there.fileno())},
                 pass_fds=[there.fileno()],
                 start_new_session=True,
             )
@@ -131,8 +135,8 @@ def asked() -> bool:
     return DOOR in os.environ
 
 
-def serve() -> None:
-    """Fork for whoever asks, and return in each fork, which has its arguments in ``sys.argv``.
+def serve(command: Callable[[], object]) -> NoReturn:
+    """Fork for whoever asks; each fork is ``command``, with its arguments in ``sys.argv``, and ends with it.
 
     To be called when all is imported and before anything is computed: threads don't live on in a fork.
     """
@@ -149,10 +153,34 @@ def serve() -> None:
             if not (pid := os.fork()):
                 for descriptor in (line.fileno(), *running):
                     os.close(descriptor)
-                return _become(own, **request)
+                _become(own, **request)
+                _end(_code(command))
             running[os.pidfd_open(pid)] = number, pid
             line.say({"number": number, "pid": pid})
     os._exit(0)
+
+
+def _code(command: Callable[[], object]) -> int:
+    try:
+        command()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _end(code: int) -> NoReturn:
+    """End as Python does and no further: what libraries in C++ do then may wait for threads of theirs that a fork
+    hasn't got, and abort it (onnxruntime, which torchmetrics imports where librosa is)."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _become(

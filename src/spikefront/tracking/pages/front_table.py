@@ -6,16 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.measure import Measurement
 from rich.table import Table
 
 from spikefront.analysis.schema import StudyRecord
 from spikefront.analysis.silence import silent
+from spikefront.console import console
 from spikefront.tracking.pages.page import write_report
 from spikefront.units import figure, short_names
 
+ANY = 10_000  # characters: more than a table has
 
-def front_table(records: StudyRecord) -> Table:
-    """The front as a rich table: trial and timestep, validation objectives, test accuracy, parameters."""
+
+def front_table(records: StudyRecord, width: int = ANY) -> Table:
+    """The front as a rich table: trial and timestep, validation objectives, test accuracy, parameters.
+
+    Where a ``width`` in characters is too little for it, columns stand closer; if that doesn't do, parameters are cut.
+    """
     objectives = [o["name"] for o in records["objectives"]]
     sure = any(point["interval"] for point in records["front"])
     searched: list[str] = list(dict.fromkeys(k for point in records["front"] for k in point["params"]))
@@ -62,6 +69,9 @@ def front_table(records: StudyRecord) -> Table:
         notes.append("x silent: no neuron fires, and the energy is that of a network that computes nothing")
     if beyond := [point for point in records["points"] if not point["feasible"]]:
         notes.append(f"{len(beyond)} of {len(records['points'])} points break search.constraints, and are on no front")
+    endless = console(width=ANY)
+    if Measurement.get(endless, endless.options, table).maximum > width:
+        table.padding = 0
     table.caption = "\n".join(notes) or None
     table.caption_justify = "left"
     return table
