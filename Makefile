@@ -1,9 +1,9 @@
 # Two commands need no other: `make demo` and `make test` set up .venv themselves, once.
 PYTHON ?= python3
 BIN := .venv/bin
-# Two processes more than cores, as many tests wait for what they started; a file's tests stay together, as they share what
+# A process more than cores, as many tests wait for what they started; a file's tests stay together, as they share what
 # they set up, and begin in the order of tests/conftest.py.
-SPREAD := -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2) --dist loadfile --no-loadscope-reorder
+SPREAD := -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(SPREAD)
 DEMO ?=
 PARTS ?=

@@ -12,6 +12,7 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core: more threads would only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import forks
 import pytest
 import scripts
 import sharing
@@ -22,7 +23,8 @@ LONG = """tracking/pages/test_report training/test_ddp sweeping/study/test_accou
     commands/test_decision nn/test_operators training/test_preemption nn/test_families
     training/test_resumption sweeping/worker/test_limits sweeping/study/test_warm sweeping/worker/test_worker
     commands/test_cli test_docs training/test_distillation test_pairs energy/test_training
-    energy/test_family_energy""".split()  # noqa: SIM905
+    energy/test_family_energy sweeping/worker/test_stages training/test_supernet training/test_run
+    nn/test_variants""".split()  # noqa: SIM905
 
 
 def pytest_configure(config):
@@ -37,10 +39,33 @@ def pytest_configure(config):
             signal.signal(number, usual)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config, specs):
+    if forks.POSSIBLE:
+        forked = forks.Forks()
+        forked.take(specs)
+        config.add_cleanup(forked.close)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc):
+    """No case of a parametrised test is made that would be left out: a third of all."""
+    if "not slow" not in metafunc.config.option.markexpr:
+        return
+    marks = metafunc.definition.own_markers  # a test's own, of which pytest makes its cases next
+    for i, mark in enumerate(marks):
+        if mark.name == "parametrize" and len(mark.args) == 2:
+            cases, ids = list(mark.args[1]), mark.kwargs.get("ids")
+            kept = [n for n, case in enumerate(cases) if not any(m.name == "slow" for m in getattr(case, "marks", ()))]
+            if 0 < len(kept) < len(cases):
+                named = {} if ids is None or callable(ids) else {"ids": [list(ids)[n] for n in kept]}
+                again = pytest.mark.parametrize(mark.args[0], [cases[n] for n in kept], **{**mark.kwargs, **named})
+                marks[i] = again.mark
+
+
 def pytest_collection_modifyitems(items):
     places = {f"tests/{name}.py": i for i, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
-    gc.collect()
     gc.freeze()  # what is imported by now is not looked through again: a tenth of the suite's time
     gc.enable()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -52,23 +53,30 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__")
 
 
+NAMES = {name_of(path) for path in MODULES}
+
+
 def room_of(module: str) -> str:
     """Of ``spikefront.sweeping.study.ledger`` it is ``sweeping.study``, of ``spikefront.nn.kernels.gpu`` ``nn``."""
     parts = module.split(".")[1:] or [module]
     return ".".join(parts[:2]) if parts[0] == "sweeping" and len(parts) > 1 else parts[0]
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Modules of the package that a file imports, anywhere in it; names taken from the facade by their room."""
-    known = {name_of(p) for p in MODULES}
     found = set()
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "spikefront":
             assert node.level == 0, f"{path}: relative import"
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
-                found.add(whole if whole in known else facade(whole))
+                found.add(whole if whole in NAMES else facade(whole))
         elif isinstance(node, ast.Import):
             found |= {a.name for a in node.names if a.name.startswith("spikefront.")}
         elif (
@@ -154,16 +162,31 @@ def test_only_commands_print():
         module = name_of(path)
         if room_of(module) in {"commands", *SPEAK}:
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
                 to_stderr = any(k.arg == "file" for k in node.keywords)
                 assert to_stderr, f"{module}, line {node.lineno}: prints"
 
 
-@pytest.mark.parametrize("module", ["commands.cli", "commands.sweep", "commands.study"])
-def test_what_only_starts_and_reads_studies_waits_for_no_pytorch(module):
-    program = f"import sys, spikefront.{module}; print(*{{'torch', 'pytorch_lightning', 'sklearn'}} & set(sys.modules))"
-    assert subprocess.check_output([sys.executable, "-c", program], cwd=SRC, text=True).split() == []
+LIGHT = ("commands.cli", "commands.study", "commands.sweep")
+LOOK = """
+import importlib, sys
+for module in sys.argv[1:]:
+    importlib.import_module(f"spikefront.{module}")
+    print(module, *{"torch", "pytorch_lightning", "sklearn"} & set(sys.modules))
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """What one process has of the heavy libraries after each of the ``LIGHT`` modules."""
+    said = subprocess.check_output([sys.executable, "-c", LOOK, *LIGHT], cwd=SRC, text=True)
+    return {module: heavy for module, *heavy in map(str.split, said.splitlines())}
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_what_only_starts_and_reads_studies_waits_for_no_pytorch(loaded, module):
+    assert loaded[module] == []
 
 
 STORED = ("attributes", "looks", "journal_internals", "storage_internals", "tables_internals")

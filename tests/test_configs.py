@@ -92,8 +92,9 @@ def test_root_composes(root):
 
 
 def elsewhere(group: str, option: str) -> bool:
-    """Whether another test composes it too: recipes theirs, published families below."""
-    return group == "experiment" or (group == "model" and any(c.isdigit() for c in option))
+    """Whether another test composes it too: recipes theirs, published families below, parts of networks their own."""
+    parts = ("experiment", "neuron", "attention", "embedding", "residual", "mlp", "surrogate")
+    return group in parts or (group == "model" and any(c.isdigit() for c in option))
 
 
 @pytest.mark.parametrize(

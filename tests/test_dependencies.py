@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -58,6 +59,7 @@ def requirements() -> dict[str, Requirement]:
     return {canonicalize_name(r.name): r for r in map(Requirement, [*PROJECT["dependencies"], *extras])}
 
 
+@functools.cache
 def trees() -> dict[str, ast.Module]:
     found = {p.relative_to(SRC).as_posix(): ast.parse(p.read_text(encoding="utf-8")) for p in SRC.rglob("*.py")}
     assert len(found) > 100

@@ -17,6 +17,7 @@ import pytest
 import written
 import yaml
 from columns import BASES
+from examples import few
 from pages import FENCE, figures, page
 from PIL import Image
 
@@ -69,11 +70,30 @@ def run(root, command: list[str]) -> str:
     return done.stdout
 
 
-def test_the_four_examples_work_together(copy):
+@pytest.fixture(params=["here", pytest.param("there", marks=pytest.mark.slow)])
+def train_in(request, script, monkeypatch):
+    """``train_in(copy, …)``: a training with the copy's files, in this process or in one of the copy itself."""
+
+    def here(root, *arguments: str) -> str:
+        for name in ("nn", "data", "energy"):
+            package = importlib.import_module(f"spikefront.{name}")
+            monkeypatch.setattr(package, "__path__", [*package.__path__, str(root / "src" / "spikefront" / name)])
+        monkeypatch.chdir(root)
+        code, out, err = script("train", f"--config-dir={root}/conf", *arguments)
+        assert code == 0, err
+        return out
+
+    def there(root, *arguments: str) -> str:
+        return run(root, ["python", "src/train.py", *arguments])
+
+    return {"here": here, "there": there}[request.param]
+
+
+def test_the_four_examples_work_together(copy, train_in):
     """A new neuron, attention, data set and cost model in one run, measured."""
     choices = "neuron=refractory attention=row data=gratings energy=crossbar model=sdt_1_16 trainer=cpu"
     settings = "trainer.max_epochs=1 trainer.limit_train_batches=4 logger=none neuron.threshold=0.1 hydra.run.dir=run"
-    out = run(copy, ["python", "src/train.py", *choices.split(), *settings.split()])
+    out = train_in(copy, *choices.split(), *settings.split())
     result = json.loads((copy / "run" / "result.json").read_text())
     assert result["convention"].startswith("crossbar") and result["energy_joules"] > 0, out
     assert 0 < result["firing_rate"] <= 0.5  # after each spike a timestep of rest
@@ -133,9 +153,7 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if i % 5 == 0 else pytest.mark.slow) for i, n in enumerate(ROWS)]
-)
+@pytest.mark.parametrize("name", few(ROWS, 15))
 def test_a_recipe_is_what_the_page_says(name):
     table = yaml.safe_load((ROOT / "src/spikefront/tracking/published.yaml").read_text(encoding="utf-8"))
     assert ROWS[name].startswith(recipe(name))

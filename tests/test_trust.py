@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import yaml
+from examples import few
 
 from spikefront import trust
 from spikefront.config import CONF, ROOT, compose
@@ -80,7 +81,7 @@ def checkpoint(tmp_path_factory):
     return directory / "checkpoints/last.ckpt"
 
 
-@pytest.mark.parametrize("part", ["neuron", "embedding"])
+@pytest.mark.parametrize("part", few(["neuron", "embedding"]))
 def test_evaluating_a_checkpoint_runs_nothing_that_it_brings(checkpoint, tmp_path, monkeypatch, script, part):
     monkeypatch.chdir(tmp_path)
     content = torch.load(checkpoint, weights_only=True)

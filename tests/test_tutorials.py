@@ -30,7 +30,7 @@ def quoted(text: str, block: str) -> list[str]:
     return [line for line in below.splitlines() if line.startswith("    ")]
 
 
-@pytest.mark.parametrize("name", FIRST)
+@pytest.mark.parametrize("name", [pytest.param("events", marks=pytest.mark.slow), "cluster"])
 def test_a_tutorial_begins_as_it_says(name, tmp_path):
     text = page(f"tutorials/{name}.md")
     asked = lambda block: any(word in block for word in FIRST[name])

@@ -10,7 +10,7 @@ from spikefront.commands.study import importance_lines
 
 
 def test_shares_add_up_and_say_how_far_they_are_to_be_trusted():
-    found = made.study("s", 60)
+    found = made.study("s", 40)
     for objective in ("accuracy", "energy"):
         shares, spread = found["importance"][objective], found["importance_spread"][objective]
         assert shares.keys() == spread.keys() == found["trials"][0]["params"].keys()

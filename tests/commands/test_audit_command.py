@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from examples import few
 from torch import nn
 
 from spikefront.api import AUDITS, create_model
@@ -59,22 +60,24 @@ def test_anybodys_network_by_its_name(script, monkeypatch):
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [
-        (["checks=[bach]"], "did you mean 'batch'"),
-        (["checks=[]"], "give all, or names"),
-        (["format=tabel"], "did you mean 'table'"),
-        (["target=torch.nn"], "write package.module:callable"),
-        (["target=torch.nn:Liner"], "can't be found"),
-        (["target=torch.nn:Linear", "shape=[3]"], "fails: TypeError"),
-        (["target=torch:zeros", "arguments={size: [2]}", "shape=[3]"], "gives a Tensor"),
-        (["target=torch.nn:Flatten", "shape=[0]"], "give a sample's sizes"),
-        (["target=torch.nn:Flatten", "checkpoint=x.ckpt"], "leave checkpoint=… out"),
-        (["shape=[3,8,8]"], "give target=… too"),
-        (
-            ["target=torch.nn:Linear", "arguments={in_features: 4, out_features: 2}", "shape=[3]"],
-            "doesn't take a batch",
-        ),
-    ],
+    few(
+        [
+            (["checks=[bach]"], "did you mean 'batch'"),
+            (["checks=[]"], "give all, or names"),
+            (["format=tabel"], "did you mean 'table'"),
+            (["target=torch.nn"], "write package.module:callable"),
+            (["target=torch.nn:Liner"], "can't be found"),
+            (["target=torch.nn:Linear", "shape=[3]"], "fails: TypeError"),
+            (["target=torch:zeros", "arguments={size: [2]}", "shape=[3]"], "gives a Tensor"),
+            (["target=torch.nn:Flatten", "shape=[0]"], "give a sample's sizes"),
+            (["target=torch.nn:Flatten", "checkpoint=x.ckpt"], "leave checkpoint=… out"),
+            (["shape=[3,8,8]"], "give target=… too"),
+            (
+                ["target=torch.nn:Linear", "arguments={in_features: 4, out_features: 2}", "shape=[3]"],
+                "doesn't take a batch",
+            ),
+        ]
+    ),
 )
 def test_what_a_user_can_mend_is_one_line(script, arguments, said):
     code, _, err = script("audit", *TINY, *arguments)

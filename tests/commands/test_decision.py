@@ -14,18 +14,17 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
-from scripts import run_script
+from scripts import keep_workers_here, run_script
 
 from spikefront.commands.recost import recosted
 from spikefront.config import ROOT, compose
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.sources import open_study
 from spikefront.sweeping.study.study import load
-from spikefront.sweeping.worker import processes, template
-from spikefront.sweeping.worker.worker import Worker
+from spikefront.sweeping.worker import processes
 
 SWEEP = [sys.executable, str(ROOT / "src/sweep.py"), "-m"]
-SHORT = ["model=sdt_1_16", "data=digits", "trainer=cpu", "trainer.max_epochs=2", "trainer.limit_train_batches=8"]
+SHORT = ["model=sdt_1_16", "data=digits", "trainer=cpu", "trainer.max_epochs=2", "trainer.limit_train_batches=4"]
 SHORT += ["trainer.limit_test_batches=1", "logger=none", "model.timesteps=2"]
 
 
@@ -39,19 +38,9 @@ def run(place: Path, *command: str) -> str:
 
 def within(place: Path, *command: str) -> str:
     """The same in this process, with all the processes that it would start."""
-
-    class Here:
-        def __init__(self, commands, *_) -> None:
-            self.commands = commands
-
-        def run(self) -> None:
-            for _, _, *own in self.commands:
-                Worker(compose(own, root="sweep"), own).run()
-
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
         patch.chdir(place)
-        patch.setattr(processes, "Processes", Here)
-        patch.setattr(template, "POSSIBLE", False)
+        keep_workers_here(patch)
         patch.setattr(processes, "run_sweep", lambda command: run_script(patch, *command[1:]))
         assert run_script(patch, *command[1:]) == 0, said.getvalue()
     return said.getvalue()

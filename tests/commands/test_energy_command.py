@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from examples import few
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -112,7 +113,7 @@ def test_the_table_fits_the_terminal(width):
     assert all(any(line.startswith(f"block.{i}.attn.q_conv") for line in lines) for i in (0, 1))
 
 
-@pytest.mark.parametrize("attention", ["softmax", "none", "sdsa1"])
+@pytest.mark.parametrize("attention", few(["softmax", "none", "sdsa1"]))
 @pytest.mark.parametrize("neuron", ["relu", "gelu"])
 def test_the_network_without_spikes_is_measured_too(neuron, attention):
     """Which docs recommend as a baseline: where no layer reads spikes, no firing rate breaks even."""

@@ -8,7 +8,7 @@ import re
 import shlex
 
 import pytest
-from scripts import run_script
+from scripts import keep_workers_here, run_script
 
 import spikefront
 from spikefront.config import ROOT, compose, places
@@ -21,8 +21,14 @@ SHORT += ["trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
 SEARCH = ["hparams_search=mine", "model=mine", "search.workers=1", *SHORT]
 
 
+@pytest.fixture(scope="module", params=["here", pytest.param("processes", marks=pytest.mark.slow)])
+def where(request):
+    """Where a search's workers run."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(tmp_path_factory, where):
     """A directory with ``my conf/``: a model, a neuron and a search that no other place has."""
     home = tmp_path_factory.mktemp("home")
     files = {
@@ -38,11 +44,13 @@ def home(tmp_path_factory):
     return home
 
 
-def sweep(home, *arguments):
-    """What it says; its workers are processes of their own."""
+def sweep(home, where, *arguments):
+    """What it says."""
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
         patch.chdir(home)
         patch.setenv("OMP_NUM_THREADS", "1")
+        if where == "here":
+            keep_workers_here(patch)
         code = run_script(patch, str(ROOT / "src/sweep.py"), "-m", *arguments, *SEARCH)
     logs = "".join(p.read_text() for p in home.glob("outputs/studies/*/workers/*.log"))
     assert code == 0, said.getvalue() + logs
@@ -50,9 +58,9 @@ def sweep(home, *arguments):
 
 
 @pytest.fixture(scope="module")
-def search(home):
+def search(home, where):
     """What finds the study of a finished search in ``my conf``, given as a relative path."""
-    said = sweep(home, "--config-dir=my conf")
+    said = sweep(home, where, "--config-dir=my conf")
     assert "2 complete" in said and "neuron=mine" in said
     return {"study": "mine-digits-mine", "dir": str(home / "outputs" / "studies"), "storage": None}
 
@@ -88,7 +96,7 @@ def test_the_printed_command_trains_anywhere(search, script, tmp_path, monkeypat
 def test_a_search_path_does_as_well_and_reaches_clusters(home):
     """submitit's processes are started as SLURM's are, but here."""
     launcher = ["hydra/launcher=submitit_local", "search.study=cluster", "search.n_trials=1"]
-    said = sweep(home, "hydra.searchpath=['my conf']", *launcher)
+    said = sweep(home, "cluster", "hydra.searchpath=['my conf']", *launcher)
     assert "1 complete" in said
     study, _ = studies.load({"study": "cluster", "dir": str(home / "outputs" / "studies"), "storage": None})
     (override,) = [o for o in studies.record(study)["overrides"] if o.startswith("hydra.")]

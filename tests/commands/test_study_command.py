@@ -59,6 +59,7 @@ def area(front, reference):
     return covered
 
 
+@pytest.mark.slow  # the shares: analysis/test_importance.py
 def test_status_weighs_parameters_once_there_are_trials_enough(tmp_path, capsys):
     """Of the stand-in's trials energy is set by the timesteps more than by the threshold."""
     from pretended import Sweep, pretend

@@ -92,6 +92,7 @@ def test_the_wheel_holds_all_that_the_repository_runs_on(wheel):
     assert {"spikefront/py.typed", "spikefront/conf/train.yaml", "hydra_plugins/spikefront_slurm.py"} <= there
 
 
+@pytest.mark.slow  # a sweep has both too
 def test_networks_are_made_and_configuration_is_the_wheels(installed, environment):
     program = (
         "import spikefront, spikefront.config as c;"
@@ -131,6 +132,7 @@ def test_a_network_is_taken_out(installed, tmp_path):
     assert "did you mean 'onnx'" in installed("spikefront export checkpoint=x format=onx", fails=True)
 
 
+@pytest.mark.slow  # of a clone: test_tutorials.py
 def test_slurm_gets_its_script_and_its_late_workers(installed, environment, tmp_path):
     said = installed("spikefront sweep -m hparams_search=demo hydra/launcher=slurm_cpu dry_run=true search.workers=2")
     assert "#SBATCH --array=0-1" in said and f"{environment}/bin/python" in said

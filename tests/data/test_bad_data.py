@@ -156,7 +156,7 @@ def one_line(error, *parts):
         assert part in str(error.value)
 
 
-@pytest.mark.parametrize("case", few(RECORDINGS))
+@pytest.mark.parametrize("case", few(RECORDINGS, 6))
 def test_a_bad_recording(tmp_path, capfd, case):
     layout, file, damage, says, lost = RECORDINGS[case]
     name, write = LAYOUTS[layout]
@@ -240,7 +240,7 @@ IMAGES = {
 }
 
 
-@pytest.mark.parametrize("case", IMAGES)
+@pytest.mark.parametrize("case", few(IMAGES))
 def test_a_bad_image(tmp_path, capfd, case):
     make, says, left = IMAGES[case]
     root = make(tmp_path / "in1k")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from examples import examples
+from examples import examples, few
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from own import EVENTS, events, recordings
@@ -29,7 +29,7 @@ def stream(seed: int, count: int = 300) -> np.ndarray:
     return made
 
 
-@pytest.mark.parametrize("asked", EACH)
+@pytest.mark.parametrize("asked", few(EACH))
 @settings(deadline=None, max_examples=examples(15))
 @given(st.integers(0, 9), st.lists(st.integers(0, 300), max_size=6))
 def test_blocks_come_to_the_same_as_the_whole(asked, seed, cuts):

@@ -92,7 +92,7 @@ TRAINED = {
 }
 
 
-@pytest.mark.parametrize("case", few(TRAINED))
+@pytest.mark.parametrize("case", few(TRAINED, 6))
 def test_an_epoch_through_the_normal_command(script, tmp_path, case):
     write, tested, more = TRAINED[case]
     write(tmp_path)

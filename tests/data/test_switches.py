@@ -179,7 +179,12 @@ def test_events_train_as_spikformers_line_does(tmp_path):
     """Flip, one of six and mixup until an epoch, smoothing throughout."""
     mixup = "{_target_: timm.data.Mixup, mixup_alpha: 0.5, prob: 0.5, label_smoothing: 0.1, num_classes: 10}"
     settings = ["data=digits_dvs", f"data.cache={tmp_path}", "+data.augmentation={flip: 0.5, roll: 0, wide: true}"]
-    settings += [f"+data.mixup={mixup}", "+data.mixup_off_epoch=1", "trainer.max_epochs=2"]
+    settings += [
+        f"+data.mixup={mixup}",
+        "+data.mixup_off_epoch=1",
+        "trainer.max_epochs=2",
+        "trainer.limit_train_batches=8",
+    ]
     targets = {epoch: [] for epoch in (0, 1)}
     for split, epoch, *_, target in trained(tmp_path, *settings):
         if split == "train":

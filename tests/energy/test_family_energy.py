@@ -81,7 +81,7 @@ class Unrolled(nn.Module):
         return sum(self.conv(s) - shift for s in steps) / self.norm + shift
 
 
-@pytest.mark.parametrize("case", few(["sdt_v3_tiny", "sdt_v3_event", "sdt_v3_large_tiny_kd"], 2))
+@pytest.mark.parametrize("case", few(["sdt_v3_tiny", "sdt_v3_event", "sdt_v3_large_tiny_kd"]))
 @pytest.mark.parametrize("levels", few([1, 3, None], 2))
 def test_integer_evaluation_equals_binary_virtual_steps(case, levels):
     """Of all of them, and of the first ones alone."""
@@ -127,7 +127,7 @@ def test_fewer_levels_are_the_first_of_the_virtual_steps():
 
 V3 = ["model=e_spikeformer", "model.dim=32", "model.stages.s4.depth=1", "model.stages.s5.depth=1", "neuron.levels=3"]
 ONCE = ["logger=none", "trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=2", "neuron.threshold=0.2"]
-ONCE += ["trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
+ONCE += ["trainer.limit_val_batches=1", "trainer.limit_test_batches=1", "data.batch_size=16"]
 
 
 def test_evaluate_tells_the_curve_over_virtual_steps(tmp_path):
@@ -160,7 +160,9 @@ def test_a_neuron_of_integers_is_audited_as_such():
     assert {"input", "integer"} <= set(report.inputs.values()) <= {"input", "integer", "binary"}
 
 
-@pytest.mark.parametrize("case", ["maxformer_cifar", "ms_qkformer_imagenet", "spikingresformer_imagenet", "statten"])
+@pytest.mark.parametrize(
+    "case", few(["maxformer_cifar", "ms_qkformer_imagenet", "spikingresformer_imagenet", "statten"])
+)
 def test_membrane_families_are_spike_driven_but_for_an_analog_head(case):
     model, x = network(case)
     report = spikefront.audit(model.for_inference(), x, "additions")
@@ -176,7 +178,7 @@ def test_integers_are_compared_with_activations_of_as_many_values():
     assert "embedding" in report.groups and "mlp" in report.groups and "stages" not in report.groups
 
 
-@pytest.mark.parametrize("case", ["sdt_v3_tiny", "sdt_v3_large_tiny"])
+@pytest.mark.parametrize("case", few(["sdt_v3_tiny", "sdt_v3_large_tiny"], 2))
 def test_what_a_spike_is_worth_is_known_of_silent_layers(case):
     model, x = network(case)
     meter = EnergyMeter(model)

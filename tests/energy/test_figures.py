@@ -80,7 +80,8 @@ def test_figures_show_the_figures(measured):
 
 
 @pytest.mark.parametrize(
-    "attention", few(["sdsa1", "sdsa2", "sdsa3", "ssa", "qkta", "dssa", "statten", "e_sdsa", "softmax", "dwc3", "none"])
+    "attention",
+    few(["sdsa1", "sdsa2", "sdsa3", "ssa", "qkta", "dssa", "statten", "e_sdsa", "softmax", "dwc3", "none"], 6),
 )
 def test_every_attention_and_events(attention, tmp_path):
     model = create_model("sdt_1_16", data="digits_dvs", overrides=[f"attention={attention}"])

@@ -15,7 +15,7 @@ SHORT = [
     "model=sdt_tiny",
     "data=digits",
     "trainer=cpu",
-    "trainer.max_epochs=3",
+    "trainer.max_epochs=1",
     "logger=none",
     "callbacks.progress=null",
 ]

@@ -82,7 +82,7 @@ def test_training_matches(case):
         assert buffers[name] == pytest.approx(values, rel=1e-9), name
 
 
-@ONE
+@pytest.mark.parametrize("case", few(CASES, 9))
 def test_deployed_matches(case):
     model, _ = prepared(case)
     with torch.inference_mode():
@@ -98,7 +98,7 @@ WRAPPINGS = {
 }
 
 
-@pytest.mark.parametrize(("case", "wrapping"), few([(c, list(WRAPPINGS)[i % 4]) for i, c in enumerate(CASES)], 5))
+@pytest.mark.parametrize(("case", "wrapping"), few([(c, list(WRAPPINGS)[i % 4]) for i, c in enumerate(CASES)], 9))
 def test_published_files_load_strictly(case, wrapping, tmp_path):
     state = published(case)
     torch.save(WRAPPINGS[wrapping](state), tmp_path / "file.pth.tar")

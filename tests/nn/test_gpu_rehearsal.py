@@ -19,7 +19,8 @@ CASES = (
 
 def test_some_cases_pass_in_the_interpreter():
     pytest.importorskip("triton")
-    command = [sys.executable, "-m", "pytest", "tests/gpu", "-p", "no:cacheprovider", "-k", CASES]
+    command = [sys.executable, "-m", "pytest", "tests/gpu", "--confcutdir=tests/gpu", "-p", "no:cacheprovider"]
+    command += ["-k", CASES]
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": ""}
     found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert found.returncode == 0, found.stdout[-3000:] + found.stderr[-1000:]

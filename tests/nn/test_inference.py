@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from examples import few
 from hydra.utils import instantiate
 from torch import nn
 
@@ -30,8 +31,10 @@ def build(double: bool = True, event_mode: bool = False, **options) -> SpikeDriv
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"event_mode": True}, {"neuron": "plif"}, {"residual": "pre_spike"}, {"embedding": "conv_stem"}]
-    + [{"attention": a} for a in ("sdsa2", "sdsa3", "ssa", "qkta", "softmax", "none")],
+    few(
+        [{}, {"event_mode": True}, {"neuron": "plif"}, {"residual": "pre_spike"}, {"embedding": "conv_stem"}]
+        + [{"attention": a} for a in ("sdsa2", "sdsa3", "ssa", "qkta", "softmax", "none")]
+    ),
     ids=str,
 )
 def test_outputs_are_equal(options):

@@ -76,13 +76,8 @@ def test_every_operator_passes_pytorchs_own_checks():
         torch.library.opcheck(func, tuple(again))
 
 
-@pytest.mark.parametrize(
-    ("neuron", "training"),
-    [  # in evaluation too: test_fast.py
-        ("lif", True),
-        *(pytest.param(*c, marks=pytest.mark.slow) for c in (("lif", False), ("plif", True), ("plif", False))),
-    ],
-)
+@pytest.mark.slow  # compiled in evaluation: test_fast.py, test_proofs.py
+@pytest.mark.parametrize(("neuron", "training"), [("lif", True), ("lif", False), ("plif", True), ("plif", False)])
 def test_a_network_is_compiled_whole_and_fires_the_same(training, neuron):
     model, images = network(neuron).train(training), torch.rand(16, 1, 8, 8)
     before = {k: v.clone() for k, v in model.state_dict().items()}
@@ -116,7 +111,7 @@ def test_what_is_exported_knows_none_of_our_operators():
     torch.testing.assert_close(program.module()(images), model(images), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("sparse", few([True, False, None], 2))
+@pytest.mark.parametrize("sparse", few([True, False, None]))
 def test_what_is_traced_knows_none_either(sparse):
     """Sizes are tensors while TorchScript traces, as ONNX exporters do: no kernel may see them."""
     model, images = network().eval(), torch.rand(2, 1, 8, 8)

@@ -6,7 +6,6 @@ import json
 
 import pytest
 import torch
-from examples import few
 
 from spikefront import create_model
 from spikefront.errors import UserError
@@ -43,7 +42,8 @@ def compared(made, images, found) -> None:
     assert steps.shape[:2] == spikes.shape[:2] == (2, 5) and torch.equal(spikes, spikes.round())
 
 
-@pytest.mark.parametrize(("name", "data"), [*few([("sdt_1_16", "digits"), ("sdt_1_16", "digits_dvs")]), *OTHERS])
+@pytest.mark.slow  # a graph as such: test_operators.py
+@pytest.mark.parametrize(("name", "data"), [("sdt_1_16", "digits"), ("sdt_1_16", "digits_dvs"), *OTHERS])
 def test_torch_export(name, data, tmp_path):
     made, images = network(name, data)
     told = torch_export.write(made, images[:2], tmp_path)

@@ -183,7 +183,7 @@ FAULTS = {  # the check that must fail, the module it must name, where to plant 
 }
 
 
-@pytest.mark.parametrize("fault", few(FAULTS, 4))
+@pytest.mark.parametrize("fault", few(FAULTS, 6))
 def test_each_fault_is_found_where_it_is(plant, fault):
     check, where, place, made = FAULTS[fault]
     before = verdict(plant(), check)

@@ -129,18 +129,16 @@ def test_a_published_file_is_cut_too():
 
 @pytest.mark.parametrize(
     ("case", "name"),
-    [
-        ("spikformer_cifar", r"spikformer with 2 blocks and width 32 \(spikformer_10_512"),
-        ("statten", "sdt_2_32$"),
-        ("sdt_v3_tiny", "e_spikeformer with"),
-        *(
-            pytest.param(*c, marks=pytest.mark.slow)
-            for c in (
-                ("qkformer_cifar", "qkformer with 4 blocks"),
-                ("spikingresformer_event", "spikingresformer with 3 blocks"),
-            )
-        ),
-    ],
+    few(
+        [
+            ("spikformer_cifar", r"spikformer with 2 blocks and width 32 \(spikformer_10_512"),
+            ("statten", "sdt_2_32$"),
+            ("sdt_v3_tiny", "e_spikeformer with"),
+            ("qkformer_cifar", "qkformer with 4 blocks"),
+            ("spikingresformer_event", "spikingresformer with 3 blocks"),
+        ],
+        5,
+    ),
 )
 def test_files_of_another_family_are_recognised(case, name, tmp_path):
     state = exact.published(case)

@@ -38,7 +38,7 @@ def near(a, b) -> float:
     return float(((a - b).norm(dim=1) / a.norm(dim=1)).median())
 
 
-@pytest.mark.parametrize("neuron", few(["lif", "if", "plif", "integer", "ilif"]))
+@pytest.mark.parametrize("neuron", few(["lif", "if", "plif", "integer", "ilif"], 5))
 def test_integers_give_what_float64_carries(neuron):
     made, images = network("sdt_1_16", f"neuron={neuron}", data="digits")
     whole = in_whole_numbers(made, images, 8)
@@ -82,13 +82,15 @@ def test_families(family):
 
 @pytest.mark.parametrize(
     ("name", "override", "said"),
-    [
-        ("spikingresformer_cifar", "data=cifar10", "attn.op does bmm of potentials and spikes"),
-        ("sdt_1_16", "residual=layer_scale", "does mul of potentials"),
-        ("sdt_1_16", "neuron=relu", "whole numbers can't express this network"),
-        ("sdt_1_16", "neuron=alif", "is a ALIF"),
-        ("sdt_1_16", "attention=softmax", "whole numbers can't express this network"),
-    ],
+    few(
+        [
+            ("spikingresformer_cifar", "data=cifar10", "attn.op does bmm of potentials and spikes"),
+            ("sdt_1_16", "residual=layer_scale", "does mul of potentials"),
+            ("sdt_1_16", "neuron=relu", "whole numbers can't express this network"),
+            ("sdt_1_16", "neuron=alif", "is a ALIF"),
+            ("sdt_1_16", "attention=softmax", "whole numbers can't express this network"),
+        ]
+    ),
 )
 def test_what_has_no_whole_numbers_is_refused_in_a_line(name, override, said):
     torch.manual_seed(0)
@@ -106,7 +108,7 @@ def test_a_whole_neuron_is_the_real_one_in_its_unit():
     assert torch.equal(whole.fired(currents * 256), whole(currents.double() * 256).long())
 
 
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("bits", few([8, 4]))
 def test_what_is_stored_comes_back(bits):
     made, images = network("sdt_1_16", data="digits")
     whole = in_whole_numbers(made, images, bits)

@@ -7,7 +7,7 @@ import gc
 import pytest
 import pytorch_lightning as pl
 import torch
-from examples import few
+from examples import few, some
 from hydra.utils import instantiate
 from torch.profiler import ProfilerActivity, profile
 
@@ -31,7 +31,7 @@ NETWORKS = [
 ]
 
 
-@pytest.mark.parametrize("overrides", few(NETWORKS, 2))
+@pytest.mark.parametrize("overrides", few(NETWORKS))
 def test_parameters_and_energy_are_those_of_the_real_network(overrides):
     cfg = compose([*overrides.split(), "energy.rate=0.3", "+samples=1", "+checkpoint=null", "+input=noise"], "train")
     cost, report = predict_cost(cfg, time=False), measure(cfg)
@@ -42,7 +42,7 @@ def test_parameters_and_energy_are_those_of_the_real_network(overrides):
 
 def test_operations_are_the_published_ones():
     """Multiply-accumulates of a timestep at 224x224, times 4 (arXiv 2307.01694, table 3's models)."""
-    for name, giga in {"sdt_8_384": 4.66, "sdt_6_512": 7.02, "sdt_8_768": 18.51}.items():
+    for name, giga in some({"sdt_8_384": 4.66, "sdt_6_512": 7.02, "sdt_8_768": 18.51}.items(), 2):
         cost = predict_cost(compose([f"model={name}", "data=imagenet"]), time=False)
         assert cost.operations / 4e9 == pytest.approx(giga, abs=0.01), name
     assert cost.parameters == 66_339_144
@@ -64,7 +64,7 @@ def allocated(cfg, make=trainer):
     return peak
 
 
-@pytest.mark.parametrize("overrides", few(["model=sdt_2_64 optimizer=lamb data.batch_size=256", *NETWORKS]))
+@pytest.mark.parametrize("overrides", few(["model=sdt_2_64 optimizer=lamb data.batch_size=256", *NETWORKS], 7))
 def test_memory_is_what_the_allocator_gives(overrides):
     cfg = compose(overrides.split())
     assert predict_cost(cfg, time=False).memory == pytest.approx(allocated(cfg), rel=0.15)
@@ -87,7 +87,7 @@ def lightnings(cfg):
     return step
 
 
-@pytest.mark.parametrize("again", ["", " model.checkpoint_blocks=true"], ids=["", "again"])
+@pytest.mark.parametrize("again", few(["", " model.checkpoint_blocks=true"], 2), ids=["", "again"])
 @pytest.mark.parametrize("network", [NETWORKS[0], pytest.param(NETWORKS[5], marks=pytest.mark.slow)])
 @pytest.mark.parametrize("precision", few(["bf16-mixed", "16-mixed", "bf16-true", "64-true"], 4))
 def test_memory_knows_the_precision(network, precision, again):
@@ -100,7 +100,7 @@ def test_a_precision_that_there_is_not_is_one_line():
         predict_cost(compose(["trainer.precision=bf16-mixd"]), time=False)
 
 
-@pytest.mark.parametrize("overrides", ["model=sdt_1_16 neuron=plif", "model=sdt_1_16 neuron=alif data=digits_dvs"])
+@pytest.mark.parametrize("overrides", few(["model=sdt_1_16 neuron=plif", "model=sdt_1_16 neuron=alif data=digits_dvs"]))
 def test_a_rehearsal_does_the_work_of_a_real_step(overrides):
     """Amounts of every kind of work, of which the time is made, operations on single channels aside."""
     cfg = compose(["data.batch_size=16", *overrides.split()])

@@ -8,13 +8,24 @@ from typing import Any
 
 import pytest
 
+ALL = "SPIKEFRONT_TEST_ALL"  # environment: set by `make test-all`
+
 
 def few(cases: Iterable[Any], every: int = 3) -> list[Any]:
     """The cases of a parametrised test, all but each ``every``-th of them slow."""
-    values = [case if isinstance(case, tuple) else (case,) for case in cases]
-    return [pytest.param(*v, marks=[] if i % every == 0 else pytest.mark.slow) for i, v in enumerate(values)]
+    return [case if i % every == 0 else _slow(case) for i, case in enumerate(cases)]
+
+
+def _slow(case: Any) -> Any:
+    return pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow)
+
+
+def some(cases: Iterable[Any], first: int = 0, every: int = 3) -> list[Any]:
+    """What one test goes through: each ``every``-th case from ``first`` on, where all are tried all of them."""
+    values = list(cases)
+    return values if os.environ.get(ALL) else values[first % every :: every]
 
 
 def examples(number: int) -> int:
     """How many times a property is tried."""
-    return number if os.environ.get("SPIKEFRONT_TEST_ALL") else number // 3
+    return number if os.environ.get(ALL) else number // 3

@@ -178,8 +178,8 @@ class TestTwoProcesses:
     @pytest.mark.parametrize(
         ("number", "rank"),
         [
-            pytest.param(signal.SIGTERM, 0, marks=pytest.mark.slow),
-            (signal.SIGUSR1, 1),
+            pytest.param(signal.SIGTERM, 0, marks=pytest.mark.slow),  # of one process: test_preemption.py
+            pytest.param(signal.SIGUSR1, 1, marks=pytest.mark.slow),
             pytest.param(signal.SIGINT, 1, marks=pytest.mark.slow),  # of a sweep: test_several_devices.py
         ],
     )

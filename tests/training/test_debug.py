@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import pytorch_lightning as pl
+from examples import few
 
 from spikefront.config import compose
 from spikefront.training import train
@@ -42,6 +43,7 @@ def test_fdr_is_one_batch_of_each_part(tmp_path):
     assert result.checkpoint is None and not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_limit_is_a_whole_run_on_a_few_batches(tmp_path):
     seen, result = run(tmp_path, "debug=limit", "callbacks=default", "~callbacks.progress")
     assert [len(epoch) for epoch in seen.batches] == [4, 4, 4] and (seen.validated, seen.tested) == (6, 2)
@@ -60,7 +62,7 @@ def test_profiler_says_where_the_time_goes(tmp_path):
     assert "run_training_epoch" in (tmp_path / "fit-profile.txt").read_text()
 
 
-@pytest.mark.parametrize("way", ["fdr", "limit", "overfit", "profiler"])
+@pytest.mark.parametrize("way", few(["fdr", "limit", "overfit", "profiler"]))
 def test_no_way_logs_or_needs_a_gpu_and_experiments_can_be_tried_so(way):
     cfg = compose([f"debug={way}", "experiment=cifar"])
     assert not cfg.logger and (cfg.trainer.accelerator, cfg.trainer.devices) == ("cpu", 1)

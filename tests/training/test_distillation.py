@@ -94,7 +94,7 @@ def test_each_classifier_learns_what_is_its_own():
                 "+data.mixup_off_epoch=null",
             ],
         ],
-        2,
+        5,
     ),
     ids=lambda beside: beside[0],
 )
@@ -106,6 +106,7 @@ def test_it_stands_beside_everything_else(taught, beside, tmp_path, capsys):
     assert not [key for key in content["state_dict"] if not key.startswith(("model.", "accuracy."))]
 
 
+@pytest.mark.slow  # without a teacher: test_preemption.py
 def test_a_training_that_goes_on_ends_as_one_that_was_never_stopped(taught, tmp_path):
     common = [*SHORT, *TINY, *taught, "trainer.max_epochs=2"]
     assert_goes_on_alike(common, tmp_path)

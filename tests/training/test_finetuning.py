@@ -7,6 +7,7 @@ import json
 import pytest
 import pytorch_lightning as pl
 import torch
+from examples import few
 from hydra.utils import instantiate
 
 import spikefront
@@ -47,15 +48,17 @@ def moved(before, after):
 
 @pytest.mark.parametrize(
     ("group", "some", "count"),
-    [
-        ("embedding", "patch_embed.proj_bn.running_mean", None),
-        ("blocks.1", "block.1.attn.q_conv.weight", None),
-        ("blocks.0-1", "block.0.mlp.fc2_bn.weight", None),
-        ("norms", "block.0.mlp.fc2_bn.num_batches_tracked", None),
-        ("head", "head.bias", 2),
-        ("neurons", "head_lif.w", None),
-        ("block.?.mlp.*", "block.1.mlp.fc1_conv.weight", None),
-    ],
+    few(
+        [
+            ("embedding", "patch_embed.proj_bn.running_mean", None),
+            ("blocks.1", "block.1.attn.q_conv.weight", None),
+            ("blocks.0-1", "block.0.mlp.fc2_bn.weight", None),
+            ("norms", "block.0.mlp.fc2_bn.num_batches_tracked", None),
+            ("head", "head.bias", 2),
+            ("neurons", "head_lif.w", None),
+            ("block.?.mlp.*", "block.1.mlp.fc1_conv.weight", None),
+        ]
+    ),
 )
 def test_parts_have_the_names_that_people_use(group, some, count):
     model = spikefront.create_model("sdt_2_16", data="digits", overrides=["neuron=plif"])
@@ -119,6 +122,7 @@ def test_the_head_learns_first_and_a_kill_changes_no_bit(first, tmp_path):
         assert all(torch.equal(first_state[k]["exp_avg"], other[k]["exp_avg"]) for k in other)
 
 
+@pytest.mark.slow
 def test_another_freeze_is_another_run(first, tmp_path):
     path, _ = first
     run(tmp_path, f"init='{path}'", "finetune.freeze=[embedding]")
@@ -154,19 +158,21 @@ def test_rates_follow_layers_and_parts():
 
 @pytest.mark.parametrize(
     ("settings", "says"),
-    [
-        (["finetune.freeze=[blockz]"], r"finetune.freeze has blockz: it is no part .* did you mean 'blocks'"),
-        (["finetune.freeze=[blocks.1-2]"], "has blocks.1-2: the network has 2 blocks, counted from 0"),
-        (["finetune.freeze=['*']"], "leaves nothing that learns"),
-        (["finetune.freeze=[head]", "finetune.head_epochs=1"], "leaves nothing that learns"),
-        (["finetune.head_epochs=-1"], "finetune.head_epochs is -1: give a whole number"),
-        (["finetune.layer_decay=abc"], "finetune.layer_decay is abc: give a number of at least 0, or null"),
-        (["finetune.rates={head: fast}"], "finetune.rates.head is fast: give a share"),
-        (["finetune.rates={tail: 2}"], "finetune.rates has tail: it is no part"),
-        (["finetune.head_epochs=1", "model.compile=true"], "with model.compile=true"),
-        (["finetune.freeze=[norms]", "+elastic={base: []}"], "of an elastic training"),
-        (["init.slice=true", "init=nowhere.pth"], "nowhere.pth is not a file"),
-    ],
+    few(
+        [
+            (["finetune.freeze=[blockz]"], r"finetune.freeze has blockz: it is no part .* did you mean 'blocks'"),
+            (["finetune.freeze=[blocks.1-2]"], "has blocks.1-2: the network has 2 blocks, counted from 0"),
+            (["finetune.freeze=['*']"], "leaves nothing that learns"),
+            (["finetune.freeze=[head]", "finetune.head_epochs=1"], "leaves nothing that learns"),
+            (["finetune.head_epochs=-1"], "finetune.head_epochs is -1: give a whole number"),
+            (["finetune.layer_decay=abc"], "finetune.layer_decay is abc: give a number of at least 0, or null"),
+            (["finetune.rates={head: fast}"], "finetune.rates.head is fast: give a share"),
+            (["finetune.rates={tail: 2}"], "finetune.rates has tail: it is no part"),
+            (["finetune.head_epochs=1", "model.compile=true"], "with model.compile=true"),
+            (["finetune.freeze=[norms]", "+elastic={base: []}"], "of an elastic training"),
+            (["init.slice=true", "init=nowhere.pth"], "nowhere.pth is not a file"),
+        ]
+    ),
 )
 def test_what_makes_no_sense_is_one_line(tmp_path, settings, says):
     with pytest.raises(UserError, match=says):

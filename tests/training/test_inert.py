@@ -193,9 +193,10 @@ def test_a_data_set_sets_nothing_in_vain(path, tmp_path):
 
 
 def test_a_training_says_it_at_its_start(script, quick):
-    code, out, err = script("train", *quick, "trainer.max_epochs=1", "schedule=constant", "schedule.lr_batch=64")
+    once = ("trainer.max_epochs=1", "trainer.limit_train_batches=1")
+    code, out, err = script("train", *quick, *once, "schedule=constant", "schedule.lr_batch=64")
     assert code == 0, err
     line = "without effect: schedule.lr_batch=64 (schedule.lr_rule is none)"
     assert out.splitlines().count(line) == 1
-    code, out, _ = script("train", *quick, "trainer.max_epochs=1")
+    code, out, _ = script("train", *quick, *once)
     assert code == 0 and "without effect" not in out

@@ -35,6 +35,8 @@ def anywhere():
         return compose(
             [
                 "model=sdt_2_16",
+                "model.timesteps=2",
+                "data.batch_size=32",
                 "trainer=cpu",
                 "trainer.max_epochs=3",
                 "trainer.limit_train_batches=6",
@@ -114,7 +116,7 @@ STOPS = [
 
 @pytest.mark.parametrize(
     ("hook", "epoch", "batch", "first"),
-    few([(*stop, first) for first in (True, False) for stop in STOPS], 7),
+    few([(*stop, first) for first in (True, False) for stop in STOPS], 12),
 )
 def test_each_row_is_logged_once_wherever_a_run_stops(cfg, uninterrupted, monkeypatch, hook, epoch, batch, first):
     stopped = Rows()

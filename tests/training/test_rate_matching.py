@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from examples import few
 
 import spikefront
 from spikefront.errors import UserError
@@ -34,7 +35,7 @@ def rates_of(model, images, names):
     return found
 
 
-@pytest.mark.parametrize(("dim", "timesteps"), [(16, 2), (16, 4), (32, 1)])
+@pytest.mark.parametrize(("dim", "timesteps"), few([(16, 2), (16, 4), (32, 1)]))
 def test_the_distance_by_hand(dim, timesteps):
     """Of another number of timesteps too; where widths differ each pixel's mean over channels is compared."""
     student, taught = network().train(), network(f"sdt_1_{dim}", timesteps, seed=1)

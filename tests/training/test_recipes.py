@@ -170,7 +170,7 @@ PUBLISHED["cifar10_dvs_authors"] = {  # what they advise, beside their file
 }
 
 
-@pytest.mark.parametrize("name", few(PUBLISHED))
+@pytest.mark.parametrize("name", few(PUBLISHED, 5))
 def test_a_recipe_is_what_was_run(name):
     cfg = compose([f"experiment={name}", "output_dir=x"])
     composed = {key: OmegaConf.select(cfg, key) for key in PUBLISHED[name]}
@@ -200,7 +200,7 @@ WRITTEN = {  # what the files, or the loaders, ask for and the code never does
 }
 
 
-@pytest.mark.parametrize("name", few(PUBLISHED))
+@pytest.mark.parametrize("name", few(PUBLISHED, 5))
 def test_as_written_is_one_word_away(name):
     """And nothing else changes."""
     in_force, written = (

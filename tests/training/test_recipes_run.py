@@ -33,6 +33,7 @@ def test_a_recipe_trains(script, tmp_path, monkeypatch, name):
     assert json.loads((tmp_path / "run/result.json").read_text())["epochs"] == 2
 
 
+@pytest.mark.slow
 def test_the_largest_imagenet_network_trains_and_is_evaluated_as_its_file_says(script, tmp_path):
     root = image_folders(tmp_path / "in1k", train=8)
     settings = ["experiment=imagenet_8_768", f"data.root={root}", "data.num_classes=2", "data.image_size=32"]

@@ -84,16 +84,18 @@ def test_a_schedule_without_an_end_is_one_line(train):
 
 @pytest.mark.parametrize(
     ("overrides", "told"),
-    [
-        (["model.dim=32"], "model.dim was 16, now 32"),
-        (["neuron=plif"], r"neuron\._target_ was spikefront.nn.LIF, now spikefront.nn.PLIF"),
-        (["embedding=conv_stem"], r"embedding\._target_"),
-        (["data.num_classes=12"], r"num_classes was 10, now 12"),
-        (["optimizer=lamb"], r"optimizer\._target_ was torch.optim.AdamW"),
-        (["optimizer.weight_decay=0"], r"optimizer\.weight_decay was 0.06"),
-        (["data.val_fraction=0.2"], r"data\.val_fraction was 0.1, now 0.2"),
-        (["trainer.max_epochs=1"], "2 epochs: trainer.max_epochs=1"),
-    ],
+    few(
+        [
+            (["model.dim=32"], "model.dim was 16, now 32"),
+            (["neuron=plif"], r"neuron\._target_ was spikefront.nn.LIF, now spikefront.nn.PLIF"),
+            (["embedding=conv_stem"], r"embedding\._target_"),
+            (["data.num_classes=12"], r"num_classes was 10, now 12"),
+            (["optimizer=lamb"], r"optimizer\._target_ was torch.optim.AdamW"),
+            (["optimizer.weight_decay=0"], r"optimizer\.weight_decay was 0.06"),
+            (["data.val_fraction=0.2"], r"data\.val_fraction was 0.1, now 0.2"),
+            (["trainer.max_epochs=1"], "2 epochs: trainer.max_epochs=1"),
+        ]
+    ),
 )
 def test_what_can_not_change_is_refused_and_nothing_is_touched(made, overrides, told):
     def sums():
@@ -121,12 +123,14 @@ def made(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("overrides", "told"),
-    [
-        ({"model": {"dim": 32}}, "model.dim was 16, now 32:"),
-        ({"model": {"depth": 2}}, "model.depth was 1, now 2:"),
-        ({"model": {"num_classes": 5}}, "model.num_classes was 10, now 5:"),
-        ({"model": {"attention": {"_target_": "spikefront.nn.NoAttention"}}}, "model.attention._target_ was "),
-    ],
+    few(
+        [
+            ({"model": {"dim": 32}}, "model.dim was 16, now 32:"),
+            ({"model": {"depth": 2}}, "model.depth was 1, now 2:"),
+            ({"model": {"num_classes": 5}}, "model.num_classes was 10, now 5:"),
+            ({"model": {"attention": {"_target_": "spikefront.nn.NoAttention"}}}, "model.attention._target_ was "),
+        ]
+    ),
 )
 def test_an_evaluation_of_another_network_names_the_first_setting_that_differs(made, tmp_path, overrides, told):
     cfg = compose([f"checkpoint={made / LAST}", f"output_dir={tmp_path}"], root="evaluate")

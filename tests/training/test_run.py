@@ -62,6 +62,7 @@ def test_evaluate_reports_what_training_reported(script, trained, tmp_path):
     assert code == 1 and "overrides.data.timesteps changes nothing: the network has overrides.model.timesteps" in err
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_mixed_training_takes_any_batch(script, quick, tmp_path):
     mixup = "data.mixup={_target_:timm.data.Mixup,mixup_alpha:0.5,num_classes:10}"
     code, _, err = script("train", *quick, f"+{mixup}", "trainer.max_epochs=1")
@@ -80,6 +81,7 @@ def test_the_same_command_gives_the_same_metrics(script, trained, quick, tmp_pat
     assert a != c
 
 
+@pytest.mark.slow  # in a sweep: sweeping/worker/test_worker.py
 def test_latency_of_the_deployed_network(script, quick, tmp_path):
     code, out, err = script("train", *quick, "latency=auto", "trainer.max_epochs=1")
     assert code == 0, err
@@ -88,6 +90,7 @@ def test_latency_of_the_deployed_network(script, quick, tmp_path):
     assert code == 1 and "latency=fast: use null, dense, sparse, auto" in err
 
 
+@pytest.mark.slow  # each alone: test_recipes_run.py, nn/test_variants.py
 def test_tet_and_plif_train(script, quick, tmp_path):
     """The neurons learn their decay, and each loss another."""
     learnt = []
@@ -100,6 +103,7 @@ def test_tet_and_plif_train(script, quick, tmp_path):
     assert any(w != 0 for w in tet) and tet != other  # a decay of sigmoid(0) to begin with, tau = 2
 
 
+@pytest.mark.slow  # csv: test_vitals.py
 @pytest.mark.parametrize(
     ("logger", "leaves"),
     few([("csv", "csv/metrics.csv"), ("tensorboard", "tensorboard/events*"), ("wandb", "wandb/offline-run-*/*.wandb")]),

@@ -7,6 +7,7 @@ import math
 import pytest
 import pytorch_lightning as pl
 import torch
+from examples import few
 from hydra.utils import instantiate
 from timm.scheduler import CosineLRScheduler
 
@@ -96,6 +97,7 @@ def train(tmp_path):
     return go
 
 
+@pytest.mark.slow  # its rates: above
 def test_a_training_by_epochs_with_a_cooldown(train):
     settings = "schedule.interval=epoch schedule.cooldown_epochs=1 schedule.warmup_epochs=1 optimizer.lr=1e-3"
     seen = [rates[0] for rates in train(*settings.split(), "trainer.max_epochs=4", "resume=auto")]
@@ -105,7 +107,7 @@ def test_a_training_by_epochs_with_a_cooldown(train):
     assert len(later) == 2 and later[0][0] == 1e-5
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("schedule", few(["constant", "cosine"]))
 def test_a_block_learns_slower_than_the_one_above(train, schedule):
     (first, *_) = train(f"schedule={schedule}", "schedule.layer_decay=0.5", "optimizer.lr=1e-3", "trainer.max_epochs=1")
     top = 1e-3 if schedule == "constant" else 1e-6

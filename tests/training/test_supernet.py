@@ -163,6 +163,7 @@ def test_a_member_is_evaluated_and_extracted_as_an_ordinary_network(trained, tmp
     assert evaluate(cfg).parameters == sum(p.numel() for p in whole.parameters())
 
 
+@pytest.mark.slow  # from any weights: test_finetuning.py
 def test_a_member_is_trained_on(trained, tmp_path):
     checkpoint, _, _ = trained
     cfg = Composer([*BASE, "schedule=constant", "optimizer.lr=0", "optimizer.weight_decay=0", f"weights={checkpoint}"])(
@@ -194,7 +195,7 @@ def test_unknown_members_and_other_checkpoints_are_refused(trained, tmp_path):
             spikefront.extract(checkpoint, wrong)
     with pytest.raises(UserError, match=r"not a part of the largest network: patch_embed.*\(8, "):
         spikefront.extract(checkpoint, {"model.dim": 64})
-    cfg = run(tmp_path)
+    cfg = run(tmp_path, "trainer.max_epochs=1", "+trainer.limit_val_batches=1", "+trainer.limit_test_batches=1")
     cfg.elastic = None
     train(cfg)
     with pytest.raises(UserError, match="is not of an elastic training"):

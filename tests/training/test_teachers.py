@@ -66,6 +66,7 @@ def test_its_images_are_resized_and_normalised_for_it(vit):
         taught(*vit, "teacher.size=160", "teacher.mean=[1,1,1]", "teacher.std=[1,1,1]")
 
 
+@pytest.mark.slow  # at 160: above
 def test_it_teaches_at_224_pixels_and_says_what_that_costs(vit, tmp_path, capsys):
     chosen = [
         *RUN,

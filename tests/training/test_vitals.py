@@ -9,12 +9,14 @@ from spikefront.config import compose
 from spikefront.training import train
 
 SMALL = ["data=digits", "model=sdt_1_16", "model.timesteps=1", "trainer=cpu", "trainer.max_epochs=2", "threads=1"]
+SMALL += ["trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
+FEW = ["trainer.limit_train_batches=8", "trainer.log_every_n_steps=3"]
 
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory):
     directory = tmp_path_factory.mktemp("vitals")
-    cfg = compose([*SMALL, "logger=csv", "trainer.gradient_clip_val=1e-3", f"output_dir={directory}"])
+    cfg = compose([*SMALL, *FEW, "logger=csv", "trainer.gradient_clip_val=1e-3", f"output_dir={directory}"])
     train(cfg)
     (file,) = directory.rglob("metrics.csv")
     return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file.open())]
@@ -36,7 +38,9 @@ def test_rate_gradients_pace_and_memory_are_logged(logged):
 def test_what_is_watched_changes_nothing(tmp_path):
     found = []
     for own in ([], ["callbacks.vitals=null"]):
-        cfg = compose([*SMALL, "trainer.max_epochs=1", "logger=none", *own, f"output_dir={tmp_path / str(len(own))}"])
+        cfg = compose(
+            [*SMALL, *FEW, "trainer.max_epochs=1", "logger=none", *own, f"output_dir={tmp_path / str(len(own))}"]
+        )
         train(cfg)
         saved = torch.load(tmp_path / str(len(own)) / "checkpoints" / "last.ckpt", weights_only=True)
         found.append(saved["state_dict"])

@@ -90,7 +90,7 @@ def survey(model: nn.Module, example: Tensor, timesteps: int, whole: Callable[[T
         UserError: a layer whose input has neither ``timesteps * batch`` nor ``batch`` frames, or that is called for one
             timestep after the other.
     """
-    if any(hasattr(module, name) for module in model.modules() for name in RESETS):
+    if any(callable(getattr(module, name, None)) for module in model.modules() for name in RESETS):
         model = copy.deepcopy(model)  # what a pass leaves behind is not to meet the first batch
     found, watch, units = Survey(), _Watch(), Units(model, whole)
     frames_batch = example[:1].shape[0]

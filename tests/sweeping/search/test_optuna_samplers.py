@@ -10,6 +10,7 @@ import re
 
 import optuna
 import pytest
+from examples import some
 from hydra.utils import instantiate
 from optuna.testing.pytest_samplers import (
     BasicSamplerTestCase,
@@ -38,8 +39,9 @@ def settings(name):
     return compose([f"search/sampler={name}"], root="sweep").search.sampler
 
 
-def quick(name, *slow):
-    return [name, *(pytest.param(other, marks=pytest.mark.slow) for other in slow)]
+def quick(*names):
+    """Of samplers the first, where all is tried all."""
+    return some(names, every=len(names))
 
 
 class TestOneObjective(BasicSamplerTestCase):

@@ -78,7 +78,7 @@ def test_every_sampler_proposes(name):
         assert {t.params["a"] for t in study.trials} == {1, 2}
 
 
-@pytest.mark.parametrize("name", few(sorted(p.stem for p in (ROOT / "sweeps" / "search" / "pruner").glob("*.yaml")), 2))
+@pytest.mark.parametrize("name", few(sorted(p.stem for p in (ROOT / "sweeps" / "search" / "pruner").glob("*.yaml")), 5))
 def test_every_pruner_is_built_by_workers(make_sweep, name):
     """Of the study's settings, and of the worker's own overrides."""
     search = make_sweep("search.n_trials=3", "search.workers=1", f"search/pruner={name}", "trainer.max_epochs=4")

@@ -6,6 +6,7 @@ import platform
 from datetime import datetime
 
 import pytest
+from examples import few
 from optuna.trial import TrialState
 
 from spikefront.analysis import fleet
@@ -49,7 +50,7 @@ def test_three_failures_of_what_nobody_else_has_bench_a_host_once_they_are_three
     assert f"bad gets no more trials: {attributes.BENCHED.get(study)['bad']}" in fleet.lines(records(study))
 
 
-@pytest.mark.parametrize("case", ["the same elsewhere", "nobody else finishes", "not in a row", "forgiven"])
+@pytest.mark.parametrize("case", few(["the same elsewhere", "nobody else finishes", "not in a row", "forgiven"], 4))
 def test_what_is_not_the_hosts_fault_benches_none(study, case):
     here = platform.node() if case == "nobody else finishes" else "bad"  # whose the study's first trials are
     if case == "the same elsewhere":

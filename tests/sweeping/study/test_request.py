@@ -36,7 +36,7 @@ def test_one_objective_may_be_a_name_alone(make_sweep):
     assert read(make_sweep, NUMBERS, "search.objectives=accuracy").objectives == {"accuracy": "maximize"}
 
 
-@pytest.mark.parametrize("pruner", ["median", "asha", "hyperband", "front", "none"])
+@pytest.mark.parametrize("pruner", few(["median", "asha", "hyperband", "front", "none"]))
 def test_a_pruner_that_judges_one_of_two_objectives_says_so(make_sweep, pruner):
     judges = f"search/pruner={pruner}"
     notes = read(make_sweep, NUMBERS, judges).notes
@@ -49,14 +49,16 @@ def test_a_pruner_that_judges_one_of_two_objectives_says_so(make_sweep, pruner):
 
 @pytest.mark.parametrize(
     ("space", "is_it"),
-    [
-        ("model.timesteps=choice(1,4)", True),
-        ("model.timesteps=choice(1,2)", False),  # drawn
-        ("model.timesteps=range(1,3)", False),  # 2 is as near as it gets
-        ("neuron.threshold=interval(2,3)", False),
-        ("neuron=lif,if", True),
-        ("neuron=plif,if", False),
-    ],
+    few(
+        [
+            ("model.timesteps=choice(1,4)", True),
+            ("model.timesteps=choice(1,2)", False),  # drawn
+            ("model.timesteps=range(1,3)", False),  # 2 is as near as it gets
+            ("neuron.threshold=interval(2,3)", False),
+            ("neuron=lif,if", True),
+            ("neuron=plif,if", False),
+        ]
+    ),
 )
 def test_the_default_configuration_is_known_from_one_near_it(make_sweep, space, is_it):
     assert read(make_sweep, (space,)).default_whole == is_it

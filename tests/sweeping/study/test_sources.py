@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from examples import few
 
 from spikefront.commands.study import inspect
 from spikefront.errors import UserError
@@ -38,7 +39,7 @@ def made(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", few(PLACES))
 def test_every_verb_finds_a_study_however_it_is_called(tmp_path, monkeypatch, capsys, place):
     storage, file = PLACES[place]
     storage = storage and storage.format(tmp_path)

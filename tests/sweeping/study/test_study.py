@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from examples import few
 from optuna.exceptions import StorageInternalError
 from pretended import Sweep
 
@@ -34,22 +35,24 @@ def begun(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("overrides", "space", "says"),
-    [
-        ([], ("model.timesteps=choice(1,2)", "neuron.threshold=interval(0.5,2)"), "search space changed"),
-        ([], ("model.timesteps=choice(1,2,4)",), "neuron.threshold"),
-        (["trainer.max_epochs=3"], None, "trainer.max_epochs was .*, now 3"),
-        (["neuron=plif"], None, "neuron"),
-        (["+trainer.max_steps=9"], None, "trainer.max_steps was not there, now 9"),
-        (["search.objectives=[energy,accuracy]"], None, "objectives"),
-        (["search.objectives=[acuracy]"], None, "did you mean 'accuracy'"),
-        (["search.objectives=[]"], None, "objectives is empty"),
-        (["search.n_trials=0"], None, "n_trials"),
-        (["search.n_trials=null"], None, "exhaustive"),
-        (["search/sampler=grid"], None, "neuron.threshold has no end of them"),
-        ([], (), "search space is empty"),
-        ([], ("model.dept=choice(1,2)",), "did you mean 'depth'"),
-        ([], ("model.depth=choice(1,2)", "model.depth=3"), "search space is empty"),
-    ],
+    few(
+        [
+            ([], ("model.timesteps=choice(1,2)", "neuron.threshold=interval(0.5,2)"), "search space changed"),
+            ([], ("model.timesteps=choice(1,2,4)",), "neuron.threshold"),
+            (["trainer.max_epochs=3"], None, "trainer.max_epochs was .*, now 3"),
+            (["neuron=plif"], None, "neuron"),
+            (["+trainer.max_steps=9"], None, "trainer.max_steps was not there, now 9"),
+            (["search.objectives=[energy,accuracy]"], None, "objectives"),
+            (["search.objectives=[acuracy]"], None, "did you mean 'accuracy'"),
+            (["search.objectives=[]"], None, "objectives is empty"),
+            (["search.n_trials=0"], None, "n_trials"),
+            (["search.n_trials=null"], None, "exhaustive"),
+            (["search/sampler=grid"], None, "neuron.threshold has no end of them"),
+            ([], (), "search space is empty"),
+            ([], ("model.dept=choice(1,2)",), "did you mean 'depth'"),
+            ([], ("model.depth=choice(1,2)", "model.depth=3"), "search space is empty"),
+        ]
+    ),
 )
 def test_a_changed_or_contradictory_search_is_refused_and_the_study_untouched(begun, overrides, space, says):
     before = untouched(begun)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from examples import few
 from optuna.trial import TrialState
 from pretended import Sweep
 
@@ -89,6 +90,7 @@ def test_records_say_how_each_came_about(finished):
     assert found["front"] and {p["number"] for p in found["front"]} <= {t["number"] for t in found["trials"]}
 
 
+@pytest.mark.slow
 def test_a_network_that_is_proposed_again_is_not_measured_again(finished, monkeypatch):
     seen = []
     measure = Heirs.evaluate
@@ -195,14 +197,16 @@ def test_conditional_parameters_are_elastic_where_they_hold(tmp_path):
 
 @pytest.mark.parametrize(
     ("space", "why"),
-    [
-        (
-            ("attention=dwc3,dwc5",),
-            r"search.space.attention=dwc[35] is no slice of the largest network: .*conv.weight",
-        ),
-        (("data=digits,cifar10",), "search.space.data: it changes the network and more"),
-        (("data.image_size=choice(8,16)",), "search.space.data.image_size: it changes the network and more"),
-    ],
+    few(
+        [
+            (
+                ("attention=dwc3,dwc5",),
+                r"search.space.attention=dwc[35] is no slice of the largest network: .*conv.weight",
+            ),
+            (("data=digits,cifar10",), "search.space.data: it changes the network and more"),
+            (("data.image_size=choice(8,16)",), "search.space.data.image_size: it changes the network and more"),
+        ]
+    ),
 )
 def test_what_is_no_slice_is_refused_by_its_name(tmp_path, space, why):
     with pytest.raises(UserError, match=why):
@@ -211,16 +215,19 @@ def test_what_is_no_slice_is_refused_by_its_name(tmp_path, space, why):
 
 @pytest.mark.parametrize(
     ("asked", "why"),
-    [
-        ("search.seeds=2", "search.seeds=2: search/engine=elastic trains once"),
-        ("search.objectives=[accuracy,memory]", "search.objectives: memory is a training's"),
-        ("search.engine.pool=0", "search.engine.pool is 0"),
-        ("search.engine.epochs=x", "search.engine.epochs is x"),
-        ("search.engine.distillation=2", "search.engine.distillation is 2"),
-        ("search.engine.rate_weight=-1", "search.engine.rate_weight is -1"),
-        ("search.finetune_epochs=0", "search.finetune_epochs is 0"),
-        ("search/pruner=front", "search/pruner=front: search/engine=elastic has nothing to stop"),
-    ],
+    few(
+        [
+            ("search.seeds=2", "search.seeds=2: search/engine=elastic trains once"),
+            ("search.objectives=[accuracy,memory]", "search.objectives: memory is a training's"),
+            ("search.engine.pool=0", "search.engine.pool is 0"),
+            ("search.engine.epochs=x", "search.engine.epochs is x"),
+            ("search.engine.distillation=2", "search.engine.distillation is 2"),
+            ("search.engine.rate_weight=-1", "search.engine.rate_weight is -1"),
+            ("search.finetune_epochs=0", "search.finetune_epochs is 0"),
+            ("search/pruner=front", "search/pruner=front: search/engine=elastic has nothing to stop"),
+        ],
+        4,
+    ),
 )
 def test_what_it_cannot_be_asked_for(tmp_path, asked, why):
     with pytest.raises(UserError, match=why):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from examples import few
 
 from spikefront.config import compose
 from spikefront.errors import UserError
@@ -26,14 +27,16 @@ def join(sweep, *more: str) -> Worker:
 
 @pytest.mark.parametrize(
     ("override", "says"),
-    [
-        ("+callbacks.x={_target_: os.system, command: id}", r"os\.system"),
-        ("optimizer._target_=os.system", r"os\.system"),
-        ("data.root=${oc.env:HOME}", r"oc\.env"),
-        ("hydra.searchpath=[/tmp/elsewhere]", "/tmp/elsewhere"),
-        ("neuron=../../../tmp/mine", "only options of your own"),
-        ("+data.transform.path=subprocess.Popen", r"subprocess\.Popen"),
-    ],
+    few(
+        [
+            ("+callbacks.x={_target_: os.system, command: id}", r"os\.system"),
+            ("optimizer._target_=os.system", r"os\.system"),
+            ("data.root=${oc.env:HOME}", r"oc\.env"),
+            ("hydra.searchpath=[/tmp/elsewhere]", "/tmp/elsewhere"),
+            ("neuron=../../../tmp/mine", "only options of your own"),
+            ("+data.transform.path=subprocess.Popen", r"subprocess\.Popen"),
+        ]
+    ),
 )
 def test_an_override_in_the_storage_is_not_the_commands_own(study, override, says):
     made = record(study.study())

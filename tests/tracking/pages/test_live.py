@@ -25,7 +25,7 @@ def served():
     def read():
         if state["broken"]:
             raise UserError("the storage is locked")
-        return [made.study("growing", state["trials"])]
+        return [made.study("growing", state["trials"], importance=False)]
 
     live = LiveReport(read, port=0, every=0.1)
     thread = threading.Thread(target=live.serve)
@@ -76,12 +76,12 @@ def test_a_taken_port_is_one_line():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(UserError, match="choose another with port="):
-            LiveReport(lambda: [made.study()], port=taken.getsockname()[1])
+            LiveReport(lambda: [made.study(importance=False)], port=taken.getsockname()[1])
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no browser here: apt-get install chromium")
 def test_picture_of_the_front(tmp_path):
-    html = write_report([made.study()], tmp_path / "r.html")
+    html = write_report([made.study(importance=False)], tmp_path / "r.html")
     png = write_picture(html, tmp_path / "front.png")
     assert png.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and png.stat().st_size > 20_000
     svg = write_picture(html, tmp_path / "front.svg").read_text()

@@ -30,9 +30,20 @@ def silent(browser):
     assert [e for e in said if "GL Driver Message" not in e["message"] and "software WebGL" not in e["message"]] == []
 
 
+def architecture():
+    return made.study("architecture", 60, repeats=3, importance=False)
+
+
+def randomly():
+    return made.study("random", 40, seed=5, importance=False)
+
+
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    studies = [made.study("architecture", 60, repeats=3), made.study("random", 40, seed=5)]
+    studies = [
+        architecture(),
+        randomly(),
+    ]
     return write_report(studies, tmp_path_factory.mktemp("report") / "r.html")
 
 
@@ -92,7 +103,7 @@ def test_hover_shows_the_configuration_and_a_click_the_command(shown):
     number = int(re.search(r"trial (\d+)", text)[1])
     ActionChains(shown).click().perform()
     wait(lambda: re.search(rf"Trial {number}[ ,]", shown.find_element("id", "selected").text))
-    expected = next(t for t in made.study("architecture", 60, repeats=3)["trials"] if t["number"] == number)
+    expected = next(t for t in architecture()["trials"] if t["number"] == number)
     assert css(shown, "#selected .command")[0].text == expected["command"]
     assert css(shown, "#selected .take")[0].text.startswith(expected["take"] + " t=")
     css(shown, "#selected .copy-command")[0].click()
@@ -197,7 +208,7 @@ def test_filter_narrows_table_and_plot(opened):
     heads = [h.strip(" ▴▾") for h in texts(opened, "#trials th")]
     wanted = {
         (p["number"], p["t"])
-        for p in made.study("random", 40, seed=5)["points"]
+        for p in randomly()["points"]
         if p["params"]["neuron"] == "plif" and p["values"]["accuracy"] > 0.9 and p["values"]["energy"] < 2e-7
     }
     shown = {(int(r[heads.index("trial")]), int(r[heads.index("t")])) for r in rows()}
@@ -237,15 +248,12 @@ def test_downloads(shown):
     files = {p.suffix: p for p in shown.downloads.iterdir()}
     table = list(csv.DictReader(files[".csv"].open()))
     assert len(table) == 420 and sum(r["state"] == "complete" for r in table) == 412
-    found = {
-        s: made.study(*a)
-        for s, a in (("architecture", ("architecture", 60, 0, "digits", 3)), ("random", ("random", 40, 5)))
-    }
+    found = {"architecture": architecture(), "random": randomly()}
     front = {(s, str(p["number"]), str(p["t"])) for s in found for p in found[s]["front"]}
     assert {(r["study"], r["trial"], r["t"]) for r in table if r["front"] == "1"} == front
     assert files[".tex"].read_text().count(r" \\") == len(front) + 1  # and the head
     first = next(r for r in table if r["study"] == "architecture" and r["trial"] == "7" and r["t"] == "4")
-    trial = made.study("architecture", 60, repeats=3)["trials"][7]
+    trial = architecture()["trials"][7]
     assert float(first["accuracy"]) == trial["values"]["accuracy"] and first["command"] == trial["command"]
     assert r"\toprule" in files[".tex"].read_text() and r"\%" in files[".tex"].read_text()
     assert files[".png"].read_bytes()[:4] == b"\x89PNG" and "<svg" in files[".svg"].read_text()
@@ -372,7 +380,7 @@ def test_published_energies_are_those_of_the_paper():
 
 
 def test_the_pages_hypervolumes_are_the_records():
-    study = made.study("s", 30)
+    study = made.study("s", 30, importance=False)
     (drawn,) = payload([study])["studies"]
     assert drawn["volumes"] == study["hypervolume_over_trials"] and drawn["volumes"][-1] == study["hypervolume"] > 0
     assert [(p["number"], p["t"], p["y"]) for p in drawn["front"]] == [

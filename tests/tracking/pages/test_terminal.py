@@ -20,7 +20,7 @@ def text(renderable, width=120) -> str:
 
 @pytest.fixture
 def study():
-    return made.study("architecture", 20)
+    return made.study("architecture", 20, importance=False)
 
 
 @pytest.mark.parametrize("width", [60, 120])

@@ -277,7 +277,7 @@ def test_parts_of_which_the_server_has_the_first_are_neither_doubled_nor_lost(se
 @pytest.mark.parametrize("synced", few([True, False]))
 def test_a_mark_added_later_leaves_the_rest_of_a_run_as_it_is(server, tmp_path, monkeypatch, synced):
     """A trial that others dominate by now, logged offline; each command of the sweep may mark it once more."""
-    study = made.study("s", 30)
+    study = made.study("s", 30, importance=False)
     fallen = next(t for t in study["trials"] if t["state"] == "complete" and not t["on_front"])
     fallen["front_then"] = True
     monkeypatch.setenv("WANDB_MODE", "offline")

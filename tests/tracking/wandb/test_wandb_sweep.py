@@ -7,11 +7,6 @@ import pytest
 import wandb
 import yaml
 from standin import ENTITY, StandIn
-from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
-from wandb.sdk.sweeps.run_state import RunState
-from wandb.sdk.sweeps.scheduler.optimizer import RunWithMetrics
-from wandb.sdk.sweeps.scheduler.optuna import build_optuna_optimizer
-from wandb.sdk.sweeps.sweep_info import SweepInfo
 
 from spikefront.config import ROOT
 
@@ -20,6 +15,8 @@ SHORT = ("trainer=cpu", "trainer.max_epochs=1", "trainer.limit_train_batches=1",
 
 @pytest.fixture
 def sweep():
+    from wandb.sdk.sweeps.sweep_info import SweepInfo  # takes seconds, which others need not wait
+
     config = yaml.safe_load((ROOT / "sweeps" / "wandb.yaml").read_text(encoding="utf-8"))
     return SweepInfo("s1", "s1", ENTITY, "p", config, "controller")
 
@@ -27,6 +24,11 @@ def sweep():
 def test_its_scheduler_proposes_what_train_takes_and_learns_from_the_runs_of_its_agents(
     sweep, script, tmp_path, monkeypatch
 ):
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
+    from wandb.sdk.sweeps.run_state import RunState
+    from wandb.sdk.sweeps.scheduler.optimizer import RunWithMetrics
+    from wandb.sdk.sweeps.scheduler.optuna import build_optuna_optimizer
+
     optimizer = build_optuna_optimizer(sweep)
     (proposed,) = optimizer.ask_n_runs(1)
     arguments = create_sweep_command_args({"args": proposed.config.wire_dict()})["args_no_hyphens"]

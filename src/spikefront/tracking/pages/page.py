@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -130,6 +131,12 @@ def data_set(records: StudyRecord) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+@functools.cache
+def _known(text: str) -> Any:
+    """What a file of published results says; each sweep and each look of a live page asks for the same one."""
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
 def references(published: str, data_sets: Sequence[str], axes: tuple[str, str]) -> list[dict[str, Any]]:
     """Published results to draw; see ``write_report``."""
     if published == "none" or (published == "auto" and axes != ("accuracy", "energy")):
@@ -137,7 +144,7 @@ def references(published: str, data_sets: Sequence[str], axes: tuple[str, str]) 
     own = Path(published).suffix in (".yaml", ".yml")
     source = Path(published) if own else PUBLISHED
     try:
-        known = yaml.safe_load(source.read_text(encoding="utf-8"))
+        known = _known(source.read_text(encoding="utf-8"))
         for name, entries in known.items():
             for entry in entries:
                 if not {"name", "accuracy", "source"} <= set(entry):
