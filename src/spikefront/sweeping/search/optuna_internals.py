@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,14 +67,17 @@ class _OneDirection:
 
 
 class StudyView:
-    """A study as a sampler is to see it: some of its trials replaced.
+    """A study as a sampler is to see it: some of its trials replaced, others left out.
 
     Args:
         shown: by number, what to see in a trial's place.
+        chosen: the trials that are seen; None for all.
     """
 
-    def __init__(self, study: Study, shown: Mapping[int, FrozenTrial]) -> None:
-        self._study, self._shown = study, shown
+    def __init__(
+        self, study: Study, shown: Mapping[int, FrozenTrial], chosen: Sequence[FrozenTrial] | None = None
+    ) -> None:
+        self._study, self._shown, self._chosen = study, shown, chosen
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
@@ -86,5 +89,6 @@ class StudyView:
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
         """By which Optuna's own samplers read a study."""
-        found = (self._shown.get(t.number, t) for t in self._study._get_trials(deepcopy, None, use_cache))
+        every = self._study._get_trials(deepcopy, None, use_cache) if self._chosen is None else self._chosen
+        found = (self._shown.get(t.number, t) for t in every)
         return [t for t in found if states is None or t.state in states]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from statistics import NormalDist
 from typing import Any
 
@@ -47,6 +49,11 @@ class Seen:
     final: Sequence[tuple[float, float]]
     stopped: bool = False
     infeasible: Sequence[int] = ()
+
+    @cached_property
+    def reached(self) -> np.ndarray:
+        """``(points, 2)``: what is to be minimised, of the points that are feasible."""
+        return np.array([(-a, e) for i, (a, e) in enumerate(self.final) if i not in self.infeasible]).reshape(-1, 2)
 
 
 @dataclass(frozen=True)
@@ -88,14 +95,14 @@ class FrontPruner:
     ) -> Stop | None:
         """Whether to stop a trial after its curve's last epoch."""
         epoch = max(curve)
-        finished = [s for s in ended if not s.stopped]
-        known = [s for s in ended if epoch in s.curve and len(s.final) == len(s.curve[epoch]["anytime"])][-LATEST:]
+        whole = (s for s in reversed(ended) if epoch in s.curve and len(s.final) == len(s.curve[epoch]["anytime"]))
+        known = list(islice(whole, LATEST))[::-1]
         if epoch < self.warmup or sum(not s.stopped for s in known) < max(1, self.startup):
             return None
         encoded = encode([*(s.params for s in known), params])
-        gained = np.vstack([scale(s.final) - scale(s.curve[epoch]["anytime"]) for s in known])
-        rows = np.vstack([features(e, s.curve, epoch) for e, s in zip(encoded, known, strict=False)])
-        mean, error = forecast(rows, gained, features(encoded[-1], curve, epoch))
+        final, now = [p for s in known for p in s.final], [p for s in known for p in s.curve[epoch]["anytime"]]
+        rows = features(encoded[:-1], [s.curve for s in known], epoch)
+        mean, error = forecast(rows, scale(final) - scale(now), features(encoded[-1:], [curve], epoch))
         expected = scale(curve[epoch]["anytime"]) + mean
         hoped = unscale(expected + NormalDist().inv_cdf(self.confidence) * error * [1.0, -1.0])
         kept = [(a, e) for a, e in hoped if not breaks(a, e)]
@@ -106,10 +113,9 @@ class FrontPruner:
                 f" search.constraints: {'; '.join(breaks(a, e))}",
                 unscale(expected),
             )
-        ends = [end for s in finished for i, end in enumerate(s.final) if i not in s.infeasible]
-        if not ends:
+        reached = np.concatenate([np.empty((0, 2)), *(s.reached for s in ended if not s.stopped)])
+        if not len(reached):
             return None
-        reached = np.array([(-a, e) for a, e in ends])
         reference = (0.0, 1.001 * float(reached[:, 1].max()))
         front = reached[non_dominated(reached)]
         before = hypervolume(front, reference)
@@ -126,13 +132,17 @@ class FrontPruner:
         )
 
 
+Read = Callable[[FrozenTrial, Directions], Seen | None]
+"""What is to be learnt from a trial that has ended, from where the study keeps it; None if nothing is."""
+
+
 def decide(
     pruner: Any,
     study: Study,
     storage: BaseStorage,
     trial_id: int,
     curve: Callable[[FrozenTrial], Curve],
-    seen: Callable[[FrozenTrial, Directions], Seen | None],
+    seen: Read,
     objective: str,
     objectives: Directions,
     breaks: Breaks = _nothing,
@@ -156,6 +166,31 @@ def decide(
     if pruner.prune(view, storage.get_trial(trial_id)):
         return Stop(f"{type(pruner).__name__} on {objective} after epoch {epoch}", [])
     return None
+
+
+def remembered(seen: Read) -> Read:
+    """The same, each trial looked at once, as it doesn't change any more."""
+    known: dict[int, Seen | None] = {}
+
+    def read(trial: FrozenTrial, objectives: Directions) -> Seen | None:
+        if trial.number not in known:
+            known[trial.number] = seen(trial, objectives)
+        return known[trial.number]
+
+    return read
+
+
+def unread(pruner: Any, curves: str, outcomes: tuple[str, ...]) -> tuple[str, ...]:
+    """Of other trials' attributes those that neither a search looks at nor this pruner; a user's own may look at all.
+
+    Args:
+        curves: the beginning of the names of the epochs' points.
+        outcomes: what trainings come to, but for what fronts are made of.
+    """
+    if isinstance(pruner, FrontPruner):
+        return outcomes
+    known = pruner is None or type(pruner).__module__.startswith("optuna.")  # which judge intermediate values
+    return (curves, *outcomes) if known else ()
 
 
 def check(pruner: Any, objective: str, objectives: Directions) -> None:
