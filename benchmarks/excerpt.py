@@ -1,10 +1,10 @@
 """Does TPE find less when it is shown the best of a long study and a sample, in place of all its trials?
 
-    python benchmarks/overview.py [--trials 1000] [--most 200] [--seeds 8]
+    python benchmarks/excerpt.py [--trials 1000] [--most 200] [--seeds 8]
 
 A made-up network of seven parameters: accuracy rises with its size, falls with what is off its best, energy is size,
 timesteps and firing rate. Each seed is searched twice, with ``sweeps/search/sampler/tpe.yaml`` shown all trials and
-shown ``--most`` of them (``sweeping/search/overview.py``). Reported: the hypervolume of the front (accuracy from 0.5,
+shown ``--most`` of them (``sweeping/search/excerpt.py``). Reported: the hypervolume of the front (accuracy from 0.5,
 energy in decades up to 1e-4 J) after parts of the trials, the difference within each seed, and processor seconds.
 """
 
@@ -25,7 +25,7 @@ import optuna
 from spikefront.analysis.pareto import hypervolume
 from spikefront.config import compose
 from spikefront.sweeping.search.anytime import Shown
-from spikefront.sweeping.search.overview import Overview
+from spikefront.sweeping.search.excerpt import Excerpt
 from spikefront.sweeping.search.samplers import seeded
 from spikefront.sweeping.study import brought
 
@@ -53,8 +53,8 @@ def search(seed: int, trials: int, most: int | None) -> tuple[list[float], float
     cfg = compose(["search/sampler=tpe"], root="sweep").search.sampler
     options = {k: v for k, v in cfg.items() if k not in ("_target_", "seed")}
     inner = seeded(optuna.samplers.TPESampler(**options), seed)
-    overview = None if most is None else Overview(OBJECTIVES, most)
-    shown = Shown(inner, OBJECTIVES, brought.candidate, lambda study: [], anytime=False, overview=overview)
+    excerpt = None if most is None else Excerpt(OBJECTIVES, most)
+    shown = Shown(inner, OBJECTIVES, brought.candidate, lambda study: [], anytime=False, excerpt=excerpt)
     study = optuna.create_study(directions=list(OBJECTIVES.values()), sampler=shown)
     began, points, volumes = time.process_time(), [], []
     for i in range(trials):

@@ -17,7 +17,7 @@ BEST = 0.1  # of those, the best: as many as TPE takes for good ones
 STEP = 2654435769  # 2³² by the golden ratio: the multiples of it modulo 2³² are spread evenly, wherever they end
 
 
-class Overview:
+class Excerpt:
     """The best of a study's trials by their fronts, and of all of them an even sample, the same from turn to turn.
 
     What a sampler takes from them, which regions are good and how often each region was tried, is then what all trials
