@@ -26,6 +26,7 @@ from spikefront.analysis.pareto import hypervolume
 from spikefront.config import compose
 from spikefront.sweeping.search.anytime import Shown
 from spikefront.sweeping.search.excerpt import Excerpt
+from spikefront.sweeping.search.optuna_internals import take_for_good
 from spikefront.sweeping.search.samplers import seeded
 from spikefront.sweeping.study import brought
 
@@ -53,7 +54,10 @@ def search(seed: int, trials: int, most: int | None) -> tuple[list[float], float
     cfg = compose(["search/sampler=tpe"], root="sweep").search.sampler
     options = {k: v for k, v in cfg.items() if k not in ("_target_", "seed")}
     inner = seeded(optuna.samplers.TPESampler(**options), seed)
-    excerpt = None if most is None else Excerpt(OBJECTIVES, most)
+    excerpt = None
+    if most is not None:
+        excerpt = Excerpt(OBJECTIVES, most)
+        take_for_good(inner, excerpt.good)
     shown = Shown(inner, OBJECTIVES, brought.candidate, lambda study: [], anytime=False, excerpt=excerpt)
     study = optuna.create_study(directions=list(OBJECTIVES.values()), sampler=shown)
     began, points, volumes = time.process_time(), [], []

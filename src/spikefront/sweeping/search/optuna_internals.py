@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from optuna import Trial
 from optuna.distributions import BaseDistribution
+from optuna.samplers import TPESampler
 from optuna.samplers._lazy_random_state import LazyRandomState
 from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
@@ -30,6 +31,11 @@ def as_asked(trial: Trial) -> FrozenTrial:
 def contains(distribution: BaseDistribution, value: float) -> bool:
     """Whether a parameter of this distribution, not a categorical one, can have the value."""
     return distribution._contains(value)
+
+
+def take_for_good(sampler: TPESampler, count: Callable[[int], int]) -> None:
+    """Have TPE take so many for good ones of as many trials as it sees."""
+    sampler._gamma = count
 
 
 def random_states(part: Any) -> Iterator[np.random.RandomState]:

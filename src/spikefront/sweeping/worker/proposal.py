@@ -20,6 +20,7 @@ from spikefront.errors import UserError, one_line
 from spikefront.sweeping.search.anytime import Shown
 from spikefront.sweeping.search.constraints import Measured, predicted
 from spikefront.sweeping.search.excerpt import Excerpt
+from spikefront.sweeping.search.optuna_internals import take_for_good
 from spikefront.sweeping.search.samplers import Distinct, innermost, seeded
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import accounts, brought
@@ -44,7 +45,11 @@ def sampler(search: DictConfig, objectives: Directions, space: Space) -> BaseSam
     bounds, before = Measured(search.constraints), predicted(search.constraints)
     read = partial(brought.candidate, bounds=bounds)
     told = partial(brought.told, predicted=before, bounds=bounds) if bounds or before else None
-    excerpt = Excerpt(objectives) if isinstance(found, TPESampler) else None  # others go by all trials, or by few
+    excerpt = None
+    if isinstance(found, TPESampler):  # others go by all trials, or by few
+        excerpt = Excerpt(objectives)
+        if len(objectives) > 1:
+            take_for_good(found, excerpt.good)
     shown = Shown(found, objectives, read, accounts.bad, search.anytime, told, excerpt)
     return Distinct(shown, space, accounts.Taken(space))
 
