@@ -105,7 +105,8 @@ def attach(address: str, chosen: str | None = None, pruner: pruning.FrontPruner 
 
 @functools.cache
 def settings(chosen: str) -> Any:
-    return compose([f"search/sampler={chosen}", "search.sampler.seed=0"], root="sweep").search
+    overrides = [f"search/sampler={chosen}", "search.sampler.seed=0", f"search.excerpt={GIVEN.excerpt or 'null'}"]
+    return compose(overrides, root="sweep").search
 
 
 def patient(study: optuna.Study, storage: BaseStorage) -> Ledger:
@@ -489,6 +490,7 @@ if __name__ == "__main__":
     parser.add_argument("--finished", type=int, default=9000)
     parser.add_argument("--running", type=int, default=WORKERS, help="and so many are simulated")
     parser.add_argument("--processes", type=int, default=16, help="that contend")
+    parser.add_argument("--excerpt", type=int, help="trials that TPE is shown")
     parser.add_argument("--samplers", action="store_true", help="a turn of one worker, by sampler and pruner")
     parser.add_argument("--evaluations", action="store_true", help="of an elastic training, one by one and in batches")
     parser.add_argument("--sampler", choices=SAMPLERS, default="random")

@@ -9,6 +9,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from spikefront.analysis.pareto import non_dominated
+from spikefront.errors import UserError
 from spikefront.sweeping.search.anytime import Shown
 from spikefront.sweeping.search.excerpt import Excerpt
 from spikefront.sweeping.search.optuna_internals import as_asked
@@ -83,3 +84,11 @@ def test_a_sampler_asks_for_none_but_those():
     assert 0 <= trial.suggest_float("x", 0, 1) <= 1
     assert len(shown._view(study).get_trials(states=(TrialState.COMPLETE,))) in (49, 50)
     assert as_asked(trial).number == 300
+
+
+@pytest.mark.parametrize("most", [3, "all", 100.5])
+def test_what_is_no_number_of_trials_is_a_line(most):
+    with pytest.raises(
+        UserError, match=f"search.excerpt is {most}: use a number of trials, 20 or more, or null for all"
+    ):
+        Excerpt(OBJECTIVES, most)

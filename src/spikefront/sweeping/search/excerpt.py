@@ -11,8 +11,9 @@ from optuna.trial import FrozenTrial, TrialState
 from spikefront.analysis import pareto
 from spikefront.analysis.front import minimised
 from spikefront.analysis.schema import Directions
+from spikefront.errors import UserError
 
-MOST = 1000  # trials that are shown
+FEWEST = 20
 GOOD = 0.1  # of a study's trials, what TPE takes for good ones with several objectives; of a single one it takes 25
 STEP = 2654435769  # 2³² by the golden ratio: the multiples of it modulo 2³² are spread evenly, wherever they end
 
@@ -25,9 +26,14 @@ class Excerpt:
 
     Args:
         most: trials that are shown; a study with fewer is shown whole.
+
+    Raises:
+        UserError: ``most`` is no number of trials, or too small a one.
     """
 
-    def __init__(self, objectives: Directions, most: int = MOST) -> None:
+    def __init__(self, objectives: Directions, most: int) -> None:
+        if not isinstance(most, int) or most < FEWEST:
+            raise UserError(f"search.excerpt is {most}: use a number of trials, {FEWEST} or more, or null for all")
         self._objectives, self._most = objectives, most
         self._looked: set[int] = set()  # numbers of complete trials
         self._values: dict[int, list[float]] = {}  # of the first fronts' trials, to be minimised

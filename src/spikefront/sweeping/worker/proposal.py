@@ -46,8 +46,8 @@ def sampler(search: DictConfig, objectives: Directions, space: Space) -> BaseSam
     read = partial(brought.candidate, bounds=bounds)
     told = partial(brought.told, predicted=before, bounds=bounds) if bounds or before else None
     excerpt = None
-    if isinstance(found, TPESampler):  # others go by all trials, or by few
-        excerpt = Excerpt(objectives)
+    if isinstance(found, TPESampler) and (most := search.get("excerpt")) is not None:
+        excerpt = Excerpt(objectives, most)
         if len(objectives) > 1:
             take_for_good(found, excerpt.good)
     shown = Shown(found, objectives, read, accounts.bad, search.anytime, told, excerpt)
