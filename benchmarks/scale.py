@@ -2,6 +2,8 @@
 
     python benchmarks/scale.py          # SQLite, journal file, PostgreSQL, MariaDB, gRPC proxies
     python benchmarks/scale.py journal postgresql [--finished 9000] [--sampler random]
+    python benchmarks/scale.py sqlite --samplers
+    python benchmarks/scale.py postgresql --evaluations
 
 The study holds 1,000 running trials, as it does while 1,000 workers run, and 9,000 finished ones with all that a
 training leaves. First the seconds until a worker that joins has had its first turn. Then 1 and 16 processes do the
@@ -9,6 +11,10 @@ three things that a worker does, each for itself and as fast as the storage lets
 epoch, take a *turn* (look for the dead, count, ask, draw seven parameters, write what came of it and what it took,
 tell: all of a worker's turn but the training). Then 1,000 workers, threads of 20 processes, do them at the pace of a
 worker: a lease every 10 s, an epoch a minute, a trial of 15 min; a storage that carries them finishes each in time.
+
+``--samplers`` measures the processor's seconds of a turn by itself, with samplers of ``sweeps/search/sampler``, and
+with the front pruner's verdict on an epoch. ``--evaluations`` has 16 processes evaluate slices of an elastic training,
+which take no time here, told one by one and in batches.
 """
 
 from __future__ import annotations
@@ -16,7 +22,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import functools
+import gc
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -41,19 +50,21 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from spikefront.analysis.schema import Directions, EpochPoint
-from spikefront.sweeping.search.anytime import Shown
-from spikefront.sweeping.search.samplers import Distinct, seeded
+from spikefront.config import compose
+from spikefront.sweeping.search import pruning
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import accounts, attributes, brought
 from spikefront.sweeping.study.ledger import Ledger
+from spikefront.sweeping.study.several_internals import Ending
 from spikefront.sweeping.study.storage import open_storage
 from spikefront.sweeping.study.storage_internals import pace
 from spikefront.sweeping.study.tables_internals import Tables
-from spikefront.sweeping.worker.proposal import propose
+from spikefront.sweeping.worker import telling
+from spikefront.sweeping.worker.proposal import propose, sampler
 
 WORKERS, PROCESSES = 1000, 20
 SECONDS, SIMULATED = 5.0, 20.0
-SAMPLERS = {"random": "RandomSampler", "tpe": "TPESampler", "nsga2": "NSGAIISampler"}
+SAMPLERS = ("random", "tpe", "nsga2")
 PACE = {"renew": 10.0, "report": 60.0, "turn": 900.0}  # seconds between one worker's
 FORK = multiprocessing.get_context("fork")  # nothing that a fork hurts is open in the first process
 
@@ -81,16 +92,21 @@ CAME: attributes.Outcome = {  # what a training leaves
 }
 
 
-def attach(address: str) -> Ledger:
+def attach(address: str, chosen: str | None = None, pruner: pruning.FrontPruner | None = None) -> Ledger:
+    """A worker, with this sampler of ``sweeps/search``, by default the one that is asked for."""
     storage = open_storage(address)
     if GIVEN.stock and isinstance(storage, Tables):
         storage = optuna.storages.get_storage(storage._backend)
-    pace(storage, attributes.BULKY)
-    inner = getattr(optuna.samplers, SAMPLERS[GIVEN.sampler])()
+    pace(storage, pruning.unread(pruner, attributes.EPOCHS, attributes.UNSEARCHED))
     study = optuna.load_study(study_name="scale", storage=storage)
-    shown = Shown(seeded(inner, 0), OBJECTIVES, brought.candidate, accounts.bad, True)
-    study.sampler = Distinct(shown, SPACE, accounts.Taken(SPACE))
+    study.sampler = sampler(settings(chosen or GIVEN.sampler), OBJECTIVES, SPACE)
     return patient(study, storage)
+
+
+@functools.cache
+def settings(chosen: str) -> Any:
+    overrides = [f"search/sampler={chosen}", "search.sampler.seed=0", f"search.excerpt={GIVEN.excerpt or 'null'}"]
+    return compose(overrides, root="sweep").search
 
 
 def patient(study: optuna.Study, storage: BaseStorage) -> Ledger:
@@ -123,7 +139,7 @@ def prepare(address: str) -> None:
         trial.system_attrs = {"spikefront:lease": lease}
         return trial
 
-    fill(storage, study, [made(i >= GIVEN.finished) for i in range(GIVEN.finished + WORKERS)])
+    fill(storage, study, [made(i >= GIVEN.finished) for i in range(GIVEN.finished + GIVEN.running)])
 
 
 def fill(storage: BaseStorage, study: optuna.Study, trials: list[FrozenTrial]) -> None:
@@ -188,9 +204,12 @@ def turn(ledger: Ledger, trial: int, count: int) -> None:
     assert taken is not None
     with ledger.hold(taken):
         propose(taken, ledger.study, SPACE)
-        attributes.set_outcome(taken, CAME, {"seconds": 60.0, "gpu_hours": 0.01, "joules": 0.0})
-        if ledger.is_mine(taken._trial_id):
-            ledger.study.tell(taken, [random.random(), 1e-7 * random.random()])
+        ledger.tell(ending(taken))
+
+
+def ending(trial: optuna.Trial) -> Ending:
+    spent = {"seconds": 60.0, "gpu_hours": 0.01, "joules": 0.0}
+    return Ending(trial, TrialState.COMPLETE, [random.random(), 1e-7 * random.random()], {**CAME, "spent": spent})
 
 
 DEEDS: dict[str, Callable[[Ledger, int, int], None]] = {"renew": renew, "report": report, "turn": turn}
@@ -208,11 +227,55 @@ def together(job: Callable[..., Any], count: int, *arguments: Any) -> list[Any]:
     return found
 
 
-def join(index: int, start: Callable[[], Any], address: str) -> float:
-    """Seconds until a worker that joins knows all trials."""
-    began = time.monotonic()
+def join(index: int, start: Callable[[], Any], address: str) -> tuple[float, float]:
+    """Seconds until a worker that joins has had its first turn, and those of its processor."""
+    settings(GIVEN.sampler)  # which a worker has from its command
+    optuna.storages.RDBStorage("sqlite://")  # whose imports it has from what it is forked from
+    gc.freeze()  # likewise
+    began, cpu = time.monotonic(), time.process_time()
     turn(attach(address), 0, 0)
-    return time.monotonic() - began
+    return time.monotonic() - began, time.process_time() - cpu
+
+
+def alone(index: int, start: Callable[[], Any], address: str, chosen: str, judged: bool) -> list[float]:
+    """The processor's seconds of some turns of one worker."""
+    pruner = pruning.FrontPruner() if judged else None
+    ledger, seen = attach(address, chosen, pruner), pruning.remembered(brought.seen)
+    turn(ledger, 0, 0)
+    took = []
+    for _ in range(1 + 20):
+        began = time.process_time()
+        turn(ledger, 0, 0)
+        if pruner is not None:
+            running = ledger.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))[0]
+            where = (ledger.study, ledger.storage, running._trial_id)
+            pruning.decide(pruner, *where, attributes.curve, seen, "accuracy", OBJECTIVES)
+        took.append(time.process_time() - began)
+    return took[1:]
+
+
+def evaluate(index: int, start: Callable[[], Any], address: str, batched: bool) -> int:
+    """How many evaluations one process gets through in ``SECONDS``."""
+    ledger = attach(address)
+    turn(ledger, 0, 0)
+    batch = telling.Batch(ledger.study, ledger) if batched else None
+    start()
+    count, until = 0, time.monotonic() + GIVEN.seconds
+    with contextlib.redirect_stdout(None):
+        while time.monotonic() < until:
+            budget = accounts.account(ledger.study).budget
+            trial = ledger.take(budget) if batch is None else batch.next() or batch.take(budget, 10**6)
+            assert trial is not None
+            with ledger.hold(trial), contextlib.nullcontext() if batch is None else batch.timed():
+                propose(trial, ledger.study, SPACE)
+            if batch is None:
+                ledger.tell(ending(trial))
+            else:
+                batch.tell(ending(trial))
+            count += 1
+        if batch is not None:
+            batch.close()
+    return count
 
 
 def hammer(index: int, start: Callable[[], Any], address: str, deed: str) -> list[float]:
@@ -231,7 +294,7 @@ def hammer(index: int, start: Callable[[], Any], address: str, deed: str) -> lis
 
 def live(index: int, start: Callable[[], Any], address: str) -> tuple[list[float], int, int]:
     """One process's share of the simulated workers: seconds behind the schedule, how many were due, how many failed."""
-    share = WORKERS // PROCESSES
+    share = GIVEN.running // min(PROCESSES, GIVEN.running)
     first = attach(address)
     turn(first, 0, 0)
     place = GIVEN.finished + index * share
@@ -271,32 +334,54 @@ def measure(name: str, address: str, behind: str) -> None:
     started = time.monotonic()
     together(lambda *_: prepare(behind), 1)
     filled = time.monotonic() - started
-    print(
-        f"{name:<20} {GIVEN.finished:,} finished and {WORKERS:,} running trials, put there in {filled:.0f} s",
-        flush=True,
-    )
-    print(
-        f"{name:<20} a worker that joins has had its first turn after {together(join, 1, address)[0]:.1f} s", flush=True
-    )
+    say(name, f"{GIVEN.finished:,} finished and {GIVEN.running:,} running trials, put there in {filled:.0f} s")
+    wall, cpu = together(join, 1, address)[0]
+    say(name, f"a worker that joins has had its first turn after {wall:.1f} s, {cpu:.1f} s of its processor")
+    if GIVEN.samplers:
+        turns_alone(name, address)
+    elif GIVEN.evaluations:
+        for batched in (False, True):
+            done = sum(together(evaluate, GIVEN.processes, address, batched)) / GIVEN.seconds
+            how = "in batches" if batched else "one by one"
+            say(name, f"{GIVEN.processes:>3} clients  evaluations told {how}: {done:.1f}/s")
+    else:
+        contend(name, address)
+        simulate(name, address)
+
+
+def say(name: str, line: str) -> None:
+    print(f"{name:<20} {line}", flush=True)
+
+
+def turns_alone(name: str, address: str) -> None:
+    first = math.nan
+    for chosen, judged in (("random", False), ("tpe", False), ("random", True), ("tpe", True)):
+        took = float(np.median(together(alone, 1, address, chosen, judged)[0]))
+        first = took if math.isnan(first) else first
+        how = f"{chosen} and an epoch before the front pruner" if judged else chosen
+        say(name, f"a turn with {how}: {1000 * took:.0f} ms of the worker's processor, {took / first:.1f} x random's")
+
+
+def contend(name: str, address: str) -> None:
     rates: dict[tuple[str, int], float] = {}
-    for clients in (1, 16):
+    for clients in (1, GIVEN.processes):
         for deed in DEEDS:
             took = [t for ts in together(hammer, clients, address, deed) for t in ts]
             rates[deed, clients] = len(took) / GIVEN.seconds
             p95 = 1000 * float(np.percentile(took, 95)) if took else float("nan")
-            print(
-                f"{name:<20} {clients:>3} clients  {deed:<7} {rates[deed, clients]:9.1f}/s   p95 {p95:8.1f} ms",
-                flush=True,
-            )
-    share = sum(1 / every / max(rates[deed, 16], 1e-9) for deed, every in PACE.items())
-    print(f"{name:<20} at full use carries {1 / share:,.0f} workers", flush=True)
-    found = together(live, PROCESSES, address)
+            say(name, f"{clients:>3} clients  {deed:<7} {rates[deed, clients]:9.1f}/s   p95 {p95:8.1f} ms")
+    share = sum(1 / every / max(rates[deed, GIVEN.processes], 1e-9) for deed, every in PACE.items())
+    say(name, f"at full use carries {1 / share:,.0f} workers")
+
+
+def simulate(name: str, address: str) -> None:
+    found = together(live, min(PROCESSES, GIVEN.running), address)
     late = [t for part, _, _ in found for t in part] or [float("nan")]
     due, failed = (sum(f[i] for f in found) for i in (1, 2))
-    print(
-        f"{name:<20} {WORKERS:,} workers: {due / SIMULATED:.0f} due a second, {len(late) / max(due, 1):.0%} done,"
+    say(
+        name,
+        f"{GIVEN.running:,} workers: {due / SIMULATED:.0f} due a second, {len(late) / max(due, 1):.0%} done,"
         f" {failed} failed; behind by {np.median(late):.2f} s in the median, p95 {np.percentile(late, 95):.2f} s",
-        flush=True,
     )
 
 
@@ -403,6 +488,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("storages", nargs="*")
     parser.add_argument("--finished", type=int, default=9000)
+    parser.add_argument("--running", type=int, default=WORKERS, help="and so many are simulated")
+    parser.add_argument("--processes", type=int, default=16, help="that contend")
+    parser.add_argument("--excerpt", type=int, help="trials that TPE is shown")
+    parser.add_argument("--samplers", action="store_true", help="a turn of one worker, by sampler and pruner")
+    parser.add_argument("--evaluations", action="store_true", help="of an elastic training, one by one and in batches")
     parser.add_argument("--sampler", choices=SAMPLERS, default="random")
     parser.add_argument("--stock", action="store_true", help="read by Optuna's own storage")
     parser.add_argument("--seconds", type=float, default=SECONDS)

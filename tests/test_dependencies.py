@@ -38,6 +38,8 @@ ADAPTERS = {
     "spikefront/nn/torch_internals.py": "nn/test_torch_internals.py",
     "spikefront/sweeping/search/optuna_internals.py": "sweeping/search/test_optuna_internals.py",
     "spikefront/sweeping/study/storage_internals.py": "sweeping/study/test_storage_internals.py",
+    "spikefront/sweeping/study/several_internals.py": "sweeping/study/test_storage_internals.py",
+    "spikefront/sweeping/study/rows_internals.py": "sweeping/study/test_storage_internals.py",
     "spikefront/sweeping/study/journal_internals.py": "sweeping/study/test_storage_internals.py",
     "spikefront/sweeping/study/tables_internals.py": "sweeping/study/test_storage_internals.py",
     "spikefront/training/lightning_internals.py": "training/test_lightning_internals.py",

@@ -18,9 +18,11 @@ from scripts import keep_workers_here, run_script
 
 from spikefront.commands.recost import recosted
 from spikefront.config import ROOT, compose
+from spikefront.errors import UserError
+from spikefront.nn.checkpoints import read_checkpoint
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.sources import open_study
-from spikefront.sweeping.study.study import load
+from spikefront.sweeping.study.study import finder, load
 from spikefront.sweeping.worker import processes
 
 SWEEP = [sys.executable, str(ROOT / "src/sweep.py"), "-m"]
@@ -175,12 +177,13 @@ def test_a_known_point_is_taken_by_its_last_timestep_and_a_path_may_be_spelled_a
 
 def test_another_chip_costs_the_same_trials_as_if_they_had_been_trained_for_it(place, here, script):
     found = records(study(place))
-    same = recosted(found, "paper", compose(["energy=paper"]).energy)
+    find = finder(study(place))
+    same = recosted(found, "paper", compose(["energy=paper"]).energy, find)
     assert [(p["values"], p["test"], p["member"]) for p in same["points"]] == [
         (p["values"], p["test"], p["member"]) for p in found["points"]
     ]
     assert same["trials"][0]["twin_joules"] == found["trials"][0]["twin_joules"] > 0
-    chip = recosted(found, "chip_8bit", compose(["energy=chip_8bit"]).energy)
+    chip = recosted(found, "chip_8bit", compose(["energy=chip_8bit"]).energy, find)
     here(found["trials"][1]["command"], "energy=chip_8bit", "hydra.run.dir=chip")
     result = json.loads((place / "chip" / "result.json").read_text())
     anew = chip["trials"][1]
@@ -211,3 +214,34 @@ def test_another_chip_costs_the_same_trials_as_if_they_had_been_trained_for_it(p
     (place / "outputs/studies/s/trials/00001/counts.json").unlink()
     code, _, err = script("report", "study=s", "energy=chip_8bit")
     assert code == 1 and "the study 's' can't be costed anew" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["file", pytest.param("s3", marks=pytest.mark.slow)])
+def test_machines_without_a_common_disk_take_a_point_and_cost_trials_anew(tmp_path, monkeypatch, kind, request):
+    if kind == "s3":
+        request.getfixturevalue("pretend_s3")
+    folder = f"file://{tmp_path}/there" if kind == "file" else "s3://bucket/sweep"
+    place = [f"search.dir={folder}", f"search.storage=sqlite:///{tmp_path}/s.db", "search.study=s"]
+    take = [sys.executable, str(ROOT / "src/study.py"), f"study={folder}/s", "action=take", "trial=0", "seeds=1"]
+
+    def on(machine: str, *command: str) -> str:
+        monkeypatch.setenv("SPIKEFRONT_CACHE", str(tmp_path / machine))
+        return within(tmp_path, *command)
+
+    on("a", *SWEEP, *SHORT, *place, "neuron.threshold=choice(0.1)", "search.n_trials=1", "search.workers=1")
+    first, second = (on(machine, *take, "workers=1") for machine in ("b", "c"))  # trained on b alone
+    checkpoints = [Path(re.search(r"checkpoint: (.*)", said)[1]) for said in (first, second)]
+    assert [path.is_relative_to(tmp_path / m) for path, m in zip(checkpoints, "bc", strict=True)] == [True, True]
+    contents = [read_checkpoint(path)["state_dict"] for path in checkpoints]
+    assert all((contents[0][name] == contents[1][name]).all() for name in contents[0])
+    assert len(records(open_study(f"{folder}/s-trial-0"))["trials"]) == 1
+
+    monkeypatch.setenv("SPIKEFRONT_CACHE", str(tmp_path / "d"))
+    whole = open_study(f"{folder}/s")
+    found = records(whole)
+    anew = recosted(found, "paper", compose(["energy=paper"]).energy, finder(whole))
+    assert anew["points"][-1]["values"] == found["points"][-1]["values"]
+    kept = [p.name for p in (tmp_path / "d").rglob("trials/00000/*") if p.is_file()]
+    assert kept == ["counts.json"]  # no checkpoint was needed
+    with pytest.raises(UserError, match="can't be costed anew"):
+        recosted(found, "paper", compose(["energy=paper"]).energy, lambda number, name: None)

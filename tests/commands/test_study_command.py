@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from spikefront.commands.study import inspect
 from spikefront.config import compose
 from spikefront.errors import UserError
-from spikefront.sweeping.study import attributes, ledger
+from spikefront.sweeping.study import attributes, presence
 from spikefront.sweeping.study.records import records
 
 
@@ -85,7 +85,7 @@ def test_a_stopped_sweep_says_from_where_each_trial_goes_on_and_how(tmp_path, ca
         trial = study.ask()
         trial.suggest_float("neuron.threshold", 0.5, 2)
         attributes.set_point(trial, 2, {"accuracy": 0.5, "energy_joules": 1e-7, "firing_rate": 0.1})
-        me = ledger._identity(os.getpid())
+        me = presence.identity(os.getpid())
         own = {**me, "id": "x", "beat": 1, "since_boot": me["since_boot"] - lived}
         attributes.set_lease(study._storage, trial._trial_id, own)
     run(search, action="status")

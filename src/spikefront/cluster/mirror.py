@@ -61,13 +61,30 @@ class Mirror:
         Raises:
             Away: it can't be read, or is not what its manifest says.
         """
-        with self._alone(), in_a_line_of(self.address):
+        with self._alone():
             if self._mine():  # what a process left that was killed as it sent it
                 for scratch in self.folder.parent.glob(f".{self.folder.name}.*"):
                     shutil.rmtree(scratch, ignore_errors=True)
+            self._patiently(self._take)
+
+    def fetch_one(self, name: str) -> None:
+        """Bring one file of what the address has, if it is there, and leave the others as they are.
+
+        Raises:
+            Away: it can't be read, or is not what the manifest says.
+        """
+
+        def take(files: Any, root: str) -> None:
+            if (told := self._manifest(files, root).get("files", {}).get(name)) is not None:
+                self._get(files, root, name, told)
+
+        self._patiently(take)
+
+    def _patiently(self, take: Callable[[Any, str], None]) -> None:
+        with in_a_line_of(self.address):
             for pause in (*PAUSES, None):
                 try:
-                    self._take(*opened(self.address))
+                    take(*opened(self.address))
                     break
                 except Exception as error:  # a file may be gone, as another was written since its manifest was read
                     if pause is None or (is_final(error) and not isinstance(error, FileNotFoundError)):
@@ -165,20 +182,23 @@ class Mirror:
         named = manifest.get("files", {})
         (self.folder / OWN).unlink(missing_ok=True)  # from here on it is neither
         for name, told in named.items():
-            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                raise Away(f"{self.address}: its {MANIFEST} names {name}, a file elsewhere: it is damaged or forged")
-            path = self.folder / name
-            if path.is_file() and path.stat().st_size == told["size"] and _digest(path) == told["sha256"]:
-                continue
-            with writing(path, "wb") as file:
-                files.get_file(f"{root}/{told['object']}", file.name)
-                if _digest(Path(file.name)) != told["sha256"]:
-                    raise OSError(f"{name} is not what its {MANIFEST} says")
+            self._get(files, root, name, told)
         for path in self.folder.rglob("*"):
             if not path.is_dir() and path.relative_to(self.folder).as_posix() not in named:
                 path.unlink()
         if manifest:
             write_atomically(self.folder / OWN, json.dumps(manifest))
+
+    def _get(self, files: Any, root: str, name: str, told: Mapping[str, Any]) -> None:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise Away(f"{self.address}: its {MANIFEST} names {name}, a file elsewhere: it is damaged or forged")
+        path = self.folder / name
+        if path.is_file() and path.stat().st_size == told["size"] and _digest(path) == told["sha256"]:
+            return
+        with writing(path, "wb") as file:
+            files.get_file(f"{root}/{told['object']}", file.name)
+            if _digest(Path(file.name)) != told["sha256"]:
+                raise OSError(f"{name} is not what its {MANIFEST} says")
 
     def _manifest(self, files: Any, root: str) -> Mapping[str, Any]:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -16,8 +16,11 @@ from spikefront.energy import CostModel, EnergyReport, from_plain
 from spikefront.errors import UserError
 from spikefront.training.result import COUNTS
 
+Find = Callable[[int, str], Path | None]
+"""A file that a trial left, by the trial's number and the file's name in its directory; None if there is none."""
 
-def recosted(record: StudyRecord, energy: str, node: Any) -> StudyRecord:
+
+def recosted(record: StudyRecord, energy: str, node: Any, find: Find) -> StudyRecord:
     """A study's records with all energies under the convention ``energy``, a node of ``conf/energy``: points, front,
     hypervolume, groups and layers, and the twin without spikes.
 
@@ -28,7 +31,8 @@ def recosted(record: StudyRecord, energy: str, node: Any) -> StudyRecord:
     """
     cost = instantiate(node)
     trials = [t for t in record["trials"] if t["state"] != "complete"]
-    kept = [_recosted(t, record, cost) for t in completed(record["trials"]) if _places(t, record)]
+    left = [(t, _counts(t, find)) for t in completed(record["trials"])]
+    kept = [_recosted(t, counts, cost) for t, counts in left if counts]
     if completed(record["trials"]) and not kept:
         raise UserError(
             f"the study '{record['study']}' can't be costed anew: what its trials' layers counted was not kept in"
@@ -55,8 +59,8 @@ def _name(point: Point) -> str:
     return f"trial {point['number']}" + (f" t={point['t']}" if point["t"] is not None else "")
 
 
-def _recosted(trial: TrialRecord, record: StudyRecord, cost: CostModel) -> TrialRecord:
-    parts = [_read(place, cost) for place in _places(trial, record)]
+def _recosted(trial: TrialRecord, counts: Sequence[Path], cost: CostModel) -> TrialRecord:
+    parts = [_read(path, cost) for path in counts]
     validation, tested = ([p[part] for p in parts] for part in ("validation", "test"))
     steps, test_steps = _means(validation), _means(tested)
     anytime = [{**s, "energy_joules": e} for s, e in zip(trial["anytime"], steps, strict=True)]
@@ -82,12 +86,13 @@ def _recosted(trial: TrialRecord, record: StudyRecord, cost: CostModel) -> Trial
     }
 
 
-def _places(trial: TrialRecord, record: StudyRecord) -> list[Path]:
-    """The files of a trial's counts, one a seed; none if they are not all there."""
-    directory = Path(record["path"]) / "trials" / f"{trial['number']:05d}"
-    several = [directory / f"seed_{i}" for i in range(len(trial["seeds"]))] or [directory]
-    files = [place / COUNTS for place in several]
-    return files if not trial["known"] and all(f.is_file() for f in files) else []
+def _counts(trial: TrialRecord, find: Find) -> list[Path]:
+    """The files of what a trial's layers counted, one a seed; none if they are not all there."""
+    if trial["known"]:
+        return []
+    names = [f"seed_{i}/{COUNTS}" for i in range(len(trial["seeds"]))] or [COUNTS]
+    files = [path for name in names if (path := find(trial["number"], name)) is not None]
+    return files if len(files) == len(names) else []
 
 
 def _means(reports: list[EnergyReport]) -> list[float]:

@@ -25,27 +25,32 @@ def main(cfg: DictConfig) -> None:
     Raises:
         UserError: a study that doesn't exist or can't be read, and what ``write_report`` raises.
     """
-    from spikefront.sweeping.study.sources import read_study
+    from spikefront.sweeping.study import sources
+    from spikefront.sweeping.study.study import finder
     from spikefront.tracking.pages.comparison import told_differences, told_volumes
     from spikefront.tracking.pages.page import write_report
 
-    sources = [cfg["study"]] if isinstance(cfg["study"], str) else list(cfg["study"])
+    asked = [cfg["study"]] if isinstance(cfg["study"], str) else list(cfg["study"])
 
     told: list[Any] = []
     conventions = _conventions(cfg)
 
     def read() -> list[StudyRecord]:
         found: list[StudyRecord] = []
-        for source in map(str, sources):
+        finders: list[Any] = []  # of each study's files
+        for source in map(str, asked):
             if source.startswith("wandb:"):
                 from spikefront.tracking.wandb.project import project_records
 
                 found.extend(project_records(source.removeprefix("wandb:")))
+                finders += [_nowhere] * (len(found) - len(finders))
             else:
-                found.extend(read_study(source, dir=cfg["dir"], storage=cfg["storage"], importance=True))
+                studies = sources.open_studies(source, dir=cfg["dir"], storage=cfg["storage"])
+                found.extend(sources.read(study, importance=True) for study in studies)
+                finders.extend(map(finder, studies))
         told[:] = map(_line, found)
         if conventions:
-            found = _recosted(found, conventions, told)
+            found = _recosted(found, finders, conventions, told)
         if differing := told_differences(found):
             told.extend(["settings that differ:", *(f"  {line}" for line in differing)])
         told.extend(told_volumes(found))
@@ -83,10 +88,20 @@ def _conventions(cfg: DictConfig) -> dict[str, Any]:
     return {name: compose([f"energy={name}"])["energy"] for name in names}
 
 
-def _recosted(found: list[StudyRecord], conventions: dict[str, Any], told: list[Any]) -> list[StudyRecord]:
+def _nowhere(number: int, name: str) -> None:
+    """Where W&B has a trial's files."""
+
+
+def _recosted(
+    found: list[StudyRecord], finders: list[Any], conventions: dict[str, Any], told: list[Any]
+) -> list[StudyRecord]:
     from spikefront.commands.recost import changes, recosted  # loads PyTorch
 
-    anew = [(s, recosted(s, name, node)) for s in found for name, node in conventions.items()]
+    anew = [
+        (study, recosted(study, name, node, find))
+        for study, find in zip(found, finders, strict=True)
+        for name, node in conventions.items()
+    ]
     told.extend(line for before, after in anew for line in changes(before, after))
     return [after for _, after in anew]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import TrialState
 from rich.console import Console
@@ -51,6 +52,8 @@ def main() -> None:
     if template.asked():
         with importing():
             import spikefront.sweeping.worker.worker  # noqa: F401
+
+            RDBStorage("sqlite://")  # imports what a worker's first look at a database would
 
         template.serve(command)
     command()

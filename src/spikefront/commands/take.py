@@ -23,12 +23,13 @@ from rich.table import Table
 from spikefront import start
 from spikefront.analysis.confidence import spread
 from spikefront.analysis.schema import Point, StudyRecord, Taken, TrialRecord
-from spikefront.cluster.stores import local
+from spikefront.cluster.stores import is_address, local
 from spikefront.commands.cli import plain
 from spikefront.config import compose, override
 from spikefront.errors import UserError
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import attributes
+from spikefront.sweeping.study import storage as storages
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.records import records, taking
 from spikefront.units import figure
@@ -55,23 +56,24 @@ def take(study: Study, cfg: Mapping[str, Any], console: Console) -> None:
         check_study(study, compose([], root="sweep"), [], "trust")
     point = chosen(found, cfg["trial"], cfg["t"])
     trial = found["trials"][point["number"]]
-    name = f"{study.study_name}-trial-{trial['number']}"
-    place = {"study": name, "dir": str(Path(found["path"]).parent), "storage": cfg["storage"]}
+    whole = studies.record(study)["path"]
+    place = _place(study, f"{study.study_name}-trial-{trial['number']}", cfg["storage"])
     arguments = _arguments(study, trial, place, wanted, cfg)
     try:
         _train(arguments, trial, wanted)
     finally:  # whoever looks at the seeds' study is told this command, not the sweep's
         with contextlib.suppress(UserError):
             more = [f"seeds={wanted}", *([] if point["t"] is None else [f"t={point['t']}"])]
-            attributes.LINE.set(studies.load(place)[0], taking(found["path"], trial["number"], *more))
-    other = records(studies.load(place)[0], volumes=False)
+            attributes.LINE.set(studies.load(place)[0], taking(whole, trial["number"], *more))
+    seeds = studies.load(place)[0]
+    other = records(seeds, volumes=False)
     taken = _taken(point, other, wanted)
     kept = [t for t in attributes.TAKEN.get(study) if (t["number"], t["t"]) != (taken["number"], taken["t"])]
     attributes.TAKEN.set(study, [*kept, taken])
     _log(study, arguments)
     console.print(_table(point, taken))
     console.print(_curse(point, taken, found))
-    checkpoint = _checkpoint(other, taken)
+    checkpoint = _checkpoint(seeds, other, taken)
     console.print(f"checkpoint: {checkpoint}")
     console.print(start.typed("evaluate", override("checkpoint", str(checkpoint))))
 
@@ -95,6 +97,14 @@ def chosen(found: StudyRecord, number: int | None, t: int | None) -> Point:
         has = f"are those of t = {', '.join(map(str, there))}" if there else "have no t: leave it out"
         raise UserError(f"t={t}: the points of {whose} {has}")
     return next((p for p in reversed(found["front"]) if p in own), own[-1])
+
+
+def _place(study: Study, name: str, storage: str | None) -> dict[str, str | None]:
+    """Where the seeds' study lies: beside this one, and at an address, where there is no database, in its storage."""
+    folder, _, _ = studies.record(study)["path"].rstrip("/").rpartition("/")
+    if is_address(folder) and storage is None:
+        storage = storages.url({"study": study.study_name, "dir": folder})
+    return {"study": name, "dir": folder, "storage": storage}
 
 
 def _arguments(
@@ -210,7 +220,7 @@ def _curse(point: Point, taken: Taken, found: StudyRecord) -> str:
     return f"other seeds are {-above:.4f} more accurate: the sweep's figure was not luck"
 
 
-def _checkpoint(other: StudyRecord, taken: Taken) -> Path:
+def _checkpoint(seeds: Study, other: StudyRecord, taken: Taken) -> Path:
     """The best seed's network as one that ends at the point's timestep, whoever evaluates or deploys it."""
     import torch
 
@@ -219,8 +229,11 @@ def _checkpoint(other: StudyRecord, taken: Taken) -> Path:
     first = other["objectives"][0]
     sign = 1.0 if first["direction"] == "maximize" else -1.0
     best = max(range(len(taken["seeds"])), key=lambda i: sign * taken["values"][first["name"]][i])
-    directory = Path(other["path"]) / "trials" / f"{taken['trials'][best]:05d}"
-    content = read_checkpoint(json.loads((directory / "result.json").read_text(encoding="utf-8"))["checkpoint"])
+    studies.bring(seeds, taken["trials"][best])
+    directory = studies.trial_directory(studies.record(seeds), taken["trials"][best])
+    trained = Path(json.loads((directory / "result.json").read_text(encoding="utf-8"))["checkpoint"])
+    own = directory / "checkpoints" / trained.name  # the same, where another machine trained it
+    content = read_checkpoint(own if own.is_file() else trained)
     config = configuration(content)
     assert config is not None
     if taken["t"] is not None:

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from pretended import pretend
 
 from spikefront.commands.study import inspect
-from spikefront.sweeping.study import accounts, attributes, ledger
+from spikefront.sweeping.study import accounts, attributes, ledger, presence
 from spikefront.sweeping.study.ledger import Ledger
 from spikefront.sweeping.study.records import records
 
@@ -113,31 +113,31 @@ def test_a_dead_workers_trial_is_put_back_once(make_sweep, monkeypatch):
 def test_a_process_is_known_by_its_number_and_when_it_started(make_sweep, monkeypatch):
     """A clock that is set meanwhile changes nothing; a later process of that number is another; a zombie is gone."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    lease = {"id": "x", **ledger._identity(child.pid)}
-    assert not ledger.gone(lease)
-    assert ledger.gone({**lease, "since_boot": lease["since_boot"] - 60})
-    assert not ledger.gone({**lease, "since_boot": lease["since_boot"] - 60, "host": "elsewhere"})
+    lease = {"id": "x", **presence.identity(child.pid)}
+    assert not presence.gone(lease)
+    assert presence.gone({**lease, "since_boot": lease["since_boot"] - 60})
+    assert not presence.gone({**lease, "since_boot": lease["since_boot"] - 60, "host": "elsewhere"})
     boot, started = psutil.boot_time(), psutil.Process(child.pid).create_time()
     for jump in (1e6, -1e6, 1):
         monkeypatch.setattr(psutil, "boot_time", lambda jump=jump: boot + jump)
         monkeypatch.setattr(psutil.Process, "create_time", lambda self, jump=jump: started + jump)
-        assert not ledger.gone(lease)
+        assert not presence.gone(lease)
     monkeypatch.undo()
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and its parent hasn't asked yet
-    assert ledger.gone(lease)
+    assert presence.gone(lease)
     child.communicate()
-    assert ledger.gone(lease)
+    assert presence.gone(lease)
 
 
 def test_a_process_that_the_system_hides_is_not_gone(monkeypatch):
-    lease = {"id": "x", **ledger._identity(os.getpid())}
+    lease = {"id": "x", **presence.identity(os.getpid())}
 
     def hidden(self):
         raise psutil.AccessDenied
 
     monkeypatch.setattr(psutil.Process, "create_time", hidden)
-    assert not ledger.gone(lease)
+    assert not presence.gone(lease)
 
 
 def test_a_lease_of_an_earlier_version_is_judged_by_its_silence_alone(make_sweep, monkeypatch):
@@ -149,7 +149,7 @@ def test_a_lease_of_an_earlier_version_is_judged_by_its_silence_alone(make_sweep
     looks = Ledger(study, study._storage, interval=5)
     assert "started" not in looks._me
     for started in ("1", ""):  # of another process with this number; of a system without /proc
-        lease = {"id": "x", "host": ledger._host(), "pid": os.getpid(), "started": started, "beat": 7}
+        lease = {"id": "x", "host": presence.host(), "pid": os.getpid(), "started": started, "beat": 7}
         attributes.set_lease(study._storage, trial._trial_id, lease)
         assert looks.put_back_the_dead() == []
     now = time.monotonic()

@@ -17,9 +17,10 @@ from pretended import OPTIONS
 from spikefront.commands import sweep as command
 from spikefront.config import compose
 from spikefront.errors import UserError
-from spikefront.sweeping.study import accounts, attributes, ledger, request, warm
+from spikefront.sweeping.study import accounts, attributes, ledger, presence, request, warm
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.attributes import ADMITTED, INFEASIBLE
+from spikefront.sweeping.worker import attempt, telling
 from spikefront.sweeping.worker import worker as workers
 from spikefront.sweeping.worker.proposal import Repeated, admit
 from spikefront.training import Diverged, Evaluation, Result
@@ -56,14 +57,15 @@ def asked():
 def quick():
     """Workers on a study in memory, whose process is gone as soon as another looks; no waiting."""
     patch = pytest.MonkeyPatch()
-    gone = {"host": ledger._host(), "pid": 2**22 + 1, "since_boot": 1.0}
-    patch.setattr(ledger, "_identity", lambda pid: gone)
+    gone = {"host": presence.host(), "pid": 2**22 + 1, "since_boot": 1.0}
+    patch.setattr(presence, "identity", lambda pid: gone)
     patch.setattr(ledger, "SETTLE", 0)
     patch.setattr(workers, "IDLE", 0)
     patch.setattr(workers, "Composer", lambda overrides: composed)
     patch.setattr(workers, "check_data", lambda cfg: None)
     patch.setattr(workers, "count_devices", lambda trainer: 1)
-    patch.setattr(workers.Worker, "_say", lambda *_: None)
+    for module in (workers, attempt, telling):
+        patch.setattr(module, "say", lambda *_: None)
     yield
     patch.undo()
 

@@ -18,6 +18,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
 from spikefront.sweeping.study import attributes, journal_internals
+from spikefront.sweeping.study.ledger import Ledger
+from spikefront.sweeping.study.several_internals import Ending, begun
 from spikefront.sweeping.study.storage import open_storage
 from spikefront.sweeping.study.storage_internals import Ended, held, look, looked, pace, set_all, together
 from spikefront.sweeping.study.tables_internals import Tables
@@ -112,7 +114,7 @@ def test_what_nobody_asks_for_is_not_read_of_all_trials(relational):
     study = create(relational)
     marks = {"epoch:1": 1, "energy_layers": [], "metrics": {"accuracy": 1.0}}
     study.add_trial(create_trial(state=TrialState.COMPLETE, values=[0.0, 1.0], user_attrs=marks))
-    lean = attach(relational, paced=True, unread=attributes.BULKY)
+    lean = attach(relational, paced=True, unread=(attributes.EPOCHS, *attributes.UNSEARCHED))
     assert set(lean.trials[0].user_attrs) == {"metrics"}
     assert lean._storage.get_trial(lean.trials[0]._trial_id).user_attrs == marks  # of one, all
 
@@ -227,19 +229,68 @@ def test_a_trial_is_told_as_optuna_tells_it_once(relational, values):
 
 def test_a_fresh_trials_turn_is_few_statements(relational):
     """Asked, held, evaluated, told, by a worker that looks at all others each time: it was 40."""
-    from spikefront.sweeping.study.ledger import Ledger
-
     study, said = create(relational), []
     ledger = Ledger(study, study._storage, interval=3600)
     sqlalchemy.event.listen(study._storage._backend.engine, "before_cursor_execute", lambda *a: said.append(a[2]))
     trial = ledger.take(1)
     with ledger.hold(trial):
-        attributes.set_outcome(trial, {"seed": 0}, {"seconds": 1.0, "gpu_hours": 0.0, "joules": 0.0})
-    study.tell(trial, [1.0, 2.0])
+        came = {"seed": 0, "spent": {"seconds": 1.0, "gpu_hours": 0.0, "joules": 0.0}}
+        assert ledger.tell(Ending(trial, TrialState.COMPLETE, [1.0, 2.0], came)) == [True]
     leases = [s for s in said if "trial_system_attributes" in s and s.startswith(("INSERT", "UPDATE"))]
-    assert len(leases) == 1 and len(said) <= 27
+    assert len(leases) == 1 and len(said) <= 25
     told = study.get_trials()[0]
     assert attributes.SPENT.get(told)["seconds"] == 1.0 and attributes.lease(told)["begun"]
+
+
+def test_several_trials_are_begun_and_told_at_once(address):
+    create(address)
+    ledgers = [Ledger(study, study._storage, interval=3600) for study in (attach(address), attach(address))]
+    ours, theirs = ledgers
+    first = theirs.take(100)
+    ids = ours.take_some(budget=7, count=10)
+    assert len(ids) == 6  # as the budget has room for
+    trials = [begun(ours.study, i) for i in ids]
+    assert [t.number for t in trials] == [1, 2, 3, 4, 5, 6]
+    for trial in trials:
+        trial.suggest_float("b", 1e-3, 1.0, log=True)
+    running = attach(address).get_trials(states=(TrialState.RUNNING,))
+    assert all(attributes.lease(t)["begun"] for t in running[1:]) and ours.is_mine(ids[-1])
+    attributes.set_lease(theirs.storage, ids[1], attributes.lease(running[0]))
+    theirs.study._storage.set_trial_state_values(ids[2], TrialState.FAIL)
+    trials[4].set_user_attr("spent", {"seconds": 1.0})
+    endings = [Ending(t, TrialState.COMPLETE, [0.5, t.number], {"spent": {"seconds": 2.0}}) for t in trials[:5]]
+    endings.append(Ending(trials[5], TrialState.PRUNED, kept={"reason": "so"}))
+    assert ours.tell(*endings) == [True, False, False, True, True, True]
+    assert ours.tell(*endings) == [False] * 6
+    told = attach(address).get_trials()
+    complete, pruned, running = TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING
+    assert [t.state for t in told] == [running, complete, running, TrialState.FAIL, complete, complete, pruned]
+    assert [told[i].values for i in (1, 4, 5)] == [[0.5, 1], [0.5, 4], [0.5, 5]]
+    assert all(told[i].user_attrs == {"spent": {"seconds": 2.0}} and told[i].datetime_complete for i in (1, 4, 5))
+    assert told[2].values is None and not told[2].user_attrs and told[6].user_attrs == {"reason": "so"}
+    assert first is not None and theirs.is_mine(first._trial_id) and theirs.is_mine(ids[1])
+
+
+def test_trials_that_several_begin_at_once_are_numbered_in_turn(relational):
+    create(relational)
+    ledgers = [Ledger(study, study._storage, interval=3600) for study in (attach(relational) for _ in range(4))]
+    with ThreadPoolExecutor(4) as workers:
+        found = list(workers.map(lambda ledger: ledger.take_some(1000, 20), ledgers))
+    assert len({i for ids in found for i in ids}) == 80
+    assert sorted(t.number for t in attach(relational).get_trials()) == list(range(80))
+
+
+def test_several_trials_of_a_worker_that_dies_are_put_back(address):
+    study = create(address)
+    dead, alive = (Ledger(study, study._storage, interval=3600) for _ in range(2))
+    dead._me = {**dead._me, "pid": 2**22 + 1}
+    ids = dead.take_some(1000, 4)
+    assert alive.put_back_the_dead() == [0, 1, 2, 3]
+    assert alive.take_some(1000, 4) == []  # those come first, one at a time
+    trial = alive.take(1000)
+    assert trial is not None and trial.number == 0 and dead.is_mine(ids[0]) is False
+    ending = [Ending(begun(study, i), TrialState.COMPLETE, [0.0, 0.0]) for i in ids]
+    assert dead.tell(*ending) == [False] * 4  # it lived after all
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def test_a_trial_that_was_stopped_goes_on_elsewhere_and_one_that_ended_is_only_t
 def _one_trial(self):
     from spikefront.sweeping.study import accounts
 
-    self._run(self.engine.take(accounts.account(self.study)))
+    self.attempts.run(self.engine.take(accounts.account(self.study)))
     raise UserError("the machine is gone")
 
 

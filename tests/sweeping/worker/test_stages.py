@@ -13,12 +13,13 @@ from spikefront.commands.sweep import _slices, sweep
 from spikefront.config import compose, override
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import network_state, read_checkpoint
-from spikefront.sweeping.study import accounts, attributes, brought, request
+from spikefront.sweeping.study import accounts, attributes, brought, presence, request
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.attributes import ELASTIC, INHERITED, STAGE, TRAINING, TUNING
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.study.sources import checkpoint_of
 from spikefront.sweeping.study.study import elastic_checkpoint
+from spikefront.sweeping.worker import telling
 from spikefront.sweeping.worker.stages import promising
 from spikefront.sweeping.worker.worker import Worker
 from spikefront.training import Heirs, train
@@ -280,3 +281,34 @@ def test_a_foreign_study_runs_nothing(tmp_path):
     ELASTIC.set(study, {**ELASTIC.get(study), "pool": [["neuron._target_=os.system"]]})
     with pytest.raises(UserError, match=r"the study 's' would run os.system"):
         Worker(compose(started[0], root="sweep"), started[0])
+
+
+class Killed(BaseException):
+    """In the place of a signal that nobody can handle."""
+
+
+def test_a_batch_of_a_killed_worker_is_evaluated_again_and_nothing_twice(tmp_path, monkeypatch):
+    search, measure, calls = elastic(tmp_path, "search.n_trials=30", "search.engine.finetune=0"), Heirs.evaluate, []
+    gone = {"host": presence.host(), "pid": 2**22 + 1, "since_boot": 1.0}
+    monkeypatch.setattr(presence, "identity", lambda pid: gone)
+
+    def dies(self, cfg, *more):
+        calls.append(cfg)
+        if len(calls) == 14:
+            raise Killed
+        return measure(self, cfg, *more)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Heirs, "evaluate", dies)
+        patch.setattr(telling.Batch, "close", lambda self: None)
+        search.run_here()
+    before = {t.number: t for t in search.study().get_trials()}
+    held = [t for t in before.values() if t.state != TrialState.COMPLETE]
+    assert 1 < len(held) <= 3 and 9 < len(before) - len(held) < 15
+    search.run_here()
+    after = search.study().get_trials()
+    assert all(t.state == TrialState.COMPLETE for t in after) and len(by_stage(search.study())[None]) == 30
+    assert [t.number for t in after] == list(range(31))
+    known = {number: t for number, t in before.items() if t.state == TrialState.COMPLETE}
+    assert all(after[number].datetime_complete == t.datetime_complete for number, t in known.items())
+    assert all(after[t.number].params == t.params for t in held if t.params)

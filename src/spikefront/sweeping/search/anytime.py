@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from spikefront.analysis import pareto
 from spikefront.analysis.front import minimised, numbers_on_front, points
 from spikefront.analysis.schema import Candidate, Directions
+from spikefront.sweeping.search.excerpt import Excerpt
 from spikefront.sweeping.search.optuna_internals import StudyView
 from spikefront.sweeping.search.samplers import Around
 
@@ -68,6 +69,7 @@ class Shown(Around):
         told: a complete trial, with these values, and how far it is beyond each of the study's constraints as they are
             now, as samplers want all of them; None where it has none.
         bad: the trials of a study that came to nothing, by their configurations' fault as far as one knows.
+        excerpt: chooses which trials of a study with many the sampler is shown; None lets it see all.
     """
 
     def __init__(
@@ -78,8 +80,11 @@ class Shown(Around):
         bad: Callable[[Study], list[FrozenTrial]],
         anytime: bool = True,
         told: Callable[[FrozenTrial, Directions], FrozenTrial] | None = None,
+        excerpt: Excerpt | None = None,
     ) -> None:
         super().__init__(sampler)
+        self._excerpt = excerpt
+        self._chosen: list[FrozenTrial] | None = None
         self._told, self._bound = told, dict[int, FrozenTrial]()
         self.objectives, self.anytime, self.bad = objectives, anytime, bad
         self._shown: dict[int, FrozenTrial] = {}
@@ -92,7 +97,7 @@ class Shown(Around):
 
     def _view(self, study: Study) -> Any:
         shown = {**self._bound, **self._shown, **self._worst}
-        return StudyView(study, shown) if shown else study
+        return StudyView(study, shown, self._chosen) if shown or self._chosen is not None else study
 
     def _look(self, study: Study) -> None:
         """Choose each trial's point anew when another trial has finished."""
@@ -108,6 +113,8 @@ class Shown(Around):
         if bad and complete:
             worst = _worst(complete, self.objectives)
             self._worst = {t.number: self._with_constraints(_with(t, worst)) for t in bad}
+        if self._excerpt is not None:
+            self._chosen = self._excerpt.choose(study.get_trials(deepcopy=False), self._bound, self._shown)
 
     def _with_constraints(self, trial: FrozenTrial) -> FrozenTrial:
         return self._told(trial, self.objectives) if self._told else trial

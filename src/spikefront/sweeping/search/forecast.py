@@ -48,13 +48,16 @@ def encode(params: Sequence[Mapping[str, Any]]) -> np.ndarray:
     return np.stack(columns, axis=1) if columns else np.zeros((len(params), 0))
 
 
-def features(encoded: np.ndarray, curve: Curve, epoch: int) -> np.ndarray:
-    """A row for each timestep t: t, its accuracy and energy after the epoch, how that changed, and the parameters."""
-    now, first = scale(curve[epoch]["anytime"]), scale(curve[min(curve)]["anytime"])
-    t = np.arange(1, len(now) + 1)
-    rows = [2 * t / len(t) - 1, np.log(t), now[:, 0], np.full(len(t), now[-1, 0])]
+def features(encoded: np.ndarray, curves: Sequence[Curve], epoch: int) -> np.ndarray:
+    """A row for each timestep t of each trial: t, its accuracy and energy after the epoch, how that changed, and the
+    parameters ``encoded`` ``(trials, columns)``."""
+    now, first = (scale([p for c in curves for p in c[at(c)]["anytime"]]) for at in (lambda _: epoch, min))
+    steps = np.array([len(c[epoch]["anytime"]) for c in curves])
+    ends = np.cumsum(steps)
+    t, whole = np.arange(1, len(now) + 1) - np.repeat(ends - steps, steps), np.repeat(steps, steps)
+    rows = [2 * t / whole - 1, np.log(t), now[:, 0], np.repeat(now[ends - 1, 0], steps)]
     rows += [now[:, 1] - np.log(t), now[:, 1] - first[:, 1]]
-    return np.hstack([np.stack(rows, axis=1), np.tile(encoded, (len(t), 1))])
+    return np.hstack([np.stack(rows, axis=1), np.repeat(encoded, steps, axis=0)])
 
 
 def forecast(known: np.ndarray, gained: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

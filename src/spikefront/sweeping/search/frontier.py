@@ -75,12 +75,19 @@ class FrontSampler(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number and t.params]
-        ended = [s for t in others if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and (s := self._seen(t))]
+        ended = [s for t in others if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and (s := self._read(t))]
         pending = [t.params for t in others if t.state == TrialState.RUNNING]
         judged = [(t.params, t.constraints) for t in others if t.constraints]
         self._chosen = {}
         if sum(not s.stopped for s in ended) >= max(2, self.startup):
             self._chosen = self._best(ended, pending, judged)
+
+    def _read(self, trial: FrozenTrial) -> Seen | None:
+        """Once, unless the study shows it with other values."""
+        key = trial.number, tuple(trial.values or ())
+        if key not in self._known:
+            self._known[key] = self._seen(trial)
+        return self._known[key]
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from optuna import Trial
 from optuna.distributions import BaseDistribution
+from optuna.samplers import TPESampler
 from optuna.samplers._lazy_random_state import LazyRandomState
 from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
@@ -30,6 +31,11 @@ def as_asked(trial: Trial) -> FrozenTrial:
 def contains(distribution: BaseDistribution, value: float) -> bool:
     """Whether a parameter of this distribution, not a categorical one, can have the value."""
     return distribution._contains(value)
+
+
+def take_for_good(sampler: TPESampler, count: Callable[[int], int]) -> None:
+    """Have TPE take so many for good ones of as many trials as it sees."""
+    sampler._gamma = count
 
 
 def random_states(part: Any) -> Iterator[np.random.RandomState]:
@@ -67,14 +73,17 @@ class _OneDirection:
 
 
 class StudyView:
-    """A study as a sampler is to see it: some of its trials replaced.
+    """A study as a sampler is to see it: some of its trials replaced, others left out.
 
     Args:
         shown: by number, what to see in a trial's place.
+        chosen: the trials that are seen; None for all.
     """
 
-    def __init__(self, study: Study, shown: Mapping[int, FrozenTrial]) -> None:
-        self._study, self._shown = study, shown
+    def __init__(
+        self, study: Study, shown: Mapping[int, FrozenTrial], chosen: Sequence[FrozenTrial] | None = None
+    ) -> None:
+        self._study, self._shown, self._chosen = study, shown, chosen
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
@@ -86,5 +95,6 @@ class StudyView:
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
         """By which Optuna's own samplers read a study."""
-        found = (self._shown.get(t.number, t) for t in self._study._get_trials(deepcopy, None, use_cache))
+        every = self._study._get_trials(deepcopy, None, use_cache) if self._chosen is None else self._chosen
+        found = (self._shown.get(t.number, t) for t in every)
         return [t for t in found if states is None or t.state in states]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from statistics import NormalDist
 from typing import Any
 
@@ -18,6 +20,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from spikefront.analysis.pareto import non_dominated
 from spikefront.analysis.schema import Directions
 from spikefront.errors import UserError
 from spikefront.sweeping.search.forecast import Curve, encode, features, forecast, scale, unscale
@@ -48,6 +51,11 @@ class Seen:
     stopped: bool = False
     infeasible: Sequence[int] = ()
     seconds: float | None = None  # of the whole training, where known
+
+    @cached_property
+    def reached(self) -> np.ndarray:
+        """``(points, 2)``: what is to be minimised, of the points that are feasible."""
+        return np.array([(-a, e) for i, (a, e) in enumerate(self.final) if i not in self.infeasible]).reshape(-1, 2)
 
 
 @dataclass(frozen=True)
@@ -89,14 +97,14 @@ class FrontPruner:
     ) -> Stop | None:
         """Whether to stop a trial after its curve's last epoch."""
         epoch = max(curve)
-        finished = [s for s in ended if not s.stopped]
-        known = [s for s in ended if epoch in s.curve and len(s.final) == len(s.curve[epoch]["anytime"])][-LATEST:]
+        whole = (s for s in reversed(ended) if epoch in s.curve and len(s.final) == len(s.curve[epoch]["anytime"]))
+        known = list(islice(whole, LATEST))[::-1]
         if epoch < self.warmup or sum(not s.stopped for s in known) < max(1, self.startup):
             return None
         encoded = encode([*(s.params for s in known), params])
-        gained = np.vstack([scale(s.final) - scale(s.curve[epoch]["anytime"]) for s in known])
-        rows = np.vstack([features(e, s.curve, epoch) for e, s in zip(encoded, known, strict=False)])
-        mean, error = forecast(rows, gained, features(encoded[-1], curve, epoch))
+        final, now = [p for s in known for p in s.final], [p for s in known for p in s.curve[epoch]["anytime"]]
+        rows = features(encoded[:-1], [s.curve for s in known], epoch)
+        mean, error = forecast(rows, scale(final) - scale(now), features(encoded[-1:], [curve], epoch))
         expected = scale(curve[epoch]["anytime"]) + mean
         hoped = unscale(expected + NormalDist().inv_cdf(self.confidence) * error * [1.0, -1.0])
         kept = [(a, e) for a, e in hoped if not breaks(a, e)]
@@ -107,11 +115,12 @@ class FrontPruner:
                 f" search.constraints: {'; '.join(breaks(a, e))}",
                 unscale(expected),
             )
-        ends = [end for s in finished for i, end in enumerate(s.final) if i not in s.infeasible]
-        if not ends:
+        reached = np.concatenate([np.empty((0, 2)), *(s.reached for s in ended if not s.stopped)])
+        if not len(reached):
             return None
-        worst = 1.001 * max(e for _, e in ends)
-        before, after = volumes(ends, worst), volumes([*ends, *kept], worst)
+        worst = 1.001 * float(reached[:, 1].max())
+        front = reached[non_dominated(reached)] * [-1, 1]
+        before, after = volumes(front, worst), volumes([*front, *kept], worst)
         if min(before) <= 0:  # nothing has learnt anything yet
             return None
         gain = max(new / old - 1 for new, old in zip(after, before, strict=True))
@@ -125,13 +134,17 @@ class FrontPruner:
         )
 
 
+Read = Callable[[FrozenTrial, Directions], Seen | None]
+"""What is to be learnt from a trial that has ended, from where the study keeps it; None if nothing is."""
+
+
 def decide(
     pruner: Any,
     study: Study,
     storage: BaseStorage,
     trial_id: int,
     curve: Callable[[FrozenTrial], Curve],
-    seen: Callable[[FrozenTrial, Directions], Seen | None],
+    seen: Read,
     objective: str,
     objectives: Directions,
     breaks: Breaks = _nothing,
@@ -155,6 +168,31 @@ def decide(
     if pruner.prune(view, storage.get_trial(trial_id)):
         return Stop(f"{type(pruner).__name__} on {objective} after epoch {epoch}", [])
     return None
+
+
+def remembered(seen: Read) -> Read:
+    """The same, each trial looked at once, as it doesn't change any more."""
+    known: dict[int, Seen | None] = {}
+
+    def read(trial: FrozenTrial, objectives: Directions) -> Seen | None:
+        if trial.number not in known:
+            known[trial.number] = seen(trial, objectives)
+        return known[trial.number]
+
+    return read
+
+
+def unread(pruner: Any, curves: str, outcomes: tuple[str, ...]) -> tuple[str, ...]:
+    """Of other trials' attributes those that neither a search looks at nor this pruner; a user's own may look at all.
+
+    Args:
+        curves: the beginning of the names of the epochs' points.
+        outcomes: what trainings come to, but for what fronts are made of.
+    """
+    if isinstance(pruner, FrontPruner):
+        return outcomes
+    known = pruner is None or type(pruner).__module__.startswith("optuna.")  # which judge intermediate values
+    return (curves, *outcomes) if known else ()
 
 
 def check(pruner: Any, objective: str, objectives: Directions) -> None:

@@ -183,11 +183,11 @@ TRAINING, TUNING = "elastic training", "fine-tuning"  # of all networks at once,
 INHERITED: Attribute[int | None] = Attribute("inherited", _none)  # a fine-tuned one's number before
 SPENT: Attribute[Spent] = Attribute("spent", Spent)
 OUTLOOK: Attribute[list[tuple[float, float]]] = Attribute("outlook", list)  # a stopped one's final points, as forecast
-_EPOCH = "epoch:"  # and the number: that epoch's point
-BULKY = (_EPOCH, *(Outcome.__annotations__.keys() - {"metrics", "anytime", "seconds"}))  # what only a pruner looks at
+EPOCHS = "epoch:"  # and the number: that epoch's point
+UNSEARCHED = tuple(Outcome.__annotations__.keys() - {"metrics", "anytime", "seconds"})  # of what came of a trial
 _RETRY = "retry of trial "  # and the number: an origin
 _ASKED = "fixed_params"  # of Optuna's system attributes: what enqueue_trial keeps
-_LEASE = "spikefront:lease"  # of Optuna's system attributes
+LEASE = "spikefront:lease"  # of Optuna's system attributes
 _CONSTRAINTS = "constraints"  # likewise, of Optuna's own, and a colon with the constraint's name
 
 
@@ -196,32 +196,37 @@ def outcome(trial: FrozenTrial) -> Outcome:
     return cast(Outcome, {k: v for k, v in trial.user_attrs.items() if k in Outcome.__annotations__})
 
 
-def set_outcome(trial: Trial, came: Outcome, spent: Spent | None = None) -> None:
-    set_all(trial.storage, id_of(trial), came if spent is None else {**came, SPENT.name: spent})
+def set_outcome(trial: Trial, came: Outcome) -> None:
+    set_all(trial.storage, id_of(trial), came)
 
 
 def curve(trial: FrozenTrial) -> dict[int, EpochPoint]:
     """A trial's points by epoch, from 1."""
-    points = {int(k.removeprefix(_EPOCH)): v for k, v in trial.user_attrs.items() if k.startswith(_EPOCH)}
+    points = {int(k.removeprefix(EPOCHS)): v for k, v in trial.user_attrs.items() if k.startswith(EPOCHS)}
     return dict(sorted(points.items()))
 
 
 def set_point(trial: Trial, epoch: int, point: EpochPoint) -> None:
-    trial.set_user_attr(f"{_EPOCH}{epoch}", point)
+    trial.set_user_attr(f"{EPOCHS}{epoch}", point)
 
 
 def lease(trial: FrozenTrial) -> Holder | None:
     """Who holds a trial or held it last; None for one that nobody has begun."""
-    return cast(Holder | None, trial.system_attrs.get(_LEASE))
+    return cast(Holder | None, trial.system_attrs.get(LEASE))
 
 
 def lease_now(storage: BaseStorage, trial_id: int) -> tuple[TrialState, Holder | None]:
     """A trial's state and its lease as they are in the storage now."""
-    return cast(tuple[TrialState, Holder | None], held(storage, trial_id, _LEASE))
+    return cast(tuple[TrialState, Holder | None], held(storage, trial_id, LEASE))
 
 
 def set_lease(storage: BaseStorage, trial_id: int, held: Holder) -> None:
-    storage.set_trial_system_attr(trial_id, _LEASE, cast(Any, held))
+    storage.set_trial_system_attr(trial_id, LEASE, cast(Any, held))
+
+
+def held_by(lease: Holder) -> dict[str, Any]:
+    """The system attributes of a trial that is made under this lease."""
+    return {LEASE: lease}
 
 
 def constrained(trial: FrozenTrial, excesses: dict[str, float]) -> FrozenTrial:

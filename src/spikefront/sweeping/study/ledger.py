@@ -14,32 +14,27 @@ machine, jumping or skewed, can end a trial; on the same machine a process that 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-import platform
 import threading
 import time
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import psutil
 from optuna import Trial
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from spikefront.start import RAY_NODE
 from spikefront.sweeping.search.optuna_internals import as_asked, id_of
-from spikefront.sweeping.study import attributes, deaths
+from spikefront.sweeping.study import attributes, deaths, presence, several_internals
 from spikefront.sweeping.study.accounts import counts, finished
 from spikefront.sweeping.study.attributes import REASON, Deaths, Holder
+from spikefront.sweeping.study.several_internals import Ending
 from spikefront.sweeping.study.storage_internals import looked
 
 SETTLE = 1.0  # seconds until a returned trial is its new worker's: no storage lets one compare and set in one step
-SAME_START = 2.0  # seconds: two processes of one number that started within so few are one, its clock set meanwhile
 
 
 class LeaseLost(Exception):
@@ -73,7 +68,7 @@ class Ledger:
         self.study, self.storage, self.interval = study, storage, interval
         self._patience = grace * interval
         self._lives, self._oom_kills, self._starved, self._lost = lives, oom_kills, starved, lost
-        self._me: Holder = {"id": uuid.uuid4().hex, **_identity(os.getpid())}
+        self._me: Holder = {"id": uuid.uuid4().hex, **presence.identity(os.getpid())}
         if job:
             self._me["job"] = job
         self._judged = 0.0  # as of when the running trials were looked through, by the monotonic clock
@@ -106,14 +101,35 @@ class Ledger:
         time.sleep(SETTLE)  # who saw its worker dead at the same moment may return it once more
         return trial if self.is_mine(id_of(trial)) else None
 
+    def take_some(self, budget: float, count: int) -> list[int]:
+        """So many new trials, begun at once, by their ids; fewer where ``budget`` has no room, none where one waits."""
+        count = min(count, int(budget) - len(finished(self.study)) - len(self._trials(TrialState.RUNNING)))
+        if count < 2 or self._trials(TrialState.WAITING):
+            return []
+        held = attributes.held_by(self._lease(0, begun=True, deaths={}))
+        made = several_internals.begin(self.study, count, held)
+        kept = {n: i for n, i in made.items() if n < budget or self._before_it(n) < budget}  # as in ``take``
+        for trial_id in set(made.values()) - set(kept.values()):
+            self._set_waiting(trial_id, {})
+        self._begun.update(kept.values())
+        return list(kept.values())
+
+    def tell(self, *endings: Ending) -> list[bool]:
+        """Tell how trials ended; of each whether it was still ours."""
+        return several_internals.tell(self.study, endings, attributes.LEASE, self._is_ours)
+
     def hold(self, trial: Trial) -> Lease:
         """Renews the trial's lease while its context lasts."""
         return Lease(self, id_of(trial))
 
     def put_back(self, trial: Trial) -> None:
         """Return a trial of ours unfinished: whoever asks next continues it."""
-        if self.is_mine(id_of(trial)):
-            self._set_waiting(id_of(trial), self._before.get(id_of(trial), {}))
+        self.release(id_of(trial))
+
+    def release(self, trial_id: int) -> None:
+        """The same by its id in the storage."""
+        if self.is_mine(trial_id):
+            self._set_waiting(trial_id, self._before.get(trial_id, {}))
 
     def died(self, trial: Trial) -> None:
         """The same where it ended a process of ours: a few times it is returned, then it has failed."""
@@ -124,7 +140,10 @@ class Ledger:
     def is_mine(self, trial_id: int) -> bool:
         """Whether the trial still runs under this worker's lease."""
         state, lease = attributes.lease_now(self.storage, trial_id)
-        return state == TrialState.RUNNING and (lease or {}).get("id") == self._me["id"]
+        return state == TrialState.RUNNING and self._is_ours(lease)
+
+    def _is_ours(self, lease: Holder | None) -> bool:
+        return (lease or {}).get("id") == self._me["id"]
 
     def put_back_the_dead(self) -> list[int]:
         """Return the running trials whose workers are gone; their numbers."""
@@ -136,13 +155,13 @@ class Ledger:
         self._judged = now
         for trial in running:
             lease = attributes.lease(trial)
-            if lease and lease.get("id") == self._me["id"]:
+            if self._is_ours(lease):
                 continue
             seen, since = self._seen.get(id_of(trial), (object(), now))
             if seen != lease:
                 self._seen[id_of(trial)] = (lease, now)
                 since = now
-            if gone(lease) or now - since > self._patience:
+            if presence.gone(lease) or now - since > self._patience:
                 again = self.storage.get_trial(id_of(trial))
                 if again.state == TrialState.RUNNING and attributes.lease(again) == lease:
                     self._bury(again, lease or {})
@@ -175,10 +194,13 @@ class Ledger:
             self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
 
     def _renew(self, trial_id: int, beat: int, begun: bool = False) -> None:
-        lease: Holder = {**self._me, "beat": beat, "begun": begun, "deaths": self._before.get(trial_id, {})}
+        attributes.set_lease(self.storage, trial_id, self._lease(beat, begun, self._before.get(trial_id, {})))
+
+    def _lease(self, beat: int, begun: bool, deaths: Deaths) -> Holder:
+        lease: Holder = {**self._me, "beat": beat, "begun": begun, "deaths": deaths}
         if (kills := self._oom_kills()) is not None:
             lease["oom_kills"] = kills
-        attributes.set_lease(self.storage, trial_id, lease)
+        return lease
 
     def _before_it(self, number: int) -> int:
         """How many trials that count have lower numbers."""
@@ -231,62 +253,3 @@ class Lease:
                 return
             except Exception:  # the storage is away for a moment; the next beat tries again
                 continue
-
-
-def _identity(pid: int) -> Holder:
-    return {"host": _host(), "pid": pid, "since_boot": _since_boot(pid)}
-
-
-@functools.cache
-def _host() -> str:
-    """The machine, its boot and its process namespace: where a process number means something. On Ray also the node.
-
-    The last two are read here, as psutil has no name for them: containers share host names, and each counts processes
-    for itself.
-    """
-    parts = [platform.node()]
-    for read in (
-        lambda: Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip(),
-        lambda: os.readlink("/proc/self/ns/pid"),
-    ):
-        parts.append(_try(read))
-    node = os.environ.get(RAY_NODE)
-    return "|".join([*parts, node] if node else parts)
-
-
-def _try(read: Callable[[], str]) -> str:
-    try:
-        return read()
-    except OSError:
-        return ""
-
-
-def _since_boot(pid: int) -> float | None:
-    """Seconds from the machine's start to the process's, which no clock changes; None if there is no such process.
-
-    Raises:
-        psutil.AccessDenied: the system doesn't tell.
-    """
-    try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return None
-        boot = psutil.boot_time()  # first: both follow the wall clock, and older psutil adds the one read last
-        return process.create_time() - boot
-    except psutil.NoSuchProcess:
-        return None
-
-
-def gone(lease: Holder | None) -> bool:
-    """Whether the lease's process is known to be gone: only its own machine can tell.
-
-    Workers of versions that wrote ``started`` instead are judged by their silence alone, as are ours by them.
-    """
-    told = lease.get("since_boot") if lease else None
-    if not lease or told is None or lease.get("host") != _host():
-        return False
-    try:
-        since_boot = _since_boot(lease["pid"])
-    except psutil.AccessDenied:
-        return False
-    return since_boot is None or abs(since_boot - told) > SAME_START

@@ -7,13 +7,15 @@ and what must be known at once is asked for by itself.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import gc
 import math
 import threading
 import time
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Callable, Collection, Container
+from collections.abc import Callable, Collection, Container, Iterator
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -21,6 +23,7 @@ from typing import Any
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from spikefront.start import settle
 from spikefront.sweeping.search.optuna_internals import id_of
 
 Choose = Callable[[FrozenTrial], bool]
@@ -29,6 +32,20 @@ Fetch = Callable[[Collection[int], int], list[FrozenTrial]]
 
 
 _number = attrgetter("number")
+MANY = 1000  # trials that are read at once
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Context in which Python doesn't look for what could be forgotten, again and again among all that is read: 40 % of
+    the time in which a worker reads 10,000 trials."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 class Looks:
@@ -72,7 +89,8 @@ class Looks:
                 wanted = wanted | {i for i in self._open if choose(self._trials[i])}
             if wanted or touched - self._trials.keys() or choose is not None or began >= self._new_due:
                 try:
-                    found = fetch(wanted, self._newest)
+                    with _uncollected():
+                        found = fetch(wanted, self._newest)
                 except BaseException:
                     self.touched |= touched
                     raise
@@ -80,8 +98,10 @@ class Looks:
                 self._new_due = now + (now - began) * (1 / share - 1)
                 if whole:
                     self.at, self._due = began, self._new_due
-                for trial in sorted(found, key=lambda t: t.number):
+                for trial in sorted(found, key=_number):
                     self._take(trial)
+                if len(found) > MANY:
+                    settle("read")
             if wanted_states not in self._in_order:
                 self._in_order[wanted_states] = [t for t in self._trials.values() if t.state in wanted_states]
             return list(self._in_order[wanted_states])

@@ -39,7 +39,7 @@ from spikefront.sweeping.study.attributes import (
 )
 from spikefront.sweeping.study.brought import candidate
 from spikefront.sweeping.study.hosts import engine_of, host_of
-from spikefront.sweeping.study.ledger import gone
+from spikefront.sweeping.study.presence import gone
 from spikefront.sweeping.study.study import elastic_checkpoint, record, retraining
 
 STATES: dict[TrialState, State] = {

@@ -55,16 +55,31 @@ def checkpoint_of(address: str) -> Path:
 def read_study(
     source: str, dir: str = "outputs/studies", storage: str | None = None, importance: bool = False
 ) -> list[StudyRecord]:
-    """The records of a study, found as ``open_study`` finds it, or of all that a storage's URL or file holds.
+    """The records of what ``open_studies`` finds."""
+    return [read(study, importance) for study in open_studies(source, dir, storage)]
+
+
+def read(study: Study, importance: bool = False) -> StudyRecord:
+    """A study's records.
 
     Raises:
-        UserError: there is none, or its storage can't be read; a study that another program made.
+        UserError: its storage can't be read; another program's study.
     """
-    if (address := _address(source, dir, storage)) is not None:
-        return _all_in(address, importance)
-    study = open_study(source, dir, storage)
     with storages.storage_errors(record(study)["storage"]):
-        return [records(study, importance=importance)]
+        return records(study, importance=importance)
+
+
+def open_studies(source: str, dir: str = "outputs/studies", storage: str | None = None) -> list[Study]:
+    """A study, found as ``open_study`` finds it, or all that a storage's URL or file holds.
+
+    Raises:
+        UserError: there is none, or its storage can't be read.
+    """
+    if (address := _address(source, dir, storage)) is None:
+        return [open_study(source, dir, storage)]
+    there, names = _names_in(address)
+    with storages.storage_errors(address):
+        return [optuna.load_study(study_name=name, storage=there) for name in names]
 
 
 def open_study(source: str, dir: str = "outputs/studies", storage: str | None = None) -> Study:
@@ -141,12 +156,6 @@ def _only(address: str) -> Study:
         )
     with storages.storage_errors(address):
         return optuna.load_study(study_name=names[0], storage=storage)
-
-
-def _all_in(url: str, importance: bool) -> list[StudyRecord]:
-    storage, names = _names_in(url)
-    with storages.storage_errors(url):
-        return [records(optuna.load_study(study_name=n, storage=storage), importance=importance) for n in names]
 
 
 def _names_in(url: str) -> tuple[BaseStorage, list[str]]:

@@ -117,10 +117,15 @@ def set_all(storage: BaseStorage, trial_id: int, values: Mapping[str, Any]) -> N
 
 def _journal_all(storage: JournalStorage, trial_id: int, values: Mapping[str, Any]) -> None:
     with storage._thread_lock:
-        head = {
-            "op_code": JournalOperation.SET_TRIAL_USER_ATTR,
-            "worker_id": storage._replay_result.worker_id,
-            "trial_id": trial_id,
-        }
-        storage._backend.append_logs([{**head, "user_attr": {key: value}} for key, value in values.items()])
+        storage._backend.append_logs(log_attributes(storage, trial_id, values))
         storage._sync_with_backend()
+
+
+def log_attributes(storage: JournalStorage, trial_id: int, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the journal says of user attributes that a trial gets."""
+    head = {
+        "op_code": JournalOperation.SET_TRIAL_USER_ATTR,
+        "worker_id": storage._replay_result.worker_id,
+        "trial_id": trial_id,
+    }
+    return [{**head, "user_attr": {key: value}} for key, value in values.items()]

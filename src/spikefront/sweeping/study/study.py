@@ -9,6 +9,7 @@ import secrets
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,16 +133,33 @@ def trial_directory(made: Made, number: int) -> Path:
 def mirror(study: Study, number: int, mine: Callable[[], bool] = lambda: False) -> Mirror | None:
     """What keeps a trial's directory the same as at the study's address; None of a study in a directory."""
     made = record(study)
-    if not is_address(made["path"]):
-        return None
+    return _mirror(made, TOKEN.get(study), number, mine) if is_address(made["path"]) else None
+
+
+def _mirror(made: Made, token: str, number: int, mine: Callable[[], bool] = lambda: False) -> Mirror:
     address = beneath(made["path"], f"trials/{number:05d}")
-    return Mirror(trial_directory(made, number), address, TOKEN.get(study), mine)
+    return Mirror(trial_directory(made, number), address, token, mine)
 
 
 def bring(study: Study, number: int) -> None:
     """Have a trial's directory hold what another machine left at the study's address."""
     if (there := mirror(study, number)) is not None:
         there.fetch()
+
+
+def finder(study: Study) -> Callable[[int, str], Path | None]:
+    """What finds a file that a finished trial left, by its number and the file's name, and brings it here if another
+    machine has it; None if there is none."""
+    made = record(study)
+    there = partial(_mirror, made, TOKEN.get(study))
+
+    def find(number: int, name: str) -> Path | None:
+        path = trial_directory(made, number) / name
+        if not path.is_file() and is_address(made["path"]):
+            there(number).fetch_one(name)
+        return path if path.is_file() else None
+
+    return find
 
 
 def create(asked: Request) -> tuple[Study, bool]:

@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import functools
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from operator import itemgetter
 from typing import Any
 
 import sqlalchemy
 from optuna.distributions import (
-    BaseDistribution,
     check_distribution_compatibility,
     distribution_to_json,
-    json_to_distribution,
 )
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
@@ -30,8 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError
 
 from spikefront.sweeping.study.looks import Looking, Looks
-
-AT_ONCE = 500  # trials that one statement names
+from spikefront.sweeping.study.rows_internals import batched, frozen, heads
 
 
 class Tables(Looking, _CachedStorage):
@@ -82,11 +77,11 @@ class Tables(Looking, _CachedStorage):
         own = models.TrialModel
         found: list[FrozenTrial] = []
         with self._reading() as connection:
-            made = _rows(connection, (own.study_id == study_id) & (own.trial_id > after))
-            for some in _batched(sorted(ids)):
-                made += _rows(connection, own.trial_id.in_(some))
-            for part in _batched(made):
-                found += _frozen(connection, part, self.unread)
+            made = heads(connection, (own.study_id == study_id) & (own.trial_id > after))
+            for some in batched(sorted(ids)):
+                made += heads(connection, own.trial_id.in_(some))
+            for part in batched(made):
+                found += frozen(connection, part, self.unread)
         if not made and after < 0:
             self._backend.get_study_name_from_id(study_id)  # raises KeyError if there is none
         with self._lock:
@@ -96,7 +91,7 @@ class Tables(Looking, _CachedStorage):
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         with self._reading() as connection:
-            found = _frozen(connection, _rows(connection, models.TrialModel.trial_id == trial_id), ())
+            found = frozen(connection, heads(connection, models.TrialModel.trial_id == trial_id), ())
         return found[0] if found else super().get_trial(trial_id)  # which says what is wrong
 
     def held(self, trial_id: int, key: str) -> tuple[TrialState, Any]:
@@ -129,7 +124,7 @@ class Tables(Looking, _CachedStorage):
                 _check_running(self._backend, session, trial_id, lock=True)
                 if rows:
                     session.connection().execute(sqlalchemy.insert(value_model), rows)
-                told = {"state": state, "_datetime_complete_utc": _now()}
+                told = {"state": state, "_datetime_complete_utc": now_utc()}
                 session.execute(sqlalchemy.update(own).where(own.trial_id == trial_id).values(told))
         except IntegrityError:
             return False
@@ -141,7 +136,7 @@ class Tables(Looking, _CachedStorage):
         """Have a waiting trial run, if nobody else has: in one statement, as SQLite locks no row that was read."""
         own = models.TrialModel
         waiting = (own.trial_id == trial_id) & (own.state == TrialState.WAITING)
-        begun = {"state": TrialState.RUNNING, "_datetime_start_utc": _now()}
+        begun = {"state": TrialState.RUNNING, "_datetime_start_utc": now_utc()}
         try:
             with _create_scoped_session(self._backend.scoped_session) as session:
                 came: Any = session.execute(sqlalchemy.update(own).where(waiting).values(begun))
@@ -190,96 +185,6 @@ def _check_running(backend: RDBStorage, session: Any, trial_id: int, lock: bool 
     backend.check_trial_is_updatable(trial_id, state)
 
 
-def _now() -> datetime.datetime:
+def now_utc() -> datetime.datetime:
     """As the tables hold it."""
     return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
-
-
-def _batched(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    return (rows[i : i + AT_ONCE] for i in range(0, len(rows), AT_ONCE))
-
-
-def _rows(connection: Any, where: Any) -> list[Any]:
-    columns = models.TrialModel.__table__.c
-    wanted = (columns.trial_id, columns.number, columns.state, columns.datetime_start, columns.datetime_complete)
-    return list(connection.execute(sqlalchemy.select(*wanted).where(where)))
-
-
-def _frozen(connection: Any, rows: Sequence[Any], unread: tuple[str, ...]) -> list[FrozenTrial]:
-    """Trials with all that belongs to them but what is ``unread``, in one statement."""
-    params: dict[int, list[Any]] = defaultdict(list)
-    values: dict[int, list[Any]] = defaultdict(list)
-    steps: dict[int, dict[int, float]] = defaultdict(dict)
-    users: dict[int, dict[str, Any]] = defaultdict(dict)
-    systems: dict[int, dict[str, Any]] = defaultdict(dict)
-    step = models.TrialIntermediateValueModel
-    for kind, own, place, name, text, number in connection.execute(
-        _contents(unread), {"ids": [row.trial_id for row in rows]}
-    ).all():
-        if kind == "user":
-            users[own][name] = json.loads(text)
-        elif kind == "param":
-            params[own].append((place, name, _distribution(text), number))
-        elif kind == "system":
-            systems[own][name] = json.loads(text)
-        elif kind == "value":
-            told = models.TrialValueModel.stored_repr_to_value(number, models.TrialValueModel.TrialValueType[text])
-            values[own].append((place, told))
-        else:
-            steps[own][place] = step.stored_repr_to_intermediate_value(number, step.TrialIntermediateValueType[text])
-    for drawn in params.values():
-        drawn.sort(key=itemgetter(0))
-    return [
-        FrozenTrial(
-            number=row.number,
-            state=row.state,
-            value=None,
-            values=[told for _, told in sorted(values[row.trial_id])] or None,
-            datetime_start=_local(row.datetime_start),
-            datetime_complete=_local(row.datetime_complete),
-            params={name: d.to_external_repr(inner) for _, name, d, inner in params[row.trial_id]},
-            distributions={name: d for _, name, d, _ in params[row.trial_id]},
-            user_attrs=users[row.trial_id],
-            system_attrs=systems[row.trial_id],
-            intermediate_values=steps[row.trial_id],
-            trial_id=row.trial_id,
-        )
-        for row in rows
-    ]
-
-
-@functools.cache
-def _contents(unread: tuple[str, ...]) -> Any:
-    """``(kind, trial, place, name, text, number)`` of all that belongs to the trials ``ids``."""
-    ids: Any = sqlalchemy.bindparam("ids", expanding=True)
-    select, literal, text, null = sqlalchemy.select, sqlalchemy.literal_column, sqlalchemy.String, sqlalchemy.null()
-    no_place, no_text, no_number = (sqlalchemy.cast(null, t) for t in (sqlalchemy.Integer, text, sqlalchemy.Double))
-    param, value, step = models.TrialParamModel, models.TrialValueModel, models.TrialIntermediateValueModel
-    user, system = models.TrialUserAttributeModel, models.TrialSystemAttributeModel
-    of_value = sqlalchemy.cast(value.value_type, text)
-    of_step = sqlalchemy.cast(step.intermediate_value_type, text)
-    parts = (
-        ("param", param, (param.param_id, param.param_name, param.distribution_json, param.param_value)),
-        ("value", value, (value.objective, no_text, of_value, value.value)),
-        ("step", step, (step.step, no_text, of_step, step.intermediate_value)),
-        ("user", user, (no_place, user.key, user.value_json, no_number)),
-        ("system", system, (no_place, system.key, system.value_json, no_number)),
-    )
-    begun = [name for name in unread if name.endswith(":")]
-    but = {user: [user.key.not_in(set(unread) - set(begun)), *(~user.key.startswith(name) for name in begun)]}
-    return sqlalchemy.union_all(
-        *(
-            select(literal(f"'{kind}'"), model.trial_id, *columns).where(model.trial_id.in_(ids), *but.get(model, ()))
-            for kind, model, columns in parts
-        )
-    )
-
-
-def _local(stored: datetime.datetime | None) -> datetime.datetime | None:
-    """A time as Optuna tells it, of this machine's zone; kept is that of UTC."""
-    return None if stored is None else stored.replace(tzinfo=datetime.UTC).astimezone().replace(tzinfo=None)
-
-
-@functools.lru_cache(maxsize=1024)
-def _distribution(text: str) -> BaseDistribution:
-    return json_to_distribution(text)

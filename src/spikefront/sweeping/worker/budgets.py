@@ -72,18 +72,13 @@ class Account:
         self._trial = trial
         self._before = SPENT.get(trial)
         self._began, self._meter = time.monotonic(), PowerMeter()
-        self.closed = False
 
     def enter(self, devices: int) -> None:
         """Write it down. ``devices``: GPUs in use, or processes where there is none."""
-        SPENT.set(self._trial, self._now(devices))
+        SPENT.set(self._trial, self.total(devices))
 
-    def close(self, devices: int) -> Spent:
-        """All that the trial took, to be written beside what came of it."""
-        self.closed = True
-        return self._now(devices)
-
-    def _now(self, devices: int) -> Spent:
+    def total(self, devices: int) -> Spent:
+        """All that the trial took by now."""
         seconds = time.monotonic() - self._began
         now: Spent = {"seconds": seconds, "gpu_hours": seconds * devices / 3600, "joules": self._meter.joules()}
         return _sum([self._before, now])

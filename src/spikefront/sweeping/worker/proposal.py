@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from optuna import Trial
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -20,7 +20,9 @@ from spikefront.errors import UserError, one_line
 from spikefront.sweeping.search import priors
 from spikefront.sweeping.search.anytime import Shown
 from spikefront.sweeping.search.constraints import Measured, predicted
+from spikefront.sweeping.search.excerpt import Excerpt
 from spikefront.sweeping.search.frontier import FrontSampler
+from spikefront.sweeping.search.optuna_internals import take_for_good
 from spikefront.sweeping.search.samplers import Distinct, innermost, seeded
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import accounts, brought
@@ -47,8 +49,14 @@ def sampler(search: DictConfig, objectives: Directions, space: Space) -> BaseSam
     if isinstance(found, FrontSampler):
         found.learns(space, partial(brought.seen, objectives=objectives, bounds=bounds), search.anytime)
     told = partial(brought.told, predicted=before, bounds=bounds) if bounds or before else None
-    shown = Shown(found, objectives, read, accounts.bad, search.anytime, told)
-    return Distinct(priors.guided(shown, priors.parse(search.get("priors") or {}, space)), space, accounts.Taken(space))
+    excerpt = None
+    if isinstance(found, TPESampler) and (most := search.get("excerpt")) is not None:
+        excerpt = Excerpt(objectives, most)
+        if len(objectives) > 1:
+            take_for_good(found, excerpt.good)
+    shown = Shown(found, objectives, read, accounts.bad, search.anytime, told, excerpt)
+    guided = priors.guided(shown, priors.parse(search.get("priors") or {}, space))
+    return Distinct(guided, space, accounts.Taken(space))
 
 
 def propose(trial: Trial, study: Study, space: Space) -> dict[str, Any]:

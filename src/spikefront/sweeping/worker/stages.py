@@ -28,15 +28,16 @@ from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.study.accounts import Account, came_to_nothing, counts, pairs
 from spikefront.sweeping.study.attributes import INHERITED, STAGE, TRAINING, TUNING, Outcome
 from spikefront.sweeping.study.ledger import Ledger
+from spikefront.sweeping.study.several_internals import Ending
 from spikefront.sweeping.worker import trial as trials
 from spikefront.sweeping.worker.callback import TrialCallback
 from spikefront.sweeping.worker.feasibility import Infeasible
 from spikefront.sweeping.worker.proposal import Repeated
+from spikefront.sweeping.worker.telling import Batch, tell
 from spikefront.training import Heirs
 from spikefront.training.devices import all_threads, pin
 
-Metrics = dict[str, float]
-Train = Callable[[Trial, DictConfig], Metrics]
+Train = Callable[[Trial, DictConfig], Outcome]
 Check = Callable[[], None]
 KEPT = {  # of an elastic training, whatever conf/callbacks keeps
     "_target_": "pytorch_lightning.callbacks.ModelCheckpoint",
@@ -50,12 +51,21 @@ BETTER = 0.3  # of its errors, what fine-tuning is expected to mend as long as n
 class Engine(Protocol):
     """What differs between the ways to come by weights."""
 
+    def next(self) -> Trial | None:
+        """A trial to run that was taken before, with others."""
+
     def take(self, account: Account) -> Trial | None:
         """A trial to run, if there is one for this worker now."""
 
-    def run(self, trial: Trial, cfg: DictConfig, train: Train, check: Check) -> Metrics:
+    def run(self, trial: Trial, cfg: DictConfig, train: Train, check: Check) -> Outcome:
         """What a trial comes to; ``train`` trains a configuration in its place, ``check`` refuses what breaks a
         constraint."""
+
+    def tell(self, ending: Ending) -> None:
+        """Tell the study how a trial ended, at the latest when ``next`` has none or by ``close``."""
+
+    def close(self) -> None:
+        """Have nothing left that was taken or is to be told."""
 
 
 class Independent:
@@ -64,12 +74,20 @@ class Independent:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
+    def next(self) -> Trial | None:
+        return None
+
     def take(self, account: Account) -> Trial | None:
         return self._ledger.take(account.budget)
 
-    def run(self, trial: Trial, cfg: DictConfig, train: Train, check: Check) -> Metrics:
+    def run(self, trial: Trial, cfg: DictConfig, train: Train, check: Check) -> Outcome:
         check()
         return train(trial, cfg)
+
+    def tell(self, ending: Ending) -> None:
+        tell(self._ledger, ending)
+
+    def close(self) -> None: ...
 
 
 class FromOne:
@@ -85,8 +103,21 @@ class FromOne:
     ) -> None:
         self._study, self._ledger, self._base, self._objectives = study, ledger, base, objectives
         self._search, self._engine = search, search["engine"]
+        self._batch = Batch(study, ledger)
         self._heirs: Heirs | None = None
         self._came: dict[str, Outcome] = {}  # of each network that was evaluated here, as samplers propose some again
+
+    def next(self) -> Trial | None:
+        return self._batch.next()
+
+    def tell(self, ending: Ending) -> None:
+        if STAGE.get(ending.trial) is None:
+            self._batch.tell(ending)
+        else:
+            tell(self._ledger, ending)
+
+    def close(self) -> None:
+        self._batch.close()
 
     def take(self, account: Account) -> Trial | None:
         left = account.stages
@@ -96,12 +127,12 @@ class FromOne:
             self._check_training()
             return self._ledger.take(finished + 1)
         if left.evaluations:
-            return self._ledger.take(finished + left.evaluations)
+            return self._batch.take(finished + left.evaluations, left.evaluations)
         if left.tunings and not self._queue_the_best():
             return None
         return self._ledger.take(finished + left.tunings)
 
-    def run(self, trial: Trial, cfg: DictConfig, train: Train, check: Check) -> Metrics:
+    def run(self, trial: Trial, cfg: DictConfig, train: Train, check: Check) -> Outcome:
         stage = STAGE.get(trial)
         if stage == TRAINING:
             broken = None
@@ -109,20 +140,22 @@ class FromOne:
                 check()
             except Infeasible as reason:  # the others need it all the same
                 broken = reason
-            metrics = self._train(trial, cfg, train)
+            came = self._train(trial, cfg, train)
             if broken is not None:
+                attributes.set_outcome(trial, came)
                 raise broken
-            return metrics
+            return came
         check()
         if stage is None:
-            return self._evaluate(trial, cfg)
+            with self._batch.timed():
+                return self._evaluate(trial, cfg)
         self._alone(trial)
         with open_dict(cfg):
             cfg.init = {"checkpoint": str(self._checkpoint()), "slice": False}
             cfg.trainer.max_epochs = self._search["finetune_epochs"] or math.ceil(_epochs(cfg) / 2)
         return train(trial, cfg)
 
-    def _train(self, trial: Trial, cfg: DictConfig, train: Train) -> Metrics:
+    def _train(self, trial: Trial, cfg: DictConfig, train: Train) -> Outcome:
         elastic = attributes.ELASTIC.get(self._study)
         assert elastic is not None
         own = {key: elastic[key] for key in ("largest", "smallest", "pool", "scalars", "ranges") if key in elastic}
@@ -138,13 +171,13 @@ class FromOne:
         try:
             with open_dict(cfg):
                 cfg.threads = cfg.get("threads") or all_threads(cfg.trainer)
-            metrics = train(trial, cfg)
+            came = train(trial, cfg)
         finally:
             pin(mine)
         begun = any(not STAGE.on(t) for t in self._study.get_trials(deepcopy=False))
         if elastic["first"] and not begun:
             attributes.enqueue(self._study, elastic["first"], elastic["first_origin"])
-        return metrics
+        return came
 
     def _check_training(self) -> None:
         """Raise UserError if the elastic training has failed, as nothing can follow it."""
@@ -159,15 +192,13 @@ class FromOne:
             raise UserError("the elastic training is not done yet: action=retry of study.py, once it is")
         return found
 
-    def _evaluate(self, trial: Trial, cfg: DictConfig) -> Metrics:
+    def _evaluate(self, trial: Trial, cfg: DictConfig) -> Outcome:
         if self._heirs is None:
             self._heirs = Heirs(self._checkpoint())
         began, which = time.perf_counter(), json.dumps(trial.params, sort_keys=True)
         if (before := self._came.get(which)) is not None:
             seconds = time.perf_counter() - began
-            came: Outcome = {**before, "seconds": seconds, "metrics": {**before["metrics"], "seconds": seconds}}
-            attributes.set_outcome(trial, came)
-            return came["metrics"]
+            return {**before, "seconds": seconds, "metrics": {**before["metrics"], "seconds": seconds}}
         callback = TrialCallback(lambda *_: None, lambda: None)
         with open_dict(cfg):
             cfg.output_dir = str(local(studies.record(self._study)["path"]))
@@ -177,9 +208,8 @@ class FromOne:
         seconds = time.perf_counter() - began
         came = trials.outcome(validation, callback, parameters, seconds, cfg.seed)
         trials.check_defined(came, self._objectives)
-        attributes.set_outcome(trial, came)
         self._came[which] = came
-        return came["metrics"]
+        return came
 
     def _queue_the_best(self) -> bool:
         """Queue the fine-tuning of the network that may add most to the front, if none waits; whether one does now."""
