@@ -216,7 +216,8 @@ def test_another_chip_costs_the_same_trials_as_if_they_had_been_trained_for_it(p
     assert code == 1 and "the study 's' can't be costed anew" in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("kind", ["file", pytest.param("s3", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["file", "s3"])
 def test_machines_without_a_common_disk_take_a_point_and_cost_trials_anew(tmp_path, monkeypatch, kind, request):
     if kind == "s3":
         request.getfixturevalue("pretend_s3")

@@ -56,6 +56,7 @@ class FrontSampler(BaseSampler):
         self._random = np.random.RandomState(seed)
         self._space = Space([])
         self._seen: Read = lambda trial: None
+        self._known: dict[tuple[int, tuple[float, ...]], Seen | None] = {}
         self._first = 0
         self._chosen: Params = {}
 
