@@ -70,6 +70,24 @@ DEFAULT = {  # conf/train.yaml's, nearest of what is offered: trial 0 of a sweep
     "neuron.tau": 2.0,
     "optimizer.lr": 6e-3,
 }
+GOOD = {  # of what is recorded on digits that which alone reaches the most, and that which reaches the least
+    "model.timesteps": 4,
+    "model.depth": 1,
+    "model.dim": 24,
+    "model.mlp_ratio": 4,
+    "neuron": "ilif",
+    "neuron.threshold": 0.485,
+    "optimizer.lr": 0.0141,
+}
+BAD = {
+    "model.timesteps": 1,
+    "model.depth": 3,
+    "model.dim": 16,
+    "model.mlp_ratio": 2,
+    "neuron": "ilif",
+    "neuron.threshold": 2.97,
+    "optimizer.lr": 3.2e-4,
+}
 SAID = ROOT / "build" / "search_peers.log"  # what other packages print
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of the budget, at which the report looks
 Points = list[list[float]]  # accuracy and joules after t = 1 … T
@@ -78,13 +96,16 @@ Curve = list[tuple[float, float]]  # seconds or epochs, and the hypervolume by t
 
 @dataclass
 class Job:
-    """A training that a search asks for: from an epoch at which it rests, 0 for a new one, until another."""
+    """A training that a search asks for: from an epoch at which it rests, 0 for a new one, until another.
+
+    ``seconds``: what it has taken so far."""
 
     key: int
     params: dict[str, Any]
     until: int
     begin: int = 0
     own: Any = None
+    seconds: float = 0.0
 
 
 class Peer(Protocol):
@@ -136,7 +157,7 @@ class Ours:
         self._enter(job, epoch, anytime)
         accuracy, energy = anytime[-1]
         steps = [{"t": t, "accuracy": a, "energy_joules": e} for t, (a, e) in enumerate(anytime, 1)]
-        came = {"metrics": {"accuracy": accuracy, "energy": energy}, "anytime": steps}
+        came = {"metrics": {"accuracy": accuracy, "energy": energy}, "anytime": steps, "seconds": job.seconds}
         attributes.set_outcome(job.own, came)  # type: ignore[arg-type]
         self.study.tell(job.own, [accuracy, energy])
 
@@ -225,6 +246,10 @@ def ours(*options: str, default: bool = True) -> Callable[..., Peer]:
     return partial(Ours, options=options, default=default)
 
 
+def priors(values: dict[str, Any]) -> str:
+    return "+search.priors={" + ", ".join(f"{key}: {value}" for key, value in values.items()) + "}"
+
+
 def plain(make: Callable[[int], BaseSampler]) -> Callable[..., Peer]:
     return partial(Plain, make=make)
 
@@ -232,6 +257,14 @@ def plain(make: Callable[[int], BaseSampler]) -> Callable[..., Peer]:
 PEERS: dict[str, Callable[..., Peer]] = {
     "ours: tpe": ours("search/sampler=tpe"),
     "ours: tpe, default not first": ours("search/sampler=tpe", default=False),
+    "ours: front": ours("search/sampler=front"),
+    "ours: front, 10 first": ours("search/sampler=front", "search.sampler.startup_trials=10"),
+    "ours: front, any length": ours("search/sampler=front", "search.sampler.hurry=0"),
+    "ours: front, front": ours("search/sampler=front", "search/pruner=front"),
+    "ours: front, good priors": ours("search/sampler=front", priors(GOOD)),
+    "ours: front, bad priors": ours("search/sampler=front", priors(BAD)),
+    "ours: tpe, good priors": ours("search/sampler=tpe", priors(GOOD)),
+    "ours: tpe, bad priors": ours("search/sampler=tpe", priors(BAD)),
     "ours: tpe, front": ours("search/sampler=tpe", "search/pruner=front"),
     "ours: nsga2, front": ours("search/sampler=nsga2", "search/pruner=front"),
     "ours: gp, front": ours("search/sampler=gp", "search/pruner=front"),
@@ -286,6 +319,7 @@ def simulate(peer: Peer, answers: Callable[[dict[str, Any]], Answer], workers: i
         course = courses[job.key]
         seconds = course.seconds[epoch - 1] + (course.before if epoch == job.begin + 1 else 0.0)
         seconds += course.after if epoch == len(course.seconds) else 0.0
+        job.seconds += seconds
         heapq.heappush(running, (now + seconds, next(order), job, epoch))
 
     while True:

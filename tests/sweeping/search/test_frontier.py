@@ -8,6 +8,7 @@ import random
 import numpy as np
 import optuna
 import pytest
+from hydra.utils import instantiate
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -16,6 +17,7 @@ from optuna.trial import TrialState
 from spikefront.analysis import pareto
 from spikefront.analysis.front import DECADES, in_decades
 from spikefront.config import compose
+from spikefront.errors import UserError
 from spikefront.sweeping.search import finite
 from spikefront.sweeping.search.optuna_internals import contains
 from spikefront.sweeping.search.space import Space
@@ -254,6 +256,13 @@ def test_what_breaks_a_constraint_is_proposed_seldom():
         else:
             search.tell(trial, params)
     assert sum(wide[:20]) > 3 and sum(wide[-15:]) <= 2
+
+
+@pytest.mark.parametrize("setting", ["candidates=0", "candidates=many", "startup_trials=-1", "hurry=-1", "hurry=.nan"])
+def test_settings_that_are_none_are_refused(setting):
+    with pytest.raises(Exception, match=rf"search\.sampler\.{setting.partition('=')[0]} is") as error:
+        instantiate(compose(["search/sampler=front", f"search.sampler.{setting}"], root="sweep").search.sampler)
+    assert isinstance(error.value.__cause__, UserError)  # as `refusals` tells it
 
 
 def test_objectives_that_it_knows_nothing_of_are_refused(script, tmp_path):

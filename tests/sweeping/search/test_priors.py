@@ -72,6 +72,7 @@ def test_a_prior_beside_the_values_is_the_same_as_one_of_the_search():
         ({"neuron.threshold": 9.0}, "search.priors.neuron.threshold is 9.0: not one of tag(log,interval(0.25,4.0))"),
         ({"neuron": "if"}, "search.priors.neuron is if: not one of choice(lif,plif,ilif)"),
         ({"neuron": {"value": "lif", "confidence": "total"}}, "confidence is total: use low, medium, high"),
+        ("abc", "search.priors is abc: write {<searched key>: <value>}"),
         ({"neuron": {"values": "lif"}}, "write {value: …, confidence: medium}"),
     ],
 )

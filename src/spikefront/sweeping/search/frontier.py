@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from scipy.special import expit
 from scipy.stats import norm, qmc
 
 from spikefront.analysis.pareto import non_dominated
+from spikefront.errors import UserError
 from spikefront.sweeping.search import finite
 from spikefront.sweeping.search.forecast import encode, scale
 from spikefront.sweeping.search.pruning import Seen
@@ -45,20 +47,28 @@ class FrontSampler(BaseSampler):
     Args:
         startup_trials: random ones before.
         candidates: looked at for each proposal.
-        hurry: the power of the seconds that a gain is divided by; 0: a trial is a trial.
+        hurry: the power of the seconds that a gain is divided by; 0: a trial is a trial, and a search can be repeated.
         seed: of what is drawn.
+
+    Raises:
+        UserError: settings that are none.
     """
 
     def __init__(
         self, startup_trials: int = 5, candidates: int = 1000, hurry: float = 1.0, seed: int | None = None
     ) -> None:
+        for name, value, least in (("startup_trials", startup_trials, 0), ("candidates", candidates, 1)):
+            if type(value) is not int or value < least:
+                raise UserError(f"search.sampler.{name} is {value}: use a whole number of at least {least}")
+        if type(hurry) not in (int, float) or not 0 <= hurry < math.inf:
+            raise UserError(f"search.sampler.hurry is {hurry}: use a number of at least 0, such as 1")
         self.startup, self.candidates, self.hurry = startup_trials, candidates, hurry
         self._random = np.random.RandomState(seed)
         self._space = Space([])
         self._seen: Read = lambda trial: None
         self._known: dict[tuple[int, tuple[float, ...]], Seen | None] = {}
         self._first = 0
-        self._chosen: Params = {}
+        self._chosen: Params | None = {}
 
     def learns(self, space: Space, seen: Read, anytime: bool = True) -> None:
         """Say what is searched, how to read what is to be learnt from a trial that has ended, and whether networks may
@@ -75,13 +85,16 @@ class FrontSampler(BaseSampler):
         return {}
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._chosen = None  # until it is asked for: a queued trial has its parameters
+
+    def _choose(self, study: Study, trial: FrozenTrial) -> Params:
         others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number and t.params]
         ended = [s for t in others if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and (s := self._read(t))]
         pending = [t.params for t in others if t.state == TrialState.RUNNING]
         judged = [(t.params, t.constraints) for t in others if t.constraints]
-        self._chosen = {}
-        if sum(not s.stopped for s in ended) >= max(2, self.startup):
-            self._chosen = self._best(ended, pending, judged)
+        if sum(not s.stopped for s in ended) < max(2, self.startup):
+            return {}
+        return self._best(ended, pending, judged)
 
     def _read(self, trial: FrozenTrial) -> Seen | None:
         """Once, unless the study shows it with other values."""
@@ -93,6 +106,8 @@ class FrontSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
+        if self._chosen is None:
+            self._chosen = self._choose(study, trial)
         if param_name in self._chosen:
             return self._chosen[param_name]
         return finite.at(param_distribution, self._random.random_sample())

@@ -43,12 +43,16 @@ class Prior:
         return finite.near(d, self.value, width, draw)
 
 
-def parse(entries: Mapping[str, Any], space: Space) -> dict[str, Prior]:
+def parse(entries: Any, space: Space) -> dict[str, Prior]:
     """From ``{key: value}`` or ``{key: {value: …, confidence: low|medium|high}}``.
 
     Raises:
         UserError: a key that isn't searched, a value that it can't have, or another confidence.
     """
+    if not isinstance(entries, Mapping):
+        raise UserError(
+            f"search.priors is {entries}: write {{<searched key>: <value>}}, such as {{neuron.threshold: 1.0}}"
+        )
     found = {}
     for key, entry in entries.items():
         given = dict(entry) if isinstance(entry, Mapping) else {"value": entry}

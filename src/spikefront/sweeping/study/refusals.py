@@ -9,12 +9,13 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from optuna.samplers import CmaEsSampler
+from optuna.samplers import CmaEsSampler, TPESampler
 
 from spikefront.cluster import stores
 from spikefront.errors import UserError
 from spikefront.sweeping.search import engines, priors, pruning, samplers
 from spikefront.sweeping.search.constraints import Constraints, Measured
+from spikefront.sweeping.search.excerpt import Excerpt
 from spikefront.sweeping.search.frontier import FrontSampler
 from spikefront.sweeping.search.space import Space
 
@@ -75,14 +76,18 @@ def check(
             f"search/sampler=front needs the objectives accuracy and energy, not {', '.join(objectives)}: choose tpe,"
             " gp or nsga2"
         )
+    if (most := search["excerpt"]) is not None:
+        Excerpt(objectives, most)
     if (pruner := _built(cfg, "pruner")) is not None:
         engines.check_pruner(search, choice(cfg, "search/pruner"))
         pruning.check(pruner, search["prune_on"], objectives)
-    said = (
+    said = [
         priors.note(sampler, choice(cfg, "search/sampler"), priors.parse(search["priors"], space)),
         samplers.note(sampler, choice(cfg, "search/sampler"), space),
         pruning.note(pruner, choice(cfg, "search/pruner"), search["prune_on"], objectives),
-    )
+    ]
+    if most is not None and not isinstance(sampler, TPESampler):
+        said.append(f"search.excerpt={most} is for search/sampler=tpe alone: it is left out")
     return list(filter(None, said))
 
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from spikefront.config import LOCAL, SEARCHPATH, compose, flat, is_group, merge, override
 from spikefront.errors import UserError, near_matches
 from spikefront.start import typed
-from spikefront.sweeping.search import engines
+from spikefront.sweeping.search import engines, priors
 from spikefront.sweeping.search import objectives as objectives_
 from spikefront.sweeping.search.grammar import key_of, parse
 from spikefront.sweeping.search.space import Parameter, Space
@@ -122,7 +122,8 @@ def read(
         new = not (directory(search) / "study.db").exists()
         if elsewhere and new and not search["storage"] and url(search).startswith("sqlite:"):
             cfg.search.storage = search["storage"] = journal_url(search)
-    search["priors"] = {p.key: p.prior for p in space if p.prior is not None} | (search["priors"] or {})
+    priors.parse(given := search["priors"] or {}, space)
+    search["priors"] = {**{p.key: p.prior for p in space if p.prior is not None}, **given}
     base = {k: v for k, v in _base(cfg).items() if not any(k == p.key or k.startswith(f"{p.key}.") for p in space)}
     notes += check(cfg, search, objectives, predict, space)
     nearest = space.nearest(default)
