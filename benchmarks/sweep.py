@@ -4,7 +4,7 @@ python benchmarks/sweep.py compare    # same space, trials, cores and seeds: wal
 python benchmarks/sweep.py overhead   # engine time of a trial that trains nothing
 python benchmarks/sweep.py scale      # the same with 64 workers, on an empty storage and on one of 10,000 trials
 
-``compare`` makes an environment for the stock sweeper (hydra-optuna-sweeper 1.2, Optuna 2.10, joblib launcher) in
+``compare`` makes an environment for the stock sweeper (hydra-optuna-sweeper 1.3, Optuna 2.10, joblib launcher) in
 ``build/stock``: that needs PyPI once. Both train real networks on the digits, two at a time. ``--seeds``, ``--trials``;
 ``--minutes=5`` ends a call early, what it has measured stays in ``build`` and the next call goes on.
 """
@@ -166,7 +166,7 @@ def stock_environment() -> Path:
     if not python.exists():
         venv.create(STOCK, with_pip=True, clear=True)
         packages = (
-            "hydra-optuna-sweeper==1.2.0",
+            "hydra-optuna-sweeper==1.3.0",
             "hydra-joblib-launcher==1.2.0",
             "hydra-core>=1.3,<1.4",
             "optuna<3",
