@@ -43,14 +43,8 @@ def frozen(connection: Any, found: Sequence[Any], unread: tuple[str, ...]) -> li
     systems: dict[int, dict[str, Any]] = defaultdict(dict)
     step = models.TrialIntermediateValueModel
     contents = connection.execute(_contents(unread), {"ids": [row.trial_id for row in found]})
-    for (
-        kind,
-        own,
-        place,
-        name,
-        text,
-        number,
-    ) in contents.cursor.fetchall():  # as SQLAlchemy's own rows it takes twice as long
+    for row in contents.cursor.fetchall():  # as SQLAlchemy's own rows it takes twice as long
+        kind, own, place, name, text, number = row
         if kind == "user":
             users[own][name] = _parse(text)[0]
         elif kind == "param":
@@ -112,11 +106,9 @@ def _contents(unread: tuple[str, ...]) -> Any:
 
 def _local(stored: datetime.datetime | None) -> datetime.datetime | None:
     """A time as Optuna tells it, of this machine's zone; kept is that of UTC."""
-    return (
-        None
-        if stored is None
-        else stored + _zone(stored.replace(minute=0, second=0, microsecond=0), stored.minute // 15)
-    )
+    if stored is None:
+        return None
+    return stored + _zone(stored.replace(minute=0, second=0, microsecond=0), stored.minute // 15)
 
 
 @functools.lru_cache(maxsize=1024)
