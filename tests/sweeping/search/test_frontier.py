@@ -9,7 +9,7 @@ import numpy as np
 import optuna
 import pytest
 from hydra.utils import instantiate
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
@@ -101,6 +101,7 @@ def is_among(d, value):
     return contains(d, value)
 
 
+@example(FloatDistribution(0.1, 0.7, step=0.2), 0.75, 171)  # 0.1 + 3 * 0.2 is above 0.7
 @given(DISTRIBUTIONS, st.floats(0, 1), st.integers(0, 2**31))
 def test_what_is_drawn_and_what_is_beside_it_are_values_of_the_parameter(d, share, seed):
     value = finite.at(d, share)

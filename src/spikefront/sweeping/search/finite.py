@@ -28,7 +28,9 @@ def values(d: BaseDistribution) -> list[Any]:
     if isinstance(d, IntDistribution):
         return list(range(d.low, d.high + 1, d.step))
     assert isinstance(d, FloatDistribution)
-    return [d.low + i * d.step for i in range(int(size(d)))] if d.step else [d.low]
+    if not d.step:
+        return [d.low]
+    return [min(d.low + i * d.step, d.high) for i in range(int(size(d)))]  # 0.1 and three times 0.2 is above 0.7
 
 
 def corners(d: BaseDistribution) -> list[Any]:
@@ -60,7 +62,7 @@ def at(d: BaseDistribution, share: float) -> Any:
     low, high = d.low - half, d.high + half
     value = low * (high / low) ** share if d.log else low + share * (high - low)
     if d.step:
-        value = d.low + min(max(round((value - d.low) / d.step), 0), size(d) - 1) * d.step
+        value = min(d.low + min(max(round((value - d.low) / d.step), 0), size(d) - 1) * d.step, d.high)
     return int(value) if isinstance(d, IntDistribution) else min(max(value, d.low), d.high)
 
 
