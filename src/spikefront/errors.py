@@ -108,9 +108,11 @@ def mendable(error: BaseException) -> str | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception, its cause, that one's cause and so on."""
+    """An exception, its cause, that one's cause and so on, each once: one raised from what it caused goes round."""
     cause: BaseException | None = error
-    while cause is not None:
+    seen = set[int]()
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
         yield cause
         cause = cause.__cause__ or cause.__context__
 

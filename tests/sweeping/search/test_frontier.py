@@ -266,8 +266,18 @@ def test_settings_that_are_none_are_refused(setting):
     assert isinstance(error.value.__cause__, UserError)  # as `refusals` tells it
 
 
-def test_objectives_that_it_knows_nothing_of_are_refused(script, tmp_path):
+OTHERS = "search/sampler=front needs the objectives accuracy and energy, not accuracy, latency"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["search/sampler=front", "search.objectives=[accuracy,latency]"], OTHERS),
+        (["search/sampler=front", "search.sampler.candidates=0"], "search.sampler.candidates is 0: use a whole number"),
+        (["search/pruner=front", "search.pruner.confidence=2"], "search.pruner.confidence is 2: use a number between"),
+    ],
+)
+def test_what_a_search_for_fronts_cannot_do_is_refused_in_a_line(script, tmp_path, wrong, said):
     options = ["data=digits", "model=sdt_1_16", "trainer=cpu", "neuron=lif,plif", f"search.dir={tmp_path}"]
-    code, _, err = script("sweep", "-m", *options, "search/sampler=front", "search.objectives=[accuracy,latency]")
-    assert code == 1 and "search/sampler=front needs the objectives accuracy and energy, not accuracy, latency" in err
-    assert len(err.strip().splitlines()) == 1
+    code, _, err = script("sweep", "-m", *options, *wrong)
+    assert code == 1 and said in err and len(err.strip().splitlines()) == 1
