@@ -66,7 +66,6 @@ class FrontSampler(BaseSampler):
         self._random = np.random.RandomState(seed)
         self._space = Space([])
         self._seen: Read = lambda trial: None
-        self._known: dict[tuple[int, tuple[float, ...]], Seen | None] = {}
         self._first = 0
         self._chosen: Params | None = {}
 
@@ -89,19 +88,12 @@ class FrontSampler(BaseSampler):
 
     def _choose(self, study: Study, trial: FrozenTrial) -> Params:
         others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number and t.params]
-        ended = [s for t in others if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and (s := self._read(t))]
+        ended = [s for t in others if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and (s := self._seen(t))]
         pending = [t.params for t in others if t.state == TrialState.RUNNING]
         judged = [(t.params, t.constraints) for t in others if t.constraints]
         if sum(not s.stopped for s in ended) < max(2, self.startup):
             return {}
         return self._best(ended, pending, judged)
-
-    def _read(self, trial: FrozenTrial) -> Seen | None:
-        """Once, unless the study shows it with other values."""
-        key = trial.number, tuple(trial.values or ())
-        if key not in self._known:
-            self._known[key] = self._seen(trial)
-        return self._known[key]
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -171,13 +171,14 @@ def decide(
 
 
 def remembered(seen: Read) -> Read:
-    """The same, each trial looked at once, as it doesn't change any more."""
-    known: dict[int, Seen | None] = {}
+    """The same, each trial looked at once, as it doesn't change any more, unless it is shown with other values."""
+    known: dict[tuple[int, tuple[float, ...]], Seen | None] = {}
 
     def read(trial: FrozenTrial, objectives: Directions) -> Seen | None:
-        if trial.number not in known:
-            known[trial.number] = seen(trial, objectives)
-        return known[trial.number]
+        key = trial.number, tuple(trial.values or ())
+        if key not in known:
+            known[key] = seen(trial, objectives)
+        return known[key]
 
     return read
 

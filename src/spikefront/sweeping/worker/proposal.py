@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from spikefront.analysis.schema import Directions
 from spikefront.errors import UserError, one_line
-from spikefront.sweeping.search import priors
+from spikefront.sweeping.search import priors, pruning
 from spikefront.sweeping.search.anytime import Shown
 from spikefront.sweeping.search.constraints import Measured, predicted
 from spikefront.sweeping.search.excerpt import Excerpt
@@ -47,7 +47,8 @@ def sampler(search: DictConfig, objectives: Directions, space: Space) -> BaseSam
     bounds, before = Measured(search.constraints), predicted(search.constraints)
     read = partial(brought.candidate, bounds=bounds)
     if isinstance(found, FrontSampler):
-        found.learns(space, partial(brought.seen, objectives=objectives, bounds=bounds), search.anytime)
+        seen = pruning.remembered(partial(brought.seen, bounds=bounds))
+        found.learns(space, lambda trial: seen(trial, objectives), search.anytime)
     told = partial(brought.told, predicted=before, bounds=bounds) if bounds or before else None
     excerpt = None
     if isinstance(found, TPESampler) and (most := search.get("excerpt")) is not None:
