@@ -113,7 +113,7 @@ def neuron_backward(
     ``grad`` is that of the spikes and lies in memory as ``x`` does.
     """
     shape = _shape(x, steps, scale)
-    grad_x = torch.empty_strided(x.shape, x.stride())
+    grad_x = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype)
     learns = gain is not None and leak is None
     grad_gain = torch.zeros((), dtype=torch.float64) if learns else None
     sums = torch.zeros(2, x.shape[2], dtype=torch.float64) if scale is not None else None
@@ -123,7 +123,7 @@ def neuron_backward(
     if sums is not None:
         assert weight is not None and mean is not None and inverse_std is not None
         of_norm = through_norm(grad_x, x, grad_x, sums, weight, mean, inverse_std, count)
-    return [grad_x.to(x.dtype), *([grad_gain.to(x.dtype)] if grad_gain is not None else []), *of_norm]
+    return [grad_x, *([grad_gain.to(x.dtype)] if grad_gain is not None else []), *of_norm]
 
 
 def neuron_pooled(

@@ -6,6 +6,9 @@
 // channels-last memory, H * W otherwise. Everything is one pass over memory; work is split into blocks of elements.
 // Compiled without contraction into fused multiply-adds, so that spikes equal PyTorch's bit for bit.
 
+#if defined(__AVX512F__) && !defined(__clang__)
+#pragma GCC target("prefer-vector-width=512")
+#endif
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -22,21 +25,30 @@ namespace {
 constexpr int64_t SMALL = 32768;  // elements below which a second thread costs more than it brings
 constexpr int64_t STRIP = 65536;  // potentials that stay in a core's second cache
 
-struct bf16 {
-    uint16_t bits;
-    bf16() = default;
-    explicit bf16(float x) {  // to the nearest, ties to even
-        uint32_t wide;
-        std::memcpy(&wide, &x, sizeof wide);
-        bits = static_cast<uint16_t>((wide + 0x7fff + ((wide >> 16) & 1)) >> 16);
-    }
-    operator float() const {
-        const uint32_t wide = static_cast<uint32_t>(bits) << 16;
-        float x;
-        std::memcpy(&x, &wide, sizeof x);
-        return x;
-    }
-};
+enum class bf16 : uint16_t {};  // a scalar, so that loops of it become vectors
+
+inline float wide(float x) { return x; }
+inline float wide(bf16 x) {
+    const uint32_t bits = static_cast<uint32_t>(x) << 16;
+    float y;
+    std::memcpy(&y, &bits, sizeof y);
+    return y;
+}
+
+template <class E> inline E narrow(float x);
+template <> inline float narrow<float>(float x) { return x; }
+template <> inline bf16 narrow<bf16>(float x) {  // to the nearest, ties to even
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return static_cast<bf16>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+// What is larger where the numbers are.
+inline float order(float x) { return x; }
+inline int16_t order(bf16 x) {
+    const int16_t bits = static_cast<int16_t>(x);
+    return bits == INT16_MIN ? 0 : static_cast<int16_t>(bits ^ ((bits >> 15) & 0x7fff));
+}
 
 struct Shape {
     int64_t frame, channels, inner, block;
@@ -67,29 +79,28 @@ struct Affine {
         const int64_t c = block % shape.channels;
         for (int64_t i = 0; i < shape.block; i++) scale[i] = s[c], shift[i] = b[c];
     }
-    template <class E, class Out> void apply(const E *x, Out *out, int64_t n) const {
-        if (!shape.channels) {
-#pragma omp simd
-            for (int64_t i = 0; i < n; i++) out[i] = Out(static_cast<float>(x[i]));
-            return;
-        }
-        const float *a = scale.data(), *c = shift.data();
-#pragma omp simd
-        for (int64_t i = 0; i < n; i++) out[i] = Out(static_cast<float>(x[i]) * a[i] + c[i]);
-    }
+    const float *scales() const { return shape.channels ? scale.data() : nullptr; }
 };
 
-inline float exponential(float x) {  // Cephes' expf, branch-free; relative error below 2e-7
-    x = x < -87.0f ? -87.0f : (x > 87.0f ? 87.0f : x);
-    const float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
-    const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+inline float mad(float x, float y, float z) {  // for gradients, which need not be PyTorch's to the last bit
+#if defined(__FMA__) || defined(__aarch64__)
+    return __builtin_fmaf(x, y, z);
+#else
+    return x * y + z;
+#endif
+}
+
+inline float exponential(float x) {  // of 0 or less: Cephes' expf, branch-free; relative error below 2e-7
+    x = x < -87.0f ? -87.0f : x;
+    const float n = mad(x, 1.44269504f, 12582912.0f) - 12582912.0f;
+    const float r = mad(n, 2.12194440e-4f, mad(n, -0.693359375f, x));
     float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    const float e = p * r * r + r + 1.0f;
+    p = mad(p, r, 1.3981999507e-3f);
+    p = mad(p, r, 8.3334519073e-3f);
+    p = mad(p, r, 4.1665795894e-2f);
+    p = mad(p, r, 1.6666665459e-1f);
+    p = mad(p, r, 5.0000001201e-1f);
+    const float e = mad(p * r, r, r + 1.0f);
     const int32_t power = (static_cast<int32_t>(n) + 127) << 23;
     float two;
     std::memcpy(&two, &power, sizeof two);
@@ -100,8 +111,8 @@ inline float exponential(float x) {  // Cephes' expf, branch-free; relative erro
 template <int KIND> inline float derivative(float u, float a, float b) {
     const float m = u < 0 ? -u : u;
     if (KIND == 0) {
-        const float s = 1.0f / (1.0f + exponential(-a * u));
-        return a * s * (1.0f - s);
+        const float e = exponential(-a * m), s = 1.0f + e;  // s(x) (1 - s(x)) is that of -x
+        return a * e / (s * s);
     }
     if (KIND == 1) {
         const float z = 1.57079633f * a * u;
@@ -130,15 +141,26 @@ template <bool SOFT> inline float reset(float h, float threshold) {
     return SOFT ? h - threshold * f : h * (1.0f - f);
 }
 
-template <bool SOFT>
-void integrate(const float *current, const float *h_before, float *h, const Neuron &p, int64_t n) {
-    if (!h_before) {
+// The potential h of n elements at one step, from the one before (null: at the first) and the current scale x + shift,
+// or x where scale is null.
+template <bool SOFT, bool AFFINE, class E>
+void integrate(const E *x, const float *scale, const float *shift, const float *before, float *h, const Neuron &p,
+               int64_t n) {
+    const float gain = p.gain, leak = p.leak, threshold = p.threshold;
+    if (!before) {
 #pragma omp simd
-        for (int64_t i = 0; i < n; i++) h[i] = current[i] * p.gain;
+        for (int64_t i = 0; i < n; i++) h[i] = (AFFINE ? wide(x[i]) * scale[i] + shift[i] : wide(x[i])) * gain;
         return;
     }
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++) h[i] = p.leak * reset<SOFT>(h_before[i], p.threshold) + p.gain * current[i];
+    for (int64_t i = 0; i < n; i++)
+        h[i] = leak * reset<SOFT>(before[i], threshold) + gain * (AFFINE ? wide(x[i]) * scale[i] + shift[i] : wide(x[i]));
+}
+
+template <bool SOFT, class E>
+void integrate(const E *x, const Affine &affine, const float *before, float *h, const Neuron &p, int64_t n) {
+    (affine.shape.channels ? integrate<SOFT, true, E> : integrate<SOFT, false, E>)(x, affine.scale.data(),
+                                                                                  affine.shift.data(), before, h, p, n);
 }
 
 template <bool SOFT, class E>
@@ -147,101 +169,92 @@ void forward(const E *x, E *spikes, int64_t T, int64_t x_step, const Shape &shap
 #pragma omp parallel if (T * shape.frame > SMALL)
     {
         Affine affine(shape, scale, shift);
-        std::vector<float> current(shape.block), one(shape.block), two(shape.block);
+        std::vector<float> potential(shape.block);
+        const E one = narrow<E>(1.0f), none = narrow<E>(0.0f);
+        const float threshold = p.threshold;
 #pragma omp for schedule(static)
         for (int64_t k = 0; k < shape.blocks(); k++) {
             const int64_t at = k * shape.block, n = std::min(shape.block, shape.frame - at);
-            float *h = one.data(), *before = nullptr;
+            float *h = potential.data();
             affine.at(k);
             for (int64_t t = 0; t < T; t++) {
-                if (t == 0 || x_step) affine.apply(x + t * x_step + at, current.data(), n);
-                integrate<SOFT>(current.data(), before, h, p, n);
+                integrate<SOFT>(x + t * x_step + at, affine, t ? h : nullptr, h, p, n);
                 E *s = spikes + t * shape.frame + at;
 #pragma omp simd
-                for (int64_t i = 0; i < n; i++) s[i] = E(h[i] >= p.threshold ? 1.0f : 0.0f);
-                before = h;
-                h = h == one.data() ? two.data() : one.data();
+                for (int64_t i = 0; i < n; i++) s[i] = h[i] >= threshold ? one : none;
             }
         }
     }
 }
 
-// One step back: v, the gradient of the potential after it, becomes that of the potential before; gh is that of h.
+// One step back: gh, the gradient of the potential one step later, becomes that of h. `grad` receives the gradient of
+// the current, `sum` gathers it over the steps, and `product` that times x.
 template <bool SOFT, int KIND, bool LAST, class E>
-void step_back(const float *__restrict h, const E *__restrict gs, float *__restrict v, float *__restrict gh,
-               int64_t n, const Neuron &p) {
-    const float threshold = p.threshold, a = p.a, b = p.b, leak = p.leak, attached = p.detach ? 0.0f : 1.0f;
+void step_back(const float *__restrict h, const E *__restrict gs, const E *__restrict x, float *__restrict gh,
+               E *__restrict grad, float *__restrict sum, float *__restrict product, int64_t n, const Neuron &p) {
+    const float threshold = p.threshold, a = p.a, b = p.b, leak = p.leak, gain = p.gain;
+    const float attached = p.detach ? 0.0f : 1.0f;
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
         const float step = derivative<KIND>(h[i] - threshold, a, b);
-        float grad = gs[i] * step;
+        float g = wide(gs[i]) * step;
         if (!LAST) {
             const float kept = SOFT ? 1.0f : (h[i] < threshold ? 1.0f : 0.0f);
-            grad = grad + v[i] * (kept - attached * ((SOFT ? threshold : h[i]) * step));
+            g = g + gh[i] * leak * (kept - attached * ((SOFT ? threshold : h[i]) * step));
         }
-        v[i] = grad * leak;
-        gh[i] = grad;
+        gh[i] = g;
+        const float of_current = g * gain;
+        sum[i] = LAST ? of_current : sum[i] + of_current;
+        product[i] = LAST ? of_current * wide(x[i]) : product[i] + of_current * wide(x[i]);
+        grad[i] = narrow<E>(of_current);
     }
 }
 
 // Back-propagation through the T steps; potentials are recomputed from x. grad is that of the current, summed over
 // time where x_step is 0; sums[c] and sums[C + c] gather grad and grad * x a channel, for the batch norm's gradient.
 template <bool SOFT, int KIND, class E>
-void backward(const E *x, const E *grad_spikes, float *grad, double *grad_gain, double *sums, int64_t T,
-              int64_t x_step, const Shape &shape, const float *scale, const float *shift, const Neuron &p) {
+void backward(const E *x, const E *grad_spikes, E *grad, double *grad_gain, double *sums, int64_t T, int64_t x_step,
+              const Shape &shape, const float *scale, const float *shift, const Neuron &p) {
     double total = 0;
 #pragma omp parallel reduction(+ : total) if (T * shape.frame > SMALL)
     {
-        const int64_t L = shape.block, steps = x_step ? T : 1;
+        const int64_t L = shape.block;
         Affine affine(shape, scale, shift);
-        std::vector<float> current(L * steps), h(L * T), gv(L), part(L);
+        std::vector<float> h(L * T), gh(L), once(L), twice(L);
         std::vector<double> sum(shape.channels ? 2 * L : 0);
         std::vector<double> plane(shape.channels && !shape.rows() ? 2 * shape.channels : 0);
 #pragma omp for schedule(static)
         for (int64_t k = 0; k < shape.blocks(); k++) {
             const int64_t at = k * L, n = std::min(L, shape.frame - at);
             affine.at(k);
-            for (int64_t t = 0; t < T; t++) {
-                if (t < steps) affine.apply(x + t * x_step + at, &current[t * L], n);
-                integrate<SOFT>(&current[(t % steps) * L], t ? &h[(t - 1) * L] : nullptr, &h[t * L], p, n);
-            }
+            for (int64_t t = 0; t < T; t++)
+                integrate<SOFT>(x + t * x_step + at, affine, t ? &h[(t - 1) * L] : nullptr, &h[t * L], p, n);
             for (int64_t t = T - 1; t >= 0; t--) {
-                const float *ht = &h[t * L];
-                const E *gs = grad_spikes + t * shape.frame + at;
-                const bool last = t == T - 1, fresh = x_step || last;
-                float *g = grad + (x_step ? t * shape.frame : 0) + at, *v = gv.data();
-                if (last) step_back<SOFT, KIND, true>(ht, gs, v, part.data(), n, p);
-                else step_back<SOFT, KIND, false>(ht, gs, v, part.data(), n, p);
-                const float *gh = part.data();
-                if (fresh) {
-#pragma omp simd
-                    for (int64_t i = 0; i < n; i++) g[i] = gh[i] * p.gain;
-                } else {
-#pragma omp simd
-                    for (int64_t i = 0; i < n; i++) g[i] += gh[i] * p.gain;
+                (t == T - 1 ? step_back<SOFT, KIND, true, E> : step_back<SOFT, KIND, false, E>)(
+                    &h[t * L], grad_spikes + t * shape.frame + at, x + t * x_step + at, gh.data(),
+                    grad + (x_step ? t * shape.frame : 0) + at, once.data(), twice.data(), n, p);
+                if (!grad_gain) continue;
+                for (int64_t i = 0; i < n; i++) {
+                    const float value = wide(x[t * x_step + at + i]);
+                    const float current = shape.channels ? value * affine.scale[i] + affine.shift[i] : value;
+                    const float before = t ? reset<SOFT>(h[(t - 1) * L + i], p.threshold) : 0.0f;
+                    total += static_cast<double>(gh[i]) * (current - before);
                 }
-                if (grad_gain) {
-                    const float *c = &current[(t % steps) * L];
-                    for (int64_t i = 0; i < n; i++) {
-                        const float before = t ? reset<SOFT>(h[(t - 1) * L + i], p.threshold) : 0.0f;
-                        total += static_cast<double>(part[i]) * (c[i] - before);
-                    }
-                }
+            }
+            if (!x_step) {
+#pragma omp simd
+                for (int64_t i = 0; i < n; i++) grad[at + i] = narrow<E>(once[i]);
             }
             if (!shape.channels) continue;
-            for (int64_t t = 0; t < steps; t++) {
-                const float *g = grad + t * shape.frame + at;
-                const E *xt = x + t * x_step + at;
+            if (shape.rows()) {
                 double *s0 = sum.data(), *s1 = s0 + L;
-                if (shape.rows()) {
 #pragma omp simd
-                    for (int64_t i = 0; i < n; i++) s0[i] += g[i], s1[i] += static_cast<double>(g[i]) * xt[i];
-                } else {
-                    double a = 0, b = 0;
+                for (int64_t i = 0; i < n; i++) s0[i] += once[i], s1[i] += twice[i];
+            } else {
+                double a = 0, b = 0;
 #pragma omp simd reduction(+ : a, b)
-                    for (int64_t i = 0; i < n; i++) a += g[i], b += static_cast<double>(g[i]) * xt[i];
-                    plane[k % shape.channels] += a, plane[shape.channels + k % shape.channels] += b;
-                }
+                for (int64_t i = 0; i < n; i++) a += once[i], b += twice[i];
+                plane[k % shape.channels] += a, plane[shape.channels + k % shape.channels] += b;
             }
         }
         if (shape.channels) {
@@ -263,7 +276,7 @@ void neuron_forward(const E *x, E *spikes, int64_t T, int64_t x_step, int64_t fr
 }
 
 template <class E>
-void neuron_backward(const E *x, const E *grad_spikes, float *grad, double *grad_gain, double *sums, int64_t T,
+void neuron_backward(const E *x, const E *grad_spikes, E *grad, double *grad_gain, double *sums, int64_t T,
                      int64_t x_step, int64_t frame, int64_t channels, int64_t inner, const float *scale,
                      const float *shift, const Neuron *p, int32_t kind) {
     const Shape shape(frame, channels, inner);
@@ -278,8 +291,7 @@ void neuron_backward(const E *x, const E *grad_spikes, float *grad, double *grad
 
 // sums[c], sums[C + c] over `frames` frames: of x and its square or, given a gradient, of that and of its product with x.
 template <class E, bool GRADIENT>
-void norm_sums(const E *x, const float *grad, double *sums, int64_t frames, int64_t frame, int64_t channels,
-               int64_t inner) {
+void norm_sums(const E *x, const E *grad, double *sums, int64_t frames, int64_t frame, int64_t channels, int64_t inner) {
     const Shape shape(frame * frames, channels, inner);
 #pragma omp parallel if (shape.frame > SMALL)
     {
@@ -289,19 +301,19 @@ void norm_sums(const E *x, const float *grad, double *sums, int64_t frames, int6
 #pragma omp for schedule(static)
         for (int64_t k = 0; k < shape.blocks(); k++) {
             const E *row = x + k * shape.block;
-            const float *g = grad + (GRADIENT ? k * shape.block : 0);
+            const E *g = grad + (GRADIENT ? k * shape.block : 0);
             const int64_t n = std::min(shape.block, shape.frame - k * shape.block);
             if (shape.rows()) {
 #pragma omp simd
                 for (int64_t i = 0; i < n; i++) {
-                    const double v = row[i], u = GRADIENT ? static_cast<double>(g[i]) : v;
+                    const double v = wide(row[i]), u = GRADIENT ? static_cast<double>(wide(g[i])) : v;
                     s0[i] += u, s1[i] += u * v;
                 }
             } else {
                 double a = 0, b = 0;
 #pragma omp simd reduction(+ : a, b)
                 for (int64_t i = 0; i < n; i++) {
-                    const double v = row[i], u = GRADIENT ? static_cast<double>(g[i]) : v;
+                    const double v = wide(row[i]), u = GRADIENT ? static_cast<double>(wide(g[i])) : v;
                     a += u, b += u * v;
                 }
                 s0[k % channels] += a, s1[k % channels] += b;
@@ -314,8 +326,7 @@ void norm_sums(const E *x, const float *grad, double *sums, int64_t frames, int6
 }
 
 template <class E>
-void norm_sums(const E *x, const float *grad, double *sums, int64_t frames, int64_t frame, int64_t channels,
-               int64_t inner) {
+void norm_sums(const E *x, const E *grad, double *sums, int64_t frames, int64_t frame, int64_t channels, int64_t inner) {
     (grad ? norm_sums<E, true> : norm_sums<E, false>)(x, grad, sums, frames, frame, channels, inner);
 }
 
@@ -330,14 +341,19 @@ void norm_apply(const E *x, E *y, const float *scale, const float *shift, int64_
 #pragma omp for schedule(static)
         for (int64_t k = 0; k < shape.blocks(); k++) {
             affine.at(k);
-            affine.apply(x + k * shape.block, y + k * shape.block, std::min(shape.block, shape.frame - k * shape.block));
+            const float *a = affine.scale.data(), *b = affine.shift.data();
+            const E *from = x + k * shape.block;
+            E *to = y + k * shape.block;
+            const int64_t n = std::min(shape.block, shape.frame - k * shape.block);
+#pragma omp simd
+            for (int64_t i = 0; i < n; i++) to[i] = narrow<E>(wide(from[i]) * a[i] + b[i]);
         }
     }
 }
 
 // out = a[c] * grad + b[c] * x + d[c], which may be grad itself: the last step of the batch norm's gradient.
 template <class E>
-void norm_combine(const float *grad, const E *x, float *out, const float *a, const float *b, const float *d,
+void norm_combine(const E *grad, const E *x, E *out, const float *a, const float *b, const float *d,
                   int64_t frames, int64_t frame, int64_t channels, int64_t inner) {
     const Shape shape(frame * frames, channels, inner);
 #pragma omp parallel if (shape.frame > SMALL)
@@ -347,11 +363,11 @@ void norm_combine(const float *grad, const E *x, float *out, const float *a, con
         for (int64_t k = 0; k < shape.blocks(); k++) {
             const int64_t at = k * shape.block, n = std::min(shape.block, shape.frame - at);
             one.at(k), two.at(k);
-            const float *pa = one.scale.data(), *pb = one.shift.data(), *pd = two.scale.data(), *g = grad + at;
-            const E *row = x + at;
-            float *o = out + at;
+            const float *pa = one.scale.data(), *pb = one.shift.data(), *pd = two.scale.data();
+            const E *row = x + at, *g = grad + at;
+            E *o = out + at;
 #pragma omp simd
-            for (int64_t i = 0; i < n; i++) o[i] = pa[i] * g[i] + pb[i] * row[i] + pd[i];
+            for (int64_t i = 0; i < n; i++) o[i] = narrow<E>(pa[i] * wide(g[i]) + pb[i] * wide(row[i]) + pd[i]);
         }
     }
 }
@@ -378,12 +394,12 @@ void pool_forward(const E *x, E *out, uint8_t *which, int64_t frames, int64_t C,
                     if (best) std::memset(best, label, C);
                 } else if (best) {
 #pragma omp simd
-                    for (int64_t c = 0; c < C; c++) best[c] = in[c] > o[c] ? label : best[c];
+                    for (int64_t c = 0; c < C; c++) best[c] = order(in[c]) > order(o[c]) ? label : best[c];
 #pragma omp simd
-                    for (int64_t c = 0; c < C; c++) o[c] = in[c] > o[c] ? in[c] : o[c];
+                    for (int64_t c = 0; c < C; c++) o[c] = order(in[c]) > order(o[c]) ? in[c] : o[c];
                 } else {
 #pragma omp simd
-                    for (int64_t c = 0; c < C; c++) o[c] = in[c] > o[c] ? in[c] : o[c];
+                    for (int64_t c = 0; c < C; c++) o[c] = order(in[c]) > order(o[c]) ? in[c] : o[c];
                 }
                 first = false;
             }
@@ -391,25 +407,37 @@ void pool_forward(const E *x, E *out, uint8_t *which, int64_t frames, int64_t C,
     }
 }
 
-// Adds each gradient to the winner of its window, `offset[which]` elements away.
+// Adds the gradients of n windows of which `tap` won.
 template <class E>
-void hand_back(const E *grad_out, const uint8_t *which, float *grad, const int64_t *offset, int64_t n) {
-    for (int64_t i = 0; i < n; i++) grad[i + offset[which[i]]] += grad_out[i];
+void collect(const E *grad_out, const uint8_t *which, uint8_t tap, float *sum, int64_t n) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) sum[i] += which[i] == tap ? wide(grad_out[i]) : 0.0f;
 }
 
 template <class E>
-void pool_backward(const E *grad_out, const uint8_t *which, float *grad, int64_t frames, int64_t C, int64_t H,
-                   int64_t W, int64_t stride) {
+void pool_backward(const E *grad_out, const uint8_t *which, E *grad, int64_t frames, int64_t C, int64_t H, int64_t W,
+                   int64_t stride) {
     const int64_t h = (H - 1) / stride + 1, w = (W - 1) / stride + 1;
-    int64_t offset[9];
-    for (int64_t tap = 0; tap < 9; tap++) offset[tap] = ((tap / 3 - 1) * W + tap % 3 - 1) * C;
-#pragma omp parallel for schedule(static) if (frames * H * W * C > SMALL)
-    for (int64_t f = 0; f < frames; f++) {
-        float *g = grad + f * H * W * C;
-        std::memset(g, 0, H * W * C * sizeof(float));
-        for (int64_t at = 0; at < h * w; at++) {
-            const int64_t from = (f * h * w + at) * C;
-            hand_back(grad_out + from, which + from, g + (at / w * W + at % w) * stride * C, offset, C);
+#pragma omp parallel if (frames * H * W * C > SMALL)
+    {
+        std::vector<float> sum(C);
+#pragma omp for schedule(static)
+        for (int64_t row = 0; row < frames * H; row++) {
+            const int64_t f = row / H, y = row % H;
+            const int64_t top = std::max<int64_t>(0, (y + stride - 2) / stride), bottom = std::min(h - 1, (y + 1) / stride);
+            for (int64_t z = 0; z < W; z++) {
+                const int64_t left = std::max<int64_t>(0, (z + stride - 2) / stride);
+                const int64_t right = std::min(w - 1, (z + 1) / stride);
+                std::fill(sum.begin(), sum.end(), 0.0f);
+                for (int64_t oy = top; oy <= bottom; oy++)
+                    for (int64_t ox = left; ox <= right; ox++) {
+                        const int64_t from = ((f * h + oy) * w + ox) * C, tap = (y - oy * stride + 1) * 3 + z - ox * stride + 1;
+                        collect(grad_out + from, which + from, static_cast<uint8_t>(tap), sum.data(), C);
+                    }
+                E *g = grad + (row * W + z) * C;
+#pragma omp simd
+                for (int64_t c = 0; c < C; c++) g[c] = narrow<E>(sum[c]);
+            }
         }
     }
 }
@@ -426,8 +454,9 @@ void fire_pool(const E *x, E *out, int64_t T, int64_t x_step, int64_t B, int64_t
     {
         const int64_t most = (rows - 1) * stride + 3, L = shape.block;
         Affine affine(shape, scale, shift);
-        std::vector<float> current(L), potential(most * row);
+        std::vector<float> potential(most * row);
         std::vector<uint8_t> spikes(most * row), column(row);
+        const E one = narrow<E>(1.0f), none = narrow<E>(0.0f);
 #pragma omp for schedule(static)
         for (int64_t k = 0; k < B * strips; k++) {
             const int64_t b = k / strips, first = k % strips * rows, last = std::min(h, first + rows);
@@ -439,8 +468,7 @@ void fire_pool(const E *x, E *out, int64_t T, int64_t x_step, int64_t B, int64_t
                     const int64_t m = std::min(L, n - at);
                     float *v = &potential[at];
                     uint8_t *s = &spikes[at];
-                    affine.apply(in + at, current.data(), m);
-                    integrate<SOFT>(current.data(), t ? v : nullptr, v, p, m);
+                    integrate<SOFT>(in + at, affine, t ? v : nullptr, v, p, m);
 #pragma omp simd
                     for (int64_t i = 0; i < m; i++) s[i] = v[i] >= p.threshold ? 1 : 0;
                 }
@@ -458,7 +486,7 @@ void fire_pool(const E *x, E *out, int64_t T, int64_t x_step, int64_t B, int64_t
                         const uint8_t *left = ox ? middle - C : middle;
                         const uint8_t *right = ox * stride + 1 < W ? middle + C : middle;
 #pragma omp simd
-                        for (int64_t c = 0; c < C; c++) o[c] = E(static_cast<float>(left[c] | middle[c] | right[c]));
+                        for (int64_t c = 0; c < C; c++) o[c] = left[c] | middle[c] | right[c] ? one : none;
                     }
                 }
             }
@@ -470,7 +498,7 @@ void fire_pool(const E *x, E *out, int64_t T, int64_t x_step, int64_t B, int64_t
 template <class E>
 void widest(const E *x, float *best, int32_t *which, float *padded, int64_t heads, int64_t width) {
     for (int64_t head = 0; head < heads; head++, x += width, best += width, which += width) {
-        for (int64_t i = 0; i < width; i++) padded[i + 1] = x[i];
+        for (int64_t i = 0; i < width; i++) padded[i + 1] = wide(x[i]);
 #pragma omp simd
         for (int64_t i = 0; i < width; i++) {
             const float left = padded[i], middle = padded[i + 1], right = padded[i + 2];
@@ -507,7 +535,7 @@ void pool_planes_forward(const E *x, E *out, uint8_t *which, int64_t frames, int
 #pragma omp simd
                 for (int64_t c = 0; c < C; c++) {
                     const float most = b1[c] > b0[c] ? b1[c] : b0[c];
-                    o[c] = E(b2[c] > most ? b2[c] : most);
+                    o[c] = narrow<E>(b2[c] > most ? b2[c] : most);
                 }
                 if (!which) continue;
                 uint8_t *w = which + (f * tokens + n - 1) * C;
@@ -522,17 +550,29 @@ void pool_planes_forward(const E *x, E *out, uint8_t *which, int64_t frames, int
     }
 }
 
+// What a head's windows won of another head's is none, so that rows can be gone through whole.
 template <class E>
-void pool_planes_backward(const E *grad_out, const uint8_t *which, float *grad, int64_t frames, int64_t heads,
+void pool_planes_backward(const E *grad_out, const uint8_t *which, E *grad, int64_t frames, int64_t heads,
                           int64_t tokens, int64_t width) {
-    const int64_t C = heads * width, plane = tokens * C;
-    int64_t offset[9];
-    for (int64_t tap = 0; tap < 9; tap++) offset[tap] = (tap / 3 - 1) * C + tap % 3 - 1;
-#pragma omp parallel for schedule(static) if (frames * plane > SMALL)
-    for (int64_t f = 0; f < frames; f++) {
-        float *g = grad + f * plane;
-        std::memset(g, 0, plane * sizeof(float));
-        hand_back(grad_out + f * plane, which + f * plane, g, offset, plane);
+    const int64_t C = heads * width;
+#pragma omp parallel if (frames * tokens * C > SMALL)
+    {
+        std::vector<float> sum(C);
+#pragma omp for schedule(static)
+        for (int64_t row = 0; row < frames * tokens; row++) {
+            const int64_t n = row % tokens;
+            std::fill(sum.begin(), sum.end(), 0.0f);
+            for (int64_t down = n ? -1 : 0; down <= (n + 1 < tokens ? 1 : 0); down++)
+                for (int64_t along = -1; along <= 1; along++) {  // of the window's middle
+                    const int64_t first = std::max<int64_t>(0, -along), count = C - std::abs(along);
+                    const int64_t from = (row + down) * C + first + along;
+                    const uint8_t tap = static_cast<uint8_t>((1 - down) * 3 + 1 - along);
+                    collect(grad_out + from, which + from, tap, sum.data() + first, count);
+                }
+            E *g = grad + row * C;
+#pragma omp simd
+            for (int64_t c = 0; c < C; c++) g[c] = narrow<E>(sum[c]);
+        }
     }
 }
 
@@ -554,10 +594,18 @@ int32_t pack(const E *x, uint8_t *bits, int64_t n) {
                 bits[i / 8] = static_cast<uint8_t>(ones);
                 continue;
             }
+            if (std::is_same<E, bf16>::value && i + 8 <= end) {
+                const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i *>(x + i));
+                const __m128i one = _mm_cmpeq_epi16(v, _mm_set1_epi16(0x3f80));
+                const __m128i none = _mm_cmpeq_epi16(_mm_add_epi16(v, v), _mm_setzero_si128());  // of either sign
+                other |= _mm_movemask_epi8(_mm_or_si128(one, none)) != 0xffff;
+                bits[i / 8] = static_cast<uint8_t>(_mm_movemask_epi8(_mm_packs_epi16(one, one)));
+                continue;
+            }
 #endif
             for (int64_t j = i; j < std::min(end, i + 8); j++) {
-                other |= x[j] != 0.0f && x[j] != 1.0f;
-                byte |= (x[j] == 1.0f ? 1u : 0u) << (j - i);
+                other |= wide(x[j]) != 0.0f && wide(x[j]) != 1.0f;
+                byte |= (wide(x[j]) == 1.0f ? 1u : 0u) << (j - i);
             }
             bits[i / 8] = static_cast<uint8_t>(byte);
         }
@@ -577,9 +625,15 @@ void unpack(const uint8_t *bits, E *x, int64_t n) {
             _mm256_storeu_ps(reinterpret_cast<float *>(x + byte * 8), ones);
             continue;
         }
+        if (std::is_same<E, bf16>::value && byte * 8 + 8 <= n) {
+            const __m128i each = _mm_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128);
+            const __m128i set = _mm_cmpeq_epi16(_mm_and_si128(_mm_set1_epi16(bits[byte]), each), each);
+            _mm_storeu_si128(reinterpret_cast<__m128i *>(x + byte * 8), _mm_and_si128(set, _mm_set1_epi16(0x3f80)));
+            continue;
+        }
 #endif
         for (int64_t j = 0; j < std::min<int64_t>(8, n - byte * 8); j++)
-            x[byte * 8 + j] = E((bits[byte] >> j) & 1 ? 1.0f : 0.0f);
+            x[byte * 8 + j] = narrow<E>((bits[byte] >> j) & 1 ? 1.0f : 0.0f);
     }
 }
 
@@ -592,13 +646,13 @@ extern "C" {
                               int64_t inner, const float *scale, const float *shift, const Neuron *p) { \
         neuron_forward<E>(x, spikes, T, x_step, frame, channels, inner, scale, shift, p); \
     } \
-    void NAME(neuron_backward)(const E *x, const E *grad_spikes, float *grad, double *grad_gain, double *sums, \
+    void NAME(neuron_backward)(const E *x, const E *grad_spikes, E *grad, double *grad_gain, double *sums, \
                                int64_t T, int64_t x_step, int64_t frame, int64_t channels, int64_t inner, \
                                const float *scale, const float *shift, const Neuron *p, int64_t kind) { \
         neuron_backward<E>(x, grad_spikes, grad, grad_gain, sums, T, x_step, frame, channels, inner, scale, shift, p, \
                            kind); \
     } \
-    void NAME(norm_sums)(const E *x, const float *grad, double *sums, int64_t frames, int64_t frame, \
+    void NAME(norm_sums)(const E *x, const E *grad, double *sums, int64_t frames, int64_t frame, \
                          int64_t channels, int64_t inner) { \
         norm_sums<E>(x, grad, sums, frames, frame, channels, inner); \
     } \
@@ -606,7 +660,7 @@ extern "C" {
                           int64_t channels, int64_t inner) { \
         norm_apply<E>(x, y, scale, shift, frames, frame, channels, inner); \
     } \
-    void NAME(norm_combine)(const float *grad, const E *x, float *out, const float *a, const float *b, \
+    void NAME(norm_combine)(const E *grad, const E *x, E *out, const float *a, const float *b, \
                             const float *d, int64_t frames, int64_t frame, int64_t channels, int64_t inner) { \
         norm_combine<E>(grad, x, out, a, b, d, frames, frame, channels, inner); \
     } \
@@ -618,7 +672,7 @@ extern "C" {
                          int64_t stride, const float *scale, const float *shift, const Neuron *p) { \
         (p->soft ? fire_pool<true, E> : fire_pool<false, E>)(x, out, T, x_step, B, C, H, W, stride, scale, shift, *p); \
     } \
-    void NAME(pool_backward)(const E *grad_out, const uint8_t *which, float *grad, int64_t frames, int64_t C, \
+    void NAME(pool_backward)(const E *grad_out, const uint8_t *which, E *grad, int64_t frames, int64_t C, \
                              int64_t H, int64_t W, int64_t stride) { \
         pool_backward<E>(grad_out, which, grad, frames, C, H, W, stride); \
     } \
@@ -626,7 +680,7 @@ extern "C" {
                                    int64_t tokens, int64_t width) { \
         pool_planes_forward<E>(x, out, which, frames, heads, tokens, width); \
     } \
-    void NAME(pool_planes_backward)(const E *grad_out, const uint8_t *which, float *grad, int64_t frames, \
+    void NAME(pool_planes_backward)(const E *grad_out, const uint8_t *which, E *grad, int64_t frames, \
                                     int64_t heads, int64_t tokens, int64_t width) { \
         pool_planes_backward<E>(grad_out, which, grad, frames, heads, tokens, width); \
     } \

@@ -81,7 +81,7 @@ def through_norm(
     else:
         b = d = torch.zeros_like(a)
     factors = [f.float() for f in (a, b, d)]
-    call("norm_combine", grad, x, out, *factors, len(x), x[0].numel(), x.shape[2], distance(x), like=x)
+    call("norm_combine", grad, x, out, *factors, len(x), x[0].numel(), x.shape[2], distance(x))
     return grad_weight.to(weight.dtype), grad_bias.to(weight.dtype)
 
 
@@ -112,11 +112,10 @@ def norm_backward(
     x: Tensor, grad: Tensor, weight: Tensor, mean: Tensor, inverse_std: Tensor, count: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of ``x``, weight and bias, from that of the output, which lies in memory as ``x`` does."""
-    wide = grad.float()
-    sums, out = torch.zeros(2, x.shape[2], dtype=torch.float64), torch.empty_strided(x.shape, x.stride())
-    call("norm_sums", x, wide, sums, len(x), x[0].numel(), x.shape[2], distance(x))
-    grad_weight, grad_bias = through_norm(wide, x, out, sums, weight, mean, inverse_std, count)
-    return out.to(x.dtype), grad_weight, grad_bias
+    sums, out = torch.zeros(2, x.shape[2], dtype=torch.float64), torch.empty_like(x)
+    call("norm_sums", x, grad, sums, len(x), x[0].numel(), x.shape[2], distance(x))
+    grad_weight, grad_bias = through_norm(grad, x, out, sums, weight, mean, inverse_std, count)
+    return out, grad_weight, grad_bias
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

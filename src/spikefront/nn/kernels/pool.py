@@ -47,10 +47,10 @@ def max_pool(x: Tensor, stride: int, planes: bool, remember: bool) -> tuple[Tens
 def max_pool_backward(grad: Tensor, which: Tensor, height: int, width: int, stride: int, planes: bool) -> Tensor:
     """The gradient of what was pooled, ``(N, C, height, width)``, from that of the result, in memory as ``which``."""
     size = (*which.shape[:2], height, width)
-    out = (empty_planes if planes else empty_frames)(grad, size, torch.float32)
+    out = (empty_planes if planes else empty_frames)(grad, size, grad.dtype)
     name = "pool_planes_backward" if planes else "pool_backward"
     call(name, grad, which, out, *size, *([] if planes else [stride]))
-    return out.to(grad.dtype)
+    return out
 
 
 def _results(x: Tensor, stride: int, planes: bool, remember: bool) -> tuple[Tensor, Tensor]:
