@@ -105,6 +105,26 @@ def test_pooling_equals_pytorch(stride, size):
 
 
 @needs_compiler
+@pytest.mark.parametrize("channels", [6, 16, 40])
+@pytest.mark.parametrize(("stride", "size"), itertools.product((1, 2), ((8, 8), (7, 5), (1, 3))))
+def test_pooling_in_bfloat16_equals_float32(stride, size, channels):
+    """Of the same values: with ties, zeros of either sign, and gradients whose sums are exact in both."""
+    torch.manual_seed(0)
+    values = (torch.randn(3, channels, *size) * 2).round().contiguous(memory_format=torch.channels_last)
+    results = []
+    for dtype in (torch.float32, torch.bfloat16):
+        x = values.to(dtype).requires_grad_()
+        out = kernels.MaxPool(stride)(x)
+        (out * (torch.arange(out.numel()) % 7).view(out.shape).to(dtype)).sum().backward()
+        planes = values.to(dtype).permute(0, 2, 3, 1).reshape(3, -1, 2, channels // 2).transpose(1, 2).requires_grad_()
+        pooled = kernels.MaxPool(1)(planes)
+        (pooled * (torch.arange(pooled.numel()) % 7).view(pooled.shape).to(dtype)).sum().backward()
+        assert {t.dtype for t in (out, x.grad, pooled, planes.grad)} == {dtype}
+        results.append([t.detach().float() for t in (out, x.grad, pooled, planes.grad)])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@needs_compiler
 @pytest.mark.parametrize(
     "shape", [(4, 2, 7, 9, 9), (1, 3, 64, 40, 33), (3, 1, 520, 2, 2), (2, 2, 48, 64, 100), (5, 2, 8, 1, 2)]
 )
@@ -167,6 +187,39 @@ def test_batch_norm_equals_pytorch():
 
         for a, b in zip(*both(run), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@needs_compiler
+def test_batch_norm_in_bfloat16_rounds_once_each_way():
+    torch.manual_seed(0)
+    for x in layouts((torch.randn(3, 2, 24, 7, 6) + 0.5).bfloat16()):
+        weight, results = torch.randn(x.shape).bfloat16(), []
+        for dtype in (torch.float32, torch.bfloat16):
+            bn, y = nn.BatchNorm2d(24), x.to(dtype, copy=True).requires_grad_()
+            nn.init.constant_(bn.weight, 2.0)
+            out = conv_bn(y, nn.Identity(), bn)
+            (out * weight.to(dtype)).sum().backward()
+            assert out.dtype == y.grad.dtype == dtype
+            results.append((out.detach(), y.grad, bn.weight.grad, bn.bias.grad))
+        for exact, half in zip(results[0][:2], results[1][:2], strict=True):
+            assert torch.equal(exact.bfloat16(), half)
+        for exact, half in zip(results[0][2:], results[1][2:], strict=True):
+            torch.testing.assert_close(exact, half, rtol=1e-5, atol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [4096, 4099, 70001])
+def test_only_zeros_and_ones_become_bits(size, dtype):
+    torch.manual_seed(0)
+    spikes = (torch.rand(size) < 0.2).to(dtype)
+    spikes[3] = -0.0
+    bits, *_ = kept = packing.keep(spikes)
+    assert bits.numel() == (size + 7) // 8 and torch.equal(packing.restore(kept), spikes)
+    for at in (0, size // 2, size - 1):
+        other = spikes.clone()
+        other[at] = 1.0078125  # the next number after 1 in bfloat16
+        assert packing.keep(other) is other
 
 
 @needs_compiler

@@ -15,7 +15,7 @@ from spikefront.nn.kernels import fire_pooled
 from spikefront.nn.kernels.build import library
 
 pytestmark = pytest.mark.skipif(library("neuron") is None, reason="no compiled kernels here")
-OPERATORS = {"neuron", "neuron_backward", "neuron_pooled", "norm", "norm_backward", "channel_sums"}
+OPERATORS = {"neuron", "neuron_backward", "neuron_pooled", "norm", "norm_backward", "moments"}
 OPERATORS |= {"max_pool", "max_pool_backward", "pack", "unpack"}
 
 

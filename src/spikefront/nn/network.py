@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from spikefront.errors import UserError
 from spikefront.nn.graphs import Fast
 from spikefront.nn.inference import for_inference
-from spikefront.nn.kernels import packed_spikes
+from spikefront.nn.kernels import gradient_alike, packed_spikes
 from spikefront.nn.layers import NeuronFactory, over_frames
 from spikefront.nn.neurons import LIF
 from spikefront.nn.recompute import recomputed
@@ -151,7 +151,7 @@ class SpikingNetwork(nn.Module):
             x = embedding(x, self.timesteps)
             for block in blocks:
                 x = recomputed(block, x, self.random) if again else block(x)
-        return x
+        return gradient_alike(x)
 
 
 def taken(factory: Callable[..., Any], **settings: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ The kernels on bits (``sparse``) have no operators: how much they give depends o
 from spikefront.nn.kernels import sparse
 from spikefront.nn.kernels.fire import fire, fire_pooled
 from spikefront.nn.kernels.launch import DIRECT, switched, usable
-from spikefront.nn.kernels.layout import like
+from spikefront.nn.kernels.layout import gradient_alike, like
 from spikefront.nn.kernels.norm import normalise, normalises
 from spikefront.nn.kernels.packing import packed_spikes
 from spikefront.nn.kernels.pool import MaxPool
@@ -23,6 +23,7 @@ __all__ = [
     "MaxPool",
     "fire",
     "fire_pooled",
+    "gradient_alike",
     "like",
     "normalise",
     "normalises",

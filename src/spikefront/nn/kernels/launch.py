@@ -57,7 +57,7 @@ def usable(x: Tensor) -> bool:
     )
 
 
-def _followed(x: Tensor) -> bool:
+def followed(x: Tensor) -> bool:
     """Whether something must see an operator where ``x`` goes into a kernel."""
     return torch.compiler.is_compiling() or x.is_meta or is_redirected(x)
 
@@ -79,7 +79,7 @@ class Operator:
         DIRECT[self.overload] = run
 
     def __call__(self, x: Tensor, *more: Any) -> Any:
-        return self.overload(x, *more) if _followed(x) else self._direct(x, *more)
+        return self.overload(x, *more) if followed(x) else self._direct(x, *more)
 
     def differentiate(self, gradient: Callable[..., Any], keep: Callable[..., None]) -> None:
         """Give it a gradient: ``keep(ctx, inputs, output)`` in the forward pass, then ``gradient(ctx, *grads)``."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from spikefront.nn.kernels.launch import followed, usable
 
 
 def inner(x: Tensor) -> int | None:
@@ -38,6 +42,23 @@ def distance(x: Tensor) -> int:
 def like(x: Tensor, strides: tuple[int, ...]) -> Tensor:
     """``x`` with these strides."""
     return x if x.stride() == strides else x.new_empty_strided(x.shape, strides).copy_(x)
+
+
+def gradient_alike(x: Tensor) -> Tensor:
+    """``x``, whose gradient will lie in memory as it does: what is then added to that one is added in one walk."""
+    return _Alike.apply(x) if x.requires_grad and usable(x) and not followed(x) else x
+
+
+class _Alike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.strides = x.stride()
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return like(grads[0], ctx.strides)
 
 
 def empty_frames(x: Tensor, size: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -10,11 +10,11 @@
 #pragma GCC target("prefer-vector-width=512")
 #endif
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <omp.h>
-#include <type_traits>
 #include <vector>
 #ifdef __AVX2__
 #include <immintrin.h>
@@ -43,11 +43,54 @@ template <> inline bf16 narrow<bf16>(float x) {  // to the nearest, ties to even
     return static_cast<bf16>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-// What is larger where the numbers are.
-inline float order(float x) { return x; }
-inline int16_t order(bf16 x) {
-    const int16_t bits = static_cast<int16_t>(x);
-    return bits == INT16_MIN ? 0 : static_cast<int16_t>(bits ^ ((bits >> 15) & 0x7fff));
+// Sixteen channels at once, or one: what the pools are written for. Bytes are whole numbers here.
+constexpr int64_t LANES = 16;
+typedef uint8_t Bytes __attribute__((vector_size(LANES)));
+typedef uint16_t Halves __attribute__((vector_size(LANES * 2)));
+typedef uint32_t Words __attribute__((vector_size(LANES * 4)));
+
+struct Many {
+    typedef float Real __attribute__((vector_size(LANES * 4)));
+    typedef int32_t Whole __attribute__((vector_size(LANES * 4)));
+};
+struct Single {
+    using Real = float;
+    using Whole = int32_t;
+};
+
+template <class E> inline void load(const E *from, float &x) { x = wide(*from); }
+inline void load(const uint8_t *from, int32_t &x) { x = *from; }
+inline void load(const float *from, Many::Real &x) { std::memcpy(&x, from, sizeof x); }
+inline void load(const bf16 *from, Many::Real &x) {
+    Halves halves;
+    std::memcpy(&halves, from, sizeof halves);
+    x = reinterpret_cast<Many::Real>(__builtin_convertvector(halves, Words) << 16);
+}
+inline void load(const uint8_t *from, Many::Whole &x) {
+    Bytes bytes;
+    std::memcpy(&bytes, from, sizeof bytes);
+    x = __builtin_convertvector(__builtin_convertvector(bytes, Halves), Many::Whole);  // GCC 12 doubles widths alone
+}
+
+template <class E> inline void store(E *to, const float &x) { *to = narrow<E>(x); }
+inline void store(uint8_t *to, const int32_t &x) { *to = static_cast<uint8_t>(x); }
+inline void store(float *to, const Many::Real &x) { std::memcpy(to, &x, sizeof x); }
+inline void store(bf16 *to, const Many::Real &x) {
+    const Words bits = reinterpret_cast<Words>(x);
+    const Halves halves = __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, Halves);
+    std::memcpy(to, &halves, sizeof halves);
+}
+inline void store(uint8_t *to, const Many::Whole &x) {
+    const Bytes bytes = __builtin_convertvector(__builtin_convertvector(x, Halves), Bytes);
+    std::memcpy(to, &bytes, sizeof bytes);
+}
+
+// run(from, Many{}) or run(from, Single{}) until all channels are done, some of them twice.
+template <class Run> inline void over_channels(int64_t channels, Run run) {
+    if (channels < LANES)
+        for (int64_t c = 0; c < channels; c++) run(c, Single{});
+    else
+        for (int64_t c = 0; c < channels; c += LANES) run(std::min(c, channels - LANES), Many{});
 }
 
 struct Shape {
@@ -330,6 +373,25 @@ void norm_sums(const E *x, const E *grad, double *sums, int64_t frames, int64_t 
     (grad ? norm_sums<E, true> : norm_sums<E, false>)(x, grad, sums, frames, frame, channels, inner);
 }
 
+// What a batch norm in training is, from the sums: rows of scale, shift, mean and unbiased variance, and exactly of the
+// mean and one by the deviation.
+template <class E>
+void norm_moments(const E *x, const float *weight, const float *bias, double eps, float *factors, double *exact,
+                  int64_t frames, int64_t frame, int64_t channels, int64_t inner) {
+    std::vector<double> sums(2 * channels);
+    norm_sums<E>(x, nullptr, sums.data(), frames, frame, channels, inner);
+    const double count = static_cast<double>(frames * frame / channels);
+    for (int64_t c = 0; c < channels; c++) {
+        const double mean = sums[c] / count, variance = std::max(0.0, sums[channels + c] / count - mean * mean);
+        const double inverse = 1.0 / std::sqrt(variance + eps), scale = weight[c] * inverse;
+        factors[c] = static_cast<float>(scale);
+        factors[channels + c] = static_cast<float>(bias[c] - mean * scale);
+        factors[2 * channels + c] = static_cast<float>(mean);
+        factors[3 * channels + c] = static_cast<float>(variance * count / (count - 1));
+        exact[c] = mean, exact[channels + c] = inverse;
+    }
+}
+
 // y = scale[c] * x + shift[c]: a batch norm whose statistics are known.
 template <class E>
 void norm_apply(const E *x, E *y, const float *scale, const float *shift, int64_t frames, int64_t frame,
@@ -351,14 +413,24 @@ void norm_apply(const E *x, E *y, const float *scale, const float *shift, int64_
     }
 }
 
-// out = a[c] * grad + b[c] * x + d[c], which may be grad itself: the last step of the batch norm's gradient.
+// The last step of a batch norm's gradient, given the sums of its output's and of that times x: those of its weight and
+// bias, and out = a[c] * grad + b[c] * x + d[c], which may be grad itself. count is 0 for running estimates.
 template <class E>
-void norm_combine(const E *grad, const E *x, E *out, const float *a, const float *b, const float *d,
-                  int64_t frames, int64_t frame, int64_t channels, int64_t inner) {
+void norm_combine(const E *grad, const E *x, E *out, const double *sums, const float *weight, const double *mean,
+                  const double *inverse, int64_t count, float *grad_weight, float *grad_bias, int64_t frames,
+                  int64_t frame, int64_t channels, int64_t inner) {
     const Shape shape(frame * frames, channels, inner);
+    std::vector<float> a(channels), b(channels), d(channels);
+    for (int64_t c = 0; c < channels; c++) {
+        const double of_bias = sums[c], of_weight = inverse[c] * (sums[channels + c] - mean[c] * sums[c]);
+        const double scale = weight[c] * inverse[c], share = count ? scale / static_cast<double>(count) : 0;
+        grad_weight[c] = static_cast<float>(of_weight), grad_bias[c] = static_cast<float>(of_bias);
+        a[c] = static_cast<float>(scale), b[c] = static_cast<float>(-share * inverse[c] * of_weight);
+        d[c] = static_cast<float>(share * (mean[c] * inverse[c] * of_weight - of_bias));
+    }
 #pragma omp parallel if (shape.frame > SMALL)
     {
-        Affine one(shape, a, b), two(shape, d, d);
+        Affine one(shape, a.data(), b.data()), two(shape, d.data(), d.data());
 #pragma omp for schedule(static)
         for (int64_t k = 0; k < shape.blocks(); k++) {
             const int64_t at = k * shape.block, n = std::min(shape.block, shape.frame - at);
@@ -379,65 +451,69 @@ void pool_forward(const E *x, E *out, uint8_t *which, int64_t frames, int64_t C,
     const int64_t h = (H - 1) / stride + 1, w = (W - 1) / stride + 1;
 #pragma omp parallel for schedule(static) if (frames * H * W * C > SMALL)
     for (int64_t row = 0; row < frames * h; row++) {
-        const int64_t f = row / h, oy = row % h;
+        const int64_t f = row / h, top = row % h * stride - 1;
         for (int64_t ox = 0; ox < w; ox++) {
-            E *o = out + (row * w + ox) * C;
-            uint8_t *best = which ? which + (row * w + ox) * C : nullptr;
-            bool first = true;
-            for (int64_t tap = 0; tap < 9; tap++) {
-                const int64_t y = oy * stride - 1 + tap / 3, z = ox * stride - 1 + tap % 3;
+            const int64_t left = ox * stride - 1;
+            const E *taps[9];
+            int32_t labels[9], count = 0;
+            for (int32_t tap = 0; tap < 9; tap++) {
+                const int64_t y = top + tap / 3, z = left + tap % 3;
                 if (y < 0 || y >= H || z < 0 || z >= W) continue;
-                const E *in = x + ((f * H + y) * W + z) * C;
-                const uint8_t label = static_cast<uint8_t>(tap);
-                if (first) {
-                    std::memcpy(o, in, C * sizeof(E));
-                    if (best) std::memset(best, label, C);
-                } else if (best) {
-#pragma omp simd
-                    for (int64_t c = 0; c < C; c++) best[c] = order(in[c]) > order(o[c]) ? label : best[c];
-#pragma omp simd
-                    for (int64_t c = 0; c < C; c++) o[c] = order(in[c]) > order(o[c]) ? in[c] : o[c];
-                } else {
-#pragma omp simd
-                    for (int64_t c = 0; c < C; c++) o[c] = order(in[c]) > order(o[c]) ? in[c] : o[c];
-                }
-                first = false;
+                taps[count] = x + ((f * H + y) * W + z) * C, labels[count++] = tap;
             }
+            const int64_t at = (row * w + ox) * C;
+            over_channels(C, [&](int64_t c, auto width) {
+                typename decltype(width)::Real best, now;
+                typename decltype(width)::Whole none{}, index = none + labels[0];
+                load(taps[0] + c, best);
+                for (int32_t k = 1; k < count; k++) {
+                    load(taps[k] + c, now);
+                    const auto more = now > best;
+                    best = more ? now : best;
+                    index = more ? none + labels[k] : index;
+                }
+                store(out + at + c, best);
+                if (which) store(which + at + c, index);
+            });
         }
     }
 }
 
-// Adds the gradients of n windows of which `tap` won.
-template <class E>
-void collect(const E *grad_out, const uint8_t *which, uint8_t tap, float *sum, int64_t n) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) sum[i] += which[i] == tap ? wide(grad_out[i]) : 0.0f;
+// The gradients that one value gets from ROWS x COLUMNS windows around it; it is `tap` of the first of these.
+template <int ROWS, int COLUMNS, class E>
+void collect(const E *grad_out, const uint8_t *which, E *grad, int64_t C, int64_t row, int32_t tap, int32_t stride) {
+    over_channels(C, [=](int64_t c, auto width) {
+        typename decltype(width)::Real none{}, sum{}, g;
+        typename decltype(width)::Whole won;
+        for (int r = 0; r < ROWS; r++)
+            for (int q = 0; q < COLUMNS; q++) {
+                load(grad_out + r * row + q * C + c, g), load(which + r * row + q * C + c, won);
+                sum = sum + (won == tap - stride * (3 * r + q) ? g : none);
+            }
+        store(grad + c, sum);
+    });
 }
 
+// Each value's gradient is the sum over the windows that it won. Strides 1 and 2.
 template <class E>
 void pool_backward(const E *grad_out, const uint8_t *which, E *grad, int64_t frames, int64_t C, int64_t H, int64_t W,
                    int64_t stride) {
     const int64_t h = (H - 1) / stride + 1, w = (W - 1) / stride + 1;
-#pragma omp parallel if (frames * H * W * C > SMALL)
-    {
-        std::vector<float> sum(C);
-#pragma omp for schedule(static)
-        for (int64_t row = 0; row < frames * H; row++) {
-            const int64_t f = row / H, y = row % H;
-            const int64_t top = std::max<int64_t>(0, (y + stride - 2) / stride), bottom = std::min(h - 1, (y + 1) / stride);
-            for (int64_t z = 0; z < W; z++) {
-                const int64_t left = std::max<int64_t>(0, (z + stride - 2) / stride);
-                const int64_t right = std::min(w - 1, (z + 1) / stride);
-                std::fill(sum.begin(), sum.end(), 0.0f);
-                for (int64_t oy = top; oy <= bottom; oy++)
-                    for (int64_t ox = left; ox <= right; ox++) {
-                        const int64_t from = ((f * h + oy) * w + ox) * C, tap = (y - oy * stride + 1) * 3 + z - ox * stride + 1;
-                        collect(grad_out + from, which + from, static_cast<uint8_t>(tap), sum.data(), C);
-                    }
-                E *g = grad + (row * W + z) * C;
-#pragma omp simd
-                for (int64_t c = 0; c < C; c++) g[c] = narrow<E>(sum[c]);
-            }
+    const auto first = [=](int64_t at) { return stride == 2 ? at >> 1 : std::max<int64_t>(0, at - 1); };
+    const auto last = [=](int64_t at, int64_t size) { return std::min(size - 1, (at + 1) >> (stride - 1)); };
+    constexpr decltype(&collect<1, 1, E>) collects[3][3] = {
+        {collect<1, 1, E>, collect<1, 2, E>, collect<1, 3, E>},
+        {collect<2, 1, E>, collect<2, 2, E>, collect<2, 3, E>},
+        {collect<3, 1, E>, collect<3, 2, E>, collect<3, 3, E>},
+    };
+#pragma omp parallel for schedule(static) if (frames * H * W * C > SMALL)
+    for (int64_t row = 0; row < frames * H; row++) {
+        const int64_t f = row / H, y = row % H, top = first(y), more = last(y, h) - top;
+        for (int64_t z = 0; z < W; z++) {
+            const int64_t left = first(z), from = ((f * h + top) * w + left) * C;
+            const int64_t tap = (y - top * stride + 1) * 3 + z - left * stride + 1;
+            collects[more][last(z, w) - left](grad_out + from, which + from, grad + (row * W + z) * C, C, w * C,
+                                              static_cast<int32_t>(tap), static_cast<int32_t>(stride));
         }
     }
 }
@@ -550,7 +626,7 @@ void pool_planes_forward(const E *x, E *out, uint8_t *which, int64_t frames, int
     }
 }
 
-// What a head's windows won of another head's is none, so that rows can be gone through whole.
+// A head's windows win nothing of another head's, so a token's row can be gone through whole.
 template <class E>
 void pool_planes_backward(const E *grad_out, const uint8_t *which, E *grad, int64_t frames, int64_t heads,
                           int64_t tokens, int64_t width) {
@@ -563,18 +639,93 @@ void pool_planes_backward(const E *grad_out, const uint8_t *which, E *grad, int6
             const int64_t n = row % tokens;
             std::fill(sum.begin(), sum.end(), 0.0f);
             for (int64_t down = n ? -1 : 0; down <= (n + 1 < tokens ? 1 : 0); down++)
-                for (int64_t along = -1; along <= 1; along++) {  // of the window's middle
-                    const int64_t first = std::max<int64_t>(0, -along), count = C - std::abs(along);
-                    const int64_t from = (row + down) * C + first + along;
-                    const uint8_t tap = static_cast<uint8_t>((1 - down) * 3 + 1 - along);
-                    collect(grad_out + from, which + from, tap, sum.data() + first, count);
-                }
-            E *g = grad + row * C;
+                for (int64_t along = -1; along <= 1; along++) {  // from here to the window's middle
+                    const int64_t first = along < 0 ? 1 : 0, from = (row + down) * C + first + along;
+                    const uint8_t tap = static_cast<uint8_t>((1 - down) * 3 + 1 - along), *won = which + from;
+                    const E *g = grad_out + from;
+                    float *into = sum.data() + first;
 #pragma omp simd
-            for (int64_t c = 0; c < C; c++) g[c] = narrow<E>(sum[c]);
+                    for (int64_t i = 0; i < C - std::abs(along); i++) into[i] += won[i] == tap ? wide(g[i]) : 0.0f;
+                }
+            E *to = grad + row * C;
+#pragma omp simd
+            for (int64_t c = 0; c < C; c++) to[c] = narrow<E>(sum[c]);
         }
     }
 }
+
+// Bits of eight values, of which `other` are neither 0 nor 1.
+template <class E> inline uint8_t eight_bits(const E *x, int64_t n, int32_t &other) {
+    uint32_t byte = 0;
+    for (int64_t j = 0; j < n; j++) {
+        other |= wide(x[j]) != 0.0f && wide(x[j]) != 1.0f;
+        byte |= (wide(x[j]) == 1.0f ? 1u : 0u) << j;
+    }
+    return static_cast<uint8_t>(byte);
+}
+
+// Of whole multiples of GROUP values, as many as a processor takes at once.
+#ifdef __AVX512BW__
+constexpr int64_t GROUP = 32;
+inline void group_bits(const float *x, uint8_t *bits, int32_t &other) {
+    const __m512 one = _mm512_set1_ps(1.0f), low = _mm512_loadu_ps(x), high = _mm512_loadu_ps(x + 16);
+    const __mmask16 a = _mm512_cmpeq_ps_mask(low, one), b = _mm512_cmpeq_ps_mask(high, one);
+    const __mmask16 none_a = _mm512_cmpeq_ps_mask(low, _mm512_setzero_ps());
+    const __mmask16 none_b = _mm512_cmpeq_ps_mask(high, _mm512_setzero_ps());
+    other |= ((a | none_a) & (b | none_b)) != 0xffff;
+    const uint32_t ones = a | static_cast<uint32_t>(b) << 16;
+    std::memcpy(bits, &ones, sizeof ones);
+}
+inline void group_bits(const bf16 *x, uint8_t *bits, int32_t &other) {
+    const __m512i v = _mm512_loadu_si512(x);
+    const __mmask32 ones = _mm512_cmpeq_epi16_mask(v, _mm512_set1_epi16(0x3f80));
+    other |= (ones | _mm512_testn_epi16_mask(v, _mm512_set1_epi16(0x7fff))) != 0xffffffff;  // zeros of either sign
+    std::memcpy(bits, &ones, sizeof ones);
+}
+inline void group_values(const uint8_t *bits, float *x) {
+    __mmask16 ones[2];
+    std::memcpy(ones, bits, sizeof ones);
+    for (int64_t half = 0; half < 2; half++)
+        _mm512_storeu_ps(x + half * 16, _mm512_maskz_mov_ps(ones[half], _mm512_set1_ps(1.0f)));
+}
+inline void group_values(const uint8_t *bits, bf16 *x) {
+    __mmask32 ones;
+    std::memcpy(&ones, bits, sizeof ones);
+    _mm512_storeu_si512(x, _mm512_maskz_set1_epi16(ones, 0x3f80));
+}
+#elif defined(__AVX2__)
+constexpr int64_t GROUP = 8;
+inline void group_bits(const float *x, uint8_t *bits, int32_t &other) {
+    const __m256 v = _mm256_loadu_ps(x);
+    const int ones = _mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_set1_ps(1.0f), _CMP_EQ_OQ));
+    const int zeros = _mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_EQ_OQ));
+    other |= (ones | zeros) != 255;
+    *bits = static_cast<uint8_t>(ones);
+}
+inline void group_bits(const bf16 *x, uint8_t *bits, int32_t &other) {
+    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i *>(x));
+    const __m128i one = _mm_cmpeq_epi16(v, _mm_set1_epi16(0x3f80));
+    const __m128i none = _mm_cmpeq_epi16(_mm_add_epi16(v, v), _mm_setzero_si128());  // of either sign
+    other |= _mm_movemask_epi8(_mm_or_si128(one, none)) != 0xffff;
+    *bits = static_cast<uint8_t>(_mm_movemask_epi8(_mm_packs_epi16(one, one)));
+}
+inline void group_values(const uint8_t *bits, float *x) {
+    const __m256i each = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m256i set = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(*bits), each), each);
+    _mm256_storeu_ps(x, _mm256_and_ps(_mm256_castsi256_ps(set), _mm256_set1_ps(1.0f)));
+}
+inline void group_values(const uint8_t *bits, bf16 *x) {
+    const __m128i each = _mm_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m128i set = _mm_cmpeq_epi16(_mm_and_si128(_mm_set1_epi16(*bits), each), each);
+    _mm_storeu_si128(reinterpret_cast<__m128i *>(x), _mm_and_si128(set, _mm_set1_epi16(0x3f80)));
+}
+#else
+constexpr int64_t GROUP = 8;
+template <class E> inline void group_bits(const E *x, uint8_t *bits, int32_t &other) { *bits = eight_bits(x, 8, other); }
+template <class E> inline void group_values(const uint8_t *bits, E *x) {
+    for (int64_t j = 0; j < 8; j++) x[j] = narrow<E>((*bits >> j) & 1 ? 1.0f : 0.0f);
+}
+#endif
 
 // Eight zeros and ones a byte. Returns 0, leaving `bits` undefined, at the first other value.
 template <class E>
@@ -583,58 +734,19 @@ int32_t pack(const E *x, uint8_t *bits, int64_t n) {
 #pragma omp parallel for schedule(static) reduction(| : other) if (n > SMALL)
     for (int64_t chunk = 0; chunk < (n + 4095) / 4096; chunk++) {
         const int64_t end = std::min(n, (chunk + 1) * 4096);
-        for (int64_t i = chunk * 4096; i < end && !other; i += 8) {
-            uint32_t byte = 0;
-#ifdef __AVX2__
-            if (std::is_same<E, float>::value && i + 8 <= end) {
-                const __m256 v = _mm256_loadu_ps(reinterpret_cast<const float *>(x + i)), one = _mm256_set1_ps(1.0f);
-                const int ones = _mm256_movemask_ps(_mm256_cmp_ps(v, one, _CMP_EQ_OQ));
-                const int zeros = _mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_EQ_OQ));
-                other |= (ones | zeros) != 255;
-                bits[i / 8] = static_cast<uint8_t>(ones);
-                continue;
-            }
-            if (std::is_same<E, bf16>::value && i + 8 <= end) {
-                const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i *>(x + i));
-                const __m128i one = _mm_cmpeq_epi16(v, _mm_set1_epi16(0x3f80));
-                const __m128i none = _mm_cmpeq_epi16(_mm_add_epi16(v, v), _mm_setzero_si128());  // of either sign
-                other |= _mm_movemask_epi8(_mm_or_si128(one, none)) != 0xffff;
-                bits[i / 8] = static_cast<uint8_t>(_mm_movemask_epi8(_mm_packs_epi16(one, one)));
-                continue;
-            }
-#endif
-            for (int64_t j = i; j < std::min(end, i + 8); j++) {
-                other |= wide(x[j]) != 0.0f && wide(x[j]) != 1.0f;
-                byte |= (wide(x[j]) == 1.0f ? 1u : 0u) << (j - i);
-            }
-            bits[i / 8] = static_cast<uint8_t>(byte);
-        }
+        int64_t i = chunk * 4096;
+        for (; i + GROUP <= end && !other; i += GROUP) group_bits(x + i, bits + i / 8, other);
+        for (; i < end && !other; i += 8) bits[i / 8] = eight_bits(x + i, std::min<int64_t>(8, end - i), other);
     }
     return !other;
 }
 
 template <class E>
 void unpack(const uint8_t *bits, E *x, int64_t n) {
+    const int64_t whole = n / GROUP * GROUP;
 #pragma omp parallel for schedule(static) if (n > SMALL)
-    for (int64_t byte = 0; byte < (n + 7) / 8; byte++) {
-#ifdef __AVX2__
-        if (std::is_same<E, float>::value && byte * 8 + 8 <= n) {
-            const __m256i each = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-            const __m256i set = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits[byte]), each), each);
-            const __m256 ones = _mm256_and_ps(_mm256_castsi256_ps(set), _mm256_set1_ps(1.0f));
-            _mm256_storeu_ps(reinterpret_cast<float *>(x + byte * 8), ones);
-            continue;
-        }
-        if (std::is_same<E, bf16>::value && byte * 8 + 8 <= n) {
-            const __m128i each = _mm_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128);
-            const __m128i set = _mm_cmpeq_epi16(_mm_and_si128(_mm_set1_epi16(bits[byte]), each), each);
-            _mm_storeu_si128(reinterpret_cast<__m128i *>(x + byte * 8), _mm_and_si128(set, _mm_set1_epi16(0x3f80)));
-            continue;
-        }
-#endif
-        for (int64_t j = 0; j < std::min<int64_t>(8, n - byte * 8); j++)
-            x[byte * 8 + j] = narrow<E>((bits[byte] >> j) & 1 ? 1.0f : 0.0f);
-    }
+    for (int64_t i = 0; i < whole; i += GROUP) group_values(bits + i / 8, x + i);
+    for (int64_t i = whole; i < n; i++) x[i] = narrow<E>((bits[i / 8] >> (i % 8)) & 1 ? 1.0f : 0.0f);
 }
 
 }  // namespace
@@ -660,9 +772,15 @@ extern "C" {
                           int64_t channels, int64_t inner) { \
         norm_apply<E>(x, y, scale, shift, frames, frame, channels, inner); \
     } \
-    void NAME(norm_combine)(const E *grad, const E *x, E *out, const float *a, const float *b, \
-                            const float *d, int64_t frames, int64_t frame, int64_t channels, int64_t inner) { \
-        norm_combine<E>(grad, x, out, a, b, d, frames, frame, channels, inner); \
+    void NAME(norm_moments)(const E *x, const float *weight, const float *bias, double eps, float *factors, \
+                            double *exact, int64_t frames, int64_t frame, int64_t channels, int64_t inner) { \
+        norm_moments<E>(x, weight, bias, eps, factors, exact, frames, frame, channels, inner); \
+    } \
+    void NAME(norm_combine)(const E *grad, const E *x, E *out, const double *sums, const float *weight, \
+                            const double *mean, const double *inverse, int64_t count, float *grad_weight, \
+                            float *grad_bias, int64_t frames, int64_t frame, int64_t channels, int64_t inner) { \
+        norm_combine<E>(grad, x, out, sums, weight, mean, inverse, count, grad_weight, grad_bias, frames, frame, \
+                        channels, inner); \
     } \
     void NAME(pool_forward)(const E *x, E *out, uint8_t *which, int64_t frames, int64_t C, int64_t H, int64_t W, \
                             int64_t stride) { \

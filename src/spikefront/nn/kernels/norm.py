@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any, NamedTuple
 
 import torch
@@ -46,50 +47,51 @@ def normalise(x: Tensor, norm: nn.Module) -> Tensor:
 
 def statistics(x: Tensor, norm: nn.BatchNorm2d) -> Statistics:
     """Of the batch in training, whose running estimates are updated as ``norm`` does; else these, of 0 values."""
-    mean, inverse_std, count = _moments(x.detach(), norm)
-    scale = norm.weight.detach().double() * inverse_std
-    return Statistics(scale.float(), (norm.bias.detach().double() - mean * scale).float(), mean, inverse_std, count)
-
-
-def _moments(x: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, int]:
     assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+    weight, bias = norm.weight.detach(), norm.bias.detach()
     if not norm.training:
-        return norm.running_mean.double(), (norm.running_var.double() + norm.eps).rsqrt(), 0
+        mean, inverse_std = norm.running_mean.double(), (norm.running_var.double() + norm.eps).rsqrt()
+        scale = weight.double() * inverse_std
+        return Statistics(scale.float(), (bias.double() - mean * scale).float(), mean, inverse_std, 0)
     count = x.numel() // x.shape[2]
     if count < 2:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
-    sums = _channel_sums(x)
-    mean = sums[0] / count
-    variance = (sums[1] / count - mean * mean).clamp_min(0)
+    factors, exact = _moments(x.detach(), weight, bias, norm.eps)
     with torch.no_grad():
-        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
-        norm.running_var.lerp_((variance * count / (count - 1)).to(norm.running_var.dtype), norm.momentum)
+        norm.running_mean.lerp_(factors[2].to(norm.running_mean.dtype), norm.momentum)
+        norm.running_var.lerp_(factors[3].to(norm.running_var.dtype), norm.momentum)
         if norm.num_batches_tracked is not None:
             norm.num_batches_tracked.add_(1)
-    return mean, (variance + norm.eps).rsqrt(), count
+    return Statistics(factors[0], factors[1], exact[0], exact[1], count)
 
 
 def through_norm(
     grad: Tensor, x: Tensor, out: Tensor, sums: Tensor, weight: Tensor, mean: Tensor, inverse_std: Tensor, count: int
 ) -> tuple[Tensor, Tensor]:
     """Gradients of a norm's weight and bias, and in ``out`` of ``x``, from its output's and that one's channel sums."""
-    grad_bias, grad_weight = sums[0], inverse_std * (sums[1] - mean * sums[0])
-    a = weight.double() * inverse_std
-    if count:  # the batch's own statistics
-        b = -a * inverse_std * grad_weight / count
-        d = a * (mean * inverse_std * grad_weight - grad_bias) / count
-    else:
-        b = d = torch.zeros_like(a)
-    factors = [f.float() for f in (a, b, d)]
-    call("norm_combine", grad, x, out, *factors, len(x), x[0].numel(), x.shape[2], distance(x))
+    grad_weight, grad_bias = (torch.empty_like(weight, dtype=torch.float32) for _ in "wb")
+    known = sums, weight.float(), mean, inverse_std, count
+    call("norm_combine", grad, x, out, *known, grad_weight, grad_bias, *_sizes(x))
     return grad_weight.to(weight.dtype), grad_bias.to(weight.dtype)
 
 
-def channel_sums(x: Tensor) -> Tensor:
-    """Of ``x`` and of its square, ``(2, C)`` in float64."""
-    sums = torch.zeros(2, x.shape[2], dtype=torch.float64)
-    call("norm_sums", x, None, sums, len(x), x[0].numel(), x.shape[2], distance(x))
-    return sums
+def moments(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Float32 rows of what a norm in training is: scale, shift, mean, variance; in float64 mean and inverse deviation.
+
+    That variance is the unbiased one, which running estimates take.
+    """
+    factors, exact = _rows(x)
+    call("norm_moments", x, weight.float(), bias.float(), ctypes.c_double(eps), factors, exact, *_sizes(x))
+    return factors, exact
+
+
+def _rows(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return x.new_empty((4, x.shape[2]), dtype=torch.float32), x.new_empty((2, x.shape[2]), dtype=torch.float64)
+
+
+def _sizes(x: Tensor) -> tuple[int, int, int, int]:
+    """Frames, elements of one, channels, how far apart these lie."""
+    return len(x), x[0].numel(), x.shape[2], distance(x)
 
 
 def norm(
@@ -104,7 +106,7 @@ def norm(
 ) -> Tensor:
     """``scale x + shift``; what else is given is for the gradient."""
     y = torch.empty_like(x)
-    call("norm_apply", x, y, scale, shift, len(x), x[0].numel(), x.shape[2], distance(x))
+    call("norm_apply", x, y, scale, shift, *_sizes(x))
     return y
 
 
@@ -113,7 +115,7 @@ def norm_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of ``x``, weight and bias, from that of the output, which lies in memory as ``x`` does."""
     sums, out = torch.zeros(2, x.shape[2], dtype=torch.float64), torch.empty_like(x)
-    call("norm_sums", x, grad, sums, len(x), x[0].numel(), x.shape[2], distance(x))
+    call("norm_sums", x, grad, sums, *_sizes(x))
     grad_weight, grad_bias = through_norm(grad, x, out, sums, weight, mean, inverse_std, count)
     return out, grad_weight, grad_bias
 
@@ -129,9 +131,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return *grads, *[None] * 5
 
 
-_channel_sums = Operator(
-    channel_sums, "(Tensor x) -> Tensor", lambda x: x.new_empty((2, x.shape[2]), dtype=torch.float64)
-)
+_moments = Operator(moments, "(Tensor x, Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor)", _rows)
 _norm = Operator(
     norm,
     "(Tensor x, Tensor weight, Tensor bias, Tensor scale, Tensor shift, Tensor mean, Tensor inverse_std, SymInt count)"

@@ -27,7 +27,7 @@ class MaxPool(nn.MaxPool2d):
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(x, Spikes):
             return pool_bits(x, self.stride)
-        if usable(x) and x.dim() == 4:
+        if usable(x) and x.dim() == 4 and self.stride in (1, 2):
             remember = torch.is_grad_enabled() and x.requires_grad
             if x.is_contiguous(memory_format=torch.channels_last):
                 return _max_pool(x, self.stride, False, remember)[0]
