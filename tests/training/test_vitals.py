@@ -1,12 +1,16 @@
 """What is logged and said of how a training goes."""
 
 import csv
+from types import SimpleNamespace
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from spikefront.config import compose
+from spikefront.nn.kernels import build
 from spikefront.training import train
+from spikefront.training.devices import slower_than_float32
 
 SMALL = ["data=digits", "model=sdt_1_16", "model.timesteps=1", "trainer=cpu", "trainer.max_epochs=2", "threads=1"]
 SMALL += ["trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
@@ -54,3 +58,30 @@ def test_the_device_the_pace_and_the_time_to_go_are_said(tmp_path, capsys):
     assert "on cpu, 1 thread, float32, batches of 64\n" in said
     line = next(line for line in said.splitlines() if "samples a second" in line)
     assert " GB: about " in line and line.endswith("of training to go, beside evaluations")
+
+
+@pytest.mark.parametrize(
+    ("precision", "flags", "said"),
+    [
+        ("bf16-mixed", {"avx2", "avx512f"}, True),
+        ("bf16-mixed", {"avx512f", "avx512_bf16"}, False),
+        ("bf16-mixed", {"asimd", "bf16"}, False),
+        ("bf16-mixed", set(), False),  # what has no /proc/cpuinfo
+        ("32-true", {"avx2"}, False),
+    ],
+)
+def test_bfloat16_where_it_is_slower_is_said(precision, flags, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(build, "flags", lambda: frozenset(flags))
+    if said:  # once, from a whole training
+        settings = ["+trainer.max_steps=1", "logger=none", f"trainer.precision={precision}"]
+        train(compose([*SMALL, *settings, f"output_dir={tmp_path}"]))
+        lines = [line for line in capsys.readouterr().out.splitlines() if "bfloat16 instructions" in line]
+        assert len(lines) == 1 and lines[0].startswith("trainer.precision=bf16-mixed: ") and "slower" in lines[0]
+    else:
+        assert slower_than_float32(pl.Trainer(accelerator="cpu", devices=1, precision=precision, logger=False)) is None
+
+
+def test_bfloat16_on_a_gpu_is_not_slower(monkeypatch):
+    monkeypatch.setattr(build, "flags", lambda: frozenset({"avx2"}))
+    on = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda")), precision="bf16-mixed")
+    assert slower_than_float32(on) is None

@@ -20,6 +20,7 @@ from pytorch_lightning.plugins.environments import (
 )
 
 from spikefront.errors import UserError
+from spikefront.nn.kernels.build import multiplies_bfloat16
 from spikefront.start import POOLS
 
 KINDS: dict[str, type[Accelerator]] = {"cpu": CPUAccelerator, "cuda": CUDAAccelerator, "mps": MPSAccelerator}
@@ -174,6 +175,17 @@ def where(trainer: pl.Trainer) -> str:
     """What a trainer computes on and in what numbers: ``cpu, 4 threads, float32``."""
     several = f"{trainer.world_size} x " if trainer.world_size > 1 else ""
     return f"{several}{named(trainer.strategy.root_device)}, {NUMBERS.get(trainer.precision, trainer.precision)}"
+
+
+def slower_than_float32(trainer: pl.Trainer) -> str | None:
+    """What to say of bfloat16 on a processor without instructions for it; None elsewhere."""
+    here = trainer.strategy.root_device.type == "cpu" and multiplies_bfloat16() is False
+    if not here or not str(trainer.precision).startswith("bf16"):
+        return None
+    return (
+        f"trainer.precision={trainer.precision}: this processor has no bfloat16 instructions, so training will be"
+        " slower than with trainer.precision=32-true"
+    )
 
 
 def named(device: torch.device) -> str:

@@ -24,7 +24,7 @@ from spikefront.files import write_atomically
 from spikefront.nn.checkpoints import network_state, read_checkpoint
 from spikefront.training.batch import share, wanted_batch
 from spikefront.training.confusion import Confusion, enter
-from spikefront.training.devices import threads, where
+from spikefront.training.devices import slower_than_float32, threads, where
 from spikefront.training.finetuning import finetuning
 from spikefront.training.inert import without_effect
 from spikefront.training.inheritance import begin
@@ -136,6 +136,8 @@ def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
             say(f"batch size {size}, not {data.batch_size}: {trainer.world_size * passes} make trainer.effective_batch")
         data.batch_size, trainer.accumulate_grad_batches = size, passes
     say(f"on {where(trainer)}, batches of {data.batch_size * trainer.world_size}", flush=True)
+    if slower := slower_than_float32(trainer):
+        say(slower, flush=True)
     # only now, that nothing of an earlier run is touched by one that is refused
     rank_zero_only(OmegaConf.save)(OmegaConf.create(config), output / CONFIG)
     if logger is not None:

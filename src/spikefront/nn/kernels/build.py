@@ -86,6 +86,11 @@ def flags() -> frozenset[str]:
     return frozenset(" ".join(line.partition(":")[2] for line in _lines() if not line.startswith("model name")).split())
 
 
+def multiplies_bfloat16() -> bool | None:
+    """Whether the processor has instructions for products of bfloat16; None where it can't be asked."""
+    return bool(flags() & {"avx512_bf16", "amx_bf16", "bf16"}) if flags() else None
+
+
 def _lines() -> list[str]:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
