@@ -38,8 +38,8 @@ from model import Published, floor, take_turns, use_one_thread
 from torch import Tensor, nn
 
 import spikefront
-from spikefront.nn import SpikeDrivenTransformer
-from spikefront.nn.kernels import sparse
+from spikefront.nn import Rectangle, SpikeDrivenTransformer
+from spikefront.nn.kernels import masked, sparse
 from spikefront.nn.sparse_conv import SparseConv2d, add_sparsely
 
 CASES: dict[str, dict[str, Any]] = {
@@ -161,7 +161,10 @@ def measure(case: str, rates: list[float], rounds: int, half: bool) -> list[dict
 
 
 def measure_training(case: str, rates: list[float], rounds: int) -> list[dict[str, Any]]:
-    """A training step: the floor, ours dense, and ours with sparse forward passes and weight gradients."""
+    """A training step: the floor, ours dense, and ours with sparse forward passes and weight gradients.
+
+    With a surrogate of bounded support, a rectangle, also with sparse and with dense gradients of the spikes.
+    """
     results, firing = [], Firing(case)
     model, x = firing.model, firing.x
     alone = floor(model, x)
@@ -170,6 +173,11 @@ def measure_training(case: str, rates: list[float], rounds: int) -> list[dict[st
         summing = copy.deepcopy(model)
         add_sparsely(summing, True)
         runs = {"floor": alone, "dense": partial(learn, model, x), "sparse": partial(learn, summing, x)}
+        bounded = copy.deepcopy(summing)
+        for module in bounded.modules():
+            if hasattr(module, "surrogate"):
+                module.surrogate = Rectangle()
+        runs |= {"rectangle": partial(learn, bounded, x), "unmasked": partial(learn_unmasked, bounded, x)}
         seconds = take_turns(runs, True, rounds)
         kind = {"kind": "training", "wanted": wanted, "threads": torch.get_num_threads()}
         results.append({"case": case, **kind, "rate": reached, "seconds": seconds})
@@ -177,7 +185,7 @@ def measure_training(case: str, rates: list[float], rounds: int) -> list[dict[st
         for name, times in seconds.items():
             middle = statistics.median(times) * 1e3
             print(
-                f"  {name:<8}{middle:8.0f} ms   {networks.ratio(times, seconds['floor']):5.2f}x the floor", flush=True
+                f"  {name:<10}{middle:8.0f} ms   {networks.ratio(times, seconds['floor']):5.2f}x the floor", flush=True
             )
     return results
 
@@ -185,6 +193,12 @@ def measure_training(case: str, rates: list[float], rounds: int) -> list[dict[st
 def learn(model: nn.Module, x: Tensor, train: bool) -> None:
     model.train().zero_grad(set_to_none=True)
     model(x).square().sum().backward()
+
+
+def learn_unmasked(model: nn.Module, x: Tensor, train: bool) -> None:
+    """With dense gradients of the spikes, whatever the surrogate."""
+    with networks.without(masked, "runs", lambda: False):
+        learn(model, x, train)
 
 
 def infer(model: nn.Module, x: Tensor, train: bool) -> None:

@@ -27,7 +27,7 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("march", ["x86-64", "x86-64-v3", "x86-64-v4"])  # SSE2, AVX2, AVX-512
-@pytest.mark.parametrize("name", ["sparse", "neuron"])
+@pytest.mark.parametrize("name", ["sparse", "neuron", "masked"])
 def test_compiles_for(name, march, tmp_path):
     if os.uname().machine != "x86_64":
         pytest.skip("g++ here is not for x86-64")

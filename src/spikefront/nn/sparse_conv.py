@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from spikefront.nn.kernels import sparse
+from spikefront.nn.kernels import masked, sparse
 from spikefront.nn.kernels.sparse import Spikes
-from spikefront.nn.torch_internals import version_of, watched
+from spikefront.nn.torch_internals import version_of, watched, watched_backward
 
 ROUNDS = 3  # of each way, when a layer decides
 MOST_IN_TRAINING = 0.4  # firing rate up to which sparse forward passes and weight gradients won wherever measured
@@ -112,7 +112,8 @@ class SparseConv2d(nn.Conv2d):
         found = sparse.lists(spikes) if spikes is not None else None
         if spikes is None or found is None or found.spikes > MOST_IN_TRAINING * x.numel():
             return super().forward(x)
-        return _Add.apply(x, self.weight, self.bias, spikes, found)
+        mask = None if watched_backward(self) else masked.mask_of(x)
+        return _Add.apply(x, self.weight, self.bias, spikes, found, mask)
 
     def _add(self, x: Tensor | Spikes, found: sparse.Lists) -> Tensor:
         return sparse.convolve(found, x.shape, self._weight(), self.bias, self.out_channels)
@@ -143,10 +144,16 @@ class _Add(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, spikes: Spikes, found: sparse.Lists
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        spikes: Spikes,
+        found: sparse.Lists,
+        mask: masked.Mask | None,
     ) -> Tensor:
         ctx.save_for_backward(spikes.bits, weight)
-        ctx.shape, ctx.biased = spikes.shape, bias is not None
+        ctx.shape, ctx.biased, ctx.mask = spikes.shape, bias is not None, mask
         return sparse.convolve(found, x.shape, sparse.pack(weight), bias, len(weight))
 
     @staticmethod
@@ -156,7 +163,8 @@ class _Add(torch.autograd.Function):
         spikes, grad = Spikes(bits, ctx.shape), grads[0].contiguous(memory_format=torch.channels_last)
         size, (needs_x, needs_weight, needs_bias, *_) = weight.shape[-1], ctx.needs_input_grad
         grad_weight = sparse.weight_gradient(spikes, grad, size) if needs_weight else None
-        grad_x = None
+        grad_x = masked.gradient(ctx.mask, grad, weight, ctx.shape) if needs_x and ctx.mask is not None else None
+        needs_x = needs_x and grad_x is None
         if needs_x and size == 1:
             grad_x = (grad.permute(0, 2, 3, 1) @ weight.flatten(1)).permute(0, 3, 1, 2)
         elif needs_x:
@@ -164,7 +172,7 @@ class _Add(torch.autograd.Function):
             arguments = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, False, False])
             grad_x = torch.ops.aten.convolution_backward(grad, x, weight, None, *arguments)[0]
         grad_bias = grad.sum((0, 2, 3)) if ctx.biased and needs_bias else None
-        return grad_x, grad_weight, grad_bias, None, None
+        return grad_x, grad_weight, grad_bias, None, None, None
 
 
 def add_sparsely(model: nn.Module, choice: bool | None) -> None:

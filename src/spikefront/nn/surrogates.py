@@ -2,7 +2,8 @@
 
 A surrogate is a small stateless object with ``derivative(u)``, where ``u`` is the membrane potential minus the
 threshold, of any shape. The forward pass is always the exact step ``u >= 0``. ``kernel`` is the same function's number
-and two constants in ``kernels/neuron.cpp``; a surrogate without one runs in plain PyTorch.
+and two constants in ``kernels/neuron.cpp``; a surrogate without one runs in plain PyTorch. ``reach`` is the distance
+from the threshold from which on it is 0, of those that have one.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Triangle:
     """``gamma max(0, 1 - |u| / width)`` (Bellec et al., LSNN, NeurIPS 2018, arXiv 1803.09574, eq. 5)."""
 
     def __init__(self, width: float = 1.0, gamma: float = 1.0) -> None:
-        self.width, self.gamma = width, gamma
+        self.width, self.gamma, self.reach = width, gamma, width
         self.kernel = (2, width, gamma)
 
     def derivative(self, u: Tensor) -> Tensor:
@@ -75,7 +76,7 @@ class Rectangle:
     """``1 / width`` where ``|u| < width / 2``, 0 elsewhere (Wu et al., STBP, 2018, arXiv 1706.02609, eq. 24)."""
 
     def __init__(self, width: float = 1.0) -> None:
-        self.width = width
+        self.width, self.reach = width, width / 2
         self.kernel = (4, width, 0.0)
 
     def derivative(self, u: Tensor) -> Tensor:

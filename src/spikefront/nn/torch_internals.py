@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 __all__ = [
     "FakeTensor",
     "TorchDispatchMode",
+    "base_of",
     "convolve_without_bias",
     "copies",
     "function_mode",
@@ -32,6 +33,11 @@ _modes = torch._C._len_torch_dispatch_stack  # that it is gone in some version s
 def storage_of(t: Tensor) -> int:
     """The number of a tensor's storage while that lives: equal for views of one, on the meta device too."""
     return t.untyped_storage()._cdata
+
+
+def base_of(t: Tensor) -> Tensor:
+    """The tensor that ``t`` is a view of, or ``t``."""
+    return t if t._base is None else t._base
 
 
 def version_of(t: Tensor) -> int:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikefront.nn.kernels.launch import Constants, Operator, call, usable
+from spikefront.nn.kernels import masked
+from spikefront.nn.kernels.launch import Constants, Operator, call, followed, usable
 from spikefront.nn.kernels.layout import dense, distance, empty_frames, inner, like
 from spikefront.nn.kernels.norm import normalises, statistics, through_norm
 from spikefront.nn.kernels.pool import MaxPool
@@ -37,7 +38,26 @@ def fire(
     if isinstance(norm, nn.BatchNorm2d):
         affine = norm.weight, norm.bias, *statistics(x, norm)
     constants = timesteps or x.shape[0], fixed, leak, threshold, soft, detach, *surrogate.kernel
-    return _neuron(x, learned, *affine, *constants)
+    spikes = _neuron(x, learned, *affine, *constants)
+    if spikes.requires_grad and hasattr(surrogate, "reach") and not followed(x) and _rows(x) and masked.runs():
+        scale, shift = affine[2:4]
+        known = x.detach(), scale, shift, constants[0], _constants(learned, fixed, leak, threshold, soft)
+        masked.mark(spikes, lambda: _near(*known, surrogate.reach))
+    return spikes
+
+
+def _rows(x: Tensor) -> bool:
+    """Whether the kernels on bits can read it: frames in float32, channels last."""
+    return x.dim() == 5 and x.dtype == torch.float32 and inner(x) == 1
+
+
+def _near(x: Tensor, scale: Tensor | None, shift: Tensor | None, steps: int, constants: Any, reach: float) -> Tensor:
+    """Bits of where potentials are nearer to the threshold than ``reach``, ``(pixels, words)``."""
+    frame, channels = x[0].numel(), x.shape[2]
+    bits = torch.empty(steps * frame // channels, -(-channels // 64), dtype=torch.int64)
+    step = frame if x.shape[0] > 1 else 0
+    call("neuron_near", x, bits, steps, step, frame, channels, scale, shift, constants, ctypes.c_double(reach))
+    return bits
 
 
 def fire_pooled(x: Tensor, neuron: Any, norm: nn.Module, pool: MaxPool, timesteps: int | None = None) -> Tensor | None:

@@ -230,6 +230,41 @@ void forward(const E *x, E *spikes, int64_t T, int64_t x_step, const Shape &shap
     }
 }
 
+// Bits, 64 channels a word and a row a pixel, of where a potential is nearer to the threshold than `reach`. The frames are
+// rows of C channels.
+template <bool SOFT, class E>
+void near(const E *x, uint64_t *bits, int64_t T, int64_t x_step, int64_t frame, int64_t C, const float *scale,
+          const float *shift, const Neuron &p, float reach) {
+    const Shape shape(frame, scale ? C : 0, 1);
+    const int64_t rows = frame / C, words = (C + 63) / 64;
+#pragma omp parallel if (T * frame > SMALL)
+    {
+        Affine affine(shape, scale, shift);
+        std::vector<float> potential(C);
+        std::vector<uint8_t> flags(words * 64);
+        float *h = potential.data();
+#pragma omp for schedule(static)
+        for (int64_t row = 0; row < rows; row++)
+            for (int64_t t = 0; t < T; t++) {
+                integrate<SOFT>(x + t * x_step + row * C, affine, t ? h : nullptr, h, p, C);
+#pragma omp simd
+                for (int64_t c = 0; c < C; c++) {
+                    const float u = h[c] - p.threshold;
+                    flags[c] = (u < 0 ? -u : u) < reach ? 1 : 0;
+                }
+                uint64_t *to = bits + (t * rows + row) * words;
+                for (int64_t word = 0; word < words; word++) {
+                    uint64_t all = 0, eight;
+                    for (int64_t k = 0; k < 8; k++) {  // eight bytes of 0 or 1 become the product's highest one
+                        std::memcpy(&eight, &flags[word * 64 + k * 8], sizeof eight);
+                        all |= ((eight * 0x0102040810204080) >> 56) << (k * 8);
+                    }
+                    to[word] = all;
+                }
+            }
+    }
+}
+
 // One step back: gh, the gradient of the potential one step later, becomes that of h. `grad` receives the gradient of
 // the current, `sum` gathers it over the steps, and `product` that times x.
 template <bool SOFT, int KIND, bool LAST, class E>
@@ -757,6 +792,11 @@ extern "C" {
     void NAME(neuron_forward)(const E *x, E *spikes, int64_t T, int64_t x_step, int64_t frame, int64_t channels, \
                               int64_t inner, const float *scale, const float *shift, const Neuron *p) { \
         neuron_forward<E>(x, spikes, T, x_step, frame, channels, inner, scale, shift, p); \
+    } \
+    void NAME(neuron_near)(const E *x, uint64_t *bits, int64_t T, int64_t x_step, int64_t frame, int64_t C, \
+                           const float *scale, const float *shift, const Neuron *p, double reach) { \
+        (p->soft ? near<true, E> : near<false, E>)(x, bits, T, x_step, frame, C, scale, shift, *p, \
+                                                   static_cast<float>(reach)); \
     } \
     void NAME(neuron_backward)(const E *x, const E *grad_spikes, E *grad, double *grad_gain, double *sums, \
                                int64_t T, int64_t x_step, int64_t frame, int64_t channels, int64_t inner, \

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikefront.nn.kernels import masked
 from spikefront.nn.kernels.launch import Operator, call, usable
 from spikefront.nn.kernels.layout import empty_frames, empty_planes, like
 from spikefront.nn.kernels.sparse import Spikes
@@ -30,7 +31,10 @@ class MaxPool(nn.MaxPool2d):
         if usable(x) and x.dim() == 4 and self.stride in (1, 2):
             remember = torch.is_grad_enabled() and x.requires_grad
             if x.is_contiguous(memory_format=torch.channels_last):
-                return _max_pool(x, self.stride, False, remember)[0]
+                out, which = _max_pool(x, self.stride, False, remember)
+                if remember:
+                    masked.pooled(x, out, which, self.stride)
+                return out
             if self.stride == 1 and x.transpose(1, 2).is_contiguous():
                 return _max_pool(x, 1, True, remember)[0]
         return super().forward(x)
