@@ -2,6 +2,7 @@
 
     python benchmarks/sparse.py [case ...] [--rates 0.05 0.13 0.25] [--rounds 3] [--bfloat16] [--training] [--json FILE]
     python benchmarks/sparse.py [case ...] --layers [--picture docs/sparse.png] [--json FILE]
+    python benchmarks/sparse.py [case ...] --layers --training
     python benchmarks/sparse.py --show --json FILE [--picture docs/sparse.png]
 
 Networks: inference, batch 2. `published`, the same network written eagerly with spikingjelly's neurons; `floor`, its
@@ -12,7 +13,8 @@ round; ratios are medians of rounds. Where the machine has an energy counter (Li
 measured too.
 
 `--layers`: the cases' layers one at a time at rates from 0.01 to 0.5, from bits, with the making of the lists, and the
-rate up to which each pays; the same additions written with numba. `--json` keeps what FILE holds of other cases, rates
+rate up to which each pays; the same additions written with numba. With `--training` the gradients of their inputs,
+dense and where a share of the places counts. `--json` keeps what FILE holds of other cases, rates
 and thread counts, so that a long measurement can be made in parts; `--show` prints all of it as tables. Needs
 `pip install spikefront[bench]`.
 """
@@ -60,6 +62,7 @@ LAYERS: dict[str, list[tuple[int, int, int, int]]] = {
     "cifar10_dvs": [(256, 256, 1, 16), (128, 256, 3, 32)],
     "gesture": [(256, 1024, 1, 16), (64, 128, 3, 64)],
 }
+SHARES = [0.05, 0.13, 0.2, 0.3]
 RATES = [0.01, 0.02, 0.05, 0.1, 0.13, 0.2, 0.3, 0.4, 0.5]
 FRAMES = 8
 POWERCAP = Path("/sys/class/powercap")
@@ -294,6 +297,35 @@ def measure_layers(cases: list[str], rounds: int) -> list[dict[str, Any]]:
     return results
 
 
+def measure_input_gradients(cases: list[str], rounds: int) -> None:
+    """The gradient of what enters a layer, dense and at a share of the places, from their bits."""
+    print("\n| | dense | " + " | ".join(str(share) for share in SHARES) + " |\n|---|" + "--:|" * (1 + len(SHARES)))
+    for layer in itertools.chain.from_iterable(LAYERS[case] for case in cases):
+        torch.manual_seed(0)
+        inputs, outputs, kernel, side = layer
+        shape = torch.Size((FRAMES, inputs, side, side))
+        conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False).to(memory_format=torch.channels_last)
+        weight, x = conv.weight.detach(), torch.rand(shape).contiguous(memory_format=torch.channels_last)
+        grad = torch.randn_like(conv(x.detach()))
+        runs: dict[str, Callable[[bool], Any]] = {"dense": lambda train, a=(grad, x, weight): input_gradient(*a)}  # type: ignore[misc]
+        for share in SHARES:
+            places = sparse.encode((torch.rand(shape) < share).float())
+            mask = masked.Mask(lambda bits=places.bits: bits, 0)  # type: ignore[misc]
+            runs[str(share)] = lambda train, a=(mask, grad, weight, shape): masked.gradient(*a)  # type: ignore[misc]
+        with networks.without(masked, "MOST", 1):
+            seconds = {k: min(v) for k, v in take_turns(runs, True, rounds).items()}
+        speeds = (f"{seconds['dense'] / seconds[str(share)]:.1f}x" for share in SHARES)
+        print(f"| {name_of(list(layer))} | {seconds['dense'] * 1e3:.1f} ms | " + " | ".join(speeds) + " |", flush=True)
+
+
+def input_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """As ``SparseConv2d`` has it where it is dense."""
+    if weight.shape[-1] == 1:
+        return (grad.permute(0, 2, 3, 1) @ weight.flatten(1)).permute(0, 3, 1, 2)
+    arguments = (grad, x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, False, False])
+    return torch.ops.aten.convolution_backward(*arguments)[0]
+
+
 def crossover(points: list[dict[str, float]]) -> float | None:
     """The rate at which sparse takes as long as dense, between measured rates; None: never in the range."""
     ratios = [p["sparse"] / p["dense"] for p in points]
@@ -372,6 +404,8 @@ def main() -> None:
     known = json.loads(file.read_text()) if file and file.exists() else []
     if arguments.show:
         print_tables(known)
+    elif arguments.layers and arguments.training:
+        measure_input_gradients(arguments.cases, arguments.rounds)
     elif arguments.layers:
         known = merged(known, measure_layers(arguments.cases, arguments.rounds))
     else:
