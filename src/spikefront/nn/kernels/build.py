@@ -81,6 +81,7 @@ def name() -> str:
     )
 
 
+@cache
 def flags() -> frozenset[str]:
     """The instructions that the processor has, as Linux names them; empty where it can't be asked."""
     return frozenset(" ".join(line.partition(":")[2] for line in _lines() if not line.startswith("model name")).split())
@@ -91,9 +92,10 @@ def multiplies_bfloat16() -> bool | None:
     return bool(flags() & {"avx512_bf16", "amx_bf16", "bf16"}) if flags() else None
 
 
-def _lines() -> list[str]:
+@cache
+def _lines() -> tuple[str, ...]:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return []
-    return sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+        return ()
+    return tuple(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
