@@ -295,6 +295,30 @@ def test_spikes_travel_as_bits_unless_watched():
 def test_another_choice_is_refused():
     with pytest.raises(UserError, match="use True, False or 'auto'"):
         network().for_inference(sparse="always")
+    with pytest.raises(UserError, match="use 'float32' or 'bfloat16'"):
+        network().for_inference(sparse=True, weights="float16")
+    with pytest.raises(UserError, match="only sparse layers hold those"):
+        network().for_inference(weights="bfloat16")
+
+
+@pytest.mark.parametrize("choice", [True, "auto"])
+def test_bfloat16_weights_are_those_of_spikes_alone(choice):
+    model, x = network(), images()
+    plain, fast = model.for_inference(sparse=choice), model.for_inference(sparse=choice, weights="bfloat16")
+    rounded = 0
+    for (name, a), (_, b) in zip(plain.named_modules(), fast.named_modules(), strict=True):
+        if isinstance(a, SparseConv2d):
+            assert torch.equal(b.weight, a.weight.bfloat16().float()) and not torch.equal(b.weight, a.weight), name
+            a.weight.copy_(b.weight)
+            rounded += 1
+        elif isinstance(a, nn.Conv2d | nn.Linear):
+            assert torch.equal(b.weight, a.weight), name
+    assert rounded >= 6 and "bfloat16" in repr(fast) and "bfloat16" not in repr(plain)
+    with torch.inference_mode():
+        expected = plain(x)
+        for y in (fast(x), fast(x)):
+            assert torch.isclose(y, expected, rtol=1e-4, atol=1e-4).float().mean() > 0.9
+    assert all(not torch.equal(m.weight, m.weight.bfloat16().float()) for m in model.modules() if type(m) is nn.Conv2d)
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from spikefront.nn.kernels.sparse import Spikes
 from spikefront.nn.torch_internals import version_of, watched
 
 ROUNDS = 3  # of each way, when a layer decides
+WEIGHTS = ("float32", "bfloat16")
 MOST_IN_TRAINING = 0.4  # firing rate up to which sparse forward passes and weight gradients won wherever measured
 
 
@@ -32,13 +33,17 @@ class SparseConv2d(nn.Conv2d):
         sparse: True or False; None: the first input decides, on which both ways are timed if it is spikes.
         rate: spikes an input element in that first input; ``crossover``: the rate at which both would take as long, if
             sparse time were proportional to spikes. Both None before, or without a decision by time.
+        weights: one of ``WEIGHTS``. In bfloat16 (for inference only) ``weight`` is rounded in place, so that the layer
+            gives the same densely.
     """
 
-    def __init__(self, conv: nn.Conv2d, sparse: bool | None) -> None:
+    def __init__(self, conv: nn.Conv2d, sparse: bool | None, weights: str = "float32") -> None:
         size, bias = conv.kernel_size[0], conv.bias is not None
         super().__init__(conv.in_channels, conv.out_channels, size, padding=size // 2, bias=bias, device="meta")
         self.weight, self.bias = conv.weight, conv.bias
-        self.sparse = sparse
+        self.sparse, self.weights = sparse, weights
+        if weights == "bfloat16":
+            self.weight.data = self.weight.data.bfloat16().to(self.weight.dtype)
         self.rate: float | None = None
         self.crossover: float | None = None
         self._packed: tuple[Tensor, int, Tensor] | None = None
@@ -133,6 +138,7 @@ class SparseConv2d(nn.Conv2d):
 
     def extra_repr(self) -> str:
         how = {True: "sparse", False: "dense", None: "undecided"}[self.sparse]
+        how += f", {self.weights}" if self.weights != "float32" else ""
         if self.rate is None or self.crossover is None:
             return f"{super().extra_repr()}, {how}"
         return f"{super().extra_repr()}, {how}: rate {self.rate:.3f}, crossover {self.crossover:.2f}"
@@ -167,7 +173,7 @@ class _Add(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias, None, None
 
 
-def add_sparsely(model: nn.Module, choice: bool | None) -> None:
+def add_sparsely(model: nn.Module, choice: bool | None, weights: str = "float32") -> None:
     """Replace, in place, every convolution that ``SparseConv2d`` can be, but the first, which reads images.
 
     Without compiled kernels, of which a warning tells, nothing changes.
@@ -179,7 +185,7 @@ def add_sparsely(model: nn.Module, choice: bool | None) -> None:
         for name, child in list(module.named_children()):
             if child is not first and SparseConv2d.replaces(child):
                 assert isinstance(child, nn.Conv2d)
-                setattr(module, name, SparseConv2d(child, choice))
+                setattr(module, name, SparseConv2d(child, choice, weights))
 
 
 def _seconds(run: Callable[[], object]) -> float:
