@@ -1,14 +1,16 @@
 """Forward and training steps of whole networks, side by side in one run.
 
     python benchmarks/model.py [case ...] [--rounds 3] [--levers] [--bfloat16] [--one-thread] [--json FILE]
+    python benchmarks/model.py [case ...] --profile [--one-thread]
 
 Columns: `baseline`, the same network written eagerly with spikingjelly's own neurons (torch backend), one convolution a
 projection, heads reshaped as published; `floor`, its convolutions and linear layers alone on dense inputs of the same
 shapes, each in the faster of the two memory formats; ours without compiled kernels, with them, and `for_inference()`.
 `--bfloat16` adds floor, ours and `for_inference()` under autocast. `--levers` measures ours with one lever after the
-other switched off. Columns take turns within a round; ratios are medians of rounds. Memory is the growth of a fresh
-process's peak over its first training step. Any ImageNet model of `conf/model` is a case too, without a baseline: its
-floor is of the layers that it trains with and of those it deploys. Needs `pip install spikefront[bench]`.
+other switched off. `--profile` says where the time of a training step goes, by kind. Columns take turns within a
+round; ratios are medians of rounds. Memory is the growth of a fresh process's peak over its first training step. Any
+ImageNet model of `conf/model` is a case too, without a baseline: its floor is of the layers that it trains with and of
+those it deploys. Needs `pip install spikefront[bench]`.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import profiles
 import torch
 from torch import Tensor, nn
 
@@ -385,6 +388,16 @@ def take_turns(runs: dict[str, Callable[[bool], None]], train: bool, rounds: int
     return times
 
 
+def show_profile(case: str, rounds: int) -> None:
+    """Where the time of a training step goes, in float32 and under autocast to bfloat16."""
+    lines = {}
+    for name, column in (("float32", "ours"), ("bfloat16", "ours bf16")):
+        run = steps(case, column)
+        with torch.autocast("cpu", torch.bfloat16, enabled=name == "bfloat16"):
+            lines[name] = profiles.time_line(lambda: run(True), rounds)  # noqa: B023
+    profiles.show(f"{case}, batch {BATCH}, a training step without its optimizer", lines)
+
+
 def ratio(a: list[float], b: list[float]) -> float:
     return statistics.median(x / y for x, y in zip(a, b, strict=True))
 
@@ -426,6 +439,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--levers", action="store_true", help="each lever switched off in turn")
+    parser.add_argument("--profile", action="store_true", help="where the time of a training step goes, by kind")
     parser.add_argument(
         "--bfloat16", action="store_true", help="columns under autocast; slow without such instructions"
     )
@@ -439,11 +453,13 @@ def main() -> None:
     if arguments.one_thread:
         use_one_thread()
     memory.keep_freed_memory()
-    print("compiled kernels:", "yes" if build.library("neuron") else "no")
+    print("compiled kernels:", "yes" if build.library("neuron") else "no", "on", profiles.processor())
     warnings.simplefilter("ignore")
     results = []
     for case in arguments.cases:
-        if arguments.levers:
+        if arguments.profile:
+            show_profile(case, arguments.rounds)
+        elif arguments.levers:
             results.append(measure_levers(case, arguments.rounds))
             show_levers(results[-1])
         else:

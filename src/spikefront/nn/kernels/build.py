@@ -71,8 +71,24 @@ def _compiled(source: Path) -> Path:
 
 def processor() -> str:
     """What ``-march=native`` depends on: a home directory may be shared by machines of several kinds."""
+    return "".join(_lines()) or platform.processor() + platform.machine()
+
+
+def name() -> str:
+    """Of the processor, as it calls itself."""
+    return next(
+        (line.partition(":")[2].strip() for line in _lines() if line.startswith("model name")), platform.machine()
+    )
+
+
+def flags() -> frozenset[str]:
+    """The instructions that the processor has, as Linux names them; empty where it can't be asked."""
+    return frozenset(" ".join(line.partition(":")[2] for line in _lines() if not line.startswith("model name")).split())
+
+
+def _lines() -> list[str]:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
     except OSError:
-        return platform.processor() + platform.machine()
+        return []
+    return sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
