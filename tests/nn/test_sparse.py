@@ -18,7 +18,7 @@ from spikefront.nn import IF, LIF, PLIF
 from spikefront.nn.kernels import MaxPool, sparse
 from spikefront.nn.kernels.sparse import Spikes
 from spikefront.nn.operators import SDSA1Op
-from spikefront.nn.sparse_conv import SparseConv2d
+from spikefront.nn.sparse_conv import WEIGHTS, SparseConv2d
 
 pytestmark = pytest.mark.skipif(not sparse.available(), reason="no compiled kernels here")
 
@@ -73,6 +73,22 @@ def test_threads_give_the_same(threads):
             torch.set_num_threads(before)
     for a, b in zip(got, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [*SIZES, (1, 40, 200, 11, 17)], ids=str)
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("levels", [1, 3])
+def test_bfloat16_weights_equal_float64(size, kernel, levels):
+    torch.manual_seed(0)
+    N, C, D, H, W = size
+    layer = SparseConv2d(nn.Conv2d(C, D, kernel, padding=kernel // 2), True, "bfloat16")
+    weight, x = layer.weight.detach().bfloat16().double(), spikes(N, C, H, W, levels=levels)
+    exact = F.conv2d(x.double(), weight, layer.bias.detach().double(), 1, kernel // 2)
+    with torch.no_grad():
+        y, onto = layer(x), torch.randn_like(exact.float()).contiguous(memory_format=torch.channels_last)
+        added = sparse.convolve(sparse.read(x), sparse.pack(layer.weight, "bfloat16"), layer.bias, D, onto)
+    torch.testing.assert_close(y.double(), exact, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(added.double(), exact + onto, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [*SIZES, (2, 70, 96, 9, 5), (1, 5, 33, 30, 20), (3, 20, 65, 40, 17)], ids=str)
@@ -176,10 +192,11 @@ def test_neuron_fires_the_same_bits(timesteps):
 
 @pytest.mark.parametrize("size", [(4, 2, 70, 96, 9, 5), (1, 1, 64, 40, 3, 3), (3, 1, 600, 33, 20, 2)], ids=str)
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_convolution_fires_the_same_bits(size, kernel):
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_convolution_fires_the_same_bits(size, kernel, weights):
     torch.manual_seed(0)
     T, B, C, D, H, W = size
-    layer = SparseConv2d(nn.Conv2d(C, D, kernel, padding=kernel // 2), True)
+    layer = SparseConv2d(nn.Conv2d(C, D, kernel, padding=kernel // 2), True, weights)
     nn.init.normal_(layer.weight, std=0.3), nn.init.constant_(layer.bias, 0.3)
     x = sparse.encode(spikes(T * B, C, H, W))
     for neuron in (LIF(), IF(reset="soft"), PLIF(tau=3.0)):

@@ -31,6 +31,8 @@ def shown(x: Tensor, timesteps: int | None) -> Tensor:
 
 def conv_bn(x: Tensor, conv: nn.Module, bn: nn.Module, onto: Tensor | None = None) -> Tensor:
     """``BN(conv(x))`` over ``(T, B, C, H, W)``, added to ``onto`` if there is one."""
+    if onto is not None and isinstance(conv, SparseConv2d) and conv.adds(x, bn, onto):
+        return conv.add(x, onto)  # type: ignore[arg-type]
     y, norm = _convolved(x, conv, bn)
     if gpu.usable(y) and (isinstance(norm, gpu.Biased) or kernels.normalises(norm)):
         fits = onto is not None and (onto.dtype, onto.shape) == (y.dtype, y.shape)
