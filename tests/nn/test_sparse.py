@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 import spikefront
 from spikefront.errors import UserError
 from spikefront.nn import IF, LIF, PLIF
+from spikefront.nn.image_conv import ImageConv2d
 from spikefront.nn.kernels import MaxPool, sparse
 from spikefront.nn.kernels.sparse import Spikes
 from spikefront.nn.operators import SDSA1Op
@@ -206,6 +208,49 @@ def test_convolution_fires_the_same_bits(size, kernel, weights):
         assert torch.equal(got.dense(), expected) and expected.any() and not expected.all()
 
 
+@pytest.mark.parametrize("size", [(1, 2, 3, 48, 9, 13), (3, 2, 2, 32, 6, 6), (2, 1, 1, 100, 5, 1), (1, 1, 4, 17, 3, 8)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_first_convolution_fires_the_same_bits(size, threads):
+    """Of numbers whose sums are exact, so that any order of adding gives the same."""
+    torch.manual_seed(0)
+    T, B, C, D, H, W = size
+    conv = nn.Conv2d(C, D, 3, padding=1)
+    for p in (conv.weight, conv.bias):
+        p.data = torch.randint(-8, 12, p.shape) / 16
+    layer, x, before = ImageConv2d(conv), torch.randint(0, 9, (T, B, C, H, W)) / 4, torch.get_num_threads()
+    for neuron in (LIF(), IF(reset="soft", threshold=0.7)):
+        neuron.readers = (MaxPool(2),)
+        with torch.no_grad():
+            currents = layer(x.flatten(0, 1)).unflatten(0, (T, B))
+            assert layer.fires(x, nn.Identity(), neuron)
+            try:
+                torch.set_num_threads(threads)
+                got = layer.fire(x, neuron, 4 if T == 1 else T)
+            finally:
+                torch.set_num_threads(before)
+            neuron.readers = ()
+            expected = neuron(currents, None, 4 if T == 1 else T)
+        assert torch.equal(got.dense(), expected) and expected.any() and not expected.all()
+
+
+def test_threads_of_a_fork_and_of_callers_beside_each_other():
+    torch.manual_seed(0)
+    x, before = sparse.encode(spikes(4, 96, 30, 30)), torch.get_num_threads()
+    weight = sparse.pack(torch.randn(200, 96, 3, 3))
+    try:
+        torch.set_num_threads(3)
+        expected = sparse.convolve(x, weight, None, 200)
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(lambda _: sparse.convolve(x, weight, None, 200), range(16)))
+        assert all(torch.equal(y, expected) for y in results)
+        child = os.fork()
+        if child == 0:  # compared without PyTorch's threads, which a fork has not
+            os._exit(0 if (sparse.convolve(x, weight, None, 200).numpy() == expected.numpy()).all() else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("event_mode", [False, True])
 @pytest.mark.parametrize("size", [(2, 2, 64, 3, 4, 8), (1, 1, 192, 4, 4, 8), (3, 1, 128, 2, 2, 1)], ids=str)
 def test_attention_on_bits_equals_floats(event_mode, size):
@@ -264,6 +309,7 @@ def test_networks_are_equal(options, choice):
     with torch.inference_mode():
         expected, got, again = dense(x, per_step=True), fast(x, per_step=True), fast(x, per_step=True)
     assert expected.std() > 1e-4 and len(layers) >= 6
+    assert any(isinstance(m, ImageConv2d) for m in fast.modules()) == ("embedding=conv_stem" not in options)
     # a potential within rounding of the threshold may flip a spike: few outputs may differ at all
     for y in (got, again):
         close = torch.isclose(y, expected, rtol=1e-4, atol=1e-4).float().mean()

@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from spikefront.errors import UserError
+from spikefront.nn.image_conv import ImageConv2d
 from spikefront.nn.kernels.pool import MaxPool
 from spikefront.nn.kernels.sparse import available
 from spikefront.nn.sparse_conv import WEIGHTS, SparseConv2d, add_sparsely
@@ -86,7 +87,9 @@ def execute_sparsely(model: nn.Module, choice: bool | None, weights: str = "floa
     """
     if not available():
         return
-    add_sparsely(model, choice, weights)
+    first = add_sparsely(model, choice, weights)
+    if first is not None and ImageConv2d.replaces(model.get_submodule(first)):
+        replace(model, first, ImageConv2d(model.get_submodule(first)))  # type: ignore[arg-type]
     for module in model.modules():
         for neuron, readers in getattr(module, "handovers", tuple)():
             if hasattr(neuron, "readers"):

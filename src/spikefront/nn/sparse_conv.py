@@ -88,8 +88,8 @@ class SparseConv2d(nn.Conv2d):
             and sparse.unwatched(neuron)
         )
 
-    def fire(self, x: Spikes, neuron: Any) -> Spikes:
-        """``neuron(conv(x))`` of spikes ``(T, B, C, H, W)``."""
+    def fire(self, x: Spikes, neuron: Any, timesteps: int | None = None) -> Spikes:
+        """``neuron(conv(x))`` of spikes ``(T, B, C, H, W)``; ``timesteps`` are those that they have."""
         return sparse.convolve_and_fire(x, self._weight(), self.bias, self.out_channels, neuron.constants())
 
     def adds(self, x: Tensor | Spikes, norm: nn.Module, onto: Tensor) -> bool:
@@ -185,19 +185,20 @@ class _Add(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias, None
 
 
-def add_sparsely(model: nn.Module, choice: bool | None, weights: str = "float32") -> None:
+def add_sparsely(model: nn.Module, choice: bool | None, weights: str = "float32") -> str | None:
     """Replace, in place, every convolution that ``SparseConv2d`` can be, but the first, which reads images.
 
-    Without compiled kernels, of which a warning tells, nothing changes.
+    Returns the name of that one. Without compiled kernels, of which a warning tells, nothing changes.
     """
     if not sparse.available():
-        return
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+        return None
+    place, first = next(((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d)), (None, None))
     for module in model.modules():
         for name, child in list(module.named_children()):
             if child is not first and SparseConv2d.replaces(child):
                 assert isinstance(child, nn.Conv2d)
                 setattr(module, name, SparseConv2d(child, choice, weights))
+    return place
 
 
 def _seconds(run: Callable[[], object]) -> float:

@@ -18,8 +18,13 @@
 #include <memory>
 #include <omp.h>
 #include <vector>
-#ifdef __AVX2__
+
+#include "crew.h"
+
+#if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
 #endif
 
 namespace {
@@ -158,6 +163,75 @@ template <int64_t N> inline uint64_t fire(Vector *h, const Vector *current, cons
         bits |= fired(h[v], p.threshold) << (v * LANES);
     }
     return bits;
+}
+
+inline Vector multiplied_onto(Vector sum, Vector a, Vector b) {
+#if defined(__AVX512F__)
+    return _mm512_fmadd_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(sum));
+#elif defined(__FMA__)
+    return _mm256_fmadd_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b), reinterpret_cast<__m256>(sum));
+#elif defined(__ARM_NEON)
+    return vfmaq_f32(sum, a, b);
+#else
+    return sum + a * b;
+#endif
+}
+
+// Real images (frames of them), convolved 3x3 with weights (9, in, columns), columns in sixteens; the neurons of the
+// result go through T steps before it leaves the registers, or, if `moving`, through one for each of T frames.
+struct Images {
+    const float *x, *weights, *bias;
+    const Neuron *neuron;
+    uint64_t *spikes;
+    int64_t T, samples, height, width, in, out;
+    bool moving;
+    int64_t columns = (out + 15) / 16 * 16, words = (out + 63) / 64;
+};
+
+// Of a line's pixels from x on the N vectors of currents from `column` on, P pixels at once; `lines`: three lines of the
+// image, one behind the other, a pixel of zeros on both sides of each.
+template <int64_t N, int64_t P>
+inline void currents(const Images &m, const float *lines, int64_t x, int64_t column, Vector (*sums)[N]) {
+    for (int64_t p = 0; p < P; p++)
+        for (int64_t v = 0; v < N; v++) sums[p][v] = *reinterpret_cast<const Vector *>(m.bias + column + v * LANES);
+    const float *w = m.weights + column;
+    for (int64_t dy = 0; dy < 3; dy++) {
+        const float *from = lines + (dy * (m.width + 2) + x) * m.in;
+        for (int64_t i = 0; i < 3 * m.in; i++, w += m.columns) {
+            Vector weight[N];
+            for (int64_t v = 0; v < N; v++) weight[v] = *reinterpret_cast<const Vector *>(w + v * LANES);
+            for (int64_t p = 0; p < P; p++)
+                for (int64_t v = 0; v < N; v++)
+                    sums[p][v] = multiplied_onto(sums[p][v], Vector{} + from[p * m.in + i], weight[v]);
+        }
+    }
+}
+
+// P pixels of a line at step t (of all steps if the image stands), N vectors of columns; h: the line's potentials.
+template <int64_t N, int64_t P>
+void fire_pixels(const Images &m, const float *lines, float *h, int64_t t, int64_t row, int64_t x, int64_t column) {
+    constexpr int64_t BYTES = N * LANES / 8;
+    Vector sums[P][N];
+    currents<N, P>(m, lines, x, column, sums);
+    const int64_t step = m.samples * m.height * m.width;
+    for (int64_t p = 0; p < P; p++) {
+        Vector v[N] = {};
+        float *kept = h + (x + p) * m.columns + column;
+        if (m.moving && t > 0) std::memcpy(v, kept, sizeof v);
+        for (int64_t s = m.moving ? t : 0; s < (m.moving ? t + 1 : m.T); s++) {
+            const uint64_t bits = fire<N>(v, sums[p], *m.neuron, s == 0);
+            std::memcpy(reinterpret_cast<char *>(m.spikes + (s * step + row + x + p) * m.words) + column / 8, &bits, BYTES);
+        }
+        if (m.moving) std::memcpy(kept, v, sizeof v);
+    }
+}
+
+template <int64_t N>
+void fire_line(const Images &m, const float *lines, float *h, int64_t t, int64_t row, int64_t column) {
+    constexpr int64_t P = 6;
+    int64_t x = 0;
+    for (; x + P <= m.width; x += P) fire_pixels<N, P>(m, lines, h, t, row, x, column);
+    for (; x < m.width; x++) fire_pixels<N, 1>(m, lines, h, t, row, x, column);
 }
 
 // A row's spikes with their neighbours among the channels of the same head: first and last mark the heads' edges.
@@ -625,30 +699,28 @@ void convolve(const uint64_t *bits, const float *numbers, const void *weights, c
     const int64_t pixels = frames * height * width, threads = omp_get_max_threads();
     const Layer layer{T, line ? 1 : frames, line ? 1 : height, line ? pixels : width, in, channels, taps, span};
     const Job job{bits, numbers, static_cast<const char *>(weights), bias, onto, out, neuron, spikes};
-    const int64_t share = threads > 1 ? (pixels + 4 * threads - 1) / (4 * threads) : pixels;
-    const int64_t size = std::max<int64_t>(1, std::min(ROWS / T, share));
+    const int64_t each = threads > 1 ? (pixels + 4 * threads - 1) / (4 * threads) : pixels;
+    const int64_t size = std::max<int64_t>(1, std::min(ROWS / T, each));
     // squares are what has the smallest border
     const int64_t across = parts(layer.width, line ? size : static_cast<int64_t>(std::ceil(std::sqrt(size))));
     const int64_t down = parts(layer.height, std::max<int64_t>(1, size * across / layer.width));
     const int64_t blocks = layer.frames * down * across;
-#pragma omp parallel for schedule(dynamic) if (T * pixels * channels > 64 * TILE)
-    for (int64_t i = 0; i < blocks; i++) {
+    share(blocks, T * pixels * channels > 64 * TILE, [&](int64_t i) {
         const int64_t a = i % across, d = i / across % down;
         const int64_t x = layer.width * a / across, y = layer.height * d / down;
-        const Block block{i / across / down, y, x, layer.height * (d + 1) / down - y, layer.width * (a + 1) / across - x};
+        const int64_t bottom = layer.height * (d + 1) / down, right = layer.width * (a + 1) / across;
+        const Block block{i / across / down, y, x, bottom - y, right - x};
         (halves ? convolve_block<Halves> : convolve_block<Floats>)(layer, job, block);
-    }
+    });
 }
 
 // 3x3 max-pooling of spikes with padding 1: an OR of neighbours.
 void pool_bits(const uint64_t *bits, uint64_t *out, int64_t frames, int64_t words, int64_t height, int64_t width,
                int64_t stride) {
     const int64_t h = (height - 1) / stride + 1, w = (width - 1) / stride + 1, pitch = width * words;
-#pragma omp parallel if (frames * h * w * words > SMALL)
-    {
+    share_parts(frames * h, 16, frames * h * w * words > SMALL, [&](int64_t first, int64_t last) {
         std::vector<uint64_t> near(pitch + 2 * words);  // the OR of three lines, a zero on both sides
-#pragma omp for schedule(dynamic, 16)
-        for (int64_t line = 0; line < frames * h; line++) {
+        for (int64_t line = first; line < last; line++) {
             const int64_t y = line % h * stride, top = std::max<int64_t>(0, y - 1), bottom = std::min(height - 1, y + 1);
             const uint64_t *in = bits + line / h * height * pitch;
             uint64_t *middle = near.data() + words, *o = out + line * w * words;
@@ -660,7 +732,7 @@ void pool_bits(const uint64_t *bits, uint64_t *out, int64_t frames, int64_t word
                     o[x * words + i] = m[-words] | m[0] | m[words];
                 }
         }
-    }
+    });
 }
 
 // A leaky integrate-and-fire sequence of T frames of rows: spikes as bits. x_step 0: one frame shown T times.
@@ -668,10 +740,9 @@ void fire_bits(const float *x, uint64_t *bits, const Neuron *neuron, int64_t T, 
                int64_t channels) {
     constexpr int64_t N = 64 / LANES;
     const int64_t words = (channels + 63) / 64;
-#pragma omp parallel for schedule(dynamic, 256) if (T * rows * words > SMALL / 4)
-    for (int64_t row = 0; row < rows; row++)
-        for (int64_t word = 0; word < words; word++) {
-            const int64_t n = std::min<int64_t>(64, channels - word * 64);
+    share_parts(rows, 128, T * rows * words > SMALL / 4, [&](int64_t first, int64_t last) {
+        for (int64_t i = first * words; i < last * words; i++) {
+            const int64_t row = i / words, word = i % words, n = std::min<int64_t>(64, channels - word * 64);
             Vector h[N] = {}, current[N] = {};
             for (int64_t t = 0; t < T; t++) {
                 const float *from = x + t * x_step + row * channels + word * 64;
@@ -680,6 +751,38 @@ void fire_bits(const float *x, uint64_t *bits, const Neuron *neuron, int64_t T, 
                 bits[(t * rows + row) * words + word] = fire<N>(h, current, *neuron, t == 0);
             }
         }
+    });
+}
+
+// The spikes of a neuron on 3x3 convolutions of real images, samples of them, each shown T times, or, if `moving`, T frames
+// of each; as bits. Weights as above; bias: as many columns.
+void fire_images(const float *x, const float *weights, const float *bias, const Neuron *neuron, uint64_t *spikes,
+                 int64_t moving, int64_t T, int64_t samples, int64_t height, int64_t width, int64_t in, int64_t out) {
+    const Images m{x, weights, bias, neuron, spikes, T, samples, height, width, in, out, moving != 0};
+    constexpr int64_t MOST_VECTORS = 64 / LANES > 4 ? 2 : 4, pad = 1;
+    std::memset(spikes, 0, out % 64 ? T * samples * height * width * m.words * sizeof *spikes : 0);
+    share_parts(samples * height, 4, samples * height * width * out > 16 * SMALL, [&](int64_t first, int64_t last) {
+        std::vector<float> lines(3 * (width + 2 * pad) * in), h(width * m.columns);
+        for (int64_t i = first * (moving ? T : 1); i < last * (moving ? T : 1); i++) {
+            const int64_t line = moving ? i / T : i, t = moving ? i % T : 0;
+            const int64_t frame = t * samples + line / height, y = line % height;
+            for (int64_t dy = -1; dy <= 1; dy++) {
+                float *to = lines.data() + (dy + 1) * (width + 2 * pad) * in + pad * in;
+                const float *from = x + (frame * height + y + dy) * width * in;
+                if (y + dy < 0 || y + dy >= height) std::memset(to, 0, width * in * sizeof *to);
+                else std::memcpy(to, from, width * in * sizeof *to);
+            }
+            for (int64_t column = 0; column < m.columns;) {
+                const int64_t left = std::min(MOST_VECTORS, (m.columns - column) / LANES);
+                const auto fire = left == 4   ? fire_line<4>
+                                  : left == 3 ? fire_line<3>
+                                  : left == 2 ? fire_line<2>
+                                              : fire_line<1>;
+                fire(m, lines.data(), h.data(), t, line * width, column);
+                column += left * LANES;
+            }
+        }
+    });
 }
 
 // SDSA's sum over tokens of k and v, from rows that hold q, k and v side by side, `words` each: sums (frames, channels).
@@ -687,8 +790,7 @@ void fire_bits(const float *x, uint64_t *bits, const Neuron *neuron, int64_t T, 
 void sdsa_sum(const uint64_t *k, const uint64_t *v, int64_t stride, float *sums, int64_t frames, int64_t tokens,
               int64_t words, int64_t width) {
     const Heads heads(width ? words : 0, width);
-#pragma omp parallel for schedule(static) if (frames * tokens * words > SMALL)
-    for (int64_t f = 0; f < frames; f++) {
+    share(frames, frames * tokens * words > SMALL, [&](int64_t f) {
         float *sum = sums + f * words * 64;
         std::memset(sum, 0, words * 64 * sizeof *sum);
         std::vector<uint64_t> both((width ? tokens : 1) * words), plane(words);
@@ -710,15 +812,14 @@ void sdsa_sum(const uint64_t *k, const uint64_t *v, int64_t stride, float *sums,
                 if (n + 1 < tokens) w |= both[(n + 1) * words + i];
                 for (; w; w &= w - 1) sum[i * 64 + __builtin_ctzll(w)] += 1.0f;
             }
-    }
+    });
 }
 
 // q where the gate of its frame and channel is set, pooled as above.
 void sdsa_mask(const uint64_t *q, int64_t stride, const uint64_t *gate, uint64_t *out, int64_t frames, int64_t tokens,
                int64_t words, int64_t width) {
     const Heads heads(width ? words : 0, width);
-#pragma omp parallel for schedule(static) if (frames * tokens * words > SMALL)
-    for (int64_t f = 0; f < frames; f++) {
+    share(frames, frames * tokens * words > SMALL, [&](int64_t f) {
         std::vector<uint64_t> kept(width ? tokens * words : 0), plane(words);
         for (int64_t n = 0; n < tokens; n++) {
             const uint64_t *qn = q + (f * tokens + n) * stride;
@@ -730,7 +831,7 @@ void sdsa_mask(const uint64_t *q, int64_t stride, const uint64_t *gate, uint64_t
             for (int64_t i = 0; i < words; i++)
                 out[(f * tokens + n) * words + i] = kept[n * words + i] | (n > 0 ? kept[(n - 1) * words + i] : 0) |
                                                     (n + 1 < tokens ? kept[(n + 1) * words + i] : 0);
-    }
+    });
 }
 
 }  // extern "C"

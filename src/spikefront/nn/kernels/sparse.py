@@ -106,6 +106,22 @@ def fire(x: Tensor, timesteps: int | None, neuron: Neuron) -> Spikes:
     return Spikes(bits, torch.Size((steps, B, C, H, W)))
 
 
+def pack_images(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Weights ``(out, in, 3, 3)`` as ``(9, in, columns)`` and a bias a column, padded with zeros to sixteens."""
+    bias = weight.new_zeros(len(weight)) if bias is None else bias.detach()
+    rows = F.pad(weight.detach().flatten(2).permute(2, 1, 0), (0, -len(weight) % 16))
+    return rows.contiguous(), F.pad(bias, (0, -len(bias) % 16)).contiguous()
+
+
+def fire_images(x: Tensor, packed: tuple[Tensor, Tensor], out: int, timesteps: int, neuron: Neuron) -> Spikes:
+    """The neuron's spikes on 3x3 convolutions of images ``(T, B, C, H, W)``, or ``(1, ...)`` shown that often."""
+    T, B, C, H, W = x.shape
+    bits, rows = torch.empty(timesteps * B * H * W, _words(out), dtype=torch.int64), _rows(x)
+    sizes = map(_i, (T > 1, timesteps, B, H, W, C, out))
+    _library().fire_images(_p(rows), *map(_p, packed), ctypes.byref(neuron), _p(bits), *sizes)
+    return Spikes(bits, torch.Size((timesteps, B, out, H, W)))
+
+
 def pool(spikes: Spikes, stride: int) -> Spikes:
     """3x3 max-pooling with padding 1 of frames ``(N, C, H, W)``."""
     N, C, H, W = spikes.shape
