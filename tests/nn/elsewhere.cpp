@@ -1,7 +1,7 @@
 // What Python does with sparse.cpp, on numbers from stdin: to run the kernels as compiled for another processor.
 //   elsewhere FRAMES HEIGHT WIDTH IN OUT KERNEL: reads spikes (pixels, in), weights as packed, gradients (pixels, out);
-//   writes the convolution, the same added to it with weights cut to bfloat16, its neuron's spikes over two timesteps
-//   (all pixels, out) and the weights' gradient.
+//   writes the convolution, the same added to it with weights cut to bfloat16, its neuron's spikes over two timesteps, of
+//   a 3x3 kernel those of the spikes taken as an image (all pixels, out), and the weights' gradient.
 #include "sparse.cpp"
 
 #include <cstdio>
@@ -51,6 +51,16 @@ int main(int, char **arguments) {
     convolve(bits.data(), nullptr, halves.data(), nullptr, y.data(), halved.data(), nullptr, nullptr, 1, 1, frames,
              height, width, in, out, k * k, chunk);
     decode(fired.data(), spikes.data(), rows, out);
+    std::vector<float> of_images(rows * out);
+    if (k == 3) {  // the spikes as an image
+        const int64_t columns = (out + 15) / 16 * 16;
+        std::vector<float> plain(9 * in * columns), bias(columns);
+        for (int64_t row = 0; row < 9 * in; row++)
+            for (int64_t o = 0; o < out; o++)
+                plain[row * columns + o] = weights[(o / TILE * 9 * in + row) * TILE + o % TILE];
+        fire_images(x.data(), plain.data(), bias.data(), &neuron, fired.data(), 1, 2, frames / 2, height, width, in, out);
+        decode(fired.data(), of_images.data(), rows, out);
+    }
 
     const int64_t columns = TILE * (pad ? 1 : 2), span = 64, inside = frames * (height + pad) * (width + pad);
     std::vector<int64_t> places((inside + span - 1) / span * in + 1);
@@ -59,5 +69,5 @@ int main(int, char **arguments) {
     std::vector<float> sums((out + columns - 1) / columns * k * in * k * columns);
     gather_gradient(entries.data(), places.data(), grad.data(), sums.data(), gradient.data(), frames, height, width,
                     pad, in, span, columns, out);
-    write(y), write(halved), write(spikes), write(gradient);
+    write(y), write(halved), write(spikes), write(of_images), write(gradient);
 }

@@ -78,14 +78,14 @@ def test_equals_pytorch(run, kernel, size):
     rows = [t.detach().permute(0, 2, 3, 1).reshape(-1) for t in (x, grad)]
     given = torch.cat([rows[0], sparse.pack(conv.weight).flatten(), rows[1]]).numpy().tobytes()
     done = subprocess.run([*run, *map(str, (N, H, W, C, D, kernel))], input=given, stdout=subprocess.PIPE, check=True)
-    got = torch.frombuffer(bytearray(done.stdout), dtype=torch.float32).split(
-        [y.numel(), y.numel(), y.numel(), conv.weight.numel()]
-    )
-    outputs, halved, fired = (t.view(N, H, W, D).permute(0, 3, 1, 2) for t in got[:3])
+    got = torch.frombuffer(bytearray(done.stdout), dtype=torch.float32).split([*[y.numel()] * 4, conv.weight.numel()])
+    outputs, halved, fired, of_images = (t.view(N, H, W, D).permute(0, 3, 1, 2) for t in got[:4])
     torch.testing.assert_close(outputs, F.conv2d(x, conv.weight, padding=kernel // 2), rtol=1e-5, atol=1e-5)
     cut = (conv.weight.detach().view(torch.int32) & -65536).view(torch.float32)  # the upper half of the bits
     expected = outputs.double() + F.conv2d(x.double(), cut.double(), padding=kernel // 2)
     torch.testing.assert_close(halved.double(), expected, rtol=1e-5, atol=1e-5)
     with torch.no_grad():
         assert torch.equal(fired, LIF()(outputs.unflatten(0, (2, N // 2))).flatten(0, 1))
-    torch.testing.assert_close(got[3].view_as(conv.weight), conv.weight.grad, rtol=1e-4, atol=1e-4)
+    if kernel == 3:  # added in another order: a potential within rounding of the threshold may come to its other side
+        assert (of_images != fired).sum() <= 1 and (C == 1 or fired.any())
+    torch.testing.assert_close(got[4].view_as(conv.weight), conv.weight.grad, rtol=1e-4, atol=1e-4)

@@ -138,7 +138,7 @@ struct Neuron {
     int32_t soft;
 };
 
-inline uint64_t fired(Vector h, float threshold) {
+inline uint64_t fired(const Vector &h, float threshold) {
 #if defined(__AVX512F__)
     return _mm512_cmp_ps_mask(reinterpret_cast<__m512>(h), _mm512_set1_ps(threshold), _CMP_GE_OQ);
 #elif defined(__AVX2__)
@@ -165,15 +165,17 @@ template <int64_t N> inline uint64_t fire(Vector *h, const Vector *current, cons
     return bits;
 }
 
-inline Vector multiplied_onto(Vector sum, Vector a, Vector b) {
+inline void add_product(Vector &sum, const Vector &a, const Vector &b) {
 #if defined(__AVX512F__)
-    return _mm512_fmadd_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(sum));
+    const __m512 x = reinterpret_cast<__m512>(a), y = reinterpret_cast<__m512>(b);
+    sum = reinterpret_cast<Vector>(_mm512_fmadd_ps(x, y, reinterpret_cast<__m512>(sum)));
 #elif defined(__FMA__)
-    return _mm256_fmadd_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b), reinterpret_cast<__m256>(sum));
+    const __m256 x = reinterpret_cast<__m256>(a), y = reinterpret_cast<__m256>(b);
+    sum = reinterpret_cast<Vector>(_mm256_fmadd_ps(x, y, reinterpret_cast<__m256>(sum)));
 #elif defined(__ARM_NEON)
-    return vfmaq_f32(sum, a, b);
+    sum = vfmaq_f32(sum, a, b);
 #else
-    return sum + a * b;
+    sum += a * b;
 #endif
 }
 
@@ -201,8 +203,7 @@ inline void currents(const Images &m, const float *lines, int64_t x, int64_t col
             Vector weight[N];
             for (int64_t v = 0; v < N; v++) weight[v] = *reinterpret_cast<const Vector *>(w + v * LANES);
             for (int64_t p = 0; p < P; p++)
-                for (int64_t v = 0; v < N; v++)
-                    sums[p][v] = multiplied_onto(sums[p][v], Vector{} + from[p * m.in + i], weight[v]);
+                for (int64_t v = 0; v < N; v++) add_product(sums[p][v], Vector{} + from[p * m.in + i], weight[v]);
         }
     }
 }
@@ -342,10 +343,23 @@ struct Watch {
     }
 };
 
+typedef uint16_t Eight __attribute__((vector_size(16), aligned(2)));
+
+// Where a byte's bits are, times STRIDE, and how many.
+struct Bytes {
+    uint16_t places[256][8] = {};
+    uint8_t count[256] = {};
+    constexpr Bytes() {
+        for (int byte = 0; byte < 256; byte++)
+            for (int bit = 0; bit < 8; bit++)
+                if (byte >> bit & 1) places[byte][count[byte]++] = static_cast<uint16_t>(bit * STRIDE);
+    }
+};
+
 // Behind `out` the places of a word's spikes, from `first` on, times STRIDE. Writes up to 64 entries.
 inline int64_t list(uint64_t word, int64_t first, uint16_t *out) {
-    const int64_t n = __builtin_popcountll(word);
 #ifdef __AVX512VBMI2__
+    const int64_t n = __builtin_popcountll(word);
     alignas(64) static constexpr uint8_t PLACES[64] = {
         0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
         22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
@@ -363,10 +377,17 @@ inline int64_t list(uint64_t word, int64_t first, uint16_t *out) {
     if (n <= 32) return n;
     const __m512i high = _mm512_cvtepu8_epi16(_mm512_maskz_extracti64x4_epi64(255, found, 1));
     _mm512_storeu_si512(out + 32, _mm512_add_epi16(_mm512_slli_epi16(high, 7), base));
-#else
-    for (; word; word &= word - 1) *out++ = static_cast<uint16_t>((first + __builtin_ctzll(word)) * STRIDE);
-#endif
     return n;
+#else
+    static constexpr Bytes bytes;
+    const uint16_t *const begin = out;
+    for (int64_t i = 0; i < 8; i++, word >>= 8) {
+        const Eight base = Eight{} + static_cast<uint16_t>((first + i * 8) * STRIDE);
+        *reinterpret_cast<Eight *>(out) = *reinterpret_cast<const Eight *>(bytes.places[word & 255]) + base;
+        out += bytes.count[word & 255];
+    }
+    return out - begin;
+#endif
 }
 
 // A row's channels of a chunk, as often as they spiked.
