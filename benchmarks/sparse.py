@@ -262,7 +262,8 @@ def work(case: str, rate: float) -> None:
         run(), run()
     print("ready", flush=True)
     for run in runs:
-        sys.stdin.readline()
+        if not sys.stdin.readline():  # whoever asked is gone
+            return
         times, until = [], time.perf_counter() + BUSY_SECONDS
         while time.perf_counter() < until:
             started = time.perf_counter()
