@@ -1,7 +1,7 @@
 // What Python does with sparse.cpp, on numbers from stdin: to run the kernels as compiled for another processor.
 //   elsewhere FRAMES HEIGHT WIDTH IN OUT KERNEL: reads spikes (pixels, in), weights as packed, gradients (pixels, out);
-//   writes the convolution, the same added to it with weights cut to bfloat16, its neuron's spikes over two timesteps, of
-//   a 3x3 kernel those of the spikes taken as an image (all pixels, out), and the weights' gradient.
+//   writes the convolution, the same added to it with weights cut to bfloat16, its neuron's spikes over two timesteps,
+//   of a 3x3 kernel those of the spikes taken as an image (all pixels, out), and the weights' gradient.
 #include "sparse.cpp"
 
 #include <cstdio>
@@ -58,7 +58,8 @@ int main(int, char **arguments) {
         for (int64_t row = 0; row < 9 * in; row++)
             for (int64_t o = 0; o < out; o++)
                 plain[row * columns + o] = weights[(o / TILE * 9 * in + row) * TILE + o % TILE];
-        fire_images(x.data(), plain.data(), bias.data(), &neuron, fired.data(), 1, 2, frames / 2, height, width, in, out);
+        fire_images(x.data(), plain.data(), bias.data(), &neuron, fired.data(), 1, 2, frames / 2, height, width, in,
+                    out);
         decode(fired.data(), of_images.data(), rows, out);
     }
 

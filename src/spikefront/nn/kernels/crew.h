@@ -1,8 +1,8 @@
 // Threads that share work without waiting for each other more than they must.
 //
 // OpenMP's threads meet at the end of every region, spinning: where other processes want the cores too, each of a
-// network's many small regions waits until the system has let all threads run. Here whoever calls works too, and waits at
-// the end only for what a helper has begun; a helper that didn't come in time is not missed, and nobody spins.
+// network's many small regions waits until the system has let all threads run. Here whoever calls works too, and waits
+// at the end only for what a helper has begun; a helper that didn't come in time is not missed, and nobody spins.
 
 #pragma once
 
@@ -42,7 +42,7 @@ class Crew {
         done.wait(hold, [&] { return active == 0; });
     }
 
-    // This process's: a fork has none of its parent's threads. Never deleted: helpers wait in it until the process ends.
+    // This process's: a fork has none of its parent's threads. Never deleted: helpers wait in it to the end.
     static Crew &ours() {
         static std::atomic<Crew *> crew{nullptr};
         static std::once_flag made;

@@ -2,11 +2,11 @@
 //
 // Spikes of a frame are rows of bits, a row a pixel, `words` 64-bit words a row (channels padded with zeros). A layer
 // goes through its output pixels in blocks, all T steps of each. A block turns the bits that it reads into lists of the
-// channels that spiked; then every output row is the sum of the weight rows listed. Weights are packed in tiles of output
-// columns, STRIDE bytes a row; a tile is walked in chunks of input channels, or of the taps of a 3x3 kernel, that stay in
-// the cache while all rows of the block add what they list of it. With the last chunk's sums still in registers the
-// tile's neurons go through their T steps. For the weights' gradient it is the other way round: every channel lists the
-// places where it spiked, and adds the gradients of the outputs there.
+// channels that spiked; then every output row is the sum of the weight rows listed. Weights are packed in tiles of
+// output columns, STRIDE bytes a row; a tile is walked in chunks of input channels, or of taps of a 3x3 kernel, that
+// stay in the cache while all rows of the block add what they list of it. With the last chunk's sums still in registers
+// the tile's neurons go through their T steps. For the weights' gradient it is the other way round: every channel lists
+// the places where it spiked, and adds the gradients of the outputs there.
 // Vectors are GCC's: the compiler makes AVX-512, AVX2 or NEON of them.
 
 #include <algorithm>
@@ -190,8 +190,8 @@ struct Images {
     int64_t columns = (out + 15) / 16 * 16, words = (out + 63) / 64;
 };
 
-// Of a line's pixels from x on the N vectors of currents from `column` on, P pixels at once; `lines`: three lines of the
-// image, one behind the other, a pixel of zeros on both sides of each.
+// Of a line's pixels from x on the N vectors of currents from `column` on, P pixels at once; `lines`: three lines of
+// the image, one behind the other, a pixel of zeros on both sides of each.
 template <int64_t N, int64_t P>
 inline void currents(const Images &m, const float *lines, int64_t x, int64_t column, Vector (*sums)[N]) {
     for (int64_t p = 0; p < P; p++)
@@ -221,7 +221,8 @@ void fire_pixels(const Images &m, const float *lines, float *h, int64_t t, int64
         if (m.moving && t > 0) std::memcpy(v, kept, sizeof v);
         for (int64_t s = m.moving ? t : 0; s < (m.moving ? t + 1 : m.T); s++) {
             const uint64_t bits = fire<N>(v, sums[p], *m.neuron, s == 0);
-            std::memcpy(reinterpret_cast<char *>(m.spikes + (s * step + row + x + p) * m.words) + column / 8, &bits, BYTES);
+            uint64_t *to = m.spikes + (s * step + row + x + p) * m.words;
+            std::memcpy(reinterpret_cast<char *>(to) + column / 8, &bits, BYTES);
         }
         if (m.moving) std::memcpy(kept, v, sizeof v);
     }
@@ -410,8 +411,8 @@ List listed(const Layer &layer, const Job &job, int64_t row, int64_t chunk, Scra
     return {static_cast<int32_t>(begin), static_cast<int32_t>(s.used)};
 }
 
-// For every pixel of a block the lists of taps [first, end) around it, one behind the other; `rows`: those of the pixels
-// of `near`, the block with its border.
+// For every pixel of a block the lists of taps [first, end) around it, one behind the other; `rows`: those of the
+// pixels of `near`, the block with its border.
 void merge(const Layer &layer, const Block &block, const Block &near, const List *rows, List *merged, int64_t first,
            int64_t end, Scratch &s) {
     int64_t distance[9], dy[9], dx[9];
@@ -711,8 +712,8 @@ void gather_gradient(const uint16_t *lists, const int64_t *starts, const float *
 }
 
 // out = bias + the weight rows of the channels that spiked, onto `onto` where that is given; spikes (bits, or whole
-// numbers) of T times `frames` frames; weights: tiles of (taps, in, STRIDE bytes), in bfloat16 if `halves`. With `neuron`
-// its spikes over the T steps are written as bits, and the sums only if `out` is given too.
+// numbers) of T times `frames` frames; weights: tiles of (taps, in, STRIDE bytes), in bfloat16 if `halves`. With
+// `neuron` its spikes over the T steps are written as bits, and the sums only if `out` is given too.
 void convolve(const uint64_t *bits, const float *numbers, const void *weights, const float *bias, const float *onto,
               float *out, const Neuron *neuron, uint64_t *spikes, int64_t halves, int64_t T, int64_t frames,
               int64_t height, int64_t width, int64_t in, int64_t channels, int64_t taps, int64_t span) {
@@ -742,7 +743,8 @@ void pool_bits(const uint64_t *bits, uint64_t *out, int64_t frames, int64_t word
     share_parts(frames * h, 16, frames * h * w * words > SMALL, [&](int64_t first, int64_t last) {
         std::vector<uint64_t> near(pitch + 2 * words);  // the OR of three lines, a zero on both sides
         for (int64_t line = first; line < last; line++) {
-            const int64_t y = line % h * stride, top = std::max<int64_t>(0, y - 1), bottom = std::min(height - 1, y + 1);
+            const int64_t y = line % h * stride;
+            const int64_t top = std::max<int64_t>(0, y - 1), bottom = std::min(height - 1, y + 1);
             const uint64_t *in = bits + line / h * height * pitch;
             uint64_t *middle = near.data() + words, *o = out + line * w * words;
             const uint64_t *a = in + top * pitch, *b = in + y * pitch, *c = in + bottom * pitch;
@@ -775,8 +777,8 @@ void fire_bits(const float *x, uint64_t *bits, const Neuron *neuron, int64_t T, 
     });
 }
 
-// The spikes of a neuron on 3x3 convolutions of real images, samples of them, each shown T times, or, if `moving`, T frames
-// of each; as bits. Weights as above; bias: as many columns.
+// The spikes of a neuron on 3x3 convolutions of real images, samples of them, each shown T times, or, if `moving`, T
+// frames of each; as bits. Weights as above; bias: as many columns.
 void fire_images(const float *x, const float *weights, const float *bias, const Neuron *neuron, uint64_t *spikes,
                  int64_t moving, int64_t T, int64_t samples, int64_t height, int64_t width, int64_t in, int64_t out) {
     const Images m{x, weights, bias, neuron, spikes, T, samples, height, width, in, out, moving != 0};
