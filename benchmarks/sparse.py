@@ -3,38 +3,48 @@
     python benchmarks/sparse.py [case ...] [--rates 0.05 0.13 0.25] [--rounds 3] [--bfloat16] [--training] [--json FILE]
     python benchmarks/sparse.py [case ...] --layers [--picture docs/sparse.png] [--json FILE]
     python benchmarks/sparse.py [case ...] --layers --training
+    python benchmarks/sparse.py [case ...] --profile [--rates 0.13] [--one-thread]
+    python benchmarks/sparse.py [case ...] --busy [--rates 0.13]
     python benchmarks/sparse.py --show --json FILE [--picture docs/sparse.png]
 
 Networks: inference, batch 2. `published`, the same network written eagerly with spikingjelly's neurons; `floor`, its
 convolutions and linear layers alone on dense inputs, each in the faster memory format (`--bfloat16`: also in bfloat16);
-ours dense, sparse and auto, all from `for_inference`. Weights are random; all thresholds are scaled by one factor until
-the firing rate of what enters the synapses, weighted by operations, is the wanted one. Columns take turns within a
-round; ratios are medians of rounds. Where the machine has an energy counter (Linux's powercap, RAPL), joules are
-measured too.
+ours dense, sparse, sparse with bfloat16 weights, and auto, all from `for_inference`. Weights are random; all thresholds
+are scaled by one factor until the firing rate of what enters the synapses, weighted by operations, is the wanted one.
+Columns take turns within a round; ratios are medians of rounds. Where the machine has an energy counter (Linux's
+powercap, RAPL), joules are measured too.
 
 `--layers`: the cases' layers one at a time at rates from 0.01 to 0.5, from bits, with the making of the lists, and the
 rate up to which each pays; the same additions written with numba. With `--training` the gradients of their inputs,
-dense and where a share of the places counts. `--json` keeps what FILE holds of other cases, rates
-and thread counts, so that a long measurement can be made in parts; `--show` prints all of it as tables. Needs
-`pip install spikefront[bench]`.
+dense and where a share of the places counts. `--json` keeps what FILE holds of other cases, rates and thread counts, so
+that a long measurement can be made in parts; `--show` prints all of it as tables. `--profile`: where the time of one
+inference goes, by kind. `--busy`: how long an inference takes (wall time, two threads) in a process alone on two cores
+and in two processes on the same two. Needs `pip install spikefront[bench]`.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import ctypes
 import itertools
 import json
+import os
 import statistics
+import subprocess
+import sys
+import time
 import warnings
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import model as networks
 import numba
 import numpy as np
+import profiles
 import torch
 from model import Published, floor, take_turns, use_one_thread
 from torch import Tensor, nn
@@ -64,6 +74,15 @@ LAYERS: dict[str, list[tuple[int, int, int, int]]] = {
 }
 SHARES = [0.05, 0.13, 0.2, 0.3]
 RATES = [0.01, 0.02, 0.05, 0.1, 0.13, 0.2, 0.3, 0.4, 0.5]
+FORMS: dict[str, dict[str, Any]] = {
+    "dense": {"sparse": False},
+    "sparse": {"sparse": True},
+    "sparse bf16": {"sparse": True, "weights": "bfloat16"},
+    "auto": {"sparse": "auto"},
+}
+# of the additions, as the kernel counts its nanoseconds
+PARTS = ("bits to lists", "lists of taps merged", "additions and the neurons on them")
+BUSY_SECONDS = 5.0
 FRAMES = 8
 POWERCAP = Path("/sys/class/powercap")
 
@@ -125,7 +144,8 @@ def network(case: str) -> tuple[SpikeDrivenTransformer, Tensor]:
 def measure(case: str, rates: list[float], rounds: int, half: bool) -> list[dict[str, Any]]:
     results, firing = [], Firing(case)
     model, x = firing.model, firing.x
-    baseline, alone = published(model, case), floor(model, x)
+    alone = floor(model, x)
+    baseline = published(model, case) if find_spec("spikingjelly") else None  # without it that column is left out
     dense = {"floor": alone}
     if half:
 
@@ -136,11 +156,8 @@ def measure(case: str, rates: list[float], rounds: int, half: bool) -> list[dict
         dense["floor bf16"] = in_half
     for wanted in rates:
         reached = firing.at(wanted)
-        forms = {"published": baseline} | {
-            name: model.for_inference(sparse=choice)
-            for name, choice in (("dense", False), ("sparse", True), ("auto", "auto"))
-        }
-
+        forms: dict[str, nn.Module] = {} if baseline is None else {"published": baseline}
+        forms |= {name: model.for_inference(**how) for name, how in FORMS.items()}
         runs = dense | {name: partial(infer, form, x) for name, form in forms.items()}
         seconds = take_turns(runs, False, rounds)
         layers = [m for m in forms["auto"].modules() if isinstance(m, SparseConv2d)]
@@ -193,6 +210,79 @@ def measure_training(case: str, rates: list[float], rounds: int) -> list[dict[st
     return results
 
 
+def profile(case: str, rates: list[float]) -> None:
+    """Prints the time lines of one inference: dense, sparse, and sparse with bfloat16 weights."""
+    firing = Firing(case)
+    for wanted in rates:
+        reached, columns = firing.at(wanted), {}
+        for name in ("dense", "sparse", "sparse bf16"):
+            run = partial(infer, firing.model.for_inference(**FORMS[name]), firing.x, False)
+            line = profiles.time_line(run)
+            before = kernel_times()
+            run()
+            spent = [b - a for a, b in zip(before, kernel_times(), strict=True)]
+            added = line.pop("additions where spikes are", 0.0)
+            parts = zip(PARTS, spent, strict=True)
+            line |= {part: added * share / sum(spent) for part, share in parts if added}
+            columns[name] = dict(sorted(line.items(), key=lambda item: -item[1]))
+        profiles.show(f"{case}, batch {networks.BATCH}, firing rate {reached:.3f}", columns)
+
+
+def kernel_times() -> list[int]:
+    nanoseconds = (ctypes.c_int64 * len(PARTS))()
+    sparse._library().time_line(nanoseconds)
+    return list(nanoseconds)
+
+
+def busy(case: str, rate: float) -> None:
+    """Prints the wall time of an inference alone on two cores and beside another process on the same two."""
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    print(f"\n{case}, batch {networks.BATCH}, rate {rate}; {profiles.processor()}; two threads on cores {cores}")
+    alone, beside = (inferences(case, rate, cores, processes) for processes in (1, 2))
+    for name, (milliseconds,) in alone.items():
+        slower = statistics.mean(beside[name]) / milliseconds
+        times = " and ".join(f"{t:.0f}" for t in beside[name])
+        print(f"  {name:<12}{milliseconds:6.0f} ms alone, {times} ms beside another: {slower:.2f}x", flush=True)
+
+
+def inferences(case: str, rate: float, cores: list[int], processes: int) -> dict[str, list[float]]:
+    """Milliseconds of an inference of each form, one for each of processes that run it at the same time."""
+    command = [sys.executable, __file__, case, "--rates", str(rate), "--work"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    workers = [subprocess.Popen(command, **pipes) for _ in range(processes)]  # type: ignore[call-overload]
+    found: dict[str, list[float]] = {}
+    for worker in workers:
+        os.sched_setaffinity(worker.pid, cores)
+        assert worker.stdout.readline() == "ready\n"
+    for name in FORMS:
+        for worker in workers:
+            worker.stdin.write("go\n")
+        found[name] = [float(worker.stdout.readline()) for worker in workers]
+    for worker in workers:
+        worker.wait()
+    return found
+
+
+def work(case: str, rate: float) -> None:
+    """What ``inferences`` starts: for every line read infers for some seconds and prints the median."""
+    torch.set_num_threads(2)
+    firing = Firing(case)
+    firing.at(rate)
+    runs = [partial(infer, firing.model.for_inference(**how), firing.x, False) for how in FORMS.values()]
+    for run in runs:
+        run(), run()
+    print("ready", flush=True)
+    for run in runs:
+        if not sys.stdin.readline():  # whoever asked is gone
+            return
+        times, until = [], time.perf_counter() + BUSY_SECONDS
+        while time.perf_counter() < until:
+            started = time.perf_counter()
+            run()
+            times.append((time.perf_counter() - started) * 1e3)
+        print(statistics.median(times), flush=True)
+
+
 def learn(model: nn.Module, x: Tensor, train: bool) -> None:
     model.train().zero_grad(set_to_none=True)
     model(x).square().sum().backward()
@@ -232,15 +322,19 @@ def counters() -> dict[str, int]:
 def show(result: dict[str, Any]) -> None:
     times = result["seconds"]
     print(
-        f"\n{result['case']}, batch {networks.BATCH}, {torch.get_num_threads()} threads, firing rate"
-        f" {result['rate']:.3f}; auto runs {result['sparse_layers']} of {result['layers']} layers sparsely"
+        f"\n{result['case']}, batch {networks.BATCH}, {profiles.processor()}; {torch.get_num_threads()} threads,"
+        f" firing rate {result['rate']:.3f}; auto runs {result['sparse_layers']} of {result['layers']} layers sparsely"
     )
     for name, seconds in times.items():
         middle = statistics.median(seconds)
         joules = result["measured_joules"][name]
         print(
             f"  {name:<11}{middle * 1e3:8.0f} ms   {networks.ratio(times['floor'], seconds):5.2f}x as fast as the floor"
-            f"   {networks.ratio(times['published'], seconds):5.2f}x as fast as published"
+            + "".join(
+                f"   {networks.ratio(times[other], seconds):5.2f}x as fast as {other}"
+                for other in ("floor bf16", "published")
+                if other in times
+            )
             + (f"   {joules:.3g} J a sample measured" if joules is not None else "")
         )
     print(
@@ -387,6 +481,9 @@ def main() -> None:
     parser.add_argument("--bfloat16", action="store_true", help="also the floor in bfloat16")
     parser.add_argument("--training", action="store_true", help="training steps instead of inference")
     parser.add_argument("--layers", action="store_true", help="single layers over firing rates instead of networks")
+    parser.add_argument("--profile", action="store_true", help="where the time of one inference goes")
+    parser.add_argument("--busy", action="store_true", help="an inference beside another process on the same cores")
+    parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)  # a process of --busy
     parser.add_argument("--picture", help="draw the layers' speeds into this file")
     parser.add_argument("--show", action="store_true", help="measure nothing, print what the JSON file holds")
     parser.add_argument(
@@ -402,7 +499,12 @@ def main() -> None:
         numba.set_num_threads(1)
     file = Path(arguments.json) if arguments.json else None
     known = json.loads(file.read_text()) if file and file.exists() else []
-    if arguments.show:
+    if arguments.work:
+        work(arguments.cases[0], arguments.rates[0])
+    elif arguments.busy or arguments.profile:
+        for case in arguments.cases:
+            busy(case, arguments.rates[0]) if arguments.busy else profile(case, arguments.rates)
+    elif arguments.show:
         print_tables(known)
     elif arguments.layers and arguments.training:
         measure_input_gradients(arguments.cases, arguments.rounds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -15,10 +16,11 @@ from torch import nn
 import spikefront
 from spikefront.errors import UserError
 from spikefront.nn import IF, LIF, PLIF
+from spikefront.nn.image_conv import ImageConv2d
 from spikefront.nn.kernels import MaxPool, sparse
 from spikefront.nn.kernels.sparse import Spikes
 from spikefront.nn.operators import SDSA1Op
-from spikefront.nn.sparse_conv import SparseConv2d
+from spikefront.nn.sparse_conv import WEIGHTS, SparseConv2d
 
 pytestmark = pytest.mark.skipif(not sparse.available(), reason="no compiled kernels here")
 
@@ -73,6 +75,22 @@ def test_threads_give_the_same(threads):
             torch.set_num_threads(before)
     for a, b in zip(got, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [*SIZES, (1, 40, 200, 11, 17)], ids=str)
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("levels", [1, 3])
+def test_bfloat16_weights_equal_float64(size, kernel, levels):
+    torch.manual_seed(0)
+    N, C, D, H, W = size
+    layer = SparseConv2d(nn.Conv2d(C, D, kernel, padding=kernel // 2), True, "bfloat16")
+    weight, x = layer.weight.detach().bfloat16().double(), spikes(N, C, H, W, levels=levels)
+    exact = F.conv2d(x.double(), weight, layer.bias.detach().double(), 1, kernel // 2)
+    with torch.no_grad():
+        y, onto = layer(x), torch.randn_like(exact.float()).contiguous(memory_format=torch.channels_last)
+        added = sparse.convolve(sparse.read(x), sparse.pack(layer.weight, "bfloat16"), layer.bias, D, onto)
+    torch.testing.assert_close(y.double(), exact, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(added.double(), exact + onto, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [*SIZES, (2, 70, 96, 9, 5), (1, 5, 33, 30, 20), (3, 20, 65, 40, 17)], ids=str)
@@ -176,10 +194,11 @@ def test_neuron_fires_the_same_bits(timesteps):
 
 @pytest.mark.parametrize("size", [(4, 2, 70, 96, 9, 5), (1, 1, 64, 40, 3, 3), (3, 1, 600, 33, 20, 2)], ids=str)
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_convolution_fires_the_same_bits(size, kernel):
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_convolution_fires_the_same_bits(size, kernel, weights):
     torch.manual_seed(0)
     T, B, C, D, H, W = size
-    layer = SparseConv2d(nn.Conv2d(C, D, kernel, padding=kernel // 2), True)
+    layer = SparseConv2d(nn.Conv2d(C, D, kernel, padding=kernel // 2), True, weights)
     nn.init.normal_(layer.weight, std=0.3), nn.init.constant_(layer.bias, 0.3)
     x = sparse.encode(spikes(T * B, C, H, W))
     for neuron in (LIF(), IF(reset="soft"), PLIF(tau=3.0)):
@@ -187,6 +206,49 @@ def test_convolution_fires_the_same_bits(size, kernel):
             expected = neuron(layer(x).unflatten(0, (T, B)))
             got = layer.fire(x.unflatten(0, (T, B)), neuron)
         assert torch.equal(got.dense(), expected) and expected.any() and not expected.all()
+
+
+@pytest.mark.parametrize("size", [(1, 2, 3, 48, 9, 13), (3, 2, 2, 32, 6, 6), (2, 1, 1, 100, 5, 1), (1, 1, 4, 17, 3, 8)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_first_convolution_fires_the_same_bits(size, threads):
+    """Of numbers whose sums are exact, so that any order of adding gives the same."""
+    torch.manual_seed(0)
+    T, B, C, D, H, W = size
+    conv = nn.Conv2d(C, D, 3, padding=1)
+    for p in (conv.weight, conv.bias):
+        p.data = torch.randint(-8, 12, p.shape) / 16
+    layer, x, before = ImageConv2d(conv), torch.randint(0, 9, (T, B, C, H, W)) / 4, torch.get_num_threads()
+    for neuron in (LIF(), IF(reset="soft", threshold=0.7)):
+        neuron.readers = (MaxPool(2),)
+        with torch.no_grad():
+            currents = layer(x.flatten(0, 1)).unflatten(0, (T, B))
+            assert layer.fires(x, nn.Identity(), neuron)
+            try:
+                torch.set_num_threads(threads)
+                got = layer.fire(x, neuron, 4 if T == 1 else T)
+            finally:
+                torch.set_num_threads(before)
+            neuron.readers = ()
+            expected = neuron(currents, None, 4 if T == 1 else T)
+        assert torch.equal(got.dense(), expected) and expected.any() and not expected.all()
+
+
+def test_threads_of_a_fork_and_of_callers_beside_each_other():
+    torch.manual_seed(0)
+    x, before = sparse.encode(spikes(4, 96, 30, 30)), torch.get_num_threads()
+    weight = sparse.pack(torch.randn(200, 96, 3, 3))
+    try:
+        torch.set_num_threads(3)
+        expected = sparse.convolve(x, weight, None, 200)
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(lambda _: sparse.convolve(x, weight, None, 200), range(16)))
+        assert all(torch.equal(y, expected) for y in results)
+        child = os.fork()
+        if child == 0:  # compared without PyTorch's threads, which a fork has not
+            os._exit(0 if (sparse.convolve(x, weight, None, 200).numpy() == expected.numpy()).all() else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("event_mode", [False, True])
@@ -247,6 +309,7 @@ def test_networks_are_equal(options, choice):
     with torch.inference_mode():
         expected, got, again = dense(x, per_step=True), fast(x, per_step=True), fast(x, per_step=True)
     assert expected.std() > 1e-4 and len(layers) >= 6
+    assert any(isinstance(m, ImageConv2d) for m in fast.modules()) == ("embedding=conv_stem" not in options)
     # a potential within rounding of the threshold may flip a spike: few outputs may differ at all
     for y in (got, again):
         close = torch.isclose(y, expected, rtol=1e-4, atol=1e-4).float().mean()
@@ -295,6 +358,30 @@ def test_spikes_travel_as_bits_unless_watched():
 def test_another_choice_is_refused():
     with pytest.raises(UserError, match="use True, False or 'auto'"):
         network().for_inference(sparse="always")
+    with pytest.raises(UserError, match="use 'float32' or 'bfloat16'"):
+        network().for_inference(sparse=True, weights="float16")
+    with pytest.raises(UserError, match="only sparse layers hold those"):
+        network().for_inference(weights="bfloat16")
+
+
+@pytest.mark.parametrize("choice", [True, "auto"])
+def test_bfloat16_weights_are_those_of_spikes_alone(choice):
+    model, x = network(), images()
+    plain, fast = model.for_inference(sparse=choice), model.for_inference(sparse=choice, weights="bfloat16")
+    rounded = 0
+    for (name, a), (_, b) in zip(plain.named_modules(), fast.named_modules(), strict=True):
+        if isinstance(a, SparseConv2d):
+            assert torch.equal(b.weight, a.weight.bfloat16().float()) and not torch.equal(b.weight, a.weight), name
+            a.weight.copy_(b.weight)
+            rounded += 1
+        elif isinstance(a, nn.Conv2d | nn.Linear):
+            assert torch.equal(b.weight, a.weight), name
+    assert rounded >= 6 and "bfloat16" in repr(fast) and "bfloat16" not in repr(plain)
+    with torch.inference_mode():
+        expected = plain(x)
+        for y in (fast(x), fast(x)):
+            assert torch.isclose(y, expected, rtol=1e-4, atol=1e-4).float().mean() > 0.9
+    assert all(not torch.equal(m.weight, m.weight.bfloat16().float()) for m in model.modules() if type(m) is nn.Conv2d)
 
 
 @pytest.mark.slow

@@ -21,14 +21,15 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from spikefront.errors import UserError
+from spikefront.nn.image_conv import ImageConv2d
 from spikefront.nn.kernels.pool import MaxPool
 from spikefront.nn.kernels.sparse import available
-from spikefront.nn.sparse_conv import SparseConv2d, add_sparsely
+from spikefront.nn.sparse_conv import WEIGHTS, SparseConv2d, add_sparsely
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def for_inference(model: Model, sparse: bool | str = False) -> Model:
+def for_inference(model: Model, sparse: bool | str = False, weights: str = "float32") -> Model:
     """A copy of ``model`` in evaluation mode with equal outputs, for inference only; ``model`` stays as it was.
 
     Every batch norm is folded into the convolution before it (in real arithmetic nothing changes; in float32 a spike at
@@ -39,12 +40,18 @@ def for_inference(model: Model, sparse: bool | str = False) -> Model:
         sparse: ``True`` runs convolutions of spikes as additions of the weight rows that spiked (CPU, float32),
             ``"auto"`` those for which that is faster on the first batch, on which both ways are timed. Outputs are
             equal up to rounding.
+        weights: what the layers hold that ``sparse`` is for, added or multiplied: ``"float32"``, or ``"bfloat16"``,
+            half of the bytes, each weight rounded to the nearest. Sums and everything else stay in float32.
 
     Raises:
-        UserError: another value of ``sparse``.
+        UserError: another value of ``sparse`` or ``weights``, or such weights without sparse layers.
     """
     if sparse not in (True, False, "auto"):
         raise UserError(f"for_inference(sparse={sparse!r}): use True, False or 'auto'")
+    if weights not in WEIGHTS:
+        raise UserError(f"for_inference(weights={weights!r}): use {' or '.join(map(repr, WEIGHTS))}")
+    if weights != "float32" and not sparse:
+        raise UserError(f"for_inference(weights={weights!r}): only sparse layers hold those, add sparse='auto' or True")
     model = folded(model)
     for module in list(model.modules()):
         if isinstance(module, SparseConv2d):  # of a network that trained sparsely
@@ -55,7 +62,7 @@ def for_inference(model: Model, sparse: bool | str = False) -> Model:
             _hand_over_counts(neuron, readers)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if sparse:
-        execute_sparsely(model, True if sparse is True else None)
+        execute_sparsely(model, True if sparse is True else None, weights)
     return model
 
 
@@ -72,15 +79,17 @@ def folded(model: Model) -> Model:
     return model
 
 
-def execute_sparsely(model: nn.Module, choice: bool | None) -> None:
+def execute_sparsely(model: nn.Module, choice: bool | None, weights: str = "float32") -> None:
     """Give ``model``, from ``for_inference``, sparse layers, and neurons that hand them bits.
 
-    ``choice``: sparse True, or None to let every layer decide at its first input. Without compiled kernels, of which a
-    warning tells, nothing changes.
+    ``choice``: sparse True, or None to let every layer decide at its first input; ``weights`` as above. Without
+    compiled kernels, of which a warning tells, nothing changes.
     """
     if not available():
         return
-    add_sparsely(model, choice)
+    first = add_sparsely(model, choice, weights)
+    if first is not None and ImageConv2d.replaces(model.get_submodule(first)):
+        replace(model, first, ImageConv2d(model.get_submodule(first)))  # type: ignore[arg-type]
     for module in model.modules():
         for neuron, readers in getattr(module, "handovers", tuple)():
             if hasattr(neuron, "readers"):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spikefront.nn import kernels
+from spikefront.nn.image_conv import ImageConv2d
 from spikefront.nn.kernels import gpu
 from spikefront.nn.projections import convolution
 from spikefront.nn.sparse_conv import SparseConv2d
@@ -31,6 +32,8 @@ def shown(x: Tensor, timesteps: int | None) -> Tensor:
 
 def conv_bn(x: Tensor, conv: nn.Module, bn: nn.Module, onto: Tensor | None = None) -> Tensor:
     """``BN(conv(x))`` over ``(T, B, C, H, W)``, added to ``onto`` if there is one."""
+    if onto is not None and isinstance(conv, SparseConv2d) and conv.adds(x, bn, onto):
+        return conv.add(x, onto)  # type: ignore[arg-type]
     y, norm = _convolved(x, conv, bn)
     if gpu.usable(y) and (isinstance(norm, gpu.Biased) or kernels.normalises(norm)):
         fits = onto is not None and (onto.dtype, onto.shape) == (y.dtype, y.shape)
@@ -61,8 +64,8 @@ def branch_onto(branch: Callable[..., Tensor], x: Tensor, residual: Any, drop: n
 def conv_bn_fire(x: Any, conv: nn.Module, bn: nn.Module, neuron: nn.Module, timesteps: int | None = None) -> Any:
     """``neuron(BN(conv(x)))``; a single frame is shown to the neuron ``timesteps`` times. Tensors, or ``Spikes``."""
     if getattr(neuron, "fuses", False):
-        if isinstance(conv, SparseConv2d) and conv.fires(x, bn, neuron):
-            return conv.fire(x, neuron)
+        if isinstance(conv, SparseConv2d | ImageConv2d) and conv.fires(x, bn, neuron):
+            return conv.fire(x, neuron, timesteps)
         if not gpu.knows(neuron):
             return neuron(over_frames(x, conv), bn, timesteps)
         return neuron(*_convolved(x, conv, bn), timesteps)
@@ -73,7 +76,8 @@ def conv_bn_fire_pool(
     x: Any, conv: nn.Module, bn: nn.Module, neuron: nn.Module, pool: nn.Module, timesteps: int | None = None
 ) -> Any:
     """``pool(neuron(BN(conv(x))))``, like ``conv_bn_fire``."""
-    if getattr(neuron, "fuses", False) and isinstance(pool, kernels.MaxPool) and type(x) is Tensor:
+    fuses = getattr(neuron, "fuses", False) and isinstance(pool, kernels.MaxPool) and type(x) is Tensor
+    if fuses and not (isinstance(conv, ImageConv2d) and conv.fires(x, bn, neuron)):
         y, norm = _convolved(x, conv, bn) if gpu.knows(neuron) else (over_frames(x, conv), bn)
         fire_pooled: Any = gpu.fire_pooled if gpu.usable(y) else kernels.fire_pooled
         pooled = fire_pooled(y, neuron, norm, pool, timesteps)

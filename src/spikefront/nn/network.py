@@ -106,12 +106,13 @@ class SpikingNetwork(nn.Module):
         if sparse:
             add_sparsely(self, True)
 
-    def for_inference(self, sparse: bool | str = False) -> Self:
+    def for_inference(self, sparse: bool | str = False, weights: str = "float32") -> Self:
         """A faster copy with equal outputs, for inference only: norms folded, projections joined, graphs on a GPU.
 
         ``sparse``: ``True`` adds only where a spike is, ``"auto"`` in those layers where that is faster (CPU).
+        ``weights``: what those layers hold, ``"float32"`` or ``"bfloat16"``. Errors as of ``inference.for_inference``.
         """
-        deployed = for_inference(self, sparse)
+        deployed = for_inference(self, sparse, weights)
         deployed.fast = Fast(graphs_only=self.fast is None)
         return deployed
 

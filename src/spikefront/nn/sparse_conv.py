@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from spikefront.nn.kernels import masked, sparse
-from spikefront.nn.kernels.sparse import Spikes
+from spikefront.nn.kernels.sparse import Counts, Spikes
 from spikefront.nn.torch_internals import version_of, watched, watched_backward
 
 ROUNDS = 3  # of each way, when a layer decides
+WEIGHTS = ("float32", "bfloat16")
 MOST_IN_TRAINING = 0.4  # firing rate up to which sparse forward passes and weight gradients won wherever measured
 
 
@@ -32,13 +33,17 @@ class SparseConv2d(nn.Conv2d):
         sparse: True or False; None: the first input decides, on which both ways are timed if it is spikes.
         rate: spikes an input element in that first input; ``crossover``: the rate at which both would take as long, if
             sparse time were proportional to spikes. Both None before, or without a decision by time.
+        weights: one of ``WEIGHTS``. In bfloat16 (for inference only) ``weight`` is rounded in place, so that the layer
+            gives the same densely.
     """
 
-    def __init__(self, conv: nn.Conv2d, sparse: bool | None) -> None:
+    def __init__(self, conv: nn.Conv2d, sparse: bool | None, weights: str = "float32") -> None:
         size, bias = conv.kernel_size[0], conv.bias is not None
         super().__init__(conv.in_channels, conv.out_channels, size, padding=size // 2, bias=bias, device="meta")
         self.weight, self.bias = conv.weight, conv.bias
-        self.sparse = sparse
+        self.sparse, self.weights = sparse, weights
+        if weights == "bfloat16":
+            self.weight.data = self.weight.data.bfloat16().to(self.weight.dtype)
         self.rate: float | None = None
         self.crossover: float | None = None
         self._packed: tuple[Tensor, int, Tensor] | None = None
@@ -64,13 +69,13 @@ class SparseConv2d(nn.Conv2d):
             return self._train(x)
         if self.sparse is False or not self._fits(x) or (self.sparse is None and watched(self)):
             return super().forward(x.dense() if isinstance(x, Spikes) else x)
-        found = sparse.lists(x)
+        found = sparse.read(x)
         if found is None:  # real values
             self.sparse = self.sparse or False
             return super().forward(x)  # type: ignore[arg-type]
         if self.sparse is None:
             self._decide(x, found)
-        return self._add(x, found)
+        return self._add(found)
 
     def fires(self, x: Tensor | Spikes, norm: nn.Module, neuron: Any) -> bool:
         """Whether ``fire`` can do ``neuron(norm(conv(x)))`` in one pass, with bits that ``neuron.readers`` want."""
@@ -83,12 +88,27 @@ class SparseConv2d(nn.Conv2d):
             and sparse.unwatched(neuron)
         )
 
-    def fire(self, x: Spikes, neuron: Any) -> Spikes:
-        """``neuron(conv(x))`` of spikes ``(T, B, C, H, W)``."""
-        found = sparse.lists(x)
-        assert found is not None
-        weight, bias = self._weight(), self.bias
-        return sparse.convolve_and_fire(found, x.shape, weight, bias, self.out_channels, neuron.constants())
+    def fire(self, x: Spikes, neuron: Any, timesteps: int | None = None) -> Spikes:
+        """``neuron(conv(x))`` of spikes ``(T, B, C, H, W)``; ``timesteps`` are those that they have."""
+        return sparse.convolve_and_fire(x, self._weight(), self.bias, self.out_channels, neuron.constants())
+
+    def adds(self, x: Tensor | Spikes, norm: nn.Module, onto: Tensor) -> bool:
+        """Whether ``add`` can do ``onto + norm(conv(x))`` in one pass."""
+        return (
+            self.sparse is True
+            and isinstance(x, Spikes)
+            and type(norm) is nn.Identity
+            and type(onto) is Tensor
+            and (onto.dtype, onto.device.type) == (torch.float32, "cpu")
+            and onto.shape == (*x.shape[:2], self.out_channels, *x.shape[3:])
+            and not watched(self)
+        )
+
+    def add(self, x: Spikes, onto: Tensor) -> Tensor:
+        """``onto + conv(x)`` of spikes ``(T, B, C, H, W)``."""
+        frames = onto.flatten(0, 1)
+        y = sparse.convolve(x.flatten(0, 1), self._weight(), self.bias, self.out_channels, frames)
+        return y.unflatten(0, onto.shape[:2])
 
     def _fits(self, x: Tensor | Spikes) -> bool:
         if isinstance(x, Spikes):
@@ -109,31 +129,31 @@ class SparseConv2d(nn.Conv2d):
 
     def _train(self, x: Tensor) -> Tensor:
         spikes = sparse.encode(x) if self._fits(x) else None
-        found = sparse.lists(spikes) if spikes is not None else None
-        if spikes is None or found is None or found.spikes > MOST_IN_TRAINING * x.numel():
+        if spikes is None or spikes.count() > MOST_IN_TRAINING * x.numel():
             return super().forward(x)
         mask = None if watched_backward(self) else masked.mask_of(x)
-        return _Add.apply(x, self.weight, self.bias, spikes, found, mask)
+        return _Add.apply(x, self.weight, self.bias, spikes, mask)
 
-    def _add(self, x: Tensor | Spikes, found: sparse.Lists) -> Tensor:
-        return sparse.convolve(found, x.shape, self._weight(), self.bias, self.out_channels)
+    def _add(self, found: Spikes | Counts) -> Tensor:
+        return sparse.convolve(found, self._weight(), self.bias, self.out_channels)
 
     def _weight(self) -> Tensor:
         version = version_of(self.weight)
         if self._packed is None or self._packed[0] is not self.weight or self._packed[1] != version:
-            self._packed = self.weight, version, sparse.pack(self.weight)
+            self._packed = self.weight, version, sparse.pack(self.weight, self.weights)
         return self._packed[2]
 
-    def _decide(self, x: Tensor | Spikes, found: sparse.Lists) -> None:
+    def _decide(self, x: Tensor | Spikes, found: Spikes | Counts) -> None:
         floats = x.dense() if isinstance(x, Spikes) else x
-        by_spikes = _seconds(lambda: (sparse.lists(x), self._add(x, found)))
+        by_spikes = _seconds(lambda: self._add(found) if found is x else (sparse.read(x), self._add(found)))
         by_zeros = _seconds(lambda: nn.Conv2d.forward(self, floats))
-        self.rate = found.spikes / max(1, x.shape.numel())
+        self.rate = found.count() / max(1, x.shape.numel())
         self.crossover = self.rate * by_zeros / by_spikes
         self.sparse = by_spikes < by_zeros
 
     def extra_repr(self) -> str:
         how = {True: "sparse", False: "dense", None: "undecided"}[self.sparse]
+        how += f", {self.weights}" if self.weights != "float32" else ""
         if self.rate is None or self.crossover is None:
             return f"{super().extra_repr()}, {how}"
         return f"{super().extra_repr()}, {how}: rate {self.rate:.3f}, crossover {self.crossover:.2f}"
@@ -144,17 +164,11 @@ class _Add(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        spikes: Spikes,
-        found: sparse.Lists,
-        mask: masked.Mask | None,
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, spikes: Spikes, mask: masked.Mask | None
     ) -> Tensor:
         ctx.save_for_backward(spikes.bits, weight)
         ctx.shape, ctx.biased, ctx.mask = spikes.shape, bias is not None, mask
-        return sparse.convolve(found, x.shape, sparse.pack(weight), bias, len(weight))
+        return sparse.convolve(spikes, sparse.pack(weight), bias, len(weight))
 
     @staticmethod
     @once_differentiable
@@ -172,22 +186,23 @@ class _Add(torch.autograd.Function):
             arguments = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, False, False])
             grad_x = torch.ops.aten.convolution_backward(grad, x, weight, None, *arguments)[0]
         grad_bias = grad.sum((0, 2, 3)) if ctx.biased and needs_bias else None
-        return grad_x, grad_weight, grad_bias, None, None, None
+        return grad_x, grad_weight, grad_bias, None, None
 
 
-def add_sparsely(model: nn.Module, choice: bool | None) -> None:
+def add_sparsely(model: nn.Module, choice: bool | None, weights: str = "float32") -> str | None:
     """Replace, in place, every convolution that ``SparseConv2d`` can be, but the first, which reads images.
 
-    Without compiled kernels, of which a warning tells, nothing changes.
+    Returns the name of that one. Without compiled kernels, of which a warning tells, nothing changes.
     """
     if not sparse.available():
-        return
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+        return None
+    place, first = next(((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d)), (None, None))
     for module in model.modules():
         for name, child in list(module.named_children()):
             if child is not first and SparseConv2d.replaces(child):
                 assert isinstance(child, nn.Conv2d)
-                setattr(module, name, SparseConv2d(child, choice))
+                setattr(module, name, SparseConv2d(child, choice, weights))
+    return place
 
 
 def _seconds(run: Callable[[], object]) -> float:

@@ -54,7 +54,8 @@ def _compiled(source: Path) -> Path:
     if compiler is None:
         raise OSError("no C++ compiler found")
     version = subprocess.run([compiler, "-dumpfullversion"], capture_output=True, text=True, check=True).stdout
-    key = "\0".join([source.read_text(encoding="utf-8"), *FLAGS, compiler, version, processor()])
+    texts = [path.read_text(encoding="utf-8") for path in (source, *sorted(HERE.glob("*.h")))]
+    key = "\0".join([*texts, *FLAGS, compiler, version, processor()])
     path = cache_folder() / f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 from spikefront.nn.kernels.build import library
 from spikefront.nn.torch_internals import watched
 
-SPAN = 511  # input channels a chunk, at most: a list entry is 16 bits of distance in bytes, 128 a channel
+SPAN = 448  # input channels a chunk, at most, whole words: a list entry is 16 bits of distance in bytes, 128 a channel
 GRADIENTS = 256 * 32  # of a tile, gathered from the cache at once
 
 
@@ -42,6 +42,10 @@ class Spikes:
         """Frames as time and batch."""
         assert dim == 0 and len(self.shape) == 4
         return Spikes(self.bits, torch.Size((*sizes, *self.shape[1:])))
+
+    def count(self) -> int:
+        """How many there are."""
+        return int(_library().count_bits(_p(self.bits), _i(self.bits.numel())))
 
     def dense(self) -> Tensor:
         """Zeros and ones in float32, channels-last."""
@@ -102,6 +106,22 @@ def fire(x: Tensor, timesteps: int | None, neuron: Neuron) -> Spikes:
     return Spikes(bits, torch.Size((steps, B, C, H, W)))
 
 
+def pack_images(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Weights ``(out, in, 3, 3)`` as ``(9, in, columns)`` and a bias a column, padded with zeros to sixteens."""
+    bias = weight.new_zeros(len(weight)) if bias is None else bias.detach()
+    rows = F.pad(weight.detach().flatten(2).permute(2, 1, 0), (0, -len(weight) % 16))
+    return rows.contiguous(), F.pad(bias, (0, -len(bias) % 16)).contiguous()
+
+
+def fire_images(x: Tensor, packed: tuple[Tensor, Tensor], out: int, timesteps: int, neuron: Neuron) -> Spikes:
+    """The neuron's spikes on 3x3 convolutions of images ``(T, B, C, H, W)``, or ``(1, ...)`` shown that often."""
+    T, B, C, H, W = x.shape
+    bits, rows = torch.empty(timesteps * B * H * W, _words(out), dtype=torch.int64), _rows(x)
+    sizes = map(_i, (T > 1, timesteps, B, H, W, C, out))
+    _library().fire_images(_p(rows), *map(_p, packed), ctypes.byref(neuron), _p(bits), *sizes)
+    return Spikes(bits, torch.Size((timesteps, B, out, H, W)))
+
+
 def pool(spikes: Spikes, stride: int) -> Spikes:
     """3x3 max-pooling with padding 1 of frames ``(N, C, H, W)``."""
     N, C, H, W = spikes.shape
@@ -113,66 +133,85 @@ def pool(spikes: Spikes, stride: int) -> Spikes:
 
 
 @dataclass
-class Lists:
-    """The ``spikes`` channels that spiked at every pixel, as distances into packed weights, chunk by chunk."""
+class Counts:
+    """Whole numbers 0 to 64 as spikes: ``x`` as it came, and how many there are."""
 
-    entries: Tensor
-    starts: Tensor
-    span: int
+    x: Tensor
     spikes: int
 
+    @property
+    def shape(self) -> torch.Size:
+        return self.x.shape
 
-def lists(x: Tensor | Spikes) -> Lists | None:
-    """What ``convolve`` walks, from frames of bits or of whole numbers 0 to 64; None for any other values."""
-    code = _library()
-    channels = x.shape[-3]
-    span = -(-channels // -(-channels // SPAN))  # chunks of equal size
-    integers: Tensor | None = None
-    if isinstance(x, Tensor):
-        found = encode(x)
-        integers = _rows(x) if found is None else None
-        x = found if found is not None else x
-    source = integers if integers is not None else x.bits  # type: ignore[union-attr]
-    kind = "integers" if integers is not None else "bits"
-    rows = len(source)
-    starts = torch.empty(-(-channels // span) * (rows + 1), dtype=torch.int64)
-    total = getattr(code, f"count_{kind}")(_p(source), _p(starts), _i(rows), _i(channels), _i(span))
-    if total < 0:
-        return None
-    entries = torch.empty(total + 16, dtype=torch.int16)
-    getattr(code, f"list_{kind}")(_p(source), _p(starts), _p(entries), _i(rows), _i(channels), _i(span))
-    return Lists(entries, starts, span, total)
+    def count(self) -> int:
+        """How many there are."""
+        return self.spikes
 
 
-def pack(weight: Tensor) -> Tensor:
-    """Weights ``(out, in, k, k)`` as tiles of 32 output columns ``(tiles, k k, in, 32)``, padded with zeros."""
-    tile = _library().tile_width()
+def read(x: Tensor | Spikes) -> Spikes | Counts | None:
+    """What ``convolve`` reads, of frames ``(..., C, H, W)`` of bits or of whole numbers; None for any other values."""
+    if isinstance(x, Spikes):
+        return x
+    if (spikes := encode(x)) is not None:
+        return spikes
+    rows = _rows(x)
+    total = _library().count_numbers(_p(rows), _i(rows.numel()))
+    return Counts(x, total) if total >= 0 else None
+
+
+def pack(weight: Tensor, weights: str = "float32") -> Tensor:
+    """Weights ``(out, in, k, k)`` as tiles of output columns ``(tiles, k k, in, columns)``, padded with zeros.
+
+    In ``"float32"`` 32 columns a tile, in ``"bfloat16"`` 64, in the order in which the kernel adds them.
+    """
+    code, half = _library(), weights == "bfloat16"
+    tile = code.tile_width() * (2 if half else 1)
     out, channels, taps = weight.shape[0], weight.shape[1], weight[0, 0].numel()
     rows = weight.detach().flatten(2)
     if out % tile:
         rows = F.pad(rows, (0, 0, 0, 0, 0, -out % tile))
-    return rows.view(-1, tile, channels, taps).permute(0, 3, 2, 1).contiguous()
+    tiles = rows.view(-1, tile, channels, taps).permute(0, 3, 2, 1)
+    if not half:
+        return tiles.contiguous()
+    order = torch.empty(tile, dtype=torch.int64)
+    code.halves_order(_p(order))
+    return tiles[..., order].bfloat16().contiguous()
 
 
-def convolve(found: Lists, shape: torch.Size, packed: Tensor, bias: Tensor | None, out: int) -> Tensor:
-    """``conv(x) + bias`` of frames ``shape`` whose spikes are ``found``: ``(N, out, H, W)``, channels-last."""
-    N, C, H, W = shape
+def convolve(x: Spikes | Counts, packed: Tensor, bias: Tensor | None, out: int, onto: Tensor | None = None) -> Tensor:
+    """``conv(x) + bias`` of frames ``(N, C, H, W)``: ``(N, out, H, W)``, channels-last; added to ``onto`` if given."""
+    N, _, H, W = x.shape
     y = torch.empty(N, out, H, W, memory_format=torch.channels_last)
-    sizes = map(_i, (1, N, H, W, C, out, packed.shape[1], found.span))
-    _library().convolve(_p(found.entries), _p(found.starts), _p(packed), _p(bias), _p(y), _p(None), _p(None), *sizes)
+    _convolve(x, packed, bias, onto, y, None, None, (1, N, H, W), out)
     return y
 
 
-def convolve_and_fire(
-    found: Lists, shape: torch.Size, packed: Tensor, bias: Tensor | None, out: int, neuron: Neuron
-) -> Spikes:
-    """The neuron's spikes on ``conv(x) + bias``, of ``shape`` ``(T, B, C, H, W)``; currents are never written."""
-    T, B, C, H, W = shape
+def convolve_and_fire(x: Spikes | Counts, packed: Tensor, bias: Tensor | None, out: int, neuron: Neuron) -> Spikes:
+    """The neuron's spikes on ``conv(x) + bias``, of ``x`` ``(T, B, C, H, W)``; currents are never written."""
+    T, B, _, H, W = x.shape
     bits = torch.empty(T * B * H * W, _words(out), dtype=torch.int64)
-    sizes = map(_i, (T, B, H, W, C, out, packed.shape[1], found.span))
-    arguments = (_p(found.entries), _p(found.starts), _p(packed), _p(bias), _p(None), ctypes.byref(neuron), _p(bits))
-    _library().convolve(*arguments, *sizes)
+    _convolve(x, packed, bias, None, None, neuron, bits, (T, B, H, W), out)
     return Spikes(bits, torch.Size((T, B, out, H, W)))
+
+
+def _convolve(
+    x: Spikes | Counts,
+    packed: Tensor,
+    bias: Tensor | None,
+    onto: Tensor | None,
+    out: Tensor | None,
+    neuron: Neuron | None,
+    bits: Tensor | None,
+    sizes: tuple[int, ...],
+    columns: int,
+) -> None:
+    channels = x.shape[-3]
+    span = -(-channels // -(-channels // SPAN))  # chunks of equal size, in whole words
+    rows, before = (_rows(t) if t is not None else None for t in (x.x if isinstance(x, Counts) else None, onto))
+    given = (x.bits if isinstance(x, Spikes) else None, rows, packed, bias, before, out)
+    fires = ctypes.c_void_p(None) if neuron is None else ctypes.byref(neuron)
+    numbers = (packed.dtype == torch.bfloat16, *sizes, channels, columns, packed.shape[1], 64 * _words(span))
+    _library().convolve(*map(_p, given), fires, _p(bits), *map(_i, numbers))
 
 
 def weight_gradient(spikes: Spikes, grad: Tensor, kernel: int) -> Tensor:
@@ -219,7 +258,7 @@ def sdsa(qkv: Spikes, gate: torch.nn.Module, heads: int, event_mode: bool) -> Sp
 def _library() -> ctypes.CDLL:
     code = library("sparse")
     assert code is not None
-    for name in ("tile_width", "count_bits", "count_integers", "count_places"):
+    for name in ("tile_width", "count_bits", "count_numbers", "count_places"):
         getattr(code, name).restype = ctypes.c_int64
     return code
 
