@@ -11,6 +11,7 @@ from spikefront.errors import UserError
 from spikefront.nn.fixed.conversion import image_step, in_whole_numbers
 from spikefront.nn.fixed.exactness import exactness
 from spikefront.nn.fixed.keeping import packed, restored, stored, unpacked
+from spikefront.nn.fixed.rounding import products, rounded, rounded_together
 from spikefront.nn.fixed.whole_layers import WholeConv, WholeNeuron
 from spikefront.nn.neurons import LIF
 
@@ -133,3 +134,26 @@ def test_an_input_of_few_levels_is_taken_exactly():
     assert image_step(torch.tensor([0.0, 3.0, 5.0, 1.0])) == 1
     assert image_step(torch.tensor([-1.27, 0.001, 0.5])) == pytest.approx(0.01)
     assert image_step(torch.zeros(3)) == 1
+
+
+def test_weights_rounded_together_keep_what_they_add_up_to():
+    g = torch.Generator().manual_seed(0)
+    mixed = torch.randn(40, 40, generator=g, dtype=torch.float64)
+    x = (torch.randn(500, 40, generator=g, dtype=torch.float64) @ mixed > 1).double()  # spikes that go together
+    weight = torch.randn(8, 40, generator=g, dtype=torch.float64)
+    scale = weight.abs().amax(1) / 7
+    one_by_one, together = rounded(weight, scale, 7), rounded_together(weight, scale, 7, x.T @ x / len(x))
+    assert torch.equal(together, together.round()) and together.abs().max() <= 7
+    lost = [float((x @ (whole * scale[:, None] - weight).T).square().mean()) for whole in (one_by_one, together)]
+    assert lost[1] < 0.75 * lost[0]
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (3, 2)])
+def test_products_are_those_of_what_a_layer_reads(kernel, stride):
+    conv = torch.nn.Conv2d(3, 2, kernel, stride, kernel // 2, bias=False).double()
+    x = torch.randn(20, 3, 6, 6, generator=torch.Generator().manual_seed(0)).double()
+    found = products(torch.nn.Sequential(conv), ["0"], x)["0"]
+    with torch.no_grad():
+        expected = conv(x).square().mean((0, 2, 3))
+        rows = conv.weight.flatten(1)
+        torch.testing.assert_close(torch.einsum("oi,ij,oj->o", rows, found, rows), expected)

@@ -7,6 +7,7 @@ scaled back: a neuron's threshold is divided by its channel's unit once, here.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from spikefront.errors import UserError
 from spikefront.nn.fixed.flow import Flow, Stream, flow
+from spikefront.nn.fixed.rounding import products, rounded, rounded_together
 from spikefront.nn.fixed.whole_layers import LEAK_BITS, WholeConv, WholeLinear, WholeNeuron
 from spikefront.nn.inference import folded, replace
 from spikefront.nn.integers import ILIF, Integer
@@ -30,13 +32,14 @@ def in_whole_numbers(model: nn.Module, batch: Tensor, bits: int) -> nn.Module:
     Batch norms are folded; ``whole_layers`` stand in the place of convolutions, linear layers and neurons.
 
     Args:
-        batch: typical inputs, whose largest value becomes the largest that 8 bits can say.
+        batch: typical inputs, whose largest value becomes the largest that 8 bits can say; on what layers read of
+            them their outputs lose least.
 
     Raises:
         UserError: something that whole numbers can't express (``flow``), or a neuron that has no such form.
     """
     network = folded(model).double()
-    units = _Units(network, flow(network, batch.double()), batch.double(), 2 ** (bits - 1) - 1)
+    units = _Units(network, flow(network, batch[:1].double()), batch.double(), 2 ** (bits - 1) - 1)
     made: dict[str, nn.Module] = {name: units.synapse(name) for name in units.flow.synapses}
     made |= {name: units.neuron(name) for name in units.flow.neurons}
     for name, module in made.items():
@@ -44,12 +47,28 @@ def in_whole_numbers(model: nn.Module, batch: Tensor, bits: int) -> nn.Module:
     return network
 
 
+@torch.no_grad()
+def check_whole(model: nn.Module, batch: Tensor) -> None:
+    """Raise UserError if whole numbers can't express a network on inputs such as ``batch``, whatever its weights."""
+    network = folded(model).double()
+    units = _Units(network, flow(network, batch[:1].double()), batch.double(), 1)
+    for stream in units.flow.streams.values():
+        units.unit(stream)
+    for name in units.flow.neurons:
+        units.neuron(name)
+
+
 class _Units:
     def __init__(self, network: nn.Module, found: Flow, batch: Tensor, most: int) -> None:
         self.network, self.flow, self.most = network, found, most
         self.image_step = image_step(batch)
+        self.batch = batch
         self._of: dict[Stream, Tensor] = {}
         self._asked: list[Stream] = []
+
+    @cached_property
+    def products(self) -> dict[str, Tensor]:
+        return products(self.network, list(self.flow.synapses), self.batch)
 
     def unit(self, stream: Stream) -> Tensor:
         """Of each channel of a stream, in real numbers; of logits one for all, or their order would be lost."""
@@ -100,7 +119,7 @@ class _Units:
         weight = self.weight(name).flatten(1)
         largest = weight.abs().amax(1)
         scales = (SHRINK[:, None] * largest / self.most).clamp_min(1e-30)
-        lost = torch.stack([(_rounded(weight, s, self.most) * s[:, None] - weight).square().sum(1) for s in scales])
+        lost = torch.stack([(rounded(weight, s, self.most) * s[:, None] - weight).square().sum(1) for s in scales])
         best = scales.gather(0, lost.argmin(0, keepdim=True))[0]
         return torch.where(largest > 0, best, torch.inf)
 
@@ -110,12 +129,23 @@ class _Units:
         unit = torch.where(unit.isfinite(), unit, 1.0)
         own = torch.minimum(self.scale(name), unit * LARGEST / 2**FRACTION).maximum(unit)
         gain = (own / unit * 2**FRACTION).round()
-        weight = self.weight(name)
-        whole = _rounded(weight.flatten(1), gain * unit * 2.0**-FRACTION, self.most).view_as(weight)
+        whole = self._whole(name, gain * unit * 2.0**-FRACTION)
         offset = (_bias(layer) / unit * 2**FRACTION).round()
         last = float(unit[0]) * 2.0**-FRACTION if stream.last else None
         most = 127 if name in self.flow.images else None
         return synapse(layer, whole, gain, offset, {"step": self.step(name), "most": most, "unit": last})
+
+    def _whole(self, name: str, scale: Tensor) -> Tensor:
+        """A layer's weights over ``scale``, rounded so that together they lose least on the batch's inputs."""
+        weight, real = self.weight(name), self._layer(name).weight.detach().double()
+        rows = weight.flatten(1)
+        together = self.products.get(name)
+        if together is None:
+            return rounded(rows, scale, self.most).view_as(weight)
+        largest = real.flatten(1).abs().argmax(0, keepdim=True)
+        step = (rows.gather(0, largest) / real.flatten(1).gather(0, largest)).squeeze(0)  # of each input
+        step = torch.where(step.isfinite() & (step > 0), step, 1.0)
+        return rounded_together(rows, scale, self.most, together / step / step[:, None]).view_as(weight)
 
     def neuron(self, name: str) -> WholeNeuron:
         old, value = self._layer(name), self.flow.neurons[name]
@@ -174,10 +204,6 @@ def synapse(layer: Any, weight: Tensor, gain: Tensor, offset: Tensor, settings: 
     for key, value in settings.items():
         setattr(made, key, value)
     return made
-
-
-def _rounded(weight: Tensor, scale: Tensor, most: int) -> Tensor:
-    return (weight / scale[:, None]).round().clamp(-most, most)
 
 
 def _bias(layer: Any) -> Tensor:
