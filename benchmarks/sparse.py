@@ -495,8 +495,8 @@ def main() -> None:
         parser.error(f"no case {', '.join(sorted(unknown))}: choose from {', '.join(CASES)}")
     warnings.simplefilter("ignore")
     if arguments.one_thread:
+        numba.set_num_threads(1)  # which starts its own, and sets OpenMP's back to all cores
         use_one_thread()
-        numba.set_num_threads(1)
     file = Path(arguments.json) if arguments.json else None
     known = json.loads(file.read_text()) if file and file.exists() else []
     if arguments.work:
