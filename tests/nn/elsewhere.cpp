@@ -50,7 +50,7 @@ int main(int, char **arguments) {
              height, width, in, out, k * k, chunk);
     convolve(bits.data(), nullptr, halves.data(), nullptr, y.data(), halved.data(), nullptr, nullptr, 1, 1, frames,
              height, width, in, out, k * k, chunk);
-    decode(fired.data(), spikes.data(), rows, out);
+    decode(fired.data(), spikes.data(), 1, rows, out);
     std::vector<float> of_images(rows * out);
     if (k == 3) {  // the spikes as an image
         const int64_t columns = (out + 15) / 16 * 16;
@@ -60,7 +60,7 @@ int main(int, char **arguments) {
                 plain[row * columns + o] = weights[(o / TILE * 9 * in + row) * TILE + o % TILE];
         fire_images(x.data(), plain.data(), bias.data(), &neuron, fired.data(), 1, 2, frames / 2, height, width, in,
                     out);
-        decode(fired.data(), of_images.data(), rows, out);
+        decode(fired.data(), of_images.data(), 1, rows, out);
     }
 
     const int64_t columns = TILE * (pad ? 1 : 2), span = 64, inside = frames * (height + pad) * (width + pad);

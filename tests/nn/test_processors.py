@@ -14,6 +14,7 @@ from system import missing, unable
 from torch import nn
 
 from spikefront.nn import LIF
+from spikefront.nn.fixed.whole_layers import WholeNeuron
 from spikefront.nn.kernels import sparse
 from spikefront.nn.kernels.build import FLAGS, HERE, flags, library
 
@@ -27,7 +28,7 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("march", ["x86-64", "x86-64-v3", "x86-64-v4"])  # SSE2, AVX2, AVX-512
-@pytest.mark.parametrize("name", ["sparse", "neuron", "masked"])
+@pytest.mark.parametrize("name", ["sparse", "neuron", "masked", "whole"])
 def test_compiles_for(name, march, tmp_path):
     if os.uname().machine != "x86_64":
         pytest.skip("g++ here is not for x86-64")
@@ -44,11 +45,10 @@ def arm(tmp_path_factory):
     return ["qemu-aarch64", built("aarch64-linux-gnu-g++", tmp_path_factory.mktemp("arm"), "-static")]
 
 
-def built(compiler: str, folder: Path, *more: str) -> Path:
-    driver = Path(__file__).with_name("elsewhere.cpp")
-    command = [compiler, *PORTABLE, *more, f"-I{HERE}", driver, "-o", folder / "elsewhere"]
-    subprocess.run(command, check=True)
-    return folder / "elsewhere"
+def built(compiler: str, folder: Path, *more: str, driver: str = "elsewhere") -> Path:
+    source = Path(__file__).with_name(f"{driver}.cpp")
+    subprocess.run([compiler, *PORTABLE, *more, f"-I{HERE}", source, "-o", folder / driver], check=True)
+    return folder / driver
 
 
 NEEDS = {"x86-64": set(), "x86-64-v3": {"avx2", "fma", "bmi2"}, "x86-64-v4": {"avx512f", "avx512bw", "avx512vl"}}
@@ -89,3 +89,25 @@ def test_equals_pytorch(run, kernel, size):
     if kernel == 3:  # added in another order: a potential within rounding of the threshold may come to its other side
         assert (of_images != fired).sum() <= 1 and (C == 1 or fired.any())
     torch.testing.assert_close(got[4].view_as(conv.weight), conv.weight.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("where", ["here", "arm"])
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("size", [(2, 70, 40, 5, 3), (4, 33, 130, 9, 4), (2, 1, 1, 1, 1)], ids=str)
+def test_whole_numbers_are_exact(where, kernel, size, tmp_path, request):
+    """Other processors of this kind: ``test_running``."""
+    if where == "arm":
+        request.getfixturevalue("arm")  # skips where there is none
+        run = ["qemu-aarch64", built("aarch64-linux-gnu-g++", tmp_path, "-static", driver="whole_elsewhere")]
+    else:
+        run = [built("g++", tmp_path, "-march=native", driver="whole_elsewhere")]
+    torch.manual_seed(0)
+    N, C, D, H, W = size
+    x, weight = torch.randint(0, 3, (N, C, H, W)).float(), torch.randint(-127, 128, (D, C, kernel, kernel)).float()
+    given = torch.cat([weight.flatten(), x.permute(0, 2, 3, 1).flatten()]).numpy().tobytes()
+    done = subprocess.run([*run, *map(str, (N, H, W, C, D, kernel))], input=given, stdout=subprocess.PIPE, check=True)
+    got = torch.frombuffer(bytearray(done.stdout), dtype=torch.float32).view(3, N, H, W, D).permute(0, 1, 4, 2, 3)
+    sums = F.conv2d(x.double(), weight.double(), padding=kernel // 2)
+    assert torch.equal(got[0].double(), sums) and torch.equal(got[2], got[0])
+    neuron = WholeNeuron(torch.full((1, 1), 40), 128, 128, None)
+    assert torch.equal(got[1].long(), neuron.fired(sums.long().unflatten(0, (2, N // 2))).flatten(0, 1))

@@ -358,7 +358,7 @@ def test_spikes_travel_as_bits_unless_watched():
 def test_another_choice_is_refused():
     with pytest.raises(UserError, match="use True, False or 'auto'"):
         network().for_inference(sparse="always")
-    with pytest.raises(UserError, match="use 'float32' or 'bfloat16'"):
+    with pytest.raises(UserError, match="use 'float32', 'bfloat16', 'int8' or 'auto'"):
         network().for_inference(sparse=True, weights="float16")
     with pytest.raises(UserError, match="only sparse layers hold those"):
         network().for_inference(weights="bfloat16")

@@ -87,7 +87,14 @@ def test_latency_of_the_deployed_network(script, quick, tmp_path):
     assert code == 0, err
     assert 0 < result(tmp_path / "run")["latency_seconds"] < 1 and "deployed: " in out
     code, _, err = script("train", *quick, "latency=fast")
-    assert code == 1 and "latency=fast: use null, dense, sparse, auto" in err
+    assert code == 1 and "latency=fast: use null, dense, sparse, auto, int8" in err
+
+
+@pytest.mark.parametrize("data", ["digits", "digits_dvs"])
+def test_latency_in_whole_numbers_is_refused_before_a_training(script, quick, data, tmp_path):
+    code, out, err = script("train", *quick, f"data={data}", "latency=int8", "attention=softmax")
+    assert code == 1 and "whole numbers can't express this network: block.0.attn.op" in err and "epoch" not in out
+    assert not (tmp_path / "run" / "config.yaml").exists()
 
 
 @pytest.mark.slow  # each alone: test_recipes_run.py, nn/test_variants.py

@@ -104,7 +104,8 @@ class SelfAttention(nn.Module):
         self.qkv_conv = beside(*convs)
         settings: list[tuple[object, ...]] = [getattr(neuron, "settings", tuple)() for neuron in neurons]
         if settings[0] and all(other == settings[0] for other in settings):
-            self.joint_lif = copy.deepcopy(neurons[0])
+            own = getattr(neurons[0], "beside", None)
+            self.joint_lif = copy.deepcopy(neurons[0]) if own is None else own(neurons[1:], self.widths)
         for name in self.streams:
             self.add_module(f"{name}_conv", nn.Identity())
 

@@ -46,10 +46,9 @@ def for_inference(model: Model, sparse: bool | str = False, weights: str = "floa
     Raises:
         UserError: another value of ``sparse`` or ``weights``, or such weights without sparse layers.
     """
-    if sparse not in (True, False, "auto"):
-        raise UserError(f"for_inference(sparse={sparse!r}): use True, False or 'auto'")
+    checked(sparse)
     if weights not in WEIGHTS:
-        raise UserError(f"for_inference(weights={weights!r}): use {' or '.join(map(repr, WEIGHTS))}")
+        raise UserError(f"for_inference(weights={weights!r}): use {', '.join(map(repr, WEIGHTS))}, 'int8' or 'auto'")
     if weights != "float32" and not sparse:
         raise UserError(f"for_inference(weights={weights!r}): only sparse layers hold those, add sparse='auto' or True")
     model = folded(model)
@@ -64,6 +63,13 @@ def for_inference(model: Model, sparse: bool | str = False, weights: str = "floa
     if sparse:
         execute_sparsely(model, True if sparse is True else None, weights)
     return model
+
+
+def checked(sparse: bool | str) -> bool | str:
+    """``sparse`` as it is. Raises UserError for another value than ``for_inference`` takes."""
+    if sparse not in (True, False, "auto"):
+        raise UserError(f"for_inference(sparse={sparse!r}): use True, False or 'auto'")
+    return sparse
 
 
 def folded(model: Model) -> Model:

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from spikefront.nn import kernels
-from spikefront.nn.image_conv import ImageConv2d
 from spikefront.nn.kernels import gpu
 from spikefront.nn.projections import convolution
-from spikefront.nn.sparse_conv import SparseConv2d
 from spikefront.nn.torch_internals import convolve_without_bias, watched
 
 # Makes one neuron; keyword arguments override the configured ones, as ``neuron(threshold=0.5)``.
@@ -30,10 +28,15 @@ def shown(x: Tensor, timesteps: int | None) -> Tensor:
     return x if timesteps is None or x.shape[0] == timesteps else x.expand(timesteps, *x.shape[1:])
 
 
+def over_tokens(x: Tensor) -> Tensor:
+    """The mean over the tokens of ``(T, B, D, H, W)``: ``(T, B, D)``, of integers in float64."""
+    return (x if x.is_floating_point() else x.double()).mean(dim=(3, 4))
+
+
 def conv_bn(x: Tensor, conv: nn.Module, bn: nn.Module, onto: Tensor | None = None) -> Tensor:
     """``BN(conv(x))`` over ``(T, B, C, H, W)``, added to ``onto`` if there is one."""
-    if onto is not None and isinstance(conv, SparseConv2d) and conv.adds(x, bn, onto):
-        return conv.add(x, onto)  # type: ignore[arg-type]
+    if onto is not None and _says(conv, "adds", x, bn, onto):
+        return conv.add(x, onto)  # type: ignore[operator]
     y, norm = _convolved(x, conv, bn)
     if gpu.usable(y) and (isinstance(norm, gpu.Biased) or kernels.normalises(norm)):
         fits = onto is not None and (onto.dtype, onto.shape) == (y.dtype, y.shape)
@@ -44,6 +47,12 @@ def conv_bn(x: Tensor, conv: nn.Module, bn: nn.Module, onto: Tensor | None = Non
     else:
         out = over_frames(y, bn)
     return out if onto is None else onto + out
+
+
+def _says(conv: nn.Module, what: str, *given: Any) -> bool:
+    """Whether a convolution can do more than convolve (``fires`` and ``fire``, ``adds`` and ``add``), and that here."""
+    asked: Any = getattr(conv, what, None)
+    return asked is not None and asked(*given)
 
 
 def _convolved(x: Tensor, conv: nn.Module, bn: nn.Module) -> tuple[Tensor, Any]:
@@ -64,8 +73,8 @@ def branch_onto(branch: Callable[..., Tensor], x: Tensor, residual: Any, drop: n
 def conv_bn_fire(x: Any, conv: nn.Module, bn: nn.Module, neuron: nn.Module, timesteps: int | None = None) -> Any:
     """``neuron(BN(conv(x)))``; a single frame is shown to the neuron ``timesteps`` times. Tensors, or ``Spikes``."""
     if getattr(neuron, "fuses", False):
-        if isinstance(conv, SparseConv2d | ImageConv2d) and conv.fires(x, bn, neuron):
-            return conv.fire(x, neuron, timesteps)
+        if _says(conv, "fires", x, bn, neuron):
+            return conv.fire(x, neuron, timesteps)  # type: ignore[operator]
         if not gpu.knows(neuron):
             return neuron(over_frames(x, conv), bn, timesteps)
         return neuron(*_convolved(x, conv, bn), timesteps)
@@ -77,7 +86,7 @@ def conv_bn_fire_pool(
 ) -> Any:
     """``pool(neuron(BN(conv(x))))``, like ``conv_bn_fire``."""
     fuses = getattr(neuron, "fuses", False) and isinstance(pool, kernels.MaxPool) and type(x) is Tensor
-    if fuses and not (isinstance(conv, ImageConv2d) and conv.fires(x, bn, neuron)):
+    if fuses and not _says(conv, "fires", x, bn, neuron):
         y, norm = _convolved(x, conv, bn) if gpu.knows(neuron) else (over_frames(x, conv), bn)
         fire_pooled: Any = gpu.fire_pooled if gpu.usable(y) else kernels.fire_pooled
         pooled = fire_pooled(y, neuron, norm, pool, timesteps)
@@ -92,4 +101,6 @@ def reads(neuron: NeuronFactory, potentials: bool) -> nn.Module:
 
 def beside(*convs: Any) -> nn.Conv2d:
     """One convolution that gives the channels of all of ``convs``, which read the same input, one after another."""
+    if (own := getattr(convs[0], "beside", None)) is not None:
+        return own(convs[1:])
     return convolution(torch.cat([conv.weight for conv in convs]), torch.cat([conv.bias for conv in convs]))

@@ -47,6 +47,9 @@ class Depthwise(nn.Module):
     def folds(self) -> list[tuple[str, str]]:
         return [("conv", "bn")]
 
+    def handovers(self) -> list[tuple[nn.Module, list[nn.Module]]]:
+        return [(self.lif, [self.conv, *([] if isinstance(self.pool, nn.Identity) else [self.pool])])]
+
 
 class Pooling(Depthwise):
     """``BN(w * max 3x3 of LIF(x))``, a weight a channel: the high-pass mixer without a kernel to learn."""

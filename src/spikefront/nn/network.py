@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -11,14 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from spikefront.errors import UserError
+from spikefront.nn.choosing import chosen
+from spikefront.nn.fixed.conversion import in_whole_numbers
+from spikefront.nn.fixed.running import running
+from spikefront.nn.fixed.whole_layers import WholeNeuron
 from spikefront.nn.graphs import Fast
-from spikefront.nn.inference import for_inference
+from spikefront.nn.inference import checked, for_inference
 from spikefront.nn.kernels import gradient_alike, packed_spikes
 from spikefront.nn.layers import NeuronFactory, over_frames
 from spikefront.nn.neurons import LIF
 from spikefront.nn.recompute import recomputed
 from spikefront.nn.sparse_conv import add_sparsely
+from spikefront.nn.torch_internals import watched
 
+INTEGER_BITS = 8
+PREPARED = ("int8", "auto")  # weights that the first inputs decide
+WITHIN = 0.01
 GROUPS = ("embedding", "attention", "mlp", "head")
 
 ModuleFactory = Callable[..., nn.Module]
@@ -41,6 +50,8 @@ class SpikingNetwork(nn.Module):
     Raises:
         UserError: sizes that don't fit together.
     """
+
+    prepare: Callable[..., nn.Module] | None = None  # of a deployed network: makes it, at the first inputs
 
     def __init__(
         self,
@@ -106,21 +117,60 @@ class SpikingNetwork(nn.Module):
         if sparse:
             add_sparsely(self, True)
 
-    def for_inference(self, sparse: bool | str = False, weights: str = "float32") -> Self:
+    def for_inference(
+        self,
+        sparse: bool | str = False,
+        weights: str = "float32",
+        batch: Tensor | None = None,
+        within: float = WITHIN,
+    ) -> Self:
         """A faster copy with equal outputs, for inference only: norms folded, projections joined, graphs on a GPU.
 
-        ``sparse``: ``True`` adds only where a spike is, ``"auto"`` in those layers where that is faster (CPU).
-        ``weights``: what those layers hold, ``"float32"`` or ``"bfloat16"``. Errors as of ``inference.for_inference``.
+        Args:
+            sparse: ``True`` adds only where a spike is, ``"auto"`` in those layers where that is faster (CPU).
+            weights: what those layers hold: ``"float32"``; ``"bfloat16"``; ``"int8"``, a network of whole numbers
+                altogether (see ``fixed``), whose logits are near and exact in themselves; ``"auto"``, of each layer
+                what is fastest (see ``choosing``).
+            batch: typical inputs, which say what the largest of an int8 network is and on which ``"auto"`` decides;
+                None: the first that come.
+            within: by how much ``weights="auto"`` may change logits, in parts of their norm.
+
+        Raises:
+            UserError: another value, or a network that whole numbers can't express (with ``batch``, else at the first
+                inputs).
         """
-        deployed = for_inference(self, sparse, weights)
-        deployed.fast = Fast(graphs_only=self.fast is None)
+        checked(sparse)
+        if any(isinstance(module, WholeNeuron) for module in self.modules()):  # of a bundle of integers
+            return running(self, sparse)
+        if weights not in PREPARED:
+            deployed = for_inference(self, sparse, weights)
+            deployed.fast = Fast(graphs_only=self.fast is None)
+            return deployed
+        if weights == "auto" and sparse != "auto":
+            raise UserError(
+                f"for_inference(sparse={sparse!r}, weights='auto'): that is chosen too, so use sparse='auto'"
+            )
+        deployed = copy.deepcopy(self).eval().requires_grad_(False)
+        deployed.fast = None
+        deployed.prepare = partial(_in_integers, sparse=sparse) if weights == "int8" else partial(chosen, within=within)
+        if batch is not None:
+            deployed._prepared(batch)
         return deployed
+
+    def _prepared(self, images: Tensor) -> None:
+        """Become what ``prepare`` makes of this network, unless someone looks at its layers now."""
+        if self.prepare is None or any(map(watched, self.modules())):
+            return
+        prepare, self.prepare = self.prepare, None
+        for name, child in prepare(self, images).named_children():
+            setattr(self, name, child)
 
     def forward(self, images: Tensor, per_step: bool = False, per_head: bool = False) -> Tensor:
         """Logits ``(B, classes)``, the mean over time; ``per_step``: ``(T, B, classes)``, one for each timestep.
 
         ``per_head``: with the classifiers in front (``heads``), else their mean.
         """
+        self._prepared(images)
         run = self.heads if per_head else self.steps
         steps = run(images) if self.fast is None else self.fast(self, run, images)
         return steps if per_step else steps.mean(-3)
@@ -153,6 +203,10 @@ class SpikingNetwork(nn.Module):
             for block in blocks:
                 x = recomputed(block, x, self.random) if again else block(x)
         return gradient_alike(x)
+
+
+def _in_integers(model: nn.Module, images: Tensor, sparse: bool | str) -> nn.Module:
+    return running(in_whole_numbers(model, images, INTEGER_BITS), sparse)
 
 
 def taken(factory: Callable[..., Any], **settings: Any) -> dict[str, Any]:

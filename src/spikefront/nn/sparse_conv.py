@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from spikefront.nn.kernels import masked, sparse
+from spikefront.nn.fixed.rounding import rounded
+from spikefront.nn.kernels import masked, sparse, whole
 from spikefront.nn.kernels.sparse import Counts, Spikes
 from spikefront.nn.torch_internals import version_of, watched, watched_backward
 
 ROUNDS = 3  # of each way, when a layer decides
 WEIGHTS = ("float32", "bfloat16")
+LARGEST = 127  # of weights of 8 bits
 MOST_IN_TRAINING = 0.4  # firing rate up to which sparse forward passes and weight gradients won wherever measured
 
 
@@ -33,20 +35,33 @@ class SparseConv2d(nn.Conv2d):
         sparse: True or False; None: the first input decides, on which both ways are timed if it is spikes.
         rate: spikes an input element in that first input; ``crossover``: the rate at which both would take as long, if
             sparse time were proportional to spikes. Both None before, or without a decision by time.
-        weights: one of ``WEIGHTS``. In bfloat16 (for inference only) ``weight`` is rounded in place, so that the layer
-            gives the same densely.
+        weights: one of ``WEIGHTS``, or ``"int8"`` with a scale an output channel. In the two short ones (for inference
+            only) ``weight`` is rounded in place, so that the layer gives the same densely.
+        in_bfloat16: multiplies in bfloat16 where it multiplies, for inference; sums are rounded to it, too.
     """
 
     def __init__(self, conv: nn.Conv2d, sparse: bool | None, weights: str = "float32") -> None:
         size, bias = conv.kernel_size[0], conv.bias is not None
         super().__init__(conv.in_channels, conv.out_channels, size, padding=size // 2, bias=bias, device="meta")
         self.weight, self.bias = conv.weight, conv.bias
-        self.sparse, self.weights = sparse, weights
-        if weights == "bfloat16":
-            self.weight.data = self.weight.data.bfloat16().to(self.weight.dtype)
+        self.sparse, self.in_bfloat16 = sparse, False
         self.rate: float | None = None
         self.crossover: float | None = None
-        self._packed: tuple[Tensor, int, Tensor] | None = None
+        self._packed: tuple[Tensor, int, Tensor | whole.Packed] | None = None
+        self.hold(weights)
+
+    def hold(self, weights: str) -> None:
+        """Take ``weight`` as it is now, rounded to ``weights``."""
+        self.weights, self._packed = weights, None
+        if weights == "bfloat16":
+            self.weight.data = self.weight.data.bfloat16().to(self.weight.dtype)
+        elif weights == "int8":
+            scale = self.weight.data.abs().flatten(1).amax(1).clamp_min(1e-30).div_(LARGEST)
+            rows = rounded(self.weight.data.flatten(1), scale, LARGEST)
+            self.weight.data = (rows * scale[:, None]).view_as(self.weight)
+            bias = torch.zeros(len(scale)) if self.bias is None else self.bias.detach()
+            packed = whole.pack(rows.view_as(self.weight), scale, bias)
+            self._packed = self.weight, version_of(self.weight), packed
 
     @staticmethod
     def replaces(conv: nn.Module) -> bool:
@@ -68,14 +83,14 @@ class SparseConv2d(nn.Conv2d):
         if self.sparse is not False and isinstance(x, Tensor) and self._learns(x):
             return self._train(x)
         if self.sparse is False or not self._fits(x) or (self.sparse is None and watched(self)):
-            return super().forward(x.dense() if isinstance(x, Spikes) else x)
-        found = sparse.read(x)
+            return self.multiplied(x.dense() if isinstance(x, Spikes) else x)
+        found = self.reads(x)
         if found is None:  # real values
             self.sparse = self.sparse or False
             return super().forward(x)  # type: ignore[arg-type]
         if self.sparse is None:
             self._decide(x, found)
-        return self._add(found)
+        return self.added(found)
 
     def fires(self, x: Tensor | Spikes, norm: nn.Module, neuron: Any) -> bool:
         """Whether ``fire`` can do ``neuron(norm(conv(x)))`` in one pass, with bits that ``neuron.readers`` want."""
@@ -90,7 +105,10 @@ class SparseConv2d(nn.Conv2d):
 
     def fire(self, x: Spikes, neuron: Any, timesteps: int | None = None) -> Spikes:
         """``neuron(conv(x))`` of spikes ``(T, B, C, H, W)``; ``timesteps`` are those that they have."""
-        return sparse.convolve_and_fire(x, self._weight(), self.bias, self.out_channels, neuron.constants())
+        packed, constants = self._weight(), neuron.constants()
+        if isinstance(packed, whole.Packed):
+            return whole.convolve_and_fire(x, packed, constants)
+        return sparse.convolve_and_fire(x, packed, self.bias, self.out_channels, constants)
 
     def adds(self, x: Tensor | Spikes, norm: nn.Module, onto: Tensor) -> bool:
         """Whether ``add`` can do ``onto + norm(conv(x))`` in one pass."""
@@ -107,7 +125,7 @@ class SparseConv2d(nn.Conv2d):
     def add(self, x: Spikes, onto: Tensor) -> Tensor:
         """``onto + conv(x)`` of spikes ``(T, B, C, H, W)``."""
         frames = onto.flatten(0, 1)
-        y = sparse.convolve(x.flatten(0, 1), self._weight(), self.bias, self.out_channels, frames)
+        y = self.added(x.flatten(0, 1), frames)
         return y.unflatten(0, onto.shape[:2])
 
     def _fits(self, x: Tensor | Spikes) -> bool:
@@ -134,10 +152,27 @@ class SparseConv2d(nn.Conv2d):
         mask = None if watched_backward(self) else masked.mask_of(x)
         return _Add.apply(x, self.weight, self.bias, spikes, mask)
 
-    def _add(self, found: Spikes | Counts) -> Tensor:
-        return sparse.convolve(found, self._weight(), self.bias, self.out_channels)
+    def reads(self, x: Tensor | Spikes) -> Spikes | Counts | None:
+        """What ``added`` takes; None of real values."""
+        found = sparse.read(x)
+        return whole.encode(found.x) if isinstance(found, Counts) and self.weights == "int8" else found
 
-    def _weight(self) -> Tensor:
+    def added(self, found: Spikes | Counts, onto: Tensor | None = None) -> Tensor:
+        """The convolution of frames, by additions; added to ``onto``."""
+        packed = self._weight()
+        if isinstance(packed, whole.Packed):
+            assert isinstance(found, Spikes)
+            return whole.convolve(found, packed, onto)
+        return sparse.convolve(found, packed, self.bias, self.out_channels, onto)
+
+    def multiplied(self, x: Tensor) -> Tensor:
+        """The convolution of frames, by multiplications."""
+        if not self.in_bfloat16:
+            return super().forward(x)
+        bias = None if self.bias is None else self.bias.bfloat16()
+        return self._conv_forward(x.bfloat16(), self.weight.bfloat16(), bias).to(x.dtype)
+
+    def _weight(self) -> Tensor | whole.Packed:
         version = version_of(self.weight)
         if self._packed is None or self._packed[0] is not self.weight or self._packed[1] != version:
             self._packed = self.weight, version, sparse.pack(self.weight, self.weights)
@@ -145,8 +180,8 @@ class SparseConv2d(nn.Conv2d):
 
     def _decide(self, x: Tensor | Spikes, found: Spikes | Counts) -> None:
         floats = x.dense() if isinstance(x, Spikes) else x
-        by_spikes = _seconds(lambda: self._add(found) if found is x else (sparse.read(x), self._add(found)))
-        by_zeros = _seconds(lambda: nn.Conv2d.forward(self, floats))
+        by_spikes = seconds(lambda: self.added(found) if found is x else (self.reads(x), self.added(found)))
+        by_zeros = seconds(lambda: nn.Conv2d.forward(self, floats))
         self.rate = found.count() / max(1, x.shape.numel())
         self.crossover = self.rate * by_zeros / by_spikes
         self.sparse = by_spikes < by_zeros
@@ -154,6 +189,7 @@ class SparseConv2d(nn.Conv2d):
     def extra_repr(self) -> str:
         how = {True: "sparse", False: "dense", None: "undecided"}[self.sparse]
         how += f", {self.weights}" if self.weights != "float32" else ""
+        how += ", bfloat16" if self.in_bfloat16 else ""
         if self.rate is None or self.crossover is None:
             return f"{super().extra_repr()}, {how}"
         return f"{super().extra_repr()}, {how}: rate {self.rate:.3f}, crossover {self.crossover:.2f}"
@@ -205,7 +241,8 @@ def add_sparsely(model: nn.Module, choice: bool | None, weights: str = "float32"
     return place
 
 
-def _seconds(run: Callable[[], object]) -> float:
+def seconds(run: Callable[[], object]) -> float:
+    """The shortest of ``ROUNDS`` runs."""
     times = []
     for _ in range(ROUNDS):
         started = time.perf_counter()

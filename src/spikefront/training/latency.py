@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spikefront.errors import UserError
 
-WAYS: dict[str, bool | str] = {"dense": False, "sparse": True, "auto": "auto"}
+WAYS: dict[str, dict[str, Any]] = {
+    "dense": {},
+    "sparse": {"sparse": True},
+    "auto": {"sparse": "auto"},
+    "int8": {"sparse": "auto", "weights": "int8"},
+}
 
 
 def latency(model: nn.Module, images: Tensor, way: str = "auto", rounds: int = 5) -> float:
@@ -17,14 +23,15 @@ def latency(model: nn.Module, images: Tensor, way: str = "auto", rounds: int = 5
 
     Args:
         images: ``(B, C, H, W)`` images or ``(B, T, C, H, W)`` events.
-        way: ``dense``, ``sparse`` (adds only where a spike is, on the CPU) or ``auto`` (a layer whichever is faster).
+        way: ``dense``, ``sparse`` (adds only where a spike is, on the CPU), ``auto`` (a layer whichever is faster), or
+            ``int8``, ``auto`` of the network in whole numbers.
 
     Raises:
-        UserError: another ``way``.
+        UserError: another ``way``, or a network that whole numbers can't express.
     """
     if way not in WAYS:
         raise UserError(f"latency={way}: use null, {', '.join(WAYS)}")
-    deployed = model.for_inference(sparse=WAYS[way])  # type: ignore[operator]
+    deployed = model.for_inference(**WAYS[way])  # type: ignore[operator]
     times = []
     with torch.inference_mode():
         for _ in range(rounds + 1):

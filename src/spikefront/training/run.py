@@ -22,6 +22,7 @@ from spikefront.energy import to_plain
 from spikefront.errors import UserError
 from spikefront.files import write_atomically
 from spikefront.nn.checkpoints import network_state, read_checkpoint
+from spikefront.nn.fixed.conversion import check_whole
 from spikefront.training.batch import share, wanted_batch
 from spikefront.training.confusion import Confusion, enter
 from spikefront.training.devices import slower_than_float32, threads, where
@@ -103,6 +104,10 @@ def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     )
     if idle := without_effect(cfg):
         say(f"without effect: {idle}", flush=True)
+    if cfg.get("latency") == "int8":  # better told before the training than after it
+        frames = [int(cfg.model.timesteps)] if cfg.data.get("event_mode") else []
+        side = int(cfg.data.image_size)
+        check_whole(model, torch.zeros([1, *frames, int(cfg.data.channels), side, side]))
     data = build_data(cfg.data, timesteps=cfg.model.timesteps)
     data.check()
 

@@ -11,6 +11,7 @@ from spikefront.errors import UserError
 from spikefront.nn.attentions import SDSA1
 from spikefront.nn.blocks import MLP, Block
 from spikefront.nn.embeddings import SPS, pooling_stages, side_of
+from spikefront.nn.layers import over_tokens
 from spikefront.nn.network import GROUPS, ModuleFactory, SpikingNetwork, taken, whole
 from spikefront.nn.residuals import MembraneResidual
 
@@ -76,7 +77,7 @@ class SpikeDrivenTransformer(SpikingNetwork):
         return [(self.patch_embed, self.block)]
 
     def classify(self, x: Tensor) -> Tensor:
-        return self.head(self.head_lif(x.mean(dim=(3, 4))))
+        return self.head(self.head_lif(over_tokens(x)))
 
     @staticmethod
     def group_matcher(coarse: bool = False) -> dict[str, Any]:

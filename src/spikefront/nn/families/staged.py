@@ -17,7 +17,7 @@ from spikefront.errors import UserError
 from spikefront.nn.blocks import MLP, Block
 from spikefront.nn.embeddings import side_of
 from spikefront.nn.kernels import packed_spikes
-from spikefront.nn.layers import NeuronFactory
+from spikefront.nn.layers import NeuronFactory, over_tokens
 from spikefront.nn.network import ModuleFactory, SpikingNetwork, taken, whole
 from spikefront.nn.residuals import MembraneResidual
 
@@ -111,7 +111,7 @@ class StagedTransformer(SpikingNetwork):
             return torch.stack(self._logits(self.stream(images)))
 
     def _logits(self, x: Tensor) -> list[Tensor]:
-        pooled = x.mean(dim=(3, 4))
+        pooled = over_tokens(x)
         spikes = self.head_lif(pooled)
         first = self.head(spikes if self.head_reads == "spikes" else pooled)
         return [first] if self.second_head is None else [first, self.head_kd(spikes)]

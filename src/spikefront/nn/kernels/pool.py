@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikefront.nn.kernels import masked
+from spikefront.nn.kernels import masked, whole
 from spikefront.nn.kernels.launch import Operator, call, usable
 from spikefront.nn.kernels.layout import empty_frames, empty_planes, like
 from spikefront.nn.kernels.sparse import Spikes
@@ -28,6 +28,8 @@ class MaxPool(nn.MaxPool2d):
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(x, Spikes):
             return pool_bits(x, self.stride)
+        if x.dtype == torch.int32 and x.device.type == "cpu" and whole.available():
+            return whole.pool(x, int(self.stride))  # type: ignore[arg-type]  # one number, of ours
         if usable(x) and x.dim() == 4 and self.stride in (1, 2):
             remember = torch.is_grad_enabled() and x.requires_grad
             if x.is_contiguous(memory_format=torch.channels_last):

@@ -590,12 +590,21 @@ int32_t encode(const float *x, uint64_t *bits, int64_t rows, int64_t channels) {
     return !other;
 }
 
-void decode(const uint64_t *bits, float *x, int64_t rows, int64_t channels) {
+// How many planes of bits are set, in float32.
+void decode(const uint64_t *bits, float *x, int64_t planes, int64_t rows, int64_t channels) {
     const int64_t words = (channels + 63) / 64;
 #pragma omp parallel for schedule(static) if (rows * words > SMALL)
     for (int64_t row = 0; row < rows; row++)
-        for (int64_t c = 0; c < channels; c++)
-            x[row * channels + c] = static_cast<float>((bits[row * words + c / 64] >> (c % 64)) & 1);
+        for (int64_t word = 0; word < words; word++) {
+            float *v = x + row * channels + word * 64;
+            const int64_t n = std::min<int64_t>(64, channels - word * 64);
+            for (int64_t plane = 0; plane < planes; plane++) {
+                const uint64_t b = bits[(plane * rows + row) * words + word];
+                float one[64];
+                for (int64_t i = 0; i < 64; i++) one[i] = static_cast<float>(static_cast<int32_t>((b >> i) & 1));
+                for (int64_t i = 0; i < n; i++) v[i] = plane ? v[i] + one[i] : one[i];
+            }
+        }
 }
 
 // How many bits are set.

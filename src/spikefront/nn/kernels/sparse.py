@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spikefront.nn.kernels.arguments import number, pointer, rows_of, words_in
 from spikefront.nn.kernels.build import library
 from spikefront.nn.torch_internals import watched
 
@@ -23,35 +24,37 @@ GRADIENTS = 256 * 32  # of a tile, gathered from the cache at once
 
 @dataclass
 class Spikes:
-    """Binary spikes of frames.
+    """Spikes of frames.
 
     Attributes:
-        bits: ``(rows, words)`` int64, a row a pixel of a frame, 64 channels a word.
+        bits: ``(planes rows, words)`` int64, a row a pixel of a frame, 64 channels a word.
         shape: ``(..., C, H, W)`` of the float tensor they stand for.
+        planes: of a pixel's spikes the n-th plane of rows has those above n; 1 of binary ones.
     """
 
     bits: Tensor
     shape: torch.Size
+    planes: int = 1
 
     def flatten(self, first: int, last: int) -> Spikes:
         """Time and batch as one dimension."""
         assert (first, last) == (0, 1) and len(self.shape) == 5
-        return Spikes(self.bits, torch.Size((self.shape[0] * self.shape[1], *self.shape[2:])))
+        return replace(self, shape=torch.Size((self.shape[0] * self.shape[1], *self.shape[2:])))
 
     def unflatten(self, dim: int, sizes: tuple[int, ...]) -> Spikes:
         """Frames as time and batch."""
         assert dim == 0 and len(self.shape) == 4
-        return Spikes(self.bits, torch.Size((*sizes, *self.shape[1:])))
+        return replace(self, shape=torch.Size((*sizes, *self.shape[1:])))
 
     def count(self) -> int:
         """How many there are."""
-        return int(_library().count_bits(_p(self.bits), _i(self.bits.numel())))
+        return int(_library().count_bits(pointer(self.bits), number(self.bits.numel())))
 
     def dense(self) -> Tensor:
-        """Zeros and ones in float32, channels-last."""
+        """How many spikes, in float32, channels-last."""
         *lead, channels, height, width = self.shape
-        rows = torch.empty(len(self.bits), channels)
-        _library().decode(_p(self.bits), _p(rows), _i(len(rows)), _i(channels))
+        rows = torch.empty(len(self.bits) // self.planes, channels)
+        _library().decode(pointer(self.bits), pointer(rows), number(self.planes), number(len(rows)), number(channels))
         frames = rows.view(-1, height, width, channels).permute(0, 3, 1, 2)
         return frames.unflatten(0, tuple(lead)) if len(lead) == 2 else frames
 
@@ -82,10 +85,10 @@ def available() -> bool:
 
 def encode(x: Tensor) -> Spikes | None:
     """Frames ``(..., C, H, W)`` as bits, or None if they hold anything but zeros and ones."""
-    rows = _rows(x)
+    rows = rows_of(x)
     channels = rows.shape[1]
-    bits = torch.empty(len(rows), _words(channels), dtype=torch.int64)
-    binary = _library().encode(_p(rows), _p(bits), _i(len(rows)), _i(channels))
+    bits = torch.empty(len(rows), words_in(channels), dtype=torch.int64)
+    binary = _library().encode(pointer(rows), pointer(bits), number(len(rows)), number(channels))
     return Spikes(bits, x.shape) if binary else None
 
 
@@ -99,10 +102,10 @@ def fire(x: Tensor, timesteps: int | None, neuron: Neuron) -> Spikes:
     """The neuron's spikes on currents ``(T, B, C, H, W)``, or ``(1, ...)`` shown often."""
     T, B, C, H, W = x.shape
     steps = timesteps or T
-    rows = _rows(x)
-    bits = torch.empty(steps * B * H * W, _words(C), dtype=torch.int64)
-    sizes = map(_i, (steps, B * C * H * W if T > 1 else 0, B * H * W, C))
-    _library().fire_bits(_p(rows), _p(bits), ctypes.byref(neuron), *sizes)
+    rows = rows_of(x)
+    bits = torch.empty(steps * B * H * W, words_in(C), dtype=torch.int64)
+    sizes = map(number, (steps, B * C * H * W if T > 1 else 0, B * H * W, C))
+    _library().fire_bits(pointer(rows), pointer(bits), ctypes.byref(neuron), *sizes)
     return Spikes(bits, torch.Size((steps, B, C, H, W)))
 
 
@@ -116,9 +119,9 @@ def pack_images(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
 def fire_images(x: Tensor, packed: tuple[Tensor, Tensor], out: int, timesteps: int, neuron: Neuron) -> Spikes:
     """The neuron's spikes on 3x3 convolutions of images ``(T, B, C, H, W)``, or ``(1, ...)`` shown that often."""
     T, B, C, H, W = x.shape
-    bits, rows = torch.empty(timesteps * B * H * W, _words(out), dtype=torch.int64), _rows(x)
-    sizes = map(_i, (T > 1, timesteps, B, H, W, C, out))
-    _library().fire_images(_p(rows), *map(_p, packed), ctypes.byref(neuron), _p(bits), *sizes)
+    bits, rows = torch.empty(timesteps * B * H * W, words_in(out), dtype=torch.int64), rows_of(x)
+    sizes = map(number, (T > 1, timesteps, B, H, W, C, out))
+    _library().fire_images(pointer(rows), *map(pointer, packed), ctypes.byref(neuron), pointer(bits), *sizes)
     return Spikes(bits, torch.Size((timesteps, B, out, H, W)))
 
 
@@ -127,9 +130,10 @@ def pool(spikes: Spikes, stride: int) -> Spikes:
     N, C, H, W = spikes.shape
     h, w = (H - 1) // stride + 1, (W - 1) // stride + 1
     words = spikes.bits.shape[1]
-    out = torch.empty(N * h * w, words, dtype=torch.int64)
-    _library().pool_bits(_p(spikes.bits), _p(out), *map(_i, (N, words, H, W, stride)))
-    return Spikes(out, torch.Size((N, C, h, w)))
+    frames = spikes.planes * N
+    out = torch.empty(frames * h * w, words, dtype=torch.int64)
+    _library().pool_bits(pointer(spikes.bits), pointer(out), *map(number, (frames, words, H, W, stride)))
+    return replace(spikes, bits=out, shape=torch.Size((N, C, h, w)))
 
 
 @dataclass
@@ -154,8 +158,8 @@ def read(x: Tensor | Spikes) -> Spikes | Counts | None:
         return x
     if (spikes := encode(x)) is not None:
         return spikes
-    rows = _rows(x)
-    total = _library().count_numbers(_p(rows), _i(rows.numel()))
+    rows = rows_of(x)
+    total = _library().count_numbers(pointer(rows), number(rows.numel()))
     return Counts(x, total) if total >= 0 else None
 
 
@@ -174,7 +178,7 @@ def pack(weight: Tensor, weights: str = "float32") -> Tensor:
     if not half:
         return tiles.contiguous()
     order = torch.empty(tile, dtype=torch.int64)
-    code.halves_order(_p(order))
+    code.halves_order(pointer(order))
     return tiles[..., order].bfloat16().contiguous()
 
 
@@ -189,7 +193,7 @@ def convolve(x: Spikes | Counts, packed: Tensor, bias: Tensor | None, out: int, 
 def convolve_and_fire(x: Spikes | Counts, packed: Tensor, bias: Tensor | None, out: int, neuron: Neuron) -> Spikes:
     """The neuron's spikes on ``conv(x) + bias``, of ``x`` ``(T, B, C, H, W)``; currents are never written."""
     T, B, _, H, W = x.shape
-    bits = torch.empty(T * B * H * W, _words(out), dtype=torch.int64)
+    bits = torch.empty(T * B * H * W, words_in(out), dtype=torch.int64)
     _convolve(x, packed, bias, None, None, neuron, bits, (T, B, H, W), out)
     return Spikes(bits, torch.Size((T, B, out, H, W)))
 
@@ -207,11 +211,11 @@ def _convolve(
 ) -> None:
     channels = x.shape[-3]
     span = -(-channels // -(-channels // SPAN))  # chunks of equal size, in whole words
-    rows, before = (_rows(t) if t is not None else None for t in (x.x if isinstance(x, Counts) else None, onto))
+    rows, before = (rows_of(t) if t is not None else None for t in (x.x if isinstance(x, Counts) else None, onto))
     given = (x.bits if isinstance(x, Spikes) else None, rows, packed, bias, before, out)
     fires = ctypes.c_void_p(None) if neuron is None else ctypes.byref(neuron)
-    numbers = (packed.dtype == torch.bfloat16, *sizes, channels, columns, packed.shape[1], 64 * _words(span))
-    _library().convolve(*map(_p, given), fires, _p(bits), *map(_i, numbers))
+    numbers = (packed.dtype == torch.bfloat16, *sizes, channels, columns, packed.shape[1], 64 * words_in(span))
+    _library().convolve(*map(pointer, given), fires, pointer(bits), *map(number, numbers))
 
 
 def weight_gradient(spikes: Spikes, grad: Tensor, kernel: int) -> Tensor:
@@ -221,16 +225,14 @@ def weight_gradient(spikes: Spikes, grad: Tensor, kernel: int) -> Tensor:
     columns = code.tile_width() * (1 if pad else 2)
     span = GRADIENTS // columns
     inside, tiles = N * (H + pad) * (W + pad), -(-out // columns)
-    sizes = tuple(map(_i, (N, H, W, pad, C, span)))
+    sizes = tuple(map(number, (N, H, W, pad, C, span)))
     starts = torch.empty(-(-inside // span) * C + 1, dtype=torch.int64)
-    entries = torch.empty(code.count_places(_p(spikes.bits), _p(starts), *sizes), dtype=torch.int16)
-    code.list_places(_p(spikes.bits), _p(starts), _p(entries), *sizes, _i(columns))
-    rows, sums, weight = (
-        _rows(grad),
-        torch.empty(tiles, kernel, C, kernel * columns),
-        torch.empty(out, C, kernel, kernel),
-    )
-    code.gather_gradient(_p(entries), _p(starts), _p(rows), _p(sums), _p(weight), *sizes, _i(columns), _i(out))
+    entries = torch.empty(code.count_places(pointer(spikes.bits), pointer(starts), *sizes), dtype=torch.int16)
+    code.list_places(pointer(spikes.bits), pointer(starts), pointer(entries), *sizes, number(columns))
+    rows, sums = rows_of(grad), torch.empty(tiles, kernel, C, kernel * columns)
+    weight = torch.empty(out, C, kernel, kernel)
+    given = map(pointer, (entries, starts, rows, sums, weight))
+    code.gather_gradient(*given, *sizes, number(columns), number(out))
     return weight
 
 
@@ -244,14 +246,14 @@ def sdsa(qkv: Spikes, gate: torch.nn.Module, heads: int, event_mode: bool) -> Sp
     words, plane = D // 64, D // heads if event_mode else 0
     pooled = pool(qkv.flatten(0, 1), 1).bits if event_mode else qkv.bits
     sums = torch.empty(T * B, D)
-    sizes = tuple(map(_i, (T * B, H * W, words, plane)))
+    sizes = tuple(map(number, (T * B, H * W, words, plane)))
     k, v = (ctypes.c_void_p(pooled.data_ptr() + 8 * words * i) for i in (1, 2))
-    code.sdsa_sum(k, v, _i(3 * words), _p(sums), *sizes)
+    code.sdsa_sum(k, v, number(3 * words), pointer(sums), *sizes)
     open_ = encode(gate(sums.view(T, B, D, 1, 1)))
     if open_ is None:
         raise ValueError("the gate of spike-driven self-attention must fire 0 or 1")
     out = torch.empty(T * B * H * W, words, dtype=torch.int64)
-    code.sdsa_mask(_p(qkv.bits), _i(3 * words), _p(open_.bits), _p(out), *sizes)
+    code.sdsa_mask(pointer(qkv.bits), number(3 * words), pointer(open_.bits), pointer(out), *sizes)
     return Spikes(out, torch.Size((T, B, D, H, W)))
 
 
@@ -261,21 +263,3 @@ def _library() -> ctypes.CDLL:
     for name in ("tile_width", "count_bits", "count_numbers", "count_places"):
         getattr(code, name).restype = ctypes.c_int64
     return code
-
-
-def _rows(x: Tensor) -> Tensor:
-    """Pixels of frames ``(..., C, H, W)`` as rows ``(pixels, C)``, without a copy from channels-last memory."""
-    frames = x.detach().flatten(0, -4) if x.dim() == 5 else x.detach()
-    return frames.permute(0, 2, 3, 1).contiguous().view(-1, x.shape[-3])
-
-
-def _words(channels: int) -> int:
-    return -(-channels // 64)
-
-
-def _i(value: int) -> ctypes.c_int64:
-    return ctypes.c_int64(value)
-
-
-def _p(x: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(x.data_ptr() if x is not None else None)
