@@ -9,10 +9,10 @@
 
 Networks: inference, batch 2. `published`, the same network written eagerly with spikingjelly's neurons; `floor`, its
 convolutions and linear layers alone on dense inputs, each in the faster memory format (`--bfloat16`: also in bfloat16);
-ours dense, sparse, sparse with bfloat16 weights, and auto, all from `for_inference`. Weights are random; all thresholds
-are scaled by one factor until the firing rate of what enters the synapses, weighted by operations, is the wanted one.
-Columns take turns within a round; ratios are medians of rounds. Where the machine has an energy counter (Linux's
-powercap, RAPL), joules are measured too.
+ours dense, sparse, sparse with bfloat16 weights, auto, and in whole numbers, all from `for_inference`. Weights are
+random; all thresholds are scaled by one factor until the firing rate of what enters the synapses, weighted by
+operations, is the wanted one. Columns take turns within a round; ratios are medians of rounds. Where the machine has an
+energy counter (Linux's powercap, RAPL), joules are measured too.
 
 `--layers`: the cases' layers one at a time at rates from 0.01 to 0.5, from bits, with the making of the lists, and the
 rate up to which each pays; the same additions written with numba. With `--training` the gradients of their inputs,
@@ -79,6 +79,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "sparse": {"sparse": True},
     "sparse bf16": {"sparse": True, "weights": "bfloat16"},
     "auto": {"sparse": "auto"},
+    "int8": {"sparse": "auto", "weights": "int8"},
 }
 # of the additions, as the kernel counts its nanoseconds
 PARTS = ("bits to lists", "lists of taps merged", "additions and the neurons on them")
@@ -137,7 +138,8 @@ def published(ours: SpikeDrivenTransformer, case: str) -> nn.Module:
 
 
 def network(case: str) -> tuple[SpikeDrivenTransformer, Tensor]:
-    networks.CASES.setdefault(case, CASES[case])
+    if case in CASES:
+        networks.CASES.setdefault(case, CASES[case])
     return networks.network(case)
 
 
@@ -215,7 +217,7 @@ def profile(case: str, rates: list[float]) -> None:
     firing = Firing(case)
     for wanted in rates:
         reached, columns = firing.at(wanted), {}
-        for name in ("dense", "sparse", "sparse bf16"):
+        for name in ("dense", "sparse", "sparse bf16", "int8"):
             run = partial(infer, firing.model.for_inference(**FORMS[name]), firing.x, False)
             line = profiles.time_line(run)
             before = kernel_times()
