@@ -109,6 +109,15 @@ def test_a_whole_neuron_is_the_real_one_in_its_unit():
     assert torch.equal(whole.fired(currents * 256), whole(currents.double() * 256).long())
 
 
+def test_a_gate_of_counts_fires_where_the_real_one_does():
+    """Half of a single spike reaches a threshold of a half: a membrane of counts has a fraction, too."""
+    made, images = network("sdt_1_16", data="digits")
+    gate = in_whole_numbers(made, images, 8).get_submodule("block.0.attn.talking_heads_lif")
+    counts = torch.tensor([0.0, 1.0, 2.0, 3.0]).repeat(3, 1, 4).view(3, 1, 16, 1, 1).double()
+    real = made.get_submodule("block.0.attn.talking_heads_lif")
+    assert torch.equal(gate(counts), real.double()(counts)) and gate(counts)[0, 0, 1].all()
+
+
 @pytest.mark.parametrize("bits", few([8, 4]))
 def test_what_is_stored_comes_back(bits):
     made, images = network("sdt_1_16", data="digits")

@@ -149,7 +149,9 @@ class _Units:
 
     def neuron(self, name: str) -> WholeNeuron:
         old, value = self._layer(name), self.flow.neurons[name]
-        unit = torch.ones(1, dtype=torch.float64)
+        unit, step = torch.full((1,), 2.0**-FRACTION, dtype=torch.float64), value.parts
+        if value.stream is None:  # counts of spikes, of which a membrane holds parts, too
+            step *= 2.0**-FRACTION
         if value.stream is not None:
             unit = self.unit(value.stream)
             unit = torch.where(unit.isfinite(), unit, 1.0) * 2.0**-FRACTION
@@ -157,7 +159,7 @@ class _Units:
         leak, gain, at = _dynamics(name, old)
         thresholds = torch.stack([(threshold * n).floor() + 1 if up else (threshold * n).ceil() for n, up in at])
         drop = threshold.round() if old.reset == "soft" else None
-        return WholeNeuron(thresholds, leak, gain, drop, value.parts, self.flow.channel[name])
+        return WholeNeuron(thresholds, leak, gain, drop, step, self.flow.channel[name])
 
 
 def image_step(batch: Tensor) -> float:
