@@ -50,7 +50,7 @@ def test_torch_export(name, data, tmp_path):
     found = torch.export.load(tmp_path / "network.pt2", extra_files=(extra := {"interface.json": ""}))
     compared(made, images, found.module()(images))  # another batch than that it was traced with
     about = json.loads(extra["interface.json"])
-    assert about == told["interface"] and about["timesteps"] == 2 and "head_lif" in str(about["neurons"])
+    assert about == told["interface"] and about["timesteps"] == 2 and "block.0" in str(about["neurons"])
     assert told["equal"] == told["of"] == 2
 
 
