@@ -51,7 +51,7 @@ def ways() -> list[Way]:
 
     Weights of 8 bits are only added: that was faster than multiplying them up to firing rates that no layer has.
     """
-    half = [Way("bfloat16")] if {"avx512_bf16", "amx_bf16", "bf16"} & build.flags() else []
+    half = [Way("bfloat16")] if build.multiplies_bfloat16() else []
     return [EXACT, Way("float32", True), *half, Way("bfloat16", True), Way("int8", True)]
 
 

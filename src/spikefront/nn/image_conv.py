@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from spikefront.nn.kernels import sparse
 from spikefront.nn.kernels.sparse import Spikes
+from spikefront.nn.sparse_conv import keeps_size
 from spikefront.nn.torch_internals import version_of, watched
 
 MOST_CHANNELS = 8  # of an image: with more the dense convolution is as fast
@@ -27,8 +28,8 @@ class ImageConv2d(nn.Conv2d):
         return (
             type(conv) is nn.Conv2d
             and conv.in_channels <= MOST_CHANNELS
-            and (conv.kernel_size, conv.padding) == ((3, 3), (1, 1))
-            and (conv.stride, conv.dilation, conv.groups, conv.padding_mode) == ((1, 1), (1, 1), 1, "zeros")
+            and conv.kernel_size == (3, 3)
+            and keeps_size(conv)
         )
 
     def fires(self, x: Tensor, norm: nn.Module, neuron: Any) -> bool:

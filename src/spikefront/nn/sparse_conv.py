@@ -66,13 +66,7 @@ class SparseConv2d(nn.Conv2d):
     @staticmethod
     def replaces(conv: nn.Module) -> bool:
         """Whether ``conv`` is such a convolution."""
-        return (
-            type(conv) in (nn.Conv2d, SparseConv2d)
-            and isinstance(conv, nn.Conv2d)
-            and conv.kernel_size in ((1, 1), (3, 3))
-            and conv.padding == (conv.kernel_size[0] // 2,) * 2
-            and (conv.stride, conv.dilation, conv.groups, conv.padding_mode) == ((1, 1), (1, 1), 1, "zeros")
-        )
+        return type(conv) in (nn.Conv2d, SparseConv2d) and isinstance(conv, nn.Conv2d) and keeps_size(conv)
 
     @property
     def reads_bits(self) -> bool:
@@ -154,8 +148,7 @@ class SparseConv2d(nn.Conv2d):
 
     def reads(self, x: Tensor | Spikes) -> Spikes | Counts | None:
         """What ``added`` takes; None of real values."""
-        found = sparse.read(x)
-        return whole.encode(found.x) if isinstance(found, Counts) and self.weights == "int8" else found
+        return whole.encode(x) if self.weights == "int8" and isinstance(x, Tensor) else sparse.read(x)
 
     def added(self, found: Spikes | Counts, onto: Tensor | None = None) -> Tensor:
         """The convolution of frames, by additions; added to ``onto``."""
@@ -193,6 +186,15 @@ class SparseConv2d(nn.Conv2d):
         if self.rate is None or self.crossover is None:
             return f"{super().extra_repr()}, {how}"
         return f"{super().extra_repr()}, {how}: rate {self.rate:.3f}, crossover {self.crossover:.2f}"
+
+
+def keeps_size(conv: nn.Conv2d) -> bool:
+    """Whether it is a 1x1 or 3x3 convolution in one group whose output is as large as its input."""
+    return (
+        conv.kernel_size in ((1, 1), (3, 3))
+        and conv.padding == (conv.kernel_size[0] // 2,) * 2
+        and (conv.stride, conv.dilation, conv.groups, conv.padding_mode) == ((1, 1), (1, 1), 1, "zeros")
+    )
 
 
 class _Add(torch.autograd.Function):

@@ -36,6 +36,7 @@ from spikefront.training.result import COUNTS, Diverged, Result
 from spikefront.training.resumption import continued
 from spikefront.training.settings import check
 from spikefront.training.setup import (
+    blank,
     build_loss,
     build_model,
     build_teacher,
@@ -105,9 +106,7 @@ def _trained(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> Result:
     if idle := without_effect(cfg):
         say(f"without effect: {idle}", flush=True)
     if cfg.get("latency") == "int8":  # better told before the training than after it
-        frames = [int(cfg.model.timesteps)] if cfg.data.get("event_mode") else []
-        side = int(cfg.data.image_size)
-        check_whole(model, torch.zeros([1, *frames, int(cfg.data.channels), side, side]))
+        check_whole(model, blank(cfg))
     data = build_data(cfg.data, timesteps=cfg.model.timesteps)
     data.check()
 

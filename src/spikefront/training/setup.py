@@ -115,14 +115,19 @@ def build_teacher(cfg: DictConfig, student: torch.nn.Module | None = None) -> Te
         return None
     if not cfg.teacher.get("_target_"):
         raise UserError("teacher=default is what all have: choose teacher=checkpoint, timm or huggingface")
-    frames = (cfg.model.timesteps,) if cfg.data.get("binning") is not None else ()
-    sample = torch.zeros(1, *frames, cfg.model.in_channels, *[cfg.data.image_size] * 2)
+    sample = blank(cfg)
     with isolate_rng():  # a training draws the same numbers with a teacher as without
         teacher: Teacher = instantiate(cfg.teacher)
         teacher.check(sample, cfg.model.num_classes, (cfg.data.get("mean"), cfg.data.get("std")))
         if student is not None:
             teacher.meet(student, sample)
     return teacher
+
+
+def blank(cfg: DictConfig) -> torch.Tensor:
+    """One empty sample as the data's are, ``(1, C, H, W)`` or of events ``(1, T, C, H, W)``."""
+    frames = (cfg.model.timesteps,) if cfg.data.get("binning") is not None else ()
+    return torch.zeros(1, *frames, cfg.model.in_channels, *[cfg.data.image_size] * 2)
 
 
 def energy_of(trainer: pl.Trainer) -> EnergyCallback:

@@ -20,7 +20,7 @@ from spikefront.nn.inference import checked, replace
 from spikefront.nn.kernels import sparse, whole
 from spikefront.nn.kernels.pool import MaxPool
 from spikefront.nn.kernels.sparse import Spikes
-from spikefront.nn.sparse_conv import seconds
+from spikefront.nn.sparse_conv import keeps_size, seconds
 from spikefront.nn.torch_internals import watched
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -47,9 +47,7 @@ class IntegerConv(WholeConv):
         super().__init__(*channels, *sizes, conv.groups, False, device="meta")  # type: ignore[misc, call-arg]
         self.step, self.most, self.unit = conv.step, conv.most, conv.unit
         self._hold(conv.weight, conv.gain, conv.offset)
-        plain = (conv.stride, conv.dilation, conv.groups, conv.padding_mode) == ((1, 1), (1, 1), 1, "zeros")
-        square = conv.kernel_size in ((1, 1), (3, 3)) and conv.padding == (conv.kernel_size[0] // 2,) * 2
-        able = plain and square and conv.unit is None and conv.most is None and conv.step == 1
+        able = keeps_size(conv) and conv.unit is None and conv.most is None and conv.step == 1
         able = able and whole.available() and whole.fits(conv.in_channels, conv.kernel_size[0] ** 2)
         self.sparse = choice if able else False
         self.rate: float | None = None
@@ -135,8 +133,10 @@ class IntegerConv(WholeConv):
         return (self._scaled * most + self._offset) * steps <= whole.LARGEST
 
     def _spikes(self, x: Tensor | Spikes) -> Spikes | None:
-        if isinstance(x, Spikes) or self.sparse is False or x.device.type != "cpu" or x.dtype == torch.int32:
-            return x if isinstance(x, Spikes) else None
+        if isinstance(x, Spikes):
+            return x
+        if self.sparse is False or x.device.type != "cpu" or x.dtype == torch.int32:
+            return None
         return whole.encode(x)
 
     def _multiplied(self, x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from spikefront.nn.kernels.arguments import number, pointer
 from spikefront.nn.kernels.build import flags, library
 from spikefront.nn.torch_internals import base_of, version_of
 
@@ -71,12 +72,12 @@ def gradient(mask: Mask, grad: Tensor, weight: Tensor, shape: torch.Size) -> Ten
     code, out = library("masked"), len(weight)
     assert code is not None
     code.count_places_asked.restype = ctypes.c_int64
-    if out % LANES or code.count_places_asked(_p(mask.bits), _i(mask.bits.numel())) > MOST * shape.numel():
+    if out % LANES or code.count_places_asked(pointer(mask.bits), number(mask.bits.numel())) > MOST * shape.numel():
         return None
     rows = weight.permute(2, 3, 1, 0).contiguous()
     grad_x = torch.empty(shape, memory_format=torch.channels_last)
-    sizes = map(_i, (N, H, W, C, out, weight.shape[-1]))
-    code.masked_gradient(_p(grad), _p(rows), _p(mask.bits), _p(grad_x), *sizes)
+    sizes = map(number, (N, H, W, C, out, weight.shape[-1]))
+    code.masked_gradient(pointer(grad), pointer(rows), pointer(mask.bits), pointer(grad_x), *sizes)
     return grad_x
 
 
@@ -85,13 +86,5 @@ def _pooled(bits: Tensor, which: Tensor, shape: torch.Size, stride: int) -> Tens
     code = library("masked")
     assert code is not None
     out = bits.new_empty(which.numel() // C, bits.shape[1])
-    code.pool_places(_p(bits), _p(which), _p(out), *map(_i, (N, H, W, C, stride)))
+    code.pool_places(pointer(bits), pointer(which), pointer(out), *map(number, (N, H, W, C, stride)))
     return out
-
-
-def _i(value: int) -> ctypes.c_int64:
-    return ctypes.c_int64(value)
-
-
-def _p(x: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(x.data_ptr())

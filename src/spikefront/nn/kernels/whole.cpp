@@ -172,6 +172,15 @@ template <typename Type> void pick(const Type *from, int64_t n, void *to) {  // 
     else std::memcpy(to, from, n * sizeof *from);
 }
 
+// Sums at `column` as currents of integers.
+inline void to_currents(Ints *x, const int32_t *gain, const int32_t *offset, int64_t column) {
+    for (int64_t k = 0; k < N32; k++)
+        x[k] = x[k] * *reinterpret_cast<const LooseInts *>(gain + column + k * INTS) +
+               *reinterpret_cast<const LooseInts *>(offset + column + k * INTS);
+}
+
+inline uint64_t first_bits(int64_t n) { return n == 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1; }
+
 struct Sizes {
     int64_t T, pixels, channels;
     int64_t tiles() const { return (channels + TILE - 1) / TILE; }
@@ -188,9 +197,7 @@ struct Whole {
 
     bool operator()(Ints *v, Ints *x, const Sizes &sizes, int64_t row, int64_t tile, int64_t t) const {
         const int64_t column = tile * TILE, filled = sizes.filled(tile), tiles = sizes.tiles();
-        for (int64_t k = 0; k < N32; k++)
-            x[k] = x[k] * *reinterpret_cast<const LooseInts *>(gain + column + k * INTS) +
-                   *reinterpret_cast<const LooseInts *>(offset + column + k * INTS);
+        to_currents(x, gain, offset, column);
         if (neuron) {
             step(v, x, *neuron, column, tiles * TILE, t == 0, spikes + row * tiles + tile,
                  sizes.T * sizes.pixels * tiles);
@@ -242,7 +249,7 @@ struct Scaled {
             const Floats one = -__builtin_convertvector(fired, Floats);
             v[k] = neuron->soft ? h - neuron->threshold * one : h * (1.0f - one);
         }
-        spikes[row * sizes.tiles() + tile] = filled == TILE ? bits : bits & ((uint64_t{1} << filled) - 1);
+        spikes[row * sizes.tiles() + tile] = bits & first_bits(filled);
         return false;
     }
 };
@@ -344,7 +351,7 @@ void fire_whole(const int32_t *x, const float *totals, const int32_t *gain, cons
         for (int64_t row = begin; row < end; row++)
             for (int64_t word = 0; word < words; word++) {
                 const int64_t column = word * TILE, filled = std::min(TILE, channels - column);
-                const uint64_t real = filled == TILE ? ~uint64_t{0} : (uint64_t{1} << filled) - 1;
+                const uint64_t real = first_bits(filled);
                 Ints v[N32], current[N32] = {};
                 Floats total[N32] = {};
                 for (int64_t t = 0; t < T; t++) {
@@ -352,10 +359,8 @@ void fire_whole(const int32_t *x, const float *totals, const int32_t *gain, cons
                     const int64_t at = t * x_step + row * channels + column;
                     if (totals) pick(totals + at, filled, total);
                     else pick(x + at, filled, current);
-                    for (int64_t k = 0; totals && k < N32; k++)
-                        current[k] = __builtin_convertvector(total[k], Ints) *
-                                         *reinterpret_cast<const LooseInts *>(gain + column + k * INTS) +
-                                     *reinterpret_cast<const LooseInts *>(offset + column + k * INTS);
+                    for (int64_t k = 0; totals && k < N32; k++) current[k] = __builtin_convertvector(total[k], Ints);
+                    if (totals) to_currents(current, gain, offset, column);
                     step(v, current, *neuron, column, words * TILE, t == 0, to, plane);
                     for (int64_t level = 0; level < neuron->levels; level++) to[level * plane] &= real;
                 }
