@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.linalg.lapack import dpotrf, dtrtri
 
 from spikefront.analysis.schema import EpochPoint
 
@@ -38,7 +41,7 @@ def encode(params: Sequence[Mapping[str, Any]]) -> np.ndarray:
     for key in dict.fromkeys(k for p in params for k in p):
         values = [p.get(key) for p in params]
         given = [v for v in values if v is not None]
-        if all(isinstance(v, int | float) for v in given):
+        if all(issubclass(kind, int | float) for kind in set(map(type, given))):
             numbers = np.array([math.nan if v is None else float(v) for v in values])
             numbers = np.log(numbers) if np.nanmin(numbers) > 0 else numbers
             low, high = np.nanmin(numbers), np.nanmax(numbers)
@@ -48,16 +51,29 @@ def encode(params: Sequence[Mapping[str, Any]]) -> np.ndarray:
     return np.stack(columns, axis=1) if columns else np.zeros((len(params), 0))
 
 
-def features(encoded: np.ndarray, curves: Sequence[Curve], epoch: int) -> np.ndarray:
-    """A row for each timestep t of each trial: t, its accuracy and energy after the epoch, how that changed, and the
-    parameters ``encoded`` ``(trials, columns)``."""
-    now, first = (scale([p for c in curves for p in c[at(c)]["anytime"]]) for at in (lambda _: epoch, min))
-    steps = np.array([len(c[epoch]["anytime"]) for c in curves])
-    ends = np.cumsum(steps)
-    t, whole = np.arange(1, len(now) + 1) - np.repeat(ends - steps, steps), np.repeat(steps, steps)
-    rows = [2 * t / whole - 1, np.log(t), now[:, 0], np.repeat(now[ends - 1, 0], steps)]
-    rows += [now[:, 1] - np.log(t), now[:, 1] - first[:, 1]]
-    return np.hstack([np.stack(rows, axis=1), np.repeat(encoded, steps, axis=0)])
+@dataclass(frozen=True)
+class Trace:
+    """A training after an epoch, as ``(timesteps, 2)`` on the scales of ``scale``: then, and after its first."""
+
+    now: np.ndarray
+    first: np.ndarray
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """A row for each timestep t: t, its accuracy and energy, and how that changed."""
+        steps = len(self.now)
+        t = np.arange(1, steps + 1)
+        rows = [2 * t / steps - 1, np.log(t), self.now[:, 0], np.repeat(self.now[-1:, 0], steps)]
+        return np.stack([*rows, self.now[:, 1] - np.log(t), self.now[:, 1] - self.first[:, 1]], axis=1)
+
+
+def trace(curve: Curve, epoch: int) -> Trace:
+    return Trace(scale(curve[epoch]["anytime"]), scale(curve[min(curve)]["anytime"]))
+
+
+def features(encoded: np.ndarray, traces: Sequence[Trace]) -> np.ndarray:
+    """The rows of each trial's trace, with its parameters ``encoded`` ``(trials, columns)``."""
+    return np.hstack([np.vstack([t.rows for t in traces]), np.repeat(encoded, [len(t.now) for t in traces], axis=0)])
 
 
 def forecast(known: np.ndarray, gained: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -83,9 +99,9 @@ def forecast(known: np.ndarray, gained: np.ndarray, asked: np.ndarray) -> tuple[
     for length in LENGTHS:
         kernel, cross = np.exp(-apart / (2 * length**2)), np.exp(-far / (2 * length**2))
         for noise in NOISES:
-            inverse = np.linalg.inv(kernel + noise * np.eye(len(here)))
-            weights, left = inverse @ targets, 1 / np.diag(inverse)
-            variance = 1 + noise - np.einsum("ij,jk,ik->i", cross, inverse, cross)
+            root = _inverse_root(kernel + noise * np.eye(len(here)))
+            weights, left = root.T @ (root @ targets), 1 / (root**2).sum(0)  # by the inverse's diagonal
+            variance = 1 + noise - ((cross @ root.T) ** 2).sum(1)
             for j in range(gained.shape[1]):
                 width = max(1e-9, np.mean((weights[:, j] * left) ** 2 / left))  # errors left out have unit variance
                 density = -0.5 * float(np.log(left * width).sum())
@@ -93,6 +109,13 @@ def forecast(known: np.ndarray, gained: np.ndarray, asked: np.ndarray) -> tuple[
                     error = deviation[j] * np.sqrt(np.maximum(width * variance, 1e-9))
                     best[j] = (density, mean[j] + deviation[j] * cross @ weights[:, j], error)
     return np.stack([m for _, m, _ in best], axis=1), np.stack([e for _, _, e in best], axis=1)
+
+
+def _inverse_root(covariance: np.ndarray) -> np.ndarray:
+    """Such that its transpose times itself is the inverse."""
+    factor, failed = dpotrf(covariance.T, lower=True)
+    assert not failed, "noise on the diagonal keeps a covariance positive definite"
+    return np.asarray(dtrtri(factor, lower=True)[0])
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:

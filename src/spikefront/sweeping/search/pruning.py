@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from spikefront.analysis.pareto import non_dominated
 from spikefront.analysis.schema import Directions
 from spikefront.errors import UserError
-from spikefront.sweeping.search.forecast import Curve, encode, features, forecast, scale, unscale
+from spikefront.sweeping.search.forecast import Curve, Trace, encode, features, forecast, scale, trace, unscale
 from spikefront.sweeping.search.optuna_internals import OneObjective
 from spikefront.sweeping.search.worth import volumes
 
@@ -57,6 +57,21 @@ class Seen:
         """``(points, 2)``: what is to be minimised, of the points that are feasible."""
         return np.array([(-a, e) for i, (a, e) in enumerate(self.final) if i not in self.infeasible]).reshape(-1, 2)
 
+    @cached_property
+    def end(self) -> np.ndarray:
+        """The final points as ``scale`` measures."""
+        return scale(self.final)
+
+    @cached_property
+    def traces(self) -> dict[int, Trace]:
+        """The curve's epochs that were asked for, as ``features`` wants them."""
+        return {}
+
+    def trace(self, epoch: int) -> Trace:
+        if epoch not in self.traces:
+            self.traces[epoch] = trace(self.curve, epoch)
+        return self.traces[epoch]
+
 
 @dataclass(frozen=True)
 class Stop:
@@ -64,6 +79,30 @@ class Stop:
 
     reason: str
     outlook: list[tuple[float, float]]
+
+
+class _Reached:
+    """What trainings have come to, kept from one verdict to the next.
+
+    Attributes:
+        front: ``(points, 2)``, minimised, of all that were trained to the end.
+        dearest: the most energy among all their points, in joules.
+    """
+
+    def __init__(self) -> None:
+        self._counted: dict[int, Seen] = {}
+        self.front, self.dearest = np.empty((0, 2)), 0.0
+
+    def see(self, ended: Sequence[Seen]) -> None:
+        new = [s for s in ended if id(s) not in self._counted]
+        if len(self._counted) + len(new) != len(ended):  # another study, or some are judged otherwise by now
+            self.__init__()
+            new = list(ended)
+        self._counted |= {id(s): s for s in new}
+        points = np.concatenate([self.front, *(s.reached for s in new if not s.stopped)])
+        if len(points) > len(self.front):
+            self.dearest = max(self.dearest, float(points[:, 1].max()))
+            self.front = np.unique(points[non_dominated(points)], axis=0)
 
 
 class FrontPruner:
@@ -91,6 +130,7 @@ class FrontPruner:
             raise UserError(f"search.pruner.tolerance is {tolerance}: use a share of the hypervolume, such as 0.002")
         self.confidence, self.tolerance = confidence, tolerance
         self.warmup, self.startup = warmup_epochs, startup_trials
+        self._reached = _Reached()
 
     def judge(
         self, params: Mapping[str, Any], curve: Curve, ended: Sequence[Seen], breaks: Breaks = _nothing
@@ -101,11 +141,11 @@ class FrontPruner:
         known = list(islice(whole, LATEST))[::-1]
         if epoch < self.warmup or sum(not s.stopped for s in known) < max(1, self.startup):
             return None
-        encoded = encode([*(s.params for s in known), params])
-        final, now = [p for s in known for p in s.final], [p for s in known for p in s.curve[epoch]["anytime"]]
-        rows = features(encoded[:-1], [s.curve for s in known], epoch)
-        mean, error = forecast(rows, scale(final) - scale(now), features(encoded[-1:], [curve], epoch))
-        expected = scale(curve[epoch]["anytime"]) + mean
+        encoded, own = encode([*(s.params for s in known), params]), trace(curve, epoch)
+        traces = [s.trace(epoch) for s in known]
+        gained = np.concatenate([s.end for s in known]) - np.concatenate([t.now for t in traces])
+        mean, error = forecast(features(encoded[:-1], traces), gained, features(encoded[-1:], [own]))
+        expected = own.now + mean
         hoped = unscale(expected + NormalDist().inv_cdf(self.confidence) * error * [1.0, -1.0])
         kept = [(a, e) for a, e in hoped if not breaks(a, e)]
         if not kept:
@@ -115,11 +155,10 @@ class FrontPruner:
                 f" search.constraints: {'; '.join(breaks(a, e))}",
                 unscale(expected),
             )
-        reached = np.concatenate([np.empty((0, 2)), *(s.reached for s in ended if not s.stopped)])
-        if not len(reached):
+        self._reached.see(ended)
+        if not len(self._reached.front):
             return None
-        worst = 1.001 * float(reached[:, 1].max())
-        front = reached[non_dominated(reached)] * [-1, 1]
+        front, worst = self._reached.front * [-1, 1], 1.001 * self._reached.dearest
         before, after = volumes(front, worst), volumes([*front, *kept], worst)
         if min(before) <= 0:  # nothing has learnt anything yet
             return None
@@ -172,13 +211,13 @@ def decide(
 
 def remembered(seen: Read) -> Read:
     """The same, each trial looked at once, as it doesn't change any more, unless it is shown with other values."""
-    known: dict[tuple[int, tuple[float, ...]], Seen | None] = {}
+    known: dict[int, tuple[FrozenTrial, Seen | None]] = {}
 
     def read(trial: FrozenTrial, objectives: Directions) -> Seen | None:
-        key = trial.number, tuple(trial.values or ())
-        if key not in known:
-            known[key] = seen(trial, objectives)
-        return known[key]
+        before = known.get(trial.number)
+        if before is None or (before[0] is not trial and before[0].values != trial.values):
+            before = known[trial.number] = trial, seen(trial, objectives)
+        return before[1]
 
     return read
 
