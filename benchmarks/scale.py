@@ -36,16 +36,21 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
+from spikefront.start import POOLS
+
+os.environ |= dict.fromkeys(POOLS, "1")  # as a worker's are on two cores
+
+import numpy as np
 import optuna
 import sqlalchemy
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -64,7 +69,7 @@ from spikefront.sweeping.worker.proposal import propose, sampler
 
 WORKERS, PROCESSES = 1000, 20
 SECONDS, SIMULATED = 5.0, 20.0
-SAMPLERS = ("random", "tpe", "nsga2")
+SAMPLERS = ("random", "tpe", "nsga2", "front")
 PACE = {"renew": 10.0, "report": 60.0, "turn": 900.0}  # seconds between one worker's
 FORK = multiprocessing.get_context("fork")  # nothing that a fork hurts is open in the first process
 
@@ -355,7 +360,7 @@ def say(name: str, line: str) -> None:
 
 def turns_alone(name: str, address: str) -> None:
     first = math.nan
-    for chosen, judged in (("random", False), ("tpe", False), ("random", True), ("tpe", True)):
+    for chosen, judged in (("random", False), ("tpe", False), ("random", True), ("tpe", True), ("front", False)):
         took = float(np.median(together(alone, 1, address, chosen, judged)[0]))
         first = took if math.isnan(first) else first
         how = f"{chosen} and an epoch before the front pruner" if judged else chosen
@@ -497,4 +502,5 @@ if __name__ == "__main__":
     parser.add_argument("--stock", action="store_true", help="read by Optuna's own storage")
     parser.add_argument("--seconds", type=float, default=SECONDS)
     GIVEN = parser.parse_args()
+    warnings.simplefilter("ignore", ExperimentalWarning)
     main(GIVEN.storages)

@@ -42,6 +42,8 @@ ADAPTERS = {
     "spikefront/sweeping/study/rows_internals.py": "sweeping/study/test_storage_internals.py",
     "spikefront/sweeping/study/journal_internals.py": "sweeping/study/test_storage_internals.py",
     "spikefront/sweeping/study/tables_internals.py": "sweeping/study/test_storage_internals.py",
+    "spikefront/sweeping/study/writes_internals.py": "sweeping/study/test_storage_internals.py",
+    "spikefront/sweeping/study/proxy_internals.py": "sweeping/study/test_storage_internals.py",
     "spikefront/training/lightning_internals.py": "training/test_lightning_internals.py",
     "spikefront/cluster/submission.py": "cluster/test_queue.py",  # a subclass of submitit's executor
     "spikefront/cluster/ray_internals.py": "cluster/test_actors.py",

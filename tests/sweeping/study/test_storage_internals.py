@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import math
 import pickle
@@ -14,11 +15,14 @@ import sqlalchemy
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import JournalStorage
+from optuna.storages._grpc.server import make_server as optunas
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
+from postgresql import free_port
 
 from spikefront.sweeping.study import attributes, journal_internals
 from spikefront.sweeping.study.ledger import Ledger
+from spikefront.sweeping.study.proxy_internals import Proxy, make_server
 from spikefront.sweeping.study.several_internals import Ending, begun
 from spikefront.sweeping.study.storage import open_storage
 from spikefront.sweeping.study.storage_internals import Ended, held, look, looked, pace, set_all, together
@@ -34,8 +38,26 @@ SPACE = {
 SERVERS = [pytest.param(k, marks=[pytest.mark.slow, pytest.mark.system]) for k in ("postgresql", "mariadb")]
 
 
-@pytest.fixture(params=["sqlite", "journal", *SERVERS])
-def address(request, tmp_path, database):
+@pytest.fixture
+def proxy():
+    """Serve a storage in this process; its address."""
+    with contextlib.ExitStack() as stack:
+
+        def serve(storage, start=make_server):
+            server = start(storage, "127.0.0.1", port := free_port())
+            server.start()
+            stack.callback(lambda: server.stop(None).wait())
+            return f"grpc://127.0.0.1:{port}"
+
+        yield serve
+
+
+@pytest.fixture(params=["sqlite", "journal", "grpc", "optuna's grpc", *SERVERS])
+def address(request, tmp_path, database, proxy):
+    if "grpc" in request.param:
+        storage = open_storage(f"sqlite:///{tmp_path}/s.db")
+        storage.thorough = True
+        return proxy(storage, make_server if request.param == "grpc" else optunas)
     files = {"sqlite": f"sqlite:///{tmp_path}/s.db", "journal": f"journal://{tmp_path}/s.log"}
     return files.get(request.param) or database(request.param)
 
@@ -145,7 +167,7 @@ def test_a_trial_s_parameters_are_written_together(address):
     study = attach(address)
     for _ in range(2):
         trial = study.ask()
-        with pytest.raises(ValueError, match="distribution"), together(study):
+        with pytest.raises(ValueError), together(study):
             trial.suggest_categorical("b", ["x", "y"])
     assert other.number == 2
 
@@ -291,6 +313,56 @@ def test_several_trials_of_a_worker_that_dies_are_put_back(address):
     assert trial is not None and trial.number == 0 and dead.is_mine(ids[0]) is False
     ending = [Ending(begun(study, i), TrialState.COMPLETE, [0.0, 0.0]) for i in ids]
     assert dead.tell(*ending) == [False] * 4  # it lived after all
+
+
+def test_a_turn_through_our_proxy_is_few_calls_and_through_optunas_many(tmp_path, proxy):
+    storage = open_storage(f"sqlite:///{tmp_path}/s.db")
+    storage.thorough = True
+    said = {}
+    for name, start in (("ours", make_server), ("theirs", optunas)):
+        study = attach(proxy(storage, start)) if said else create(proxy(storage, start))
+        said[name] = count = CountedCalls(study._storage)
+        ledger = Ledger(study, study._storage, interval=3600)
+        for trial in (ledger.take(4), ledger.take(4)):  # of which the first makes what parameters are drawn from
+            count.calls.clear()
+            with ledger.hold(trial):
+                with together(study):
+                    drawn = [trial.suggest_float("b", 1e-3, 1.0, log=True), trial.suggest_int("c", 0, 8, step=2)]
+                assert ledger.tell(Ending(trial, TrialState.COMPLETE, [1.0, 2.0], {"seed": 0, "t": [1]})) == [True]
+        told = attach(f"sqlite:///{tmp_path}/s.db").trials[trial.number]
+        assert list(told.params.values()) == drawn and told.values == [1.0, 2.0] and told.user_attrs["t"] == [1]
+        assert pickle.loads(pickle.dumps(study)).trials[trial.number].values == [1.0, 2.0]
+    assert isinstance(study._storage, Proxy) and not study._storage.ours
+    assert len(said["ours"].calls) <= 2 and len(said["theirs"].calls) >= 6
+
+
+class CountedCalls:
+    """What a proxy's client calls."""
+
+    def __init__(self, storage):
+        self.calls, several, stub = [], storage._several, storage._stub
+        storage._stub, storage._several = self, lambda request: self.calls.append("several") or several(request)
+        self._stub = stub
+
+    def __getattr__(self, name):
+        call = getattr(self._stub, name)
+        return lambda request: self.calls.append(name) or call(request)
+
+
+def test_what_our_proxy_refuses_is_said_as_by_the_storage(tmp_path, proxy):
+    storage = open_storage(f"sqlite:///{tmp_path}/s.db")
+    study = create(proxy(storage))
+    trial, other = study.ask(SPACE), study.ask(SPACE)
+    study.tell(trial, [0.0, 1.0])
+    with pytest.raises(UpdateFinishedTrialError):
+        set_all(study._storage, trial._trial_id, {"a": 1})
+    with pytest.raises(KeyError):
+        set_all(study._storage, 100, {"a": 1})
+    with pytest.raises(ValueError, match="distribution"), together(study):
+        study._storage.set_trial_param(other._trial_id, "b", 1.0, IntDistribution(0, 8))
+    with pytest.raises(UpdateFinishedTrialError, match="another worker's"), together(study):  # who has drawn it
+        study._storage.set_trial_param(other._trial_id, "b", 0.5, SPACE["b"])
+    assert study.trials[1].params == other.params
 
 
 @pytest.fixture

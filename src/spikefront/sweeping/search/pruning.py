@@ -90,13 +90,16 @@ class _Reached:
     """
 
     def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
         self._counted: dict[int, Seen] = {}
         self.front, self.dearest = np.empty((0, 2)), 0.0
 
     def see(self, ended: Sequence[Seen]) -> None:
         new = [s for s in ended if id(s) not in self._counted]
         if len(self._counted) + len(new) != len(ended):  # another study, or some are judged otherwise by now
-            self.__init__()
+            self._forget()
             new = list(ended)
         self._counted |= {id(s): s for s in new}
         points = np.concatenate([self.front, *(s.reached for s in new if not s.stopped)])

@@ -116,7 +116,7 @@ class Ledger:
 
     def tell(self, *endings: Ending) -> list[bool]:
         """Tell how trials ended; of each whether it was still ours."""
-        return several_internals.tell(self.study, endings, attributes.LEASE, self._is_ours)
+        return several_internals.tell(self.study, endings, attributes.LEASE, self._me["id"])
 
     def hold(self, trial: Trial) -> Lease:
         """Renews the trial's lease while its context lasts."""

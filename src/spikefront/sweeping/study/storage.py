@@ -6,14 +6,13 @@ import contextlib
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, unquote, unquote_plus
 
 import optuna
-from optuna.storages import BaseStorage, RDBStorage, run_grpc_proxy_server
+from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -23,7 +22,8 @@ from spikefront.errors import UserError
 from spikefront.files import write_atomically
 from spikefront.sweeping.study import filesystems, servers
 from spikefront.sweeping.study.journal_internals import Journal
-from spikefront.sweeping.study.storage_internals import Proxy, pace
+from spikefront.sweeping.study.proxy_internals import Proxy, make_server
+from spikefront.sweeping.study.storage_internals import pace
 from spikefront.sweeping.study.tables_internals import Tables
 
 LOCK_PATIENCE = 60.0  # seconds that SQLite waits for another process's transaction
@@ -166,7 +166,9 @@ def serve(address: str, host: str = "localhost", port: int = 13000) -> None:
     pace(storage)
     if isinstance(storage, Tables):
         storage.thorough = True
-    run_grpc_proxy_server(storage, host=host, port=port, thread_pool=ThreadPoolExecutor(32))
+    server = make_server(storage, host, port)
+    server.start()
+    server.wait_for_termination()
 
 
 def _refuse_shared(file: Path) -> None:

@@ -8,36 +8,19 @@ from __future__ import annotations
 import contextlib
 import time
 import weakref
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal._storage import JournalOperation
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from spikefront.sweeping.study.looks import Choose, Looking, Looks
+from spikefront.sweeping.study.looks import Choose, Looking
+from spikefront.sweeping.study.proxy_internals import Proxy
 from spikefront.sweeping.study.tables_internals import Tables
 
 SHARE = 0.05  # of a worker's time, what looking at the trials that others run may take
-
-
-class Proxy(Looking, GrpcStorageProxy):
-    """Optuna's gRPC proxy: what it is asked for is named trial by trial."""
-
-    def _setup(self) -> None:
-        super()._setup()
-        self._looks = defaultdict(Looks)
-
-    def _fetch(self, study_id: int, ids: Collection[int], after: int) -> list[FrozenTrial]:
-        from optuna.storages._grpc.client import GrpcClientCache, GrpcClientCacheEntry  # grpcio is of an extra
-
-        cache, entry = GrpcClientCache(self._stub), GrpcClientCacheEntry()  # of this call alone
-        entry.unfinished_trial_ids, entry.last_finished_trial_id = set(ids), after
-        cache.studies[study_id] = entry
-        cache._read_trials_from_remote_storage(study_id)
-        return list(entry.trials.values())
 
 
 def pace(storage: BaseStorage, unread: Iterable[str] = ()) -> None:
@@ -87,15 +70,20 @@ class Ended:
 @contextlib.contextmanager
 def together(study: Study) -> Iterator[None]:
     """Write the parameters of a trial that are drawn here at once, where the storage can."""
-    storage = study._storage
-    with storage.together(study._study_id) if isinstance(storage, Tables) else contextlib.nullcontext():
+    whole = at_once(study._storage)
+    with contextlib.nullcontext() if whole is None else whole.together(study._study_id):
         yield
+
+
+def at_once(storage: BaseStorage) -> Tables | Proxy | None:
+    """The storage, if it writes several things in one transaction."""
+    return storage if isinstance(storage, Tables) or (isinstance(storage, Proxy) and storage.ours) else None
 
 
 def held(storage: BaseStorage, trial_id: int, key: str) -> tuple[TrialState, Any]:
     """A trial's state and one of its system attributes as they are now; None where it hasn't got that."""
-    if isinstance(storage, Tables):
-        return storage.held(trial_id, key)
+    if (whole := at_once(storage)) is not None:
+        return whole.held(trial_id, key)
     trial = storage.get_trial(trial_id)
     return trial.state, trial.system_attrs.get(key)
 
@@ -106,8 +94,8 @@ def set_all(storage: BaseStorage, trial_id: int, values: Mapping[str, Any]) -> N
     Raises:
         UpdateFinishedTrialError: the trial is finished.
     """
-    if isinstance(storage, Tables):
-        storage.set_all(trial_id, values)
+    if (whole := at_once(storage)) is not None:
+        whole.set_all(trial_id, values)
     elif isinstance(storage, JournalStorage):
         _journal_all(storage, trial_id, values)
     else:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 import sqlalchemy
 from optuna.distributions import (
+    BaseDistribution,
     check_distribution_compatibility,
     distribution_to_json,
 )
@@ -25,17 +25,21 @@ from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError
 
-from spikefront.sweeping.study.looks import Looking, Looks
+from spikefront.sweeping.study.looks import Looks
 from spikefront.sweeping.study.rows_internals import batched, frozen, heads
+from spikefront.sweeping.study.writes_internals import Writes, now_utc
+
+Drawn = tuple[int, str, float, BaseDistribution]
+"""A trial by its id, and a parameter's name, the number that stands for its value, and distribution."""
 
 
-class Tables(Looking, _CachedStorage):
+class Tables(Writes, _CachedStorage):
     """Optuna's relational storage."""
 
     def __init__(self, backend: RDBStorage) -> None:
         super().__init__(backend)
         self._looks = defaultdict(Looks)
-        self._later: list[tuple[Any, ...]] | None = None
+        self._later: list[Drawn] | None = None
 
     def set_trial_param(self, *given: Any, **more: Any) -> None:
         if self._later is None:
@@ -55,8 +59,16 @@ class Tables(Looking, _CachedStorage):
             yield
         finally:
             drawn, self._later = self._later, None
+        self.draw(study_id, drawn)
+
+    def draw(self, study_id: int, drawn: Sequence[Drawn]) -> None:
+        """The parameters of a trial, each by name, number that stands for its value, and distribution.
+
+        Raises:
+            UpdateFinishedTrialError: see ``together``.
+        """
         known = self._studies[study_id].param_distribution
-        rows = []
+        rows: list[dict[str, Any]] = []
         for trial_id, name, value, distribution in drawn:
             if name in known:
                 check_distribution_compatibility(known[name], distribution)
@@ -72,6 +84,8 @@ class Tables(Looking, _CachedStorage):
                 session.connection().execute(sqlalchemy.insert(models.TrialParamModel), rows)
         except IntegrityError as error:  # it was returned meanwhile, and who has it now has drawn them
             raise UpdateFinishedTrialError(f"trial {rows[0]['trial_id']} is another worker's by now") from error
+        if self.thorough:
+            self.touch(rows[0]["trial_id"])
 
     def _fetch(self, study_id: int, ids: Collection[int], after: int) -> list[FrozenTrial]:
         own = models.TrialModel
@@ -183,8 +197,3 @@ def _check_running(backend: RDBStorage, session: Any, trial_id: int, lock: bool 
     if state is None:
         raise KeyError(models.NOT_FOUND_MSG)
     backend.check_trial_is_updatable(trial_id, state)
-
-
-def now_utc() -> datetime.datetime:
-    """As the tables hold it."""
-    return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
