@@ -123,6 +123,24 @@ def database():
 
 
 @pytest.fixture
+def pretend_gcs(monkeypatch):
+    """An emulator of Google's store with an empty ``gs://bucket``, which the environment names."""
+    pytest.importorskip("gcsfs")
+    emulator = pytest.importorskip("gcp_storage_emulator.server")
+    import fsspec
+    from postgresql import free_port
+
+    server = emulator.create_server("127.0.0.1", port := free_port(), in_memory=True, default_bucket="bucket")
+    server.start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    store = fsspec.get_filesystem_class("gs")
+    store.clear_instance_cache()
+    yield
+    server.stop()
+    store.clear_instance_cache()
+
+
+@pytest.fixture
 def pretend_s3(monkeypatch, tmp_path):
     """An S3 server with an empty ``s3://bucket``, which the environment names; see ``support/pretend_s3.py``."""
     pytest.importorskip("s3fs")

@@ -22,8 +22,11 @@ def short(monkeypatch):
     monkeypatch.setattr(mirrors, "PAUSES", (0.05, 0.1))
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", pytest.param("gs", marks=[pytest.mark.slow, pytest.mark.system])])
 def address(request, tmp_path):
+    if request.param == "gs":
+        request.getfixturevalue("pretend_gcs")
+        return "gs://bucket/there"
     return f"{request.param}://{tmp_path}/there"
 
 
@@ -80,17 +83,23 @@ def test_killed_while_it_sends_it_leaves_the_files_of_the_moment_before(tmp_path
     a, b = (Machine(tmp_path, name, address) for name in "ab")
     a.leave(best_ckpt=b"b1", last_ckpt=b"l1")
     a.mirror.settle()
-    files, _ = stores.opened(address)
-    put, sent = type(files).put_file, []
+    sent, opened = [], stores.opened
 
-    def die(self, here, there, **more):
-        put(self, here, there, **more)
-        sent.append(there)
-        raise PermissionError("killed")
+    def dying(address):
+        files, root = opened(address)
+        put = files.put_file
+
+        def die(here, there, **more):
+            put(here, there, **more)
+            sent.append(there)
+            raise PermissionError("killed")
+
+        patch.setattr(files, "put_file", die)
+        return files, root
 
     a.leave(best_ckpt=b"b2", last_ckpt=b"l2")
     with monkeypatch.context() as patch, pytest.raises(Away):
-        patch.setattr(type(files), "put_file", die)
+        patch.setattr(mirrors, "opened", dying)
         a.mirror.settle()
     assert len(sent) == 1  # the one is there, the other isn't
     b.mirror.fetch()
