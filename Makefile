@@ -90,8 +90,8 @@ bench: setup bench-extra
 	@for script in $(filter-out benchmarks/gpu.py benchmarks/search.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 bench-extra: setup
-	@$(BIN)/python -c 'import datasets, matplotlib, moto, neurobench, nir, nirtorch, onnxruntime, onnxscript, ray, s3fs, sanafe, snntorch, spikingjelly, transformers' 2>/dev/null || \
-		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench,datasets,huggingface,nir,neurobench,onnx,ray,s3,sanafe]' 'moto[server]'
+	@$(BIN)/python -c 'import datasets, gcp_storage_emulator, gcsfs, matplotlib, moto, neurobench, nir, nirtorch, onnxruntime, onnxscript, ray, s3fs, sanafe, snntorch, spikingjelly, transformers' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench,datasets,gcs,huggingface,nir,neurobench,onnx,ray,s3,sanafe]' gcp-storage-emulator 'moto[server]'
 
 # The site (tutorial, guides, reference) into build/docs; open build/docs/index.html.
 docs: setup

@@ -22,7 +22,7 @@ def short(monkeypatch):
     monkeypatch.setattr(mirrors, "PAUSES", (0.05, 0.1))
 
 
-@pytest.fixture(params=["file", "memory", pytest.param("gs", marks=[pytest.mark.slow, pytest.mark.system])])
+@pytest.fixture(params=["file", "memory", pytest.param("gs", marks=pytest.mark.slow)])
 def address(request, tmp_path):
     if request.param == "gs":
         request.getfixturevalue("pretend_gcs")
