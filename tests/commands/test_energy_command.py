@@ -55,6 +55,14 @@ def test_missing_data_is_noise_without_a_checkpoint_and_an_error_with_one(tmp_pa
     assert measure(config(*there, f"checkpoint={path}", "input=noise")).samples == 8
 
 
+@pytest.mark.parametrize(("data", "shape"), [("dvs128_gesture", (3, 2, 32, 32)), ("digits", (1, 32, 32))])
+def test_noise_is_of_the_data_s_shape_whatever_the_attention_does_with_frames(monkeypatch, data, shape):
+    seen, made = [], torch.randn
+    monkeypatch.setattr(torch, "randn", lambda *a, **k: seen.append(a) or made(*a, **k))
+    measure(config(f"data={data}", "data.image_size=32", "model.timesteps=3", "samples=2", "input=noise"))
+    assert seen[0] == (2, *shape)
+
+
 def test_a_checkpoint_may_be_of_another_family_than_the_default(tmp_path):
     run = compose(["model=maxformer_cifar", "model.dim=32", "data=digits", "output_dir=x"])
     state = {f"model.{name}": value for name, value in instantiate(run.model).state_dict().items()}

@@ -25,6 +25,7 @@ from spikefront.energy.firing import activity
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import configuration, load_checkpoint, read_checkpoint
 from spikefront.training.evaluation import COPIED
+from spikefront.training.setup import sample_shape
 
 NETWORKS = ("model", "data", "neuron", "surrogate", "attention", "embedding", "residual", "mlp", "experiment")
 
@@ -137,10 +138,7 @@ def samples(cfg: DictConfig, run: DictConfig) -> tuple[Tensor, list[str]]:
     except UserError as error:
         if cfg.checkpoint is not None and cfg.input != "noise" and cfg.energy.get("rate") is None:
             raise UserError(f"{error}; or set input=noise to measure on noise") from error
-        shape = [run.data.channels, run.data.image_size, run.data.image_size]
-        if run.data.event_mode:
-            shape.insert(0, run.model.timesteps)
-        noise = torch.randn(count, *shape, generator=torch.Generator().manual_seed(cfg.seed))
+        noise = torch.randn(count, *sample_shape(run), generator=torch.Generator().manual_seed(cfg.seed))
         return noise, [f"input is noise ({error}): firing rates are not those of real samples"]
     data.setup("test")
     found: list[Any] = list(islice(iter(data.test_dataloader()), -(-count // data.batch_size)))

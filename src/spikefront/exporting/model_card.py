@@ -78,7 +78,7 @@ def _input(about: Mapping[str, Any]) -> str:
     data, model = about["data"], about["model"]
     size = f"{data['channels']}, {data['image_size']}, {data['image_size']}"
     frames = f"(batch, {model['timesteps']}, {size}), a frame of events a timestep"
-    lines = ["## Input and classes", "", f"- takes `{frames if data.get('event_mode') else f'(batch, {size})'}`"]
+    lines = ["## Input and classes", "", f"- takes `{frames if data.get('binning') else f'(batch, {size})'}`"]
     lines += [f"- before that: `{step}`" for step in about.get("preprocessing") or []]
     if classes := about.get("classes"):
         lines.append(f"- {len(classes)} classes: {', '.join(classes[:20])}{' …' if len(classes) > 20 else ''}")

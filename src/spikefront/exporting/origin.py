@@ -22,7 +22,15 @@ from spikefront.nn.checkpoints import configuration, load_checkpoint, read_check
 from spikefront.training.evaluation import configured, load
 from spikefront.training.inheritance import data_of, own_norms, settings_of
 from spikefront.training.result import Evaluation
-from spikefront.training.setup import build_model, build_trainer, energy_of, evaluate_part, for_evaluation, quiet
+from spikefront.training.setup import (
+    build_model,
+    build_trainer,
+    energy_of,
+    evaluate_part,
+    for_evaluation,
+    quiet,
+    sample_shape,
+)
 
 PARTS = {"validation": "val", "test": "test"}
 
@@ -134,10 +142,7 @@ class Origin:
         if self.measured:
             images = next(iter(self.data.test_dataloader()))[0]
             return images[:count]
-        data = self.run.data
-        shape = [data.channels, data.image_size, data.image_size]
-        frames = [self.run.model.timesteps] if data.get("event_mode") else []
-        return torch.rand(count, *frames, *shape, generator=torch.Generator().manual_seed(0))
+        return torch.rand(count, *sample_shape(self.run), generator=torch.Generator().manual_seed(0))
 
     def training(self, count: int) -> Tensor:
         """So many inputs of the training part, as the network is trained on them."""

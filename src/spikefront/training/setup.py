@@ -124,10 +124,15 @@ def build_teacher(cfg: DictConfig, student: torch.nn.Module | None = None) -> Te
     return teacher
 
 
-def blank(cfg: DictConfig) -> torch.Tensor:
-    """One empty sample as the data's are, ``(1, C, H, W)`` or of events ``(1, T, C, H, W)``."""
+def sample_shape(cfg: DictConfig) -> tuple[int, ...]:
+    """Of one sample: ``(C, H, W)``, or of events, whatever the attention does with them, ``(T, C, H, W)``."""
     frames = (cfg.model.timesteps,) if cfg.data.get("binning") is not None else ()
-    return torch.zeros(1, *frames, cfg.model.in_channels, *[cfg.data.image_size] * 2)
+    return (*frames, cfg.data.channels, cfg.data.image_size, cfg.data.image_size)
+
+
+def blank(cfg: DictConfig) -> torch.Tensor:
+    """One empty sample as the data's are, in a batch."""
+    return torch.zeros(1, *sample_shape(cfg))
 
 
 def energy_of(trainer: pl.Trainer) -> EnergyCallback:
