@@ -62,9 +62,9 @@ test-system: setup
 	$(BIN)/python tests/support/system.py postgresql mariadb-server g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 	SPIKEFRONT_TEST_SYSTEM=1 $(BIN)/python -m pytest -m system
 
-# As root. First installs SLURM, munge and MariaDB from Debian's packages; two clusters side by side, as most of it is waiting.
+# As root. First installs SLURM, munge, MariaDB and Chromium from Debian's packages; two clusters side by side, as most of it is waiting.
 test-slurm: setup
-	$(BIN)/python tests/support/system.py slurmctld slurmd slurm-client munge slurmdbd mariadb-server
+	$(BIN)/python tests/support/system.py slurmctld slurmd slurm-client munge slurmdbd mariadb-server chromium
 	SPIKEFRONT_TEST_SYSTEM=1 $(BIN)/python -m pytest -m slurm -n 2
 
 # Ray clusters of several nodes on this machine, with PostgreSQL where it is installed (test-system does that): 1 GB at once.
