@@ -1,16 +1,16 @@
 """What the settings of an elastic training are worth, and how true the accuracies are that its networks inherit.
 
-    python benchmarks/elastic_recipe.py [variant ...] [--data digits] [--seeds 3] [--json FILE] [--list]
+    python benchmarks/elastic_recipe.py [variant ...] [--data digits] [--seeds 3] [--epochs 16] [--json FILE] [--list]
     python benchmarks/elastic_recipe.py --alone [--data digits]       # the same 40 networks, each trained by itself
     python benchmarks/elastic_recipe.py --table [--data digits]       # what is known so far
 
 Each variant of the recipe trains one elastic network (depth {1,2}, width {16,32,48,64}, T {1,2,4}, threshold 0.4-1.4;
-16 epochs, one thread) from each seed; then 40 networks of the space, the same for all, are evaluated with what they
-inherit, on all images that nobody trained on (a third of the training part and the test part). Reported: CPU seconds
-of the training, the networks' mean accuracy, the hypervolume of their front (reference accuracy 0 and the dearest
-network's energy, energies as they are and in decades), and Kendall's tau between the accuracies that are inherited and
-those of the networks trained alone (24 epochs each, one seed). FILE (`build/elastic_recipe.jsonl`) gets a line a
-training, and the same command goes on where it was stopped.
+16 epochs, or `--epochs`; one thread) from each seed; then 40 networks of the space, the same for all, are evaluated
+with what they inherit, on all images that nobody trained on (a third of the training part and the test part).
+Reported: CPU seconds of the training, the networks' mean accuracy, the hypervolume of their front (reference accuracy 0
+and the dearest network's energy, energies as they are and in decades), and Kendall's tau between the accuracies that
+are inherited and those of the networks trained alone (24 epochs each, one seed). FILE (`build/elastic_recipe.jsonl`)
+gets a line a training, and the same command goes on where it was stopped.
 
 No settings of spikefront, but tried here alone: `random` (no smallest network in each step), `norms_sliced` (the
 largest network's statistics), and `ordered` (once the largest network has had four epochs alone its channels are sorted
@@ -89,7 +89,7 @@ def networks(number: int, seed: int, threshold: float | None = None) -> list[lis
 JUDGED = networks(NETWORKS, seed=1)
 
 
-def train_elastic(data: str, seed: int, directory: str, settings: dict[str, Any]) -> tuple[Path, float]:
+def train_elastic(data: str, seed: int, epochs: int, directory: str, settings: dict[str, Any]) -> tuple[Path, float]:
     """The elastic checkpoint, and its CPU seconds."""
     from omegaconf import open_dict
 
@@ -97,7 +97,7 @@ def train_elastic(data: str, seed: int, directory: str, settings: dict[str, Any]
     from spikefront.training import train
     from spikefront.training.supernet import ElasticClassifier
 
-    cfg = Composer(base(data))([*LARGEST, f"trainer.max_epochs={EPOCHS}", f"seed={seed}"])
+    cfg = Composer(base(data))([*LARGEST, f"trainer.max_epochs={epochs}", f"seed={seed}"])
     settings = {"distillation": 0.5, "rate_weight": 1, "warmup_epochs": 0, "norm_batches": 4, **settings}
     pool = networks(settings.pop("pool", 64), seed=2, threshold=settings.pop("threshold", None))
     sandwich = settings.pop("sandwich", True)
@@ -234,7 +234,7 @@ def read(file: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def table(file: Path, data: str) -> None:
+def table(file: Path, data: str, epochs: int) -> None:
     from scipy.stats import kendalltau
 
     lines = [r for r in read(file) if r["data"] == data]
@@ -242,7 +242,7 @@ def table(file: Path, data: str) -> None:
     print(f"\n{data}: {len(known)} networks trained alone, {sum(r['cpu'] for r in known.values()):.0f} CPU s\n")
     runs: dict[str, list[dict[str, Any]]] = {}
     for r in lines:
-        if r["what"] == "elastic":
+        if r["what"] == "elastic" and r.get("epochs", EPOCHS) == epochs:
             runs.setdefault(r["variant"], []).append(r)
     worst = max(e for rs in runs.values() for r in rs for _, e in r["points"])
     print("| variant | seeds | CPU s | mean accuracy | hypervolume | in decades | Kendall's tau |")
@@ -276,6 +276,7 @@ def main() -> None:
     parser.add_argument("variants", nargs="*", default=list(VARIANTS))
     parser.add_argument("--data", default="digits", choices=sorted(TIMESTEPS))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of an elastic training")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "elastic_recipe.jsonl")
     parser.add_argument("--alone", action="store_true")
     parser.add_argument("--table", action="store_true")
@@ -285,7 +286,7 @@ def main() -> None:
         print("\n".join(VARIANTS))
         return
     if given.table:
-        table(given.json, given.data)
+        table(given.json, given.data, given.epochs)
         return
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
     import torch
@@ -300,7 +301,7 @@ def main() -> None:
     done = {
         (r["what"], r.get("variant", r.get("place")), r.get("seed"))
         for r in read(given.json)
-        if r["data"] == given.data
+        if r["data"] == given.data and (r["what"] == "alone" or r.get("epochs", EPOCHS) == given.epochs)
     }
     if given.alone:
         for place in range(NETWORKS):
@@ -312,11 +313,11 @@ def main() -> None:
                 continue
             settings = dict(VARIANTS[variant])
             with tempfile.TemporaryDirectory() as directory:
-                checkpoint, cpu = train_elastic(given.data, seed, directory, settings)
+                checkpoint, cpu = train_elastic(given.data, seed, given.epochs, directory, settings)
                 for name in (variant, *(v for v, s in VARIANTS.items() if s.get("of") == variant)):
                     points = judge(checkpoint, VARIANTS[name].get("norm_batches", 4))
-                    note(what="elastic", variant=name, seed=seed, cpu=cpu, points=points)
-    table(given.json, given.data)
+                    note(what="elastic", variant=name, seed=seed, epochs=given.epochs, cpu=cpu, points=points)
+    table(given.json, given.data, given.epochs)
 
 
 if __name__ == "__main__":

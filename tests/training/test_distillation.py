@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,7 +12,7 @@ from stopped import assert_goes_on_alike
 from torch import nn
 
 import spikefront
-from spikefront.config import compose
+from spikefront.config import ROOT, compose
 from spikefront.errors import UserError
 from spikefront.nn.checkpoints import read_checkpoint
 from spikefront.planning import outline
@@ -61,6 +63,31 @@ def test_the_loss_by_hand(loss, classifiers):
         torch.testing.assert_close(total, (1 - teacher.alpha) * loss(heads[0], target) + teacher.alpha * distance)
         assert torch.autograd.grad(total, heads, retain_graph=True)[0].abs().sum() > 0
     assert teacher.network.weight.grad is None and not teacher.network.training
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(), TET()])
+def test_a_teacher_alone_needs_no_labels(loss):
+    """With ``alpha=1`` a label, which images must have, is any."""
+    torch.manual_seed(0)
+    heads, images = torch.randn(1, 4, 5, 3, requires_grad=True), torch.randn(5, 1, 8, 8)
+    teacher, found = Teacher(Reads(), "it", hard=False, alpha=1), []
+    for target in (torch.zeros(5, dtype=torch.long), torch.tensor([0, 2, 1, 1, 0])):
+        total, parts = teacher.beside(loss, heads, images, target)
+        torch.testing.assert_close(total, parts["distillation"], rtol=0, atol=0)
+        found.append(torch.autograd.grad(total, heads)[0])
+    assert torch.equal(*found) and found[0].abs().sum() > 0
+
+
+@pytest.mark.slow
+def test_a_student_gains_by_its_teachers_answers_to_images_without_labels(monkeypatch, tmp_path):
+    """Of ten images one has a label, for teacher and student; each of three seeds gains, five in the benchmark."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    script = importlib.import_module("distillation")
+    case = script.CASES["unlabelled"]
+    _, teacher = script.taught(case, tmp_path / "teacher")
+    own, soft = (script.accuracies(case, way, teacher, range(3), tmp_path) for way in ("own", "soft"))
+    gains = [with_teacher - alone for with_teacher, alone in zip(soft, own, strict=True)]
+    assert min(gains) > 0 and sum(gains) / 3 >= 0.02, (own, soft)
 
 
 def test_each_classifier_learns_what_is_its_own():
