@@ -30,9 +30,9 @@ OTHER = "Python and everything else"
 # the first pattern that the start of a name matches
 KINDS: dict[str, str] = {
     f"{KERNEL}(masked_gradient|neuron_near|pool_places|count_places_asked)": "input gradients",
-    f"{KERNEL}(neuron_backward|norm_combine)": "norms and neurons, backward",
+    f"{KERNEL}(neuron_backward|norm_combine|levels_(norm_)?backward)": "norms and neurons, backward",
     f"{KERNEL}fire_images": "first convolution and its neuron",
-    f"{KERNEL}(neuron|norm|fire_bits)": "norms and neurons",
+    f"{KERNEL}(neuron|norm|fire_bits|levels)": "norms and neurons",
     f"{KERNEL}(pool_backward|pool_planes_backward)": "pools, backward",
     f"{KERNEL}(fire_)?pool": "pools",
     f"{KERNEL}(pack|unpack)": "spikes as bits, for the backward pass",

@@ -85,7 +85,7 @@ def conv_bn_fire_pool(
     x: Any, conv: nn.Module, bn: nn.Module, neuron: nn.Module, pool: nn.Module, timesteps: int | None = None
 ) -> Any:
     """``pool(neuron(BN(conv(x))))``, like ``conv_bn_fire``."""
-    fuses = getattr(neuron, "fuses", False) and isinstance(pool, kernels.MaxPool) and type(x) is Tensor
+    fuses = getattr(neuron, "fuses_pool", False) and isinstance(pool, kernels.MaxPool) and type(x) is Tensor
     if fuses and not _says(conv, "fires", x, bn, neuron):
         y, norm = _convolved(x, conv, bn) if gpu.knows(neuron) else (over_frames(x, conv), bn)
         fire_pooled: Any = gpu.fire_pooled if gpu.usable(y) else kernels.fire_pooled

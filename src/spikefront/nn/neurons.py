@@ -179,7 +179,7 @@ class LIF(SpikingNeuron):
     the fused kernel does in the same pass; with ``timesteps``, a single frame is shown that often.
     """
 
-    fuses = True
+    fuses = fuses_pool = True
 
     def __init__(self, tau: float = 2.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -195,7 +195,7 @@ class LIF(SpikingNeuron):
 class IF(SpikingNeuron):
     """Integrate-and-fire: LIF without the leak, ``v += x`` (Lapicque's neuron; as in arXiv 2102.04159)."""
 
-    fuses = True
+    fuses = fuses_pool = True
 
     def forward(self, x: Tensor, norm: Any = None, timesteps: int | None = None) -> Tensor:
         return self.fire(x, norm, timesteps)
@@ -207,7 +207,7 @@ class IF(SpikingNeuron):
 class PLIF(SpikingNeuron):
     """LIF whose decay ``sigmoid(w)`` is learned, one scalar a layer (arXiv 2007.05785, eq. 8); ``tau`` is its start."""
 
-    fuses = True
+    fuses = fuses_pool = True
 
     def __init__(self, tau: float = 2.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)

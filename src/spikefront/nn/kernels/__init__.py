@@ -12,6 +12,8 @@ from spikefront.nn.kernels import sparse
 from spikefront.nn.kernels.fire import fire, fire_pooled
 from spikefront.nn.kernels.launch import DIRECT, switched, usable
 from spikefront.nn.kernels.layout import gradient_alike, like
+from spikefront.nn.kernels.levels import MOST as MOST_LEVELS
+from spikefront.nn.kernels.levels import fire_levels
 from spikefront.nn.kernels.norm import normalise, normalises
 from spikefront.nn.kernels.packing import packed_spikes
 from spikefront.nn.kernels.pool import MaxPool
@@ -20,8 +22,10 @@ _like = like
 
 __all__ = [
     "DIRECT",
+    "MOST_LEVELS",
     "MaxPool",
     "fire",
+    "fire_levels",
     "fire_pooled",
     "gradient_alike",
     "like",

@@ -448,24 +448,34 @@ void norm_apply(const E *x, E *y, const float *scale, const float *shift, int64_
     }
 }
 
-// The last step of a batch norm's gradient, given the sums of its output's and of that times x: those of its weight and
-// bias, and out = a[c] * grad + b[c] * x + d[c], which may be grad itself. count is 0 for running estimates.
+// A batch norm's gradient a[c] * grad + b[c] * x + d[c], given the sums of its output's and of that times x; writes those of
+// its weight and bias. count is 0 for running estimates.
+struct Combined {
+    std::vector<float> a, b, d;
+
+    Combined(const double *sums, const float *weight, const double *mean, const double *inverse, int64_t count,
+             float *grad_weight, float *grad_bias, int64_t channels)
+        : a(channels), b(channels), d(channels) {
+        for (int64_t c = 0; c < channels; c++) {
+            const double of_bias = sums[c], of_weight = inverse[c] * (sums[channels + c] - mean[c] * sums[c]);
+            const double scale = weight[c] * inverse[c], share = count ? scale / static_cast<double>(count) : 0;
+            grad_weight[c] = static_cast<float>(of_weight), grad_bias[c] = static_cast<float>(of_bias);
+            a[c] = static_cast<float>(scale), b[c] = static_cast<float>(-share * inverse[c] * of_weight);
+            d[c] = static_cast<float>(share * (mean[c] * inverse[c] * of_weight - of_bias));
+        }
+    }
+};
+
+// The last step of a batch norm's gradient; out may be grad itself.
 template <class E>
 void norm_combine(const E *grad, const E *x, E *out, const double *sums, const float *weight, const double *mean,
                   const double *inverse, int64_t count, float *grad_weight, float *grad_bias, int64_t frames,
                   int64_t frame, int64_t channels, int64_t inner) {
     const Shape shape(frame * frames, channels, inner);
-    std::vector<float> a(channels), b(channels), d(channels);
-    for (int64_t c = 0; c < channels; c++) {
-        const double of_bias = sums[c], of_weight = inverse[c] * (sums[channels + c] - mean[c] * sums[c]);
-        const double scale = weight[c] * inverse[c], share = count ? scale / static_cast<double>(count) : 0;
-        grad_weight[c] = static_cast<float>(of_weight), grad_bias[c] = static_cast<float>(of_bias);
-        a[c] = static_cast<float>(scale), b[c] = static_cast<float>(-share * inverse[c] * of_weight);
-        d[c] = static_cast<float>(share * (mean[c] * inverse[c] * of_weight - of_bias));
-    }
+    const Combined by(sums, weight, mean, inverse, count, grad_weight, grad_bias, channels);
 #pragma omp parallel if (shape.frame > SMALL)
     {
-        Affine one(shape, a.data(), b.data()), two(shape, d.data(), d.data());
+        Affine one(shape, by.a.data(), by.b.data()), two(shape, by.d.data(), by.d.data());
 #pragma omp for schedule(static)
         for (int64_t k = 0; k < shape.blocks(); k++) {
             const int64_t at = k * shape.block, n = std::min(shape.block, shape.frame - at);
@@ -475,6 +485,133 @@ void norm_combine(const E *grad, const E *x, E *out, const double *sums, const f
             E *o = out + at;
 #pragma omp simd
             for (int64_t i = 0; i < n; i++) o[i] = narrow<E>(pa[i] * wide(g[i]) + pb[i] * wide(row[i]) + pd[i]);
+        }
+    }
+}
+
+// A neuron of several spikes at once, without memory: clip(round(h / threshold), 0, levels) / per, halves to even or `up`.
+// Its gradient is 1 / (threshold per) where the potential h is in that range; the ends are part of a `closed` one.
+struct Levels {
+    float threshold, levels, per;
+    int32_t up, closed;
+
+    bool inside(float u) const { return closed ? u >= 0 && u <= levels : u > 0 && u < levels; }
+};
+
+constexpr float WHOLE = 12582912.0f;  // added and taken off again it rounds what is below 2^22, ties to even
+
+template <bool UP> inline float rounded(float u, float levels) {
+    const float most = u > levels ? levels : u, v = (most < 0 ? 0.0f : most) + (UP ? 0.5f : 0.0f);
+    const float r = (v + WHOLE) - WHOLE;
+    return UP && r > v ? r - 1.0f : r;
+}
+
+template <bool UP, bool AFFINE, class E>
+void levels_row(const E *x, E *out, const float *scale, const float *shift, int64_t n, const Levels &p) {
+    const float threshold = p.threshold, levels = p.levels, per = p.per;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        const float h = AFFINE ? wide(x[i]) * scale[i] + shift[i] : wide(x[i]);
+        out[i] = narrow<E>(rounded<UP>(h / threshold, levels) / per);
+    }
+}
+
+// Its spikes and, where `inside` is wanted, whether it passes a gradient.
+template <class E>
+void levels_forward(const E *x, E *out, uint8_t *inside, int64_t frames, int64_t frame, int64_t channels, int64_t inner,
+                    const float *scale, const float *shift, const Levels &p) {
+    const Shape shape(frame * frames, channels, inner);
+    const auto row = p.up ? (channels ? levels_row<true, true, E> : levels_row<true, false, E>)
+                          : (channels ? levels_row<false, true, E> : levels_row<false, false, E>);
+#pragma omp parallel if (shape.frame > SMALL)
+    {
+        Affine affine(shape, scale, shift);
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < shape.blocks(); k++) {
+            const int64_t at = k * shape.block, n = std::min(shape.block, shape.frame - at);
+            affine.at(k);
+            row(x + at, out + at, affine.scale.data(), affine.shift.data(), n, p);
+            if (!inside) continue;
+#pragma omp simd
+            for (int64_t i = 0; i < n; i++) inside[at + i] = p.inside(wide(x[at + i]) / p.threshold) ? 1 : 0;
+        }
+    }
+}
+
+// The gradient of what levels_forward read without a map.
+template <class E>
+void levels_backward(const E *grad, const uint8_t *inside, E *out, int64_t n, const Levels &p) {
+    const float by = 1.0f / (p.threshold * p.per);
+#pragma omp parallel for schedule(static) if (n > SMALL)
+    for (int64_t start = 0; start < n; start += 4096) {
+        const int64_t end = std::min(n, start + 4096);
+#pragma omp simd
+        for (int64_t i = start; i < end; i++) out[i] = narrow<E>(inside[i] ? wide(grad[i]) * by : 0.0f);
+    }
+}
+
+// The gradient of what levels_forward read through a batch norm. It is cheaper to find twice which values pass one than to
+// write and read that in between.
+template <class E>
+void levels_norm_backward(const E *grad, const E *x, E *out, const float *scale, const float *shift, const float *weight,
+                          const double *mean, const double *inverse, int64_t count, float *grad_weight,
+                          float *grad_bias, int64_t frames, int64_t frame, int64_t channels, int64_t inner,
+                          const Levels &p) {
+    const Shape shape(frame * frames, channels, inner);
+    const float by = 1.0f / (p.threshold * p.per), threshold = p.threshold, levels = p.levels;
+    const float low = p.closed ? 0.0f : std::numeric_limits<float>::denorm_min();
+    const float high = p.closed ? levels : std::nextafter(levels, 0.0f);
+    const auto passes = [=](float h) { return h / threshold >= low && h / threshold <= high ? by : 0.0f; };
+    std::vector<double> sums(2 * channels);
+#pragma omp parallel if (shape.frame > SMALL)
+    {
+        const int64_t L = shape.rows() ? shape.block : channels;
+        Affine affine(shape, scale, shift);
+        std::vector<double> sum(2 * L);
+        double *s0 = sum.data(), *s1 = s0 + L;
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < shape.blocks(); k++) {
+            const int64_t at = k * shape.block, n = std::min(shape.block, shape.frame - at);
+            affine.at(k);
+            const float *s = affine.scale.data(), *b = affine.shift.data();
+            const E *row = x + at, *g = grad + at;
+            if (shape.rows()) {
+#pragma omp simd
+                for (int64_t i = 0; i < n; i++) {
+                    const float value = wide(row[i]), of = wide(g[i]) * passes(value * s[i] + b[i]);
+                    s0[i] += of, s1[i] += of * value;
+                }
+            } else {
+                double first = 0, second = 0;
+#pragma omp simd reduction(+ : first, second)
+                for (int64_t i = 0; i < n; i++) {
+                    const float value = wide(row[i]), of = wide(g[i]) * passes(value * s[i] + b[i]);
+                    first += of, second += of * value;
+                }
+                s0[k % channels] += first, s1[k % channels] += second;
+            }
+        }
+#pragma omp critical
+        for (int64_t half = 0; half < 2; half++)
+            for (int64_t i = 0; i < L; i++) sums[half * channels + i % channels] += sum[half * L + i];
+    }
+    const Combined of(sums.data(), weight, mean, inverse, count, grad_weight, grad_bias, channels);
+#pragma omp parallel if (shape.frame > SMALL)
+    {
+        Affine affine(shape, scale, shift), one(shape, of.a.data(), of.b.data()), two(shape, of.d.data(), of.d.data());
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < shape.blocks(); k++) {
+            const int64_t at = k * shape.block, n = std::min(shape.block, shape.frame - at);
+            affine.at(k), one.at(k), two.at(k);
+            const float *s = affine.scale.data(), *b = affine.shift.data();
+            const float *pa = one.scale.data(), *pb = one.shift.data(), *pd = two.scale.data();
+            const E *row = x + at, *g = grad + at;
+            E *o = out + at;
+#pragma omp simd
+            for (int64_t i = 0; i < n; i++) {
+                const float value = wide(row[i]), passed = wide(g[i]) * passes(value * s[i] + b[i]);
+                o[i] = narrow<E>(pa[i] * passed + pb[i] * value + pd[i]);
+            }
         }
     }
 }
@@ -821,6 +958,20 @@ extern "C" {
                             float *grad_bias, int64_t frames, int64_t frame, int64_t channels, int64_t inner) { \
         norm_combine<E>(grad, x, out, sums, weight, mean, inverse, count, grad_weight, grad_bias, frames, frame, \
                         channels, inner); \
+    } \
+    void NAME(levels_forward)(const E *x, E *out, uint8_t *inside, int64_t frames, int64_t frame, int64_t channels, \
+                              int64_t inner, const float *scale, const float *shift, const Levels *p) { \
+        levels_forward<E>(x, out, inside, frames, frame, channels, inner, scale, shift, *p); \
+    } \
+    void NAME(levels_backward)(const E *grad, const uint8_t *inside, E *out, int64_t n, const Levels *p) { \
+        levels_backward<E>(grad, inside, out, n, *p); \
+    } \
+    void NAME(levels_norm_backward)(const E *grad, const E *x, E *out, const float *scale, const float *shift, \
+                                    const float *weight, const double *mean, const double *inverse, int64_t count, \
+                                    float *grad_weight, float *grad_bias, int64_t frames, int64_t frame, \
+                                    int64_t channels, int64_t inner, const Levels *p) { \
+        levels_norm_backward<E>(grad, x, out, scale, shift, weight, mean, inverse, count, grad_weight, grad_bias, \
+                                frames, frame, channels, inner, *p); \
     } \
     void NAME(pool_forward)(const E *x, E *out, uint8_t *which, int64_t frames, int64_t C, int64_t H, int64_t W, \
                             int64_t stride) { \
