@@ -30,7 +30,7 @@ OTHER = "Python and everything else"
 # the first pattern that the start of a name matches
 KINDS: dict[str, str] = {
     f"{KERNEL}(masked_gradient|neuron_near|pool_places|count_places_asked)": "input gradients",
-    f"{KERNEL}(neuron_backward|norm_combine|levels_(norm_)?backward)": "norms and neurons, backward",
+    f"{KERNEL}(neuron_backward|norm_combine|norm_pool_backward|levels_(norm_)?backward)": "norms and neurons, backward",
     f"{KERNEL}fire_images": "first convolution and its neuron",
     f"{KERNEL}(neuron|norm|fire_bits|levels)": "norms and neurons",
     f"{KERNEL}(pool_backward|pool_planes_backward)": "pools, backward",
@@ -85,7 +85,8 @@ def _labelled() -> Iterator[None]:
         return _Recorded(found) if found is not None else None
 
     instead: dict[Any, Any] = {compiled: library}
-    for function in (kernels.fire, kernels.fire_pooled, kernels.normalise):
+    ours = kernels.fire, kernels.fire_levels, kernels.fire_pooled, kernels.normalise, kernels.normalise_pooled
+    for function in ours:
         instead[function] = _recorded(function, f"{PART}norms")
     owners: list[Any] = [m for name, m in sys.modules.items() if name.startswith("spikefront.nn")]
     places = [(o, n, instead[v]) for o in owners for n, v in vars(o).items() if callable(v) and _of(instead, v)]

@@ -80,10 +80,11 @@ class Integer(SpikingNeuron):
         gradient: where it is 1: on the ``closed`` range from 0 to ``levels``, or the ``open`` one. As published with
             the two roundings.
 
-    ``forward``: ``(T, ...)`` -> spikes of the same shape and dtype; ``norm`` and ``timesteps`` as LIF takes them.
+    ``forward``: ``(T, ...)`` -> spikes of the same shape and dtype; ``norm``, ``timesteps`` and ``over`` as LIF takes
+    them.
     """
 
-    fuses = True
+    fuses = writes_over = True
 
     def __init__(
         self,
@@ -107,10 +108,10 @@ class Integer(SpikingNeuron):
         self.levels, self.norm = int(levels), float(norm or levels)
         self.rounding, self.gradient = rounding, gradient
 
-    def forward(self, x: Tensor, norm: Any = None, timesteps: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, norm: Any = None, timesteps: int | None = None, over: bool = False) -> Tensor:
         up, closed = self.rounding == "up", self.gradient == "closed"
         if self.levels <= kernels.MOST_LEVELS and kernels.usable(x) and (norm is None or kernels.normalises(norm)):
-            spikes = kernels.fire_levels(x, norm, self.threshold, self.levels, self.norm, up, closed)
+            spikes = kernels.fire_levels(x, norm, self.threshold, self.levels, self.norm, up, closed, over)
             return shown(spikes, timesteps)
         if norm is not None:
             biased = isinstance(norm, gpu.Biased)

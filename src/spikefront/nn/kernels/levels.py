@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikefront.nn.kernels.launch import Operator, call
+from spikefront.nn.kernels.launch import Operator, call, followed
 from spikefront.nn.kernels.layout import dense, distance, like
 from spikefront.nn.kernels.norm import statistics
 
@@ -25,17 +25,29 @@ class Settings(ctypes.Structure):
 
 
 def fire_levels(
-    x: Tensor, norm: nn.Module | None, threshold: float, most: int, per: float, up: bool, closed: bool
+    x: Tensor,
+    norm: nn.Module | None,
+    threshold: float,
+    most: int,
+    per: float,
+    up: bool,
+    closed: bool,
+    over: bool = False,
 ) -> Tensor:
     """``clip(round(norm(x) / threshold), 0, most) / per`` of ``(T, ...)``; halves to even, or ``up``.
 
     The gradient is 1 where that is in its range, with or without (``closed`` False) the ends. ``norm`` acts on the
     third dimension; backward then recomputes from ``x``, all that is saved, and without one reads a byte a value.
+    ``over`` as ``fire`` takes it.
     """
     x = dense(x)
     affine: tuple[Any, ...] = (None,) * 6 + (0,)
     if isinstance(norm, nn.BatchNorm2d):
         affine = norm.weight, norm.bias, *statistics(x, norm)
+    if over and not (torch.is_grad_enabled() or followed(x)):
+        sizes, settings = _sizes(x, affine[2]), _settings(threshold, most, per, up, closed)
+        call("levels_forward", x, x, None, *sizes, *affine[2:4], settings)
+        return x
     remember = affine[0] is None and torch.is_grad_enabled() and x.requires_grad
     spikes: Tensor = _levels(x, *affine, threshold, most, per, up, closed, remember)[0]
     return spikes
@@ -59,8 +71,7 @@ def levels(
 ) -> tuple[Tensor, Tensor]:
     """Spikes of ``scale x + shift``, and with ``remember`` where they pass a gradient, else nothing there."""
     spikes, inside = _results(x, remember)
-    sizes = len(x), x[0].numel(), x.shape[2] if scale is not None else 0, distance(x)
-    settings = _settings(threshold, most, per, up, closed)
+    sizes, settings = _sizes(x, scale), _settings(threshold, most, per, up, closed)
     call("levels_forward", x, spikes, inside if remember else None, *sizes, scale, shift, settings)
     return spikes, inside
 
@@ -90,9 +101,14 @@ def levels_norm_backward(
     out = torch.empty_like(x)
     grad_weight, grad_bias = (torch.empty_like(weight, dtype=torch.float32) for _ in "wb")
     known = scale, shift, weight.float(), mean, inverse_std, count, grad_weight, grad_bias
-    sizes = len(x), x[0].numel(), x.shape[2], distance(x)
-    call("levels_norm_backward", grad, x, out, *known, *sizes, _settings(threshold, most, per, False, closed))
+    settings = _settings(threshold, most, per, False, closed)
+    call("levels_norm_backward", grad, x, out, *known, *_sizes(x, scale), settings)
     return out, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype)
+
+
+def _sizes(x: Tensor, scale: Tensor | None) -> tuple[int, int, int, int]:
+    """Frames, elements of one, channels if these are told apart, how far apart they lie."""
+    return len(x), x[0].numel(), x.shape[2] if scale is not None else 0, distance(x)
 
 
 def _settings(threshold: float, most: int, per: float, up: bool, closed: bool) -> Any:
