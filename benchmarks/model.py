@@ -1,6 +1,6 @@
 """Forward and training steps of whole networks, side by side in one run.
 
-    python benchmarks/model.py [case ...] [--rounds 3] [--levers] [--bfloat16] [--one-thread] [--json FILE]
+    python benchmarks/model.py [case ...] [--rounds 3] [--levers] [--bfloat16] [--one-thread] [--columns ours …]
     python benchmarks/model.py [case ...] --profile [--one-thread]
 
 Columns: `baseline`, the same network written eagerly with spikingjelly's own neurons (torch backend), one convolution a
@@ -271,6 +271,15 @@ def plain_pools(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def plain_norms(model: nn.Module) -> Iterator[None]:
+    def normalise(x: Tensor, norm: nn.Module, onto: Tensor | None = None) -> Tensor:
+        return over_frames(x, norm) if onto is None else onto + over_frames(x, norm)
+
+    with without(kernels, "normalise", normalise), without(kernels, "normalise_pooled", lambda *_: None):
+        yield
+
+
+@contextmanager
 def slow_neurons(model: nn.Module) -> Iterator[None]:
     neurons = [m for m in model.modules() if hasattr(m, "surrogate")]
     kept = [m.surrogate for m in neurons]
@@ -323,7 +332,7 @@ LEVERS: dict[str, Callable[[nn.Module], Any]] = {
     "attention without heads": lambda m: without(SDSA1Op, "forward", with_heads),
     "max-pooling kernel": plain_pools,
     "neuron and pool in one pass": apart,
-    "batch norm in a kernel": lambda m: without(kernels, "normalise", over_frames),
+    "batch norm in a kernel": plain_norms,
     "freed memory kept": memory_given_back,
     "spikes kept as bits": lambda m: without(spikefront.nn.network, "packed_spikes", nullcontext),
     "query, key, value joined": lambda m: without(SelfAttention, "join", lambda attention: None),
@@ -404,15 +413,17 @@ def ratio(a: list[float], b: list[float]) -> float:
 
 def show(result: dict[str, Any]) -> None:
     print(f"\n{result['case']}, batch {BATCH}, {torch.get_num_threads()} threads")
-    before = "baseline" if result["case"] in CASES else "plain"
+    known = result["seconds"]["inference"]
+    before = next(column for column in ("baseline", "plain", "floor") if column in known)
     for kind, columns in result["seconds"].items():
         for column, seconds in columns.items():
             to_floor = f"   {ratio(seconds, columns['floor']):5.2f}x the floor"
             theirs = f"   {ratio(columns[before], seconds):5.2f}x as fast as the {before}"
             print(f"  {kind:<10}{column:<14}{statistics.median(seconds) * 1e3:8.0f} ms{to_floor}{theirs}")
     memory = result["peak_MiB"]
-    print("  peak memory of a training step: " + ", ".join(f"{c} {m:.0f} MiB" for c, m in memory.items()))
-    print(f"  ours / {before}: {memory['ours'] / memory[before]:.2f}", flush=True)
+    print("  peak memory of a training step: " + ", ".join(f"{c} {m:.0f} MiB" for c, m in memory.items()), flush=True)
+    if before in memory and "ours" in memory:
+        print(f"  ours / {before}: {memory['ours'] / memory[before]:.2f}", flush=True)
 
 
 def show_levers(result: dict[str, Any]) -> None:
@@ -446,6 +457,9 @@ def main() -> None:
     parser.add_argument(
         "--one-thread", action="store_true", help="CPU seconds of one thread, for a machine others use too"
     )
+    parser.add_argument(
+        "--columns", nargs="+", choices=COLUMNS + HALF, metavar="column", help="these alone, beside the floor"
+    )
     parser.add_argument("--json")
     arguments = parser.parse_args()
     if unknown := set(arguments.cases) - {*CASES, *others}:
@@ -465,6 +479,7 @@ def main() -> None:
         else:
             columns = COLUMNS + HALF if arguments.bfloat16 else COLUMNS
             columns = columns if case in CASES else tuple(c for c in columns if c != "baseline")
+            columns = tuple(c for c in columns if c in ("floor", *(arguments.columns or columns)))
             results.append(measure(case, arguments.rounds, columns))
             show(results[-1])
     if arguments.json:

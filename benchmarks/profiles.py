@@ -30,9 +30,9 @@ OTHER = "Python and everything else"
 # the first pattern that the start of a name matches
 KINDS: dict[str, str] = {
     f"{KERNEL}(masked_gradient|neuron_near|pool_places|count_places_asked)": "input gradients",
-    f"{KERNEL}(neuron_backward|norm_combine)": "norms and neurons, backward",
+    f"{KERNEL}(neuron_backward|norm_combine|norm_pool_backward|levels_(norm_)?backward)": "norms and neurons, backward",
     f"{KERNEL}fire_images": "first convolution and its neuron",
-    f"{KERNEL}(neuron|norm|fire_bits)": "norms and neurons",
+    f"{KERNEL}(neuron|norm|fire_bits|levels)": "norms and neurons",
     f"{KERNEL}(pool_backward|pool_planes_backward)": "pools, backward",
     f"{KERNEL}(fire_)?pool": "pools",
     f"{KERNEL}(pack|unpack)": "spikes as bits, for the backward pass",
@@ -85,7 +85,8 @@ def _labelled() -> Iterator[None]:
         return _Recorded(found) if found is not None else None
 
     instead: dict[Any, Any] = {compiled: library}
-    for function in (kernels.fire, kernels.fire_pooled, kernels.normalise):
+    ours = kernels.fire, kernels.fire_levels, kernels.fire_pooled, kernels.normalise, kernels.normalise_pooled
+    for function in ours:
         instead[function] = _recorded(function, f"{PART}norms")
     owners: list[Any] = [m for name, m in sys.modules.items() if name.startswith("spikefront.nn")]
     places = [(o, n, instead[v]) for o in owners for n, v in vars(o).items() if callable(v) and _of(instead, v)]

@@ -13,10 +13,23 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from spikefront.nn import IF, LIF, PLIF, ATan, FastSigmoid, Rectangle, Sigmoid, StraightThrough, Triangle, kernels
+from spikefront.nn import (
+    IF,
+    LIF,
+    PLIF,
+    ATan,
+    FastSigmoid,
+    Integer,
+    Rectangle,
+    Sigmoid,
+    StraightThrough,
+    Triangle,
+    kernels,
+)
 from spikefront.nn.kernels import packing
 from spikefront.nn.kernels.build import library
-from spikefront.nn.layers import conv_bn, conv_bn_fire, over_frames
+from spikefront.nn.layers import Fired, branch_onto, conv_bn, conv_bn_add_fire, conv_bn_fire, over_frames
+from spikefront.nn.residuals import PreSpikeResidual
 
 needs_compiler = pytest.mark.skipif(library("neuron") is None, reason="no compiled kernels here")
 SURROGATES = [Sigmoid(), ATan(), Triangle(1.3, 0.7), FastSigmoid(), Rectangle(), StraightThrough()]
@@ -389,3 +402,164 @@ def test_network_under_autocast_runs_the_kernels():
     with torch.autocast("cpu", torch.bfloat16):
         model.model.train()(images).square().sum().backward()
     assert all(p.grad.dtype == p.dtype and p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def branch(neuron, before):
+    """``conv -> norm -> neuron`` with a shortcut ``before`` the neuron or after it, and what it is trained by."""
+    torch.manual_seed(1)
+    conv, bn = nn.Conv2d(5, 24, 3, padding=1), nn.BatchNorm2d(24)
+    nn.init.uniform_(bn.weight, 1, 3), nn.init.normal_(bn.bias)
+
+    def run(x, onto):
+        out = conv_bn_add_fire(x, conv, bn, onto, neuron) if before else conv_bn(x, conv, bn, Fired(onto, neuron))
+        return out, [conv.weight, bn.weight, bn.bias, *neuron.parameters()]
+
+    return run
+
+
+@needs_compiler
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("neuron", [LIF(), IF(reset="soft", detach_reset=False), PLIF(3.0)], ids=str)
+def test_shortcuts_in_the_neurons_pass_equal_pytorchs(neuron, before):
+    torch.manual_seed(0)
+    for x, onto in zip(layouts(torch.randn(3, 2, 5, 7, 6)), layouts(torch.randn(3, 2, 24, 7, 6).round()), strict=True):
+        weight = torch.randn(3, 2, 24, 7, 6)
+
+        def run(x=x, onto=onto, weight=weight):
+            x, onto = (t.clone(memory_format=torch.preserve_format).requires_grad_() for t in (x, onto))
+            out, parameters = branch(neuron, before)(x, onto)
+            return out.detach(), *torch.autograd.grad((out * weight).sum(), [x, onto, *parameters])
+
+        fused, plain = both(run)
+        assert torch.equal(fused[0], plain[0]) and (fused[0].unique().numel() == 2) == before
+        for a, b in zip(fused[1:], plain[1:], strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=5e-4)
+
+
+@needs_compiler
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_shortcuts_in_the_neurons_pass_are_one_kernel(before, monkeypatch):
+    """Unless someone looks at the neuron, whose input or output then is what it would be."""
+    called, seen = [], []
+    for module in map(sys.modules.get, ("spikefront.nn.kernels.fire", "spikefront.nn.kernels.norm")):
+        monkeypatch.setattr(module, "call", lambda name, *a, call=module.call: called.append(name) or call(name, *a))
+    x, onto = (next(itertools.islice(layouts(torch.randn(3, 2, c, 7, 6)), 1, 2)) for c in (5, 24))
+    neuron = LIF()
+    together, _ = branch(neuron, before)(x, onto)
+    assert called == ["norm_moments", "neuron_forward"]
+    neuron.register_forward_hook(lambda m, i, o: seen.append((i[0], o)))
+    if before:
+        apart, _ = branch(neuron, before)(x, onto)
+        assert called[2:] == ["norm_moments", "norm_apply", "neuron_forward"] and torch.equal(seen[0][1], together)
+    else:
+        shortcut = PreSpikeResidual(lambda: neuron)
+        apart = branch_onto(lambda: conv_bn(x, nn.Conv2d(5, 24, 1), nn.BatchNorm2d(24)), onto, shortcut, nn.Identity())
+        assert torch.equal(onto + seen[0][1], apart)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_norm_and_shortcut_in_one_pass(dtype):
+    torch.manual_seed(0)
+    for x, onto in zip(*(layouts(torch.randn(3, 2, 24, 7, 6).to(dtype)) for _ in "xo"), strict=True):
+
+        def run(onto, x=x):
+            x, onto = (t.clone(memory_format=torch.preserve_format).requires_grad_() for t in (x, onto))
+            bn = nn.BatchNorm2d(24)
+            out = conv_bn(x, nn.Identity(), bn, onto)
+            return out.detach(), *torch.autograd.grad(out.float().square().sum(), [x, onto, bn.weight, bn.bias])
+
+        fused = run(onto)
+        with torch.no_grad():
+            apart = onto + conv_bn(x, nn.Identity(), nn.BatchNorm2d(24))
+        torch.testing.assert_close(fused[0], apart, rtol=0, atol=0 if dtype == torch.float32 else 0.04)
+        torch.testing.assert_close(fused[2], 2 * fused[0])
+        other_layout = run(onto.contiguous() if onto.stride(2) == 1 else onto.transpose(3, 4).contiguous().mT)
+        for a, b in zip(fused, other_layout, strict=True):
+            exact = dtype == torch.float32 or a.dtype == dtype  # those of the norm add up what was rounded twice
+            torch.testing.assert_close(a, b, rtol=1e-2, atol=1e-4 if dtype == torch.float32 else 0.08 if exact else 1)
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", [(4, 2, 7, 9, 9), (1, 3, 64, 20, 17), (3, 1, 520, 2, 2), (2, 2, 48, 1, 30)], ids=str)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_norm_and_pool_in_one_pass_are_both(shape, stride, dtype):
+    """The other: float32 in two passes, of the same values; of equal ones in bfloat16 it knows which was larger."""
+    torch.manual_seed(0)
+    x = list(layouts(torch.randn(shape).to(dtype)))[-1]
+    pool, weight, results = kernels.MaxPool(stride), None, []
+    for kind in (dtype, torch.float32):
+        bn, y = nn.BatchNorm2d(shape[2]), x.to(kind, copy=True).requires_grad_()
+        with torch.no_grad():
+            bn.weight.copy_(torch.linspace(-2, 3, shape[2])), bn.bias.copy_(torch.linspace(1, -1, shape[2]))
+        pooled = kernels.normalise_pooled(y, bn, pool) if not results else over_frames(kernels.normalise(y, bn), pool)
+        weight = torch.randn(pooled.shape).to(dtype) if weight is None else weight
+        (pooled * weight.to(kind)).sum().backward()
+        assert pooled.dtype == y.grad.dtype == kind and y.grad.stride() == x.stride()
+        results.append([t.detach() for t in (pooled, y.grad, bn.weight.grad, bn.bias.grad, *bn.buffers())])
+    assert torch.equal(results[0][0], results[1][0].to(dtype))
+    exact = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 0.05}
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, check_dtype=False, **exact)
+
+
+@needs_compiler
+def test_norm_and_pool_are_apart_where_someone_looks():
+    x, pool = list(layouts(torch.randn(3, 2, 24, 7, 6)))[-1], kernels.MaxPool(2)
+    bn = nn.BatchNorm2d(24)
+    assert kernels.normalise_pooled(x, bn, pool) is not None
+    assert kernels.normalise_pooled(x.contiguous(), bn, pool) is None
+    assert kernels.normalise_pooled(x, bn.eval(), pool) is None
+    pool.register_forward_hook(lambda *_: None)
+    assert kernels.normalise_pooled(x, bn.train(), pool) is None
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["maxformer_cifar", "qkformer_cifar", "spikformer_2_256", "spikingresformer_cifar"])
+def test_networks_with_shortcuts_in_kernels_agree(name):
+    import spikefront
+
+    torch.manual_seed(0)
+    sizes = {"data": "digits", "num_classes": 3} | ({"dim": 64} if "2_256" not in name else {})
+    model, images = spikefront.create_model(name, **sizes), torch.rand(4, 1, 8, 8)
+    for m in model.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            nn.init.constant_(m.bias, 0.5)
+            m.momentum = 1.0  # one batch settles it
+
+    def run(training):
+        logits = model.train(training)(images)
+        return logits.detach(), *torch.autograd.grad(logits.square().sum(), list(model.parameters()), allow_unused=True)
+
+    for training in (True, False):
+        fused, plain = both(lambda training=training: run(training))
+        torch.testing.assert_close(fused[0], plain[0], rtol=1e-3, atol=1e-3)
+        assert fused[0].std() > 0
+        norms = [torch.stack([g.norm() for g in found[1:] if g is not None]) for found in (fused, plain)]
+        torch.testing.assert_close(*norms, rtol=2e-2, atol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(model.for_inference()(images), fused[0], rtol=1e-3, atol=1e-3)
+
+
+@needs_compiler
+@pytest.mark.parametrize("neuron", [LIF(), Integer()], ids=str)
+def test_spikes_take_the_place_of_currents_that_nobody_else_has(neuron):
+    """Without gradients; where a hook looks at these, and of a frame shown several times, they have their own."""
+    torch.manual_seed(0)
+    conv, given, frames = nn.Conv2d(5, 24, 3, padding=1), [], torch.randn(3, 2, 5, 7, 6)
+    convolve = conv._conv_forward
+    conv._conv_forward = lambda *a: given.append(convolve(*a)) or given[-1]
+
+    def fired(frames=frames, timesteps=None):
+        return conv_bn_fire(frames, conv, nn.BatchNorm2d(24).eval(), neuron, timesteps)
+
+    apart = fired().detach()
+    assert apart.data_ptr() != given[-1].data_ptr() and 0 < apart.mean() < 1
+    with torch.inference_mode():
+        assert torch.equal(fired(), apart) and torch.equal(given[-1].view(apart.shape), apart)
+        static = fired(frames[:1], 4)
+        assert static.shape[0] == 4 and torch.equal(static[0], apart[0])
+        looked = conv.register_forward_hook(lambda *_: None)
+        assert torch.equal(fired(), apart) and not torch.equal(given[-1].view(apart.shape), apart)
+        looked.remove()

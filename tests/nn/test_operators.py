@@ -9,14 +9,15 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import spikefront
-from spikefront.nn import LIF, PLIF, kernels
+from spikefront.nn import LIF, PLIF, Integer, kernels
 from spikefront.nn.inference import for_inference
 from spikefront.nn.kernels import fire_pooled
 from spikefront.nn.kernels.build import library
 
 pytestmark = pytest.mark.skipif(library("neuron") is None, reason="no compiled kernels here")
 OPERATORS = {"neuron", "neuron_backward", "neuron_pooled", "norm", "norm_backward", "moments"}
-OPERATORS |= {"max_pool", "max_pool_backward", "pack", "unpack"}
+OPERATORS |= {"max_pool", "max_pool_backward", "pack", "unpack", "norm_pool", "norm_pool_backward"}
+OPERATORS |= {"levels", "levels_backward", "levels_norm_backward"}
 
 
 class Recorder(TorchDispatchMode):
@@ -51,7 +52,13 @@ def recorded():
         for x in (sequence.requires_grad_(), sequence.detach().bfloat16().requires_grad_()):
             for neuron in (LIF(), PLIF(tau=3.0)):
                 neuron(x, norm).float().square().sum().backward()
-            kernels.normalise(x, norm).float().square().sum().backward()
+                neuron(x, norm, before=x).float().square().sum().backward()
+                neuron(x, norm, after=x).float().square().sum().backward()
+            for other in (None, x):
+                kernels.normalise(x, norm, other).float().square().sum().backward()
+            for before in (None, norm):
+                Integer()(x, before).float().square().sum().backward()
+            kernels.normalise_pooled(x, norm, kernels.MaxPool(2)).float().square().sum().backward()
         LIF()(static, None, 4).sum().backward()
         for stride, x in ((2, frames), (1, planes)):
             kernels.MaxPool(stride)(x.requires_grad_()).square().sum().backward()
@@ -68,7 +75,8 @@ def test_every_operator_passes_pytorchs_own_checks():
     assert {func._overloadpacket.__name__ for func, _ in calls} == OPERATORS
     for func, arguments in calls:
         name = func._overloadpacket.__name__
-        learns = name in ("neuron", "norm") or (name == "max_pool" and arguments[-1])  # others have no second gradient
+        learns = name in ("neuron", "norm", "levels", "norm_pool")  # others have no second gradient
+        learns |= name == "max_pool" and arguments[-1]
         again = [
             a.detach().requires_grad_(learns and a.requires_grad) if isinstance(a, torch.Tensor) else a
             for a in arguments

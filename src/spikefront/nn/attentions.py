@@ -67,7 +67,7 @@ class SelfAttention(nn.Module):
         self.proj_bn = nn.BatchNorm2d(dim)
         self.op = op
 
-    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, onto: Any = None) -> Tensor:
         s = self.shortcut_lif(x)
         joined: Any = None
         lif = self.joint_lif

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spikefront.errors import UserError
-from spikefront.nn.layers import NeuronFactory, branch_onto, conv_bn, conv_bn_fire, reads
+from spikefront.nn.layers import NeuronFactory, branch_onto, conv_bn, conv_bn_add_fire, conv_bn_fire, reads
 from spikefront.nn.torch_internals import watched
 
 
@@ -84,8 +84,7 @@ class GroupWise(nn.Module):
 
     def forward(self, x: Tensor, drop: nn.Module) -> Tensor:
         hidden = conv_bn(self.up_lif(x), self.up_conv, self.up_bn)
-        hidden = conv_bn(self.conv_lif(hidden), self.conv, self.bn, hidden)
-        spikes = self.down_lif(hidden)
+        spikes = conv_bn_add_fire(self.conv_lif(hidden), self.conv, self.bn, hidden, self.down_lif)
         return branch_onto(partial(conv_bn, spikes, self.down_conv, self.down_bn), x, self.residual, drop)
 
     def folds(self) -> list[tuple[str, str]]:

@@ -21,7 +21,7 @@ from spikefront.nn.layers import (
     conv_bn,
     conv_bn_fire,
     conv_bn_fire_pool,
-    over_frames,
+    conv_bn_pool,
     shown,
 )
 from spikefront.nn.mixers import SepConv
@@ -80,7 +80,7 @@ class SPS(nn.Module):
             conv, bn, lif, pool = (self.get_submodule(f"{kind}{suffix}") for kind in STAGE)
             x = conv_bn_fire_pool(x, conv, bn, lif, pool, timesteps)
         conv, bn, lif, pool = (self.get_submodule(f"{kind}3") for kind in STAGE)
-        feature = over_frames(conv_bn(x, conv, bn), pool)
+        feature = conv_bn_pool(x, conv, bn, pool)
         spikes = lif(feature)
         stream = feature if self.residual.potentials else spikes
         return branch_onto(partial(conv_bn, spikes, self.rpe_conv, self.rpe_bn), stream, self.residual, nn.Identity())

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from spikefront.errors import UserError
+from spikefront.nn import kernels
+from spikefront.nn.kernels import gpu
+from spikefront.nn.layers import over_frames, shown
 from spikefront.nn.neurons import SpikingNeuron, Step
 
 
@@ -76,7 +79,12 @@ class Integer(SpikingNeuron):
         rounding: of halves, ``even`` (the published 5 to 19 M) or ``up`` (83 and 171 M).
         gradient: where it is 1: on the ``closed`` range from 0 to ``levels``, or the ``open`` one. As published with
             the two roundings.
+
+    ``forward``: ``(T, ...)`` -> spikes of the same shape and dtype; ``norm``, ``timesteps`` and ``over`` as LIF takes
+    them.
     """
+
+    fuses = writes_over = True
 
     def __init__(
         self,
@@ -100,12 +108,24 @@ class Integer(SpikingNeuron):
         self.levels, self.norm = int(levels), float(norm or levels)
         self.rounding, self.gradient = rounding, gradient
 
-    def forward(self, x: Tensor) -> Tensor:
-        u, up = x if self.threshold == 1 else x / self.threshold, self.rounding == "up"
+    def forward(self, x: Tensor, norm: Any = None, timesteps: int | None = None, over: bool = False) -> Tensor:
+        up, closed = self.rounding == "up", self.gradient == "closed"
+        if self.levels <= kernels.MOST_LEVELS and kernels.usable(x) and (norm is None or kernels.normalises(norm)):
+            spikes = kernels.fire_levels(x, norm, self.threshold, self.levels, self.norm, up, closed, over)
+            return shown(spikes, timesteps)
+        if norm is not None:
+            biased = isinstance(norm, gpu.Biased)
+            on_gpu = gpu.usable(x) and (biased or kernels.normalises(norm))
+            x = gpu.normalise(x, norm) if on_gpu else over_frames(x, norm)
+        x = shown(x, timesteps)
+        u = x if self.threshold == 1 else x / self.threshold
         if not (torch.is_grad_enabled() and u.requires_grad):
             return rounded_(u.clamp(0, self.levels), self.norm, up)
-        out: Tensor = Quantise.apply(u, self.levels, self.norm, up, self.gradient == "closed")
+        out: Tensor = Quantise.apply(u, self.levels, self.norm, up, closed)
         return out
+
+    def settings(self) -> tuple[object, ...]:
+        return type(self), self.threshold, self.levels, self.norm, self.rounding
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}, norm={self.norm:g}, rounding={self.rounding}, gradient={self.gradient}"

@@ -40,7 +40,7 @@ class Depthwise(nn.Module):
         self.conv = nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim)
         self.bn = nn.BatchNorm2d(dim)
 
-    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, onto: Any = None) -> Tensor:
         s = self.lif(x)
         return conv_bn(s if isinstance(self.pool, nn.Identity) else over_frames(s, self.pool), self.conv, self.bn, onto)
 
@@ -87,7 +87,7 @@ class SepConv(nn.Module):
         if three:
             self.dwbn, self.lif3 = nn.BatchNorm2d(2 * dim), neuron()
 
-    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, onto: Any = None) -> Tensor:
         hidden = conv_bn_fire(self.lif1(x), self.pwconv1, self.bn1, self.lif2)
         if self.three:
             hidden = conv_bn_fire(hidden, self.dwconv, self.dwbn, self.lif3)
@@ -114,7 +114,7 @@ class RepMixer(nn.Module):
         self.lif, self.rep = reads(neuron, potentials), Chain(dim, dim, expand=1.0)
         self.norm = nn.Identity()
 
-    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, onto: Any = None) -> Tensor:
         return conv_bn(self.lif(x), self.rep, self.norm, onto)
 
 
@@ -151,7 +151,7 @@ class DSSA(nn.Module):
         self.proj_conv = nn.Conv2d(dim, dim, 1, bias=False)
         self.proj_bn = nn.BatchNorm2d(dim)
 
-    def forward(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, onto: Any = None) -> Tensor:
         s = self.lif(x)
         heads = conv_bn(s, self.conv, self.bn).unflatten(2, (self.op.num_heads, -1))
         y1, y2 = (y.flatten(2, 3) for y in heads.chunk(2, 3))

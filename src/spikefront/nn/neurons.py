@@ -130,10 +130,19 @@ class SpikingNeuron(nn.Module):
     def extra_repr(self) -> str:
         return f"threshold={self.threshold}, reset={self.reset}"
 
-    def fire(self, x: Tensor, norm: Any, timesteps: int | None) -> Any:
+    def fire(
+        self,
+        x: Tensor,
+        norm: Any,
+        timesteps: int | None,
+        before: Tensor | None = None,
+        after: Tensor | None = None,
+        over: bool = False,
+    ) -> Any:
         """Spikes of ``norm(x)``, where one frame is shown ``timesteps`` times; as bits if ``readers`` take those.
 
-        ``norm``: a module, None, or ``gpu.Biased``.
+        ``norm``: a module, None, or ``gpu.Biased``. ``before`` is added to the currents, ``after`` to the spikes: one
+        of the two, to neurons without ``readers``. ``over``: ``x`` is nobody else's, and may become the spikes.
         """
         if self.readers and (norm is None or type(norm) is nn.Identity) and kernels.sparse.hands_over(self, x):
             return kernels.sparse.fire(x, timesteps, self.constants())
@@ -143,14 +152,21 @@ class SpikingNeuron(nn.Module):
         if known and gpu.usable(x):
             if isinstance(norm, nn.Module) and not kernels.normalises(norm):
                 x, norm = over_frames(x, norm), None
-            return gpu.fire(x, gain, leak, *settings, norm, timesteps)
+            if before is not None:
+                x, norm = before + (gpu.normalise(x, norm) if norm is not None else x), None
+            spikes = gpu.fire(x, gain, leak, *settings, norm, timesteps)
+            return spikes if after is None else after + spikes
         gain = gain.to(x.dtype) if isinstance(gain, Tensor) else gain
         constants = gain, leak, *settings
-        if known and kernels.usable(x) and (norm is None or kernels.normalises(norm)):
-            return kernels.fire(x, *constants, norm, timesteps)
+        other = before if after is None else after
+        fits = other is None or kernels.joins(x, other, timesteps)
+        if known and fits and kernels.usable(x) and (norm is None or kernels.normalises(norm)):
+            return kernels.fire(x, *constants, norm, timesteps, before, after, over)
         if norm is not None:
             x = over_frames(x, norm)
-        return IntegrateAndFire.apply(shown(x, timesteps), *constants)
+        x = x if before is None else before + x
+        spikes = IntegrateAndFire.apply(shown(x, timesteps), *constants)
+        return spikes if after is None else after + spikes
 
     def constants(self) -> kernels.sparse.Neuron:
         """What a kernel must know, of LIF, IF and PLIF."""
@@ -176,17 +192,18 @@ class LIF(SpikingNeuron):
     """Leaky integrate-and-fire: ``v += (x - v) / tau`` (arXiv 2307.01694, section 3.1; published tau 2, threshold 1).
 
     ``forward``: currents ``(T, ...)`` -> spikes 0/1 of the same shape and dtype; with ``norm``, of ``norm(x)``, which
-    the fused kernel does in the same pass; with ``timesteps``, a single frame is shown that often.
+    the fused kernel does in the same pass; with ``timesteps``, a single frame is shown that often; ``before``,
+    ``after`` and ``over`` as ``fire`` takes them.
     """
 
-    fuses = True
+    fuses = fuses_more = writes_over = True
 
     def __init__(self, tau: float = 2.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.tau = _at_least_one("neuron.tau", tau)
 
-    def forward(self, x: Tensor, norm: Any = None, timesteps: int | None = None) -> Tensor:
-        return self.fire(x, norm, timesteps)
+    def forward(self, x: Tensor, norm: Any = None, timesteps: int | None = None, **more: Any) -> Tensor:
+        return self.fire(x, norm, timesteps, **more)
 
     def gain_and_leak(self) -> tuple[Tensor | float, float | None]:
         return 1 / self.tau, 1 - 1 / self.tau
@@ -195,10 +212,10 @@ class LIF(SpikingNeuron):
 class IF(SpikingNeuron):
     """Integrate-and-fire: LIF without the leak, ``v += x`` (Lapicque's neuron; as in arXiv 2102.04159)."""
 
-    fuses = True
+    fuses = fuses_more = writes_over = True
 
-    def forward(self, x: Tensor, norm: Any = None, timesteps: int | None = None) -> Tensor:
-        return self.fire(x, norm, timesteps)
+    def forward(self, x: Tensor, norm: Any = None, timesteps: int | None = None, **more: Any) -> Tensor:
+        return self.fire(x, norm, timesteps, **more)
 
     def gain_and_leak(self) -> tuple[Tensor | float, float | None]:
         return 1.0, 1.0
@@ -207,7 +224,7 @@ class IF(SpikingNeuron):
 class PLIF(SpikingNeuron):
     """LIF whose decay ``sigmoid(w)`` is learned, one scalar a layer (arXiv 2007.05785, eq. 8); ``tau`` is its start."""
 
-    fuses = True
+    fuses = fuses_more = writes_over = True
 
     def __init__(self, tau: float = 2.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -215,8 +232,8 @@ class PLIF(SpikingNeuron):
             raise UserError(f"neuron.tau is {tau}: PLIF's initial time constant must be above 1 timestep")
         self.w = nn.Parameter(torch.tensor(-math.log(tau - 1)))
 
-    def forward(self, x: Tensor, norm: Any = None, timesteps: int | None = None) -> Tensor:
-        return self.fire(x, norm, timesteps)
+    def forward(self, x: Tensor, norm: Any = None, timesteps: int | None = None, **more: Any) -> Tensor:
+        return self.fire(x, norm, timesteps, **more)
 
     def gain_and_leak(self) -> tuple[Tensor | float, float | None]:
         return self.w.sigmoid(), None

@@ -16,7 +16,16 @@ from torch import Tensor, nn
 from spikefront.errors import UserError
 from spikefront.nn.embeddings import ResidualFactory, pooling_stages
 from spikefront.nn.kernels import MaxPool
-from spikefront.nn.layers import NeuronFactory, conv_bn, conv_bn_fire, conv_bn_fire_pool, over_frames, shown
+from spikefront.nn.layers import (
+    Fired,
+    NeuronFactory,
+    conv_bn,
+    conv_bn_fire,
+    conv_bn_fire_pool,
+    conv_bn_pool,
+    joins,
+    shown,
+)
 
 
 @dataclass(frozen=True)
@@ -126,7 +135,7 @@ class PatchEmbedding(nn.Module):
                 kept = x
             fires, plain = not isinstance(lif, nn.Identity), isinstance(pool, nn.Identity)
             if not fires or (self.pools_potentials[i] and not plain):
-                x = over_frames(conv_bn(x, conv, bn), pool)
+                x = conv_bn_pool(x, conv, bn, pool)
                 x = lif(shown(x, timesteps)) if fires else x
             elif plain:
                 x = conv_bn_fire(x, conv, bn, lif, timesteps)
@@ -139,12 +148,16 @@ class PatchEmbedding(nn.Module):
         assert self.shortcut is not None
         if self.shortcut.identity:
             return x + spikes
-        branch = partial(conv_bn, spikes, self.short_conv, self.short_bn)
-        if self.potentials and isinstance(self.short_pool, nn.Identity):
+        short = spikes, self.short_conv, self.short_bn
+        branch = partial(conv_bn, *short)
+        plain = isinstance(self.short_pool, nn.Identity)
+        if self.potentials and plain:
             return branch(onto=x)
-        if not self.potentials and isinstance(self.short_pool, nn.Identity):
+        if not self.potentials and plain and joins(self.short_lif) and len(spikes) == len(x):
+            return branch(onto=Fired(x, self.short_lif))
+        if not self.potentials and plain:
             return x + conv_bn_fire(spikes, self.short_conv, self.short_bn, self.short_lif, timesteps)
-        return x + self.short_lif(over_frames(branch(), self.short_pool))
+        return x + self.short_lif(conv_bn_pool(*short, self.short_pool))
 
     def side(self, image: int) -> int:
         convs: Any = self.convs

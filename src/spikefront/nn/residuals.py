@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from spikefront.nn.layers import NeuronFactory
+from spikefront.nn.layers import Fired, NeuronFactory
 from spikefront.nn.projections import scale_
 
 
@@ -62,6 +62,10 @@ class PreSpikeResidual(nn.Module):
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
         return x + self.lif(branch)
 
+    def fired(self, x: Tensor) -> Fired:
+        """The same, for whoever makes the branch."""
+        return Fired(x, self.lif)
+
 
 class AcrossBatchResidual(PreSpikeResidual):
     """``PreSpikeResidual`` whose neuron takes the batch for time, as in QKFormer's published code (its issue 14).
@@ -72,6 +76,9 @@ class AcrossBatchResidual(PreSpikeResidual):
 
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
         return x + self.lif(branch.flatten(0, 1)).unflatten(0, branch.shape[:2])
+
+    def fired(self, x: Tensor) -> Fired:
+        return Fired(x, self.lif, across=True)
 
 
 class VanillaResidual(nn.Module):

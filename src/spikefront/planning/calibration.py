@@ -20,7 +20,7 @@ from scipy.optimize import nnls
 from torch import Tensor, nn
 
 from spikefront.files import cache_folder, write_atomically
-from spikefront.nn import ALIF, SSA, SpikeDrivenTransformer, kernels
+from spikefront.nn import ALIF, SSA, Integer, SpikeDrivenTransformer, kernels
 from spikefront.nn.kernels.build import library, processor
 from spikefront.nn.torch_internals import TorchDispatchMode
 from spikefront.planning import work
@@ -33,6 +33,7 @@ TIMED: list[tuple[int, dict[str, Any]]] = [
     (64, {"dim": 32, "image_size": 8, "pooling": "0010", "in_channels": 1}),
     (8, {"dim": 32, "image_size": 16, "pooling": "0011", "neuron": ALIF, "attention": SSA, "in_channels": 2}),
     (2, {"dim": 64, "image_size": 48, "pooling": "0011"}),
+    (2, {"dim": 96, "image_size": 32, "pooling": "0011", "neuron": Integer, "timesteps": 1}),
     (1, {"dim": 128, "image_size": 32, "pooling": "0011"}),
     (1, {"dim": 256, "image_size": 96, "pooling": "1111", "timesteps": 2}),
     (1, {"dim": 512, "image_size": 64, "pooling": "1111", "timesteps": 2}),

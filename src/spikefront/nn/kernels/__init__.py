@@ -9,10 +9,13 @@ The kernels on bits (``sparse``) have no operators: how much they give depends o
 """
 
 from spikefront.nn.kernels import sparse
-from spikefront.nn.kernels.fire import fire, fire_pooled
-from spikefront.nn.kernels.launch import DIRECT, switched, usable
+from spikefront.nn.kernels.fire import fire, fire_pooled, joins
+from spikefront.nn.kernels.launch import DIRECT, followed, switched, usable
 from spikefront.nn.kernels.layout import gradient_alike, like
+from spikefront.nn.kernels.levels import MOST as MOST_LEVELS
+from spikefront.nn.kernels.levels import fire_levels
 from spikefront.nn.kernels.norm import normalise, normalises
+from spikefront.nn.kernels.norm_pool import normalise_pooled
 from spikefront.nn.kernels.packing import packed_spikes
 from spikefront.nn.kernels.pool import MaxPool
 
@@ -20,12 +23,17 @@ _like = like
 
 __all__ = [
     "DIRECT",
+    "MOST_LEVELS",
     "MaxPool",
     "fire",
+    "fire_levels",
     "fire_pooled",
+    "followed",
     "gradient_alike",
+    "joins",
     "like",
     "normalise",
+    "normalise_pooled",
     "normalises",
     "packed_spikes",
     "sparse",

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from spikefront.nn.kernels import masked
 from spikefront.nn.kernels.launch import Constants, Operator, call, followed, usable
-from spikefront.nn.kernels.layout import dense, distance, empty_frames, inner, like
+from spikefront.nn.kernels.layout import alike, dense, distance, empty_frames, inner, like
 from spikefront.nn.kernels.norm import normalises, statistics, through_norm
 from spikefront.nn.kernels.pool import MaxPool
 from spikefront.nn.torch_internals import watched
+
+NOTHING, BEFORE, AFTER = range(3)  # what is added where: ``Other`` in neuron.cpp
 
 
 def fire(
@@ -27,23 +29,45 @@ def fire(
     surrogate: Any,
     norm: nn.Module | None = None,
     timesteps: int | None = None,
+    before: Tensor | None = None,
+    after: Tensor | None = None,
+    over: bool = False,
 ) -> Tensor:
-    """``neuron(norm(x))`` in one pass, ``(T, ...)`` or, shown ``timesteps`` times, ``(1, ...)`` -> ``(T, ...)`` spikes.
+    """``neuron(norm(x) + before) + after`` in one pass: spikes ``(T, ...)`` of ``(T, ...)``, or of ``(1, ...)``.
 
-    ``norm`` acts on the third dimension. Backward recomputes the potentials from ``x``, all that is saved.
+    The latter is shown ``timesteps`` times. ``norm`` acts on the third dimension. Backward recomputes the potentials
+    from ``x`` and ``before``, all that is saved. Of ``before`` and ``after`` there may be one, which lies in memory as
+    the spikes do (``joins``). ``over``: ``x`` is nobody else's, so that without gradients spikes may take its place.
     """
     x = dense(x)
+    other, where = (after, AFTER) if after is not None else (before, BEFORE if before is not None else NOTHING)
     learned, fixed = (gain, 0.0) if isinstance(gain, Tensor) else (None, gain)
     affine: tuple[Any, ...] = (None,) * 6 + (0,)
     if isinstance(norm, nn.BatchNorm2d):
         affine = norm.weight, norm.bias, *statistics(x, norm)
     constants = timesteps or x.shape[0], fixed, leak, threshold, soft, detach, *surrogate.kernel
-    spikes = _neuron(x, learned, *affine, *constants)
-    if spikes.requires_grad and hasattr(surrogate, "reach") and not followed(x) and _rows(x) and masked.runs():
+    if over and constants[0] == len(x) and not (torch.is_grad_enabled() or followed(x)):
+        known = _constants(learned, fixed, leak, threshold, soft)
+        call("neuron_forward", x, other, where, x, *_shape(x, len(x), affine[2]), *affine[2:4], known)
+        return x
+    spikes = _neuron(x, other, where, learned, *affine, *constants)
+    if (
+        other is None
+        and spikes.requires_grad
+        and hasattr(surrogate, "reach")
+        and not followed(x)
+        and _rows(x)
+        and masked.runs()
+    ):
         scale, shift = affine[2:4]
         known = x.detach(), scale, shift, constants[0], _constants(learned, fixed, leak, threshold, soft)
         masked.mark(spikes, lambda: _near(*known, surrogate.reach))
     return spikes
+
+
+def joins(x: Tensor, other: Tensor | None, timesteps: int | None) -> bool:
+    """Whether the kernel can add ``other`` on its way."""
+    return other is not None and timesteps in (None, len(x)) and inner(x) is not None and alike(x, other)
 
 
 def _rows(x: Tensor) -> bool:
@@ -83,6 +107,8 @@ def fire_pooled(x: Tensor, neuron: Any, norm: nn.Module, pool: MaxPool, timestep
 
 def neuron(
     x: Tensor,
+    other: Tensor | None,
+    where: int,
     gain: Tensor | None,
     weight: Tensor | None,
     bias: Tensor | None,
@@ -101,15 +127,16 @@ def neuron(
     a: float,
     b: float,
 ) -> Tensor:
-    """Spikes of ``scale x + shift``; what else is given is for the gradient."""
+    """Spikes of ``scale x + shift``, ``other`` added to that or to them; what else is given is for the gradient."""
     spikes = _spikes(x, steps)
     constants = _constants(gain, fixed_gain, leak, threshold, soft)
-    call("neuron_forward", x, spikes, *_shape(x, steps, scale), scale, shift, constants)
+    call("neuron_forward", x, other, where, spikes, *_shape(x, steps, scale), scale, shift, constants)
     return spikes
 
 
 def neuron_backward(
     x: Tensor,
+    other: Tensor | None,
     grad: Tensor,
     gain: Tensor | None,
     weight: Tensor | None,
@@ -128,9 +155,10 @@ def neuron_backward(
     a: float,
     b: float,
 ) -> list[Tensor]:
-    """Gradients of ``x``, of a learned gain if there is one, of a norm's weight and bias if there are.
+    """Gradients of ``x``, of a learned gain if there is one, of a norm's weight and bias if there are, of the currents.
 
-    ``grad`` is that of the spikes and lies in memory as ``x`` does.
+    The last where ``other`` was added to these, and a norm is. ``grad`` is that of the spikes and lies in memory as
+    ``x`` does.
     """
     shape = _shape(x, steps, scale)
     grad_x = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype)
@@ -138,11 +166,13 @@ def neuron_backward(
     grad_gain = torch.zeros((), dtype=torch.float64) if learns else None
     sums = torch.zeros(2, x.shape[2], dtype=torch.float64) if scale is not None else None
     constants = _constants(gain, fixed_gain, leak, threshold, soft, detach, a, b)
-    call("neuron_backward", x, grad, grad_x, grad_gain, sums, *shape, scale, shift, constants, kind)
+    call("neuron_backward", x, other, grad, grad_x, grad_gain, sums, *shape, scale, shift, constants, kind)
     of_norm: tuple[Tensor, ...] = ()
     if sums is not None:
         assert weight is not None and mean is not None and inverse_std is not None
-        of_norm = through_norm(grad_x, x, grad_x, sums, weight, mean, inverse_std, count)
+        currents, grad_x = grad_x, grad_x if other is None else torch.empty_like(grad_x)
+        of_norm = through_norm(currents, x, grad_x, sums, weight, mean, inverse_std, count)
+        of_norm += (currents,) if other is not None else ()
     return [grad_x, *([grad_gain.to(x.dtype)] if grad_gain is not None else []), *of_norm]
 
 
@@ -199,23 +229,30 @@ def _constants(
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, gain, weight, _, scale, shift, mean, inverse_std, *ctx.constants = inputs
+    x, other, ctx.where, gain, weight, _, scale, shift, mean, inverse_std, *ctx.constants = inputs
     ctx.learns = gain is not None and ctx.constants[3] is None
-    ctx.save_for_backward(x, gain, weight, scale, shift, mean, inverse_std)
+    other = other if ctx.where == BEFORE else None
+    ctx.save_for_backward(x, other, gain, weight, scale, shift, mean, inverse_std)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, gain, weight, *affine = ctx.saved_tensors
+    x, other, gain, weight, *affine = ctx.saved_tensors
     grad = like(grad, (prod(x.shape[1:]), *x.stride()[1:]))
-    grad_x, *others = _neuron_backward(x, grad, gain, weight, *affine, *ctx.constants)
+    grad_x, *others = _neuron_backward(x, other, grad, gain, weight, *affine, *ctx.constants)
     grad_gain = others.pop(0) if ctx.learns else None
-    return grad_x, grad_gain, *(others or (None, None)), *[None] * 14
+    *of_norm, of_other = [*others, grad_x] if weight is None or other is None else others
+    of_other = {NOTHING: None, BEFORE: of_other, AFTER: grad}[ctx.where]
+    return grad_x, of_other, None, grad_gain, *(of_norm or (None, None)), *[None] * 14
 
 
-def _fake_backward(x: Tensor, grad: Tensor, gain: Tensor | None, weight: Tensor | None, *more: Any) -> list[Tensor]:
+def _fake_backward(
+    x: Tensor, other: Tensor | None, grad: Tensor, gain: Tensor | None, weight: Tensor | None, *more: Any
+) -> list[Tensor]:
     *_, leak, _threshold, _soft, _detach, _kind, _a, _b = more
-    learned = [x.new_empty(())] if gain is not None and leak is None else []
-    return [torch.empty_like(x), *learned, *([torch.empty_like(weight) for _ in "wb"] if weight is not None else [])]
+    found = [torch.empty_like(x), *([x.new_empty(())] if gain is not None and leak is None else [])]
+    if weight is not None:
+        found += [*(torch.empty_like(weight) for _ in "wb"), *([torch.empty_like(x)] if other is not None else [])]
+    return found
 
 
 _CONSTANTS = "SymInt steps, float fixed_gain, float? leak, float threshold, bool soft"
@@ -223,12 +260,12 @@ _BACK = "SymInt count, " + _CONSTANTS + ", bool detach, int kind, float a, float
 _AFFINE = "Tensor? scale, Tensor? shift, Tensor? mean, Tensor? inverse_std, "
 _neuron = Operator(
     neuron,
-    f"(Tensor x, Tensor? gain, Tensor? weight, Tensor? bias, {_AFFINE}{_BACK}) -> Tensor",
-    lambda x, *more: _spikes(x, more[8]),
+    f"(Tensor x, Tensor? other, int where, Tensor? gain, Tensor? weight, Tensor? bias, {_AFFINE}{_BACK}) -> Tensor",
+    lambda x, *more: _spikes(x, more[10]),
 )
 _neuron_backward = Operator(
     neuron_backward,
-    f"(Tensor x, Tensor grad, Tensor? gain, Tensor? weight, {_AFFINE}{_BACK}) -> Tensor[]",
+    f"(Tensor x, Tensor? other, Tensor grad, Tensor? gain, Tensor? weight, {_AFFINE}{_BACK}) -> Tensor[]",
     _fake_backward,
 )
 _neuron_pooled = Operator(

@@ -79,7 +79,9 @@ class Operator:
         DIRECT[self.overload] = run
 
     def __call__(self, x: Tensor, *more: Any) -> Any:
-        return self.overload(x, *more) if followed(x) else self._direct(x, *more)
+        if followed(x):
+            return self.overload(x, *more)
+        return (self._direct if torch.is_grad_enabled() else self.run)(x, *more)
 
     def differentiate(self, gradient: Callable[..., Any], keep: Callable[..., None]) -> None:
         """Give it a gradient: ``keep(ctx, inputs, output)`` in the forward pass, then ``gradient(ctx, *grads)``."""

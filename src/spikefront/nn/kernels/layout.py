@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spikefront.nn.kernels.launch import followed, usable
+from spikefront.nn.kernels.launch import KNOWN, followed, usable
 
 
 def inner(x: Tensor) -> int | None:
@@ -37,6 +37,11 @@ def distance(x: Tensor) -> int:
     found = inner(x)
     assert found is not None
     return found
+
+
+def alike(x: Tensor, other: Tensor) -> bool:
+    """Whether a kernel can walk through both at once."""
+    return (other.dtype, other.shape, other.stride()) == (x.dtype, x.shape, x.stride()) and type(other) in KNOWN
 
 
 def like(x: Tensor, strides: tuple[int, ...]) -> Tensor:

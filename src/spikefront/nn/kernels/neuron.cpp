@@ -206,13 +206,31 @@ void integrate(const E *x, const Affine &affine, const float *before, float *h, 
                                                                                   affine.shift.data(), before, h, p, n);
 }
 
+// What a neuron's kernel adds: to the current, or to the spikes that it then gives.
+enum Other { NOTHING, BEFORE, AFTER };
+
+// The potential after a step whose current is scale x + shift + other.
 template <bool SOFT, class E>
-void forward(const E *x, E *spikes, int64_t T, int64_t x_step, const Shape &shape, const float *scale,
-             const float *shift, const Neuron &p) {
+void integrate_both(const E *x, const E *other, const Affine &affine, float *current, const float *before, float *h,
+                    const Neuron &p, int64_t n) {
+    const float *scale = affine.scale.data(), *shift = affine.shift.data();
+    if (affine.shape.channels) {
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) current[i] = wide(x[i]) * scale[i] + shift[i] + wide(other[i]);
+    } else {
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) current[i] = wide(x[i]) + wide(other[i]);
+    }
+    integrate<SOFT, false, float>(current, nullptr, nullptr, before, h, p, n);
+}
+
+template <bool SOFT, class E>
+void forward(const E *x, const E *other, int64_t where, E *spikes, int64_t T, int64_t x_step, const Shape &shape,
+             const float *scale, const float *shift, const Neuron &p) {
 #pragma omp parallel if (T * shape.frame > SMALL)
     {
         Affine affine(shape, scale, shift);
-        std::vector<float> potential(shape.block);
+        std::vector<float> potential(shape.block), current(where == BEFORE ? shape.block : 0);
         const E one = narrow<E>(1.0f), none = narrow<E>(0.0f);
         const float threshold = p.threshold;
 #pragma omp for schedule(static)
@@ -221,10 +239,19 @@ void forward(const E *x, E *spikes, int64_t T, int64_t x_step, const Shape &shap
             float *h = potential.data();
             affine.at(k);
             for (int64_t t = 0; t < T; t++) {
-                integrate<SOFT>(x + t * x_step + at, affine, t ? h : nullptr, h, p, n);
                 E *s = spikes + t * shape.frame + at;
+                const E *o = other + (where == NOTHING ? 0 : t * shape.frame + at), *in = x + t * x_step + at;
+                if (where == BEFORE)
+                    integrate_both<SOFT>(in, o, affine, current.data(), t ? h : nullptr, h, p, n);
+                else
+                    integrate<SOFT>(in, affine, t ? h : nullptr, h, p, n);
+                if (where == AFTER) {
 #pragma omp simd
-                for (int64_t i = 0; i < n; i++) s[i] = h[i] >= threshold ? one : none;
+                    for (int64_t i = 0; i < n; i++) s[i] = narrow<E>(wide(o[i]) + (h[i] >= threshold ? 1.0f : 0.0f));
+                } else {
+#pragma omp simd
+                    for (int64_t i = 0; i < n; i++) s[i] = h[i] >= threshold ? one : none;
+                }
             }
         }
     }
@@ -291,22 +318,28 @@ void step_back(const float *__restrict h, const E *__restrict gs, const E *__res
 // Back-propagation through the T steps; potentials are recomputed from x. grad is that of the current, summed over
 // time where x_step is 0; sums[c] and sums[C + c] gather grad and grad * x a channel, for the batch norm's gradient.
 template <bool SOFT, int KIND, class E>
-void backward(const E *x, const E *grad_spikes, E *grad, double *grad_gain, double *sums, int64_t T, int64_t x_step,
-              const Shape &shape, const float *scale, const float *shift, const Neuron &p) {
+void backward(const E *x, const E *other, const E *grad_spikes, E *grad, double *grad_gain, double *sums, int64_t T,
+              int64_t x_step, const Shape &shape, const float *scale, const float *shift, const Neuron &p) {
     double total = 0;
 #pragma omp parallel reduction(+ : total) if (T * shape.frame > SMALL)
     {
         const int64_t L = shape.block;
         Affine affine(shape, scale, shift);
-        std::vector<float> h(L * T), gh(L), once(L), twice(L);
+        std::vector<float> h(L * T), gh(L), once(L), twice(L), current(other ? L : 0);
         std::vector<double> sum(shape.channels ? 2 * L : 0);
         std::vector<double> plane(shape.channels && !shape.rows() ? 2 * shape.channels : 0);
 #pragma omp for schedule(static)
         for (int64_t k = 0; k < shape.blocks(); k++) {
             const int64_t at = k * L, n = std::min(L, shape.frame - at);
             affine.at(k);
-            for (int64_t t = 0; t < T; t++)
-                integrate<SOFT>(x + t * x_step + at, affine, t ? &h[(t - 1) * L] : nullptr, &h[t * L], p, n);
+            for (int64_t t = 0; t < T; t++) {
+                const float *before = t ? &h[(t - 1) * L] : nullptr;
+                if (other)
+                    integrate_both<SOFT>(x + t * x_step + at, other + t * shape.frame + at, affine, current.data(), before,
+                                         &h[t * L], p, n);
+                else
+                    integrate<SOFT>(x + t * x_step + at, affine, before, &h[t * L], p, n);
+            }
             for (int64_t t = T - 1; t >= 0; t--) {
                 (t == T - 1 ? step_back<SOFT, KIND, true, E> : step_back<SOFT, KIND, false, E>)(
                     &h[t * L], grad_spikes + t * shape.frame + at, x + t * x_step + at, gh.data(),
@@ -314,9 +347,10 @@ void backward(const E *x, const E *grad_spikes, E *grad, double *grad_gain, doub
                 if (!grad_gain) continue;
                 for (int64_t i = 0; i < n; i++) {
                     const float value = wide(x[t * x_step + at + i]);
-                    const float current = shape.channels ? value * affine.scale[i] + affine.shift[i] : value;
+                    const float mapped = shape.channels ? value * affine.scale[i] + affine.shift[i] : value;
+                    const float drive = other ? mapped + wide(other[t * shape.frame + at + i]) : mapped;
                     const float before = t ? reset<SOFT>(h[(t - 1) * L + i], p.threshold) : 0.0f;
-                    total += static_cast<double>(gh[i]) * (current - before);
+                    total += static_cast<double>(gh[i]) * (drive - before);
                 }
             }
             if (!x_step) {
@@ -347,21 +381,21 @@ void backward(const E *x, const E *grad_spikes, E *grad, double *grad_gain, doub
 }
 
 template <class E>
-void neuron_forward(const E *x, E *spikes, int64_t T, int64_t x_step, int64_t frame, int64_t channels,
-                    int64_t inner, const float *scale, const float *shift, const Neuron *p) {
+void neuron_forward(const E *x, const E *other, int64_t where, E *spikes, int64_t T, int64_t x_step, int64_t frame,
+                    int64_t channels, int64_t inner, const float *scale, const float *shift, const Neuron *p) {
     const Shape shape(frame, channels, inner);
-    (p->soft ? forward<true, E> : forward<false, E>)(x, spikes, T, x_step, shape, scale, shift, *p);
+    (p->soft ? forward<true, E> : forward<false, E>)(x, other, where, spikes, T, x_step, shape, scale, shift, *p);
 }
 
 template <class E>
-void neuron_backward(const E *x, const E *grad_spikes, E *grad, double *grad_gain, double *sums, int64_t T,
-                     int64_t x_step, int64_t frame, int64_t channels, int64_t inner, const float *scale,
+void neuron_backward(const E *x, const E *other, const E *grad_spikes, E *grad, double *grad_gain, double *sums,
+                     int64_t T, int64_t x_step, int64_t frame, int64_t channels, int64_t inner, const float *scale,
                      const float *shift, const Neuron *p, int32_t kind) {
     const Shape shape(frame, channels, inner);
 #define KIND(k) \
     case k: \
-        (p->soft ? backward<true, k, E> : backward<false, k, E>)(x, grad_spikes, grad, grad_gain, sums, T, x_step, shape, \
-                                                           scale, shift, *p); \
+        (p->soft ? backward<true, k, E> : backward<false, k, E>)(x, other, grad_spikes, grad, grad_gain, sums, T, x_step, \
+                                                           shape, scale, shift, *p); \
         break;
     switch (kind) { KIND(0) KIND(1) KIND(2) KIND(3) KIND(4) KIND(5) }
 #undef KIND
@@ -427,9 +461,9 @@ void norm_moments(const E *x, const float *weight, const float *bias, double eps
     }
 }
 
-// y = scale[c] * x + shift[c]: a batch norm whose statistics are known.
+// y = scale[c] * x + shift[c], and `other` if there is one: a batch norm whose statistics are known.
 template <class E>
-void norm_apply(const E *x, E *y, const float *scale, const float *shift, int64_t frames, int64_t frame,
+void norm_apply(const E *x, const E *other, E *y, const float *scale, const float *shift, int64_t frames, int64_t frame,
                 int64_t channels, int64_t inner) {
     const Shape shape(frame * frames, channels, inner);
 #pragma omp parallel if (shape.frame > SMALL)
@@ -442,30 +476,46 @@ void norm_apply(const E *x, E *y, const float *scale, const float *shift, int64_
             const E *from = x + k * shape.block;
             E *to = y + k * shape.block;
             const int64_t n = std::min(shape.block, shape.frame - k * shape.block);
+            if (other) {
+                const E *o = other + k * shape.block;
 #pragma omp simd
-            for (int64_t i = 0; i < n; i++) to[i] = narrow<E>(wide(from[i]) * a[i] + b[i]);
+                for (int64_t i = 0; i < n; i++) to[i] = narrow<E>(wide(from[i]) * a[i] + b[i] + wide(o[i]));
+            } else {
+#pragma omp simd
+                for (int64_t i = 0; i < n; i++) to[i] = narrow<E>(wide(from[i]) * a[i] + b[i]);
+            }
         }
     }
 }
 
-// The last step of a batch norm's gradient, given the sums of its output's and of that times x: those of its weight and
-// bias, and out = a[c] * grad + b[c] * x + d[c], which may be grad itself. count is 0 for running estimates.
+// A batch norm's gradient a[c] * grad + b[c] * x + d[c], given the sums of its output's and of that times x; writes those of
+// its weight and bias. count is 0 for running estimates.
+struct Combined {
+    std::vector<float> a, b, d;
+
+    Combined(const double *sums, const float *weight, const double *mean, const double *inverse, int64_t count,
+             float *grad_weight, float *grad_bias, int64_t channels)
+        : a(channels), b(channels), d(channels) {
+        for (int64_t c = 0; c < channels; c++) {
+            const double of_bias = sums[c], of_weight = inverse[c] * (sums[channels + c] - mean[c] * sums[c]);
+            const double scale = weight[c] * inverse[c], share = count ? scale / static_cast<double>(count) : 0;
+            grad_weight[c] = static_cast<float>(of_weight), grad_bias[c] = static_cast<float>(of_bias);
+            a[c] = static_cast<float>(scale), b[c] = static_cast<float>(-share * inverse[c] * of_weight);
+            d[c] = static_cast<float>(share * (mean[c] * inverse[c] * of_weight - of_bias));
+        }
+    }
+};
+
+// The last step of a batch norm's gradient; out may be grad itself.
 template <class E>
 void norm_combine(const E *grad, const E *x, E *out, const double *sums, const float *weight, const double *mean,
                   const double *inverse, int64_t count, float *grad_weight, float *grad_bias, int64_t frames,
                   int64_t frame, int64_t channels, int64_t inner) {
     const Shape shape(frame * frames, channels, inner);
-    std::vector<float> a(channels), b(channels), d(channels);
-    for (int64_t c = 0; c < channels; c++) {
-        const double of_bias = sums[c], of_weight = inverse[c] * (sums[channels + c] - mean[c] * sums[c]);
-        const double scale = weight[c] * inverse[c], share = count ? scale / static_cast<double>(count) : 0;
-        grad_weight[c] = static_cast<float>(of_weight), grad_bias[c] = static_cast<float>(of_bias);
-        a[c] = static_cast<float>(scale), b[c] = static_cast<float>(-share * inverse[c] * of_weight);
-        d[c] = static_cast<float>(share * (mean[c] * inverse[c] * of_weight - of_bias));
-    }
+    const Combined by(sums, weight, mean, inverse, count, grad_weight, grad_bias, channels);
 #pragma omp parallel if (shape.frame > SMALL)
     {
-        Affine one(shape, a.data(), b.data()), two(shape, d.data(), d.data());
+        Affine one(shape, by.a.data(), by.b.data()), two(shape, by.d.data(), by.d.data());
 #pragma omp for schedule(static)
         for (int64_t k = 0; k < shape.blocks(); k++) {
             const int64_t at = k * shape.block, n = std::min(shape.block, shape.frame - at);
@@ -479,10 +529,155 @@ void norm_combine(const E *grad, const E *x, E *out, const double *sums, const f
     }
 }
 
-// 3x3 max-pooling with padding 1 in channels-last memory; `which` is the winning tap, the first among equals.
+// A neuron of several spikes at once, without memory: clip(round(h / threshold), 0, levels) / per, halves to even or `up`.
+// Its gradient is 1 / (threshold per) where the potential h is in that range; the ends are part of a `closed` one.
+struct Levels {
+    float threshold, levels, per;
+    int32_t up, closed;
+};
+
+constexpr float WHOLE = 12582912.0f;  // added and taken off again it rounds what is below 2^22, ties to even
+
+template <bool UP> inline float rounded(float u, float levels) {
+    const float most = u > levels ? levels : u, v = (most < 0 ? 0.0f : most) + (UP ? 0.5f : 0.0f);
+    const float r = (v + WHOLE) - WHOLE;
+    return UP && r > v ? r - 1.0f : r;
+}
+
+template <bool UP, bool AFFINE, class E>
+void levels_row(const E *x, E *out, const float *scale, const float *shift, int64_t n, const Levels &p) {
+    const float threshold = p.threshold, levels = p.levels, per = p.per, by = 1.0f / per;
+    int power;
+    if (threshold == 1 && std::frexp(per, &power) == 0.5f) {  // the same without a division
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++)
+            out[i] = narrow<E>(rounded<UP>(AFFINE ? wide(x[i]) * scale[i] + shift[i] : wide(x[i]), levels) * by);
+        return;
+    }
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        const float h = AFFINE ? wide(x[i]) * scale[i] + shift[i] : wide(x[i]);
+        out[i] = narrow<E>(rounded<UP>(h / threshold, levels) / per);
+    }
+}
+
+// What a potential's spikes pass of their gradient, of 1: `by` or nothing.
+template <bool CLOSED> inline float passed(float u, float levels, float by) {
+    const float above = (CLOSED ? u >= 0 : u > 0) ? by : 0.0f;
+    return (CLOSED ? u <= levels : u < levels) ? above : 0.0f;
+}
+
+template <bool CLOSED, class E> void inside_row(const E *x, uint8_t *inside, int64_t n, const Levels &p) {
+    const float threshold = p.threshold, levels = p.levels;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) inside[i] = passed<CLOSED>(wide(x[i]) / threshold, levels, 1.0f) > 0 ? 1 : 0;
+}
+
+// The gradient of the potential scale x + shift.
+template <bool CLOSED, class E>
+void levels_row_back(const E *x, const E *grad, const float *scale, const float *shift, float *out, int64_t n,
+                     const Levels &p) {
+    const float threshold = p.threshold, levels = p.levels, by = 1.0f / (p.threshold * p.per);
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++)
+        out[i] = wide(grad[i]) * passed<CLOSED>((wide(x[i]) * scale[i] + shift[i]) / threshold, levels, by);
+}
+
+// Its spikes and, where `inside` is wanted, whether they pass a gradient.
 template <class E>
-void pool_forward(const E *x, E *out, uint8_t *which, int64_t frames, int64_t C, int64_t H, int64_t W,
-                  int64_t stride) {
+void levels_forward(const E *x, E *out, uint8_t *inside, int64_t frames, int64_t frame, int64_t channels, int64_t inner,
+                    const float *scale, const float *shift, const Levels &p) {
+    const Shape shape(frame * frames, channels, inner);
+    const auto row = p.up ? (channels ? levels_row<true, true, E> : levels_row<true, false, E>)
+                          : (channels ? levels_row<false, true, E> : levels_row<false, false, E>);
+    const auto passes = p.closed ? inside_row<true, E> : inside_row<false, E>;
+#pragma omp parallel if (shape.frame > SMALL)
+    {
+        Affine affine(shape, scale, shift);
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < shape.blocks(); k++) {
+            const int64_t at = k * shape.block, n = std::min(shape.block, shape.frame - at);
+            affine.at(k);
+            row(x + at, out + at, affine.scale.data(), affine.shift.data(), n, p);
+            if (inside) passes(x + at, inside + at, n, p);
+        }
+    }
+}
+
+// The gradient of what levels_forward read without a map.
+template <class E>
+void levels_backward(const E *grad, const uint8_t *inside, E *out, int64_t n, const Levels &p) {
+#pragma omp parallel for schedule(static) if (n > SMALL)
+    for (int64_t start = 0; start < n; start += 4096) {
+        const int64_t end = std::min(n, start + 4096);
+        const float by = 1.0f / (p.threshold * p.per);
+#pragma omp simd
+        for (int64_t i = start; i < end; i++) out[i] = narrow<E>(inside[i] ? wide(grad[i]) * by : 0.0f);
+    }
+}
+
+// The gradient of what levels_forward read through a batch norm. It is found twice, which is cheaper than to write and
+// read it in between.
+template <class E>
+void levels_norm_backward(const E *grad, const E *x, E *out, const float *scale, const float *shift, const float *weight,
+                          const double *mean, const double *inverse, int64_t count, float *grad_weight,
+                          float *grad_bias, int64_t frames, int64_t frame, int64_t channels, int64_t inner,
+                          const Levels &p) {
+    const Shape shape(frame * frames, channels, inner);
+    const auto back = p.closed ? levels_row_back<true, E> : levels_row_back<false, E>;
+    std::vector<double> sums(2 * channels);
+#pragma omp parallel if (shape.frame > SMALL)
+    {
+        const int64_t L = shape.rows() ? shape.block : channels;
+        Affine affine(shape, scale, shift);
+        std::vector<float> of(shape.block);
+        std::vector<double> sum(2 * L);
+        double *s0 = sum.data(), *s1 = s0 + L;
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < shape.blocks(); k++) {
+            const int64_t at = k * shape.block, n = std::min(shape.block, shape.frame - at);
+            const E *row = x + at;
+            const float *g = of.data();
+            affine.at(k);
+            back(row, grad + at, affine.scale.data(), affine.shift.data(), of.data(), n, p);
+            if (shape.rows()) {
+#pragma omp simd
+                for (int64_t i = 0; i < n; i++) s0[i] += g[i], s1[i] += g[i] * wide(row[i]);
+            } else {
+                double first = 0, second = 0;
+#pragma omp simd reduction(+ : first, second)
+                for (int64_t i = 0; i < n; i++) first += g[i], second += g[i] * wide(row[i]);
+                s0[k % channels] += first, s1[k % channels] += second;
+            }
+        }
+#pragma omp critical
+        for (int64_t half = 0; half < 2; half++)
+            for (int64_t i = 0; i < L; i++) sums[half * channels + i % channels] += sum[half * L + i];
+    }
+    const Combined by(sums.data(), weight, mean, inverse, count, grad_weight, grad_bias, channels);
+#pragma omp parallel if (shape.frame > SMALL)
+    {
+        Affine affine(shape, scale, shift), one(shape, by.a.data(), by.b.data()), two(shape, by.d.data(), by.d.data());
+        std::vector<float> of(shape.block);
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < shape.blocks(); k++) {
+            const int64_t at = k * shape.block, n = std::min(shape.block, shape.frame - at);
+            affine.at(k), one.at(k), two.at(k);
+            const float *pa = one.scale.data(), *pb = one.shift.data(), *pd = two.scale.data(), *g = of.data();
+            const E *row = x + at;
+            E *o = out + at;
+            back(row, grad + at, affine.scale.data(), affine.shift.data(), of.data(), n, p);
+#pragma omp simd
+            for (int64_t i = 0; i < n; i++) o[i] = narrow<E>(pa[i] * g[i] + pb[i] * wide(row[i]) + pd[i]);
+        }
+    }
+}
+
+// 3x3 max-pooling with padding 1 in channels-last memory of x, or of scale x + shift; `which` is the winning tap, the
+// first among equals.
+template <bool AFFINE, class E>
+void pool_forward(const E *x, E *out, uint8_t *which, int64_t frames, int64_t C, int64_t H, int64_t W, int64_t stride,
+                  const float *scale, const float *shift) {
     const int64_t h = (H - 1) / stride + 1, w = (W - 1) / stride + 1;
 #pragma omp parallel for schedule(static) if (frames * H * W * C > SMALL)
     for (int64_t row = 0; row < frames * h; row++) {
@@ -498,11 +693,14 @@ void pool_forward(const E *x, E *out, uint8_t *which, int64_t frames, int64_t C,
             }
             const int64_t at = (row * w + ox) * C;
             over_channels(C, [&](int64_t c, auto width) {
-                typename decltype(width)::Real best, now;
+                typename decltype(width)::Real best, now, by{}, more_by{};
                 typename decltype(width)::Whole none{}, index = none + labels[0];
+                if (AFFINE) load(scale + c, by), load(shift + c, more_by);
                 load(taps[0] + c, best);
+                if (AFFINE) best = best * by + more_by;
                 for (int32_t k = 1; k < count; k++) {
                     load(taps[k] + c, now);
+                    if (AFFINE) now = now * by + more_by;
                     const auto more = now > best;
                     best = more ? now : best;
                     index = more ? none + labels[k] : index;
@@ -529,10 +727,10 @@ void collect(const E *grad_out, const uint8_t *which, E *grad, int64_t C, int64_
     });
 }
 
-// Each value's gradient is the sum over the windows that it won. Strides 1 and 2.
+// The gradients of one row of values, each the sum over the windows that it won. Strides 1 and 2.
 template <class E>
-void pool_backward(const E *grad_out, const uint8_t *which, E *grad, int64_t frames, int64_t C, int64_t H, int64_t W,
-                   int64_t stride) {
+void unpool_row(const E *grad_out, const uint8_t *which, E *grad, int64_t row, int64_t C, int64_t H, int64_t W,
+                int64_t stride) {
     const int64_t h = (H - 1) / stride + 1, w = (W - 1) / stride + 1;
     const auto first = [=](int64_t at) { return stride == 2 ? at >> 1 : std::max<int64_t>(0, at - 1); };
     const auto last = [=](int64_t at, int64_t size) { return std::min(size - 1, (at + 1) >> (stride - 1)); };
@@ -541,14 +739,67 @@ void pool_backward(const E *grad_out, const uint8_t *which, E *grad, int64_t fra
         {collect<2, 1, E>, collect<2, 2, E>, collect<2, 3, E>},
         {collect<3, 1, E>, collect<3, 2, E>, collect<3, 3, E>},
     };
+    const int64_t f = row / H, y = row % H, top = first(y), more = last(y, h) - top;
+    for (int64_t z = 0; z < W; z++) {
+        const int64_t left = first(z), from = ((f * h + top) * w + left) * C;
+        const int64_t tap = (y - top * stride + 1) * 3 + z - left * stride + 1;
+        collects[more][last(z, w) - left](grad_out + from, which + from, grad + z * C, C, w * C,
+                                          static_cast<int32_t>(tap), static_cast<int32_t>(stride));
+    }
+}
+
+template <class E>
+void pool_backward(const E *grad_out, const uint8_t *which, E *grad, int64_t frames, int64_t C, int64_t H, int64_t W,
+                   int64_t stride) {
 #pragma omp parallel for schedule(static) if (frames * H * W * C > SMALL)
-    for (int64_t row = 0; row < frames * H; row++) {
-        const int64_t f = row / H, y = row % H, top = first(y), more = last(y, h) - top;
-        for (int64_t z = 0; z < W; z++) {
-            const int64_t left = first(z), from = ((f * h + top) * w + left) * C;
-            const int64_t tap = (y - top * stride + 1) * 3 + z - left * stride + 1;
-            collects[more][last(z, w) - left](grad_out + from, which + from, grad + (row * W + z) * C, C, w * C,
-                                              static_cast<int32_t>(tap), static_cast<int32_t>(stride));
+    for (int64_t row = 0; row < frames * H; row++)
+        unpool_row(grad_out, which, grad + row * W * C, row, C, H, W, stride);
+}
+
+// The gradient of a pool's input through the batch norm before it, row by row: the pool's own, of which there are several
+// times as many, is not written.
+template <class E>
+void norm_pool_backward(const E *grad_out, const uint8_t *which, const E *x, E *out, const float *weight,
+                        const double *mean, const double *inverse, int64_t count, float *grad_weight, float *grad_bias,
+                        int64_t frames, int64_t C, int64_t H, int64_t W, int64_t stride) {
+    const int64_t row = W * C, L = std::min(row, C * std::max<int64_t>(1, 512 / C));
+    std::vector<double> sums(2 * C);
+#pragma omp parallel if (frames * H * row > SMALL)
+    {
+        std::vector<E> grad(row);
+        std::vector<double> sum(2 * L);
+        double *s0 = sum.data(), *s1 = s0 + L;
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < frames * H; k++) {
+            unpool_row(grad_out, which, grad.data(), k, C, H, W, stride);
+            for (int64_t at = 0; at < row; at += L) {
+                const int64_t n = std::min(L, row - at);
+                const E *g = grad.data() + at, *v = x + k * row + at;
+#pragma omp simd
+                for (int64_t i = 0; i < n; i++) s0[i] += wide(g[i]), s1[i] += wide(g[i]) * wide(v[i]);
+            }
+        }
+#pragma omp critical
+        for (int64_t half = 0; half < 2; half++)
+            for (int64_t i = 0; i < L; i++) sums[half * C + i % C] += sum[half * L + i];
+    }
+    const Combined by(sums.data(), weight, mean, inverse, count, grad_weight, grad_bias, C);
+    const Shape shape(row, C, 1);
+#pragma omp parallel if (frames * H * row > SMALL)
+    {
+        std::vector<E> grad(row);
+        const Affine one(shape, by.a.data(), by.b.data()), two(shape, by.d.data(), by.d.data());
+        const float *pa = one.scale.data(), *pb = one.shift.data(), *pd = two.scale.data();
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < frames * H; k++) {
+            unpool_row(grad_out, which, grad.data(), k, C, H, W, stride);
+            for (int64_t at = 0; at < row; at += shape.block) {
+                const int64_t n = std::min(shape.block, row - at);
+                const E *g = grad.data() + at, *v = x + k * row + at;
+                E *o = out + k * row + at;
+#pragma omp simd
+                for (int64_t i = 0; i < n; i++) o[i] = narrow<E>(pa[i] * wide(g[i]) + pb[i] * wide(v[i]) + pd[i]);
+            }
         }
     }
 }
@@ -789,28 +1040,29 @@ void unpack(const uint8_t *bits, E *x, int64_t n) {
 extern "C" {
 
 #define EXPORT(E, NAME) \
-    void NAME(neuron_forward)(const E *x, E *spikes, int64_t T, int64_t x_step, int64_t frame, int64_t channels, \
-                              int64_t inner, const float *scale, const float *shift, const Neuron *p) { \
-        neuron_forward<E>(x, spikes, T, x_step, frame, channels, inner, scale, shift, p); \
+    void NAME(neuron_forward)(const E *x, const E *other, int64_t where, E *spikes, int64_t T, int64_t x_step, \
+                              int64_t frame, int64_t channels, int64_t inner, const float *scale, const float *shift, \
+                              const Neuron *p) { \
+        neuron_forward<E>(x, other, where, spikes, T, x_step, frame, channels, inner, scale, shift, p); \
     } \
     void NAME(neuron_near)(const E *x, uint64_t *bits, int64_t T, int64_t x_step, int64_t frame, int64_t C, \
                            const float *scale, const float *shift, const Neuron *p, double reach) { \
         (p->soft ? near<true, E> : near<false, E>)(x, bits, T, x_step, frame, C, scale, shift, *p, \
                                                    static_cast<float>(reach)); \
     } \
-    void NAME(neuron_backward)(const E *x, const E *grad_spikes, E *grad, double *grad_gain, double *sums, \
-                               int64_t T, int64_t x_step, int64_t frame, int64_t channels, int64_t inner, \
+    void NAME(neuron_backward)(const E *x, const E *other, const E *grad_spikes, E *grad, double *grad_gain, \
+                               double *sums, int64_t T, int64_t x_step, int64_t frame, int64_t channels, int64_t inner, \
                                const float *scale, const float *shift, const Neuron *p, int64_t kind) { \
-        neuron_backward<E>(x, grad_spikes, grad, grad_gain, sums, T, x_step, frame, channels, inner, scale, shift, p, \
-                           kind); \
+        neuron_backward<E>(x, other, grad_spikes, grad, grad_gain, sums, T, x_step, frame, channels, inner, scale, \
+                           shift, p, kind); \
     } \
     void NAME(norm_sums)(const E *x, const E *grad, double *sums, int64_t frames, int64_t frame, \
                          int64_t channels, int64_t inner) { \
         norm_sums<E>(x, grad, sums, frames, frame, channels, inner); \
     } \
-    void NAME(norm_apply)(const E *x, E *y, const float *scale, const float *shift, int64_t frames, int64_t frame, \
-                          int64_t channels, int64_t inner) { \
-        norm_apply<E>(x, y, scale, shift, frames, frame, channels, inner); \
+    void NAME(norm_apply)(const E *x, const E *other, E *y, const float *scale, const float *shift, int64_t frames, \
+                          int64_t frame, int64_t channels, int64_t inner) { \
+        norm_apply<E>(x, other, y, scale, shift, frames, frame, channels, inner); \
     } \
     void NAME(norm_moments)(const E *x, const float *weight, const float *bias, double eps, float *factors, \
                             double *exact, int64_t frames, int64_t frame, int64_t channels, int64_t inner) { \
@@ -822,9 +1074,29 @@ extern "C" {
         norm_combine<E>(grad, x, out, sums, weight, mean, inverse, count, grad_weight, grad_bias, frames, frame, \
                         channels, inner); \
     } \
+    void NAME(levels_forward)(const E *x, E *out, uint8_t *inside, int64_t frames, int64_t frame, int64_t channels, \
+                              int64_t inner, const float *scale, const float *shift, const Levels *p) { \
+        levels_forward<E>(x, out, inside, frames, frame, channels, inner, scale, shift, *p); \
+    } \
+    void NAME(levels_backward)(const E *grad, const uint8_t *inside, E *out, int64_t n, const Levels *p) { \
+        levels_backward<E>(grad, inside, out, n, *p); \
+    } \
+    void NAME(levels_norm_backward)(const E *grad, const E *x, E *out, const float *scale, const float *shift, \
+                                    const float *weight, const double *mean, const double *inverse, int64_t count, \
+                                    float *grad_weight, float *grad_bias, int64_t frames, int64_t frame, \
+                                    int64_t channels, int64_t inner, const Levels *p) { \
+        levels_norm_backward<E>(grad, x, out, scale, shift, weight, mean, inverse, count, grad_weight, grad_bias, \
+                                frames, frame, channels, inner, *p); \
+    } \
     void NAME(pool_forward)(const E *x, E *out, uint8_t *which, int64_t frames, int64_t C, int64_t H, int64_t W, \
-                            int64_t stride) { \
-        pool_forward<E>(x, out, which, frames, C, H, W, stride); \
+                            int64_t stride, const float *scale, const float *shift) { \
+        (scale ? pool_forward<true, E> : pool_forward<false, E>)(x, out, which, frames, C, H, W, stride, scale, shift); \
+    } \
+    void NAME(norm_pool_backward)(const E *grad_out, const uint8_t *which, const E *x, E *out, const float *weight, \
+                                  const double *mean, const double *inverse, int64_t count, float *grad_weight, \
+                                  float *grad_bias, int64_t frames, int64_t C, int64_t H, int64_t W, int64_t stride) { \
+        norm_pool_backward<E>(grad_out, which, x, out, weight, mean, inverse, count, grad_weight, grad_bias, frames, C, \
+                              H, W, stride); \
     } \
     void NAME(fire_pool)(const E *x, E *out, int64_t T, int64_t x_step, int64_t B, int64_t C, int64_t H, int64_t W, \
                          int64_t stride, const float *scale, const float *shift, const Neuron *p) { \

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spikefront.nn.kernels.launch import Operator, call
-from spikefront.nn.kernels.layout import dense, distance, like
+from spikefront.nn.kernels.layout import alike, dense, distance, like
 from spikefront.nn.torch_internals import watched, watched_backward
 
 
@@ -37,12 +37,14 @@ def normalises(bn: nn.Module) -> bool:
     return type(bn) is nn.BatchNorm2d and bn.affine and bn.track_running_stats and bn.momentum is not None and not hooks
 
 
-def normalise(x: Tensor, norm: nn.Module) -> Tensor:
-    """``norm`` over the third dimension of ``(T, B, C, ...)``."""
+def normalise(x: Tensor, norm: nn.Module, onto: Tensor | None = None) -> Tensor:
+    """``norm`` over the third dimension of ``(T, B, C, ...)``, added to ``onto``."""
     if not isinstance(norm, nn.BatchNorm2d):
-        return x
+        return x if onto is None else onto + x
     x = dense(x)
-    return _norm(x, norm.weight, norm.bias, *statistics(x, norm))
+    if onto is not None and not alike(x, onto):
+        return onto + normalise(x, norm)
+    return _norm(x, norm.weight, norm.bias, *statistics(x, norm), onto)
 
 
 def statistics(x: Tensor, norm: nn.BatchNorm2d) -> Statistics:
@@ -103,10 +105,11 @@ def norm(
     mean: Tensor,
     inverse_std: Tensor,
     count: int,
+    other: Tensor | None,
 ) -> Tensor:
-    """``scale x + shift``; what else is given is for the gradient."""
+    """``scale x + shift + other``; what else is given is for the gradient."""
     y = torch.empty_like(x)
-    call("norm_apply", x, y, scale, shift, *_sizes(x))
+    call("norm_apply", x, other, y, scale, shift, *_sizes(x))
     return y
 
 
@@ -121,21 +124,21 @@ def norm_backward(
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, _, _, _, mean, inverse_std, ctx.count = inputs
+    x, weight, _, _, _, mean, inverse_std, ctx.count, _ = inputs
     ctx.save_for_backward(x, weight, mean, inverse_std)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, mean, inverse_std = ctx.saved_tensors
     grads = _norm_backward(x, like(grad, x.stride()), weight, mean, inverse_std, ctx.count)
-    return *grads, *[None] * 5
+    return *grads, *[None] * 5, grad if ctx.needs_input_grad[8] else None
 
 
 _moments = Operator(moments, "(Tensor x, Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor)", _rows)
 _norm = Operator(
     norm,
-    "(Tensor x, Tensor weight, Tensor bias, Tensor scale, Tensor shift, Tensor mean, Tensor inverse_std, SymInt count)"
-    " -> Tensor",
+    "(Tensor x, Tensor weight, Tensor bias, Tensor scale, Tensor shift, Tensor mean, Tensor inverse_std, SymInt count,"
+    " Tensor? other) -> Tensor",
     lambda x, *_: torch.empty_like(x),
 )
 _norm_backward = Operator(

@@ -46,7 +46,7 @@ def max_pool(x: Tensor, stride: int, planes: bool, remember: bool) -> tuple[Tens
     """The pooled ``x``, and for the gradient which of its window each value is; without ``remember`` that is empty."""
     out, which = _results(x, stride, planes, remember)
     name = "pool_planes_forward" if planes else "pool_forward"
-    call(name, x, out, which if remember else None, *x.shape, *([] if planes else [stride]))
+    call(name, x, out, which if remember else None, *x.shape, *([] if planes else [stride, None, None]))
     return out, which
 
 
