@@ -192,7 +192,7 @@ def finished(study: Study) -> list[FrozenTrial]:
 
 def bad(study: Study) -> list[FrozenTrial]:
     """The trials that came to nothing, by their configurations' fault as far as one knows: that failed, diverged or were
-    stopped for their silence."""
+    were stopped for their silence."""
     return [*_unmended(study), *_book(study).vain]
 
 
