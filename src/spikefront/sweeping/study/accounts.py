@@ -191,8 +191,8 @@ def finished(study: Study) -> list[FrozenTrial]:
 
 
 def bad(study: Study) -> list[FrozenTrial]:
-    """The trials that came to nothing, by their configurations' fault as far as one knows: that failed, diverged or were
-    were stopped for their silence."""
+    """The trials that came to nothing, by their configurations' fault as far as one knows: failed and diverged ones,
+    and those that were stopped for their silence."""
     return [*_unmended(study), *_book(study).vain]
 
 
