@@ -15,16 +15,20 @@ search saw, one seed's luck among them, and its hypervolume is that of the same 
 search that picks winners by luck gains nothing by it. Reference: accuracy 0 and the dearest recorded network's energy;
 energy as it is, and in decades down to a thousandth; 1 is the whole rectangle.
 
-FILE (`build/search.jsonl`) gets a line a search, and the same command goes on where it was stopped.
+FILE (`build/search.jsonl`) gets a line a search, and the same command goes on where it was stopped. Several processes,
+of one machine, may share the work: the same command again, or one of other rows.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import heapq
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -42,10 +46,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks" / "tables")]
 
 import optuna  # noqa: E402
+from filelock import FileLock, Timeout  # noqa: E402
 from hydra.utils import instantiate  # noqa: E402
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler  # noqa: E402
 from optuna.trial import TrialState  # noqa: E402
-from record import DEFAULT_RAW, rounded, seconds_of  # noqa: E402
+from record import DEFAULT_RAW, append, raw, seconds_of  # noqa: E402
 from spaces import SETS  # noqa: E402
 from table import Answer, Table, begun  # noqa: E402
 
@@ -282,6 +287,8 @@ ELSEWHERE = (
     "NePS PriMO",
     "NePS MO-BO",
     "Ax qNEHVI",
+    "W&B Optuna",
+    "W&B Ax",
 )
 
 
@@ -485,43 +492,47 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore")
     given.json.parent.mkdir(parents=True, exist_ok=True)
-    known = [json.loads(x) for x in given.json.read_text().splitlines()] if given.json.is_file() else []
     if not given.report:
-        run(given, {tuple(x[k] for k in KEYS) for x in known})
-        known = [json.loads(x) for x in given.json.read_text().splitlines()]
-    report([x for x in known if x["table"] in given.tables and x["workers"] in given.workers], given.plot)
+        run(given)
+    report([x for x in raw(given.json) if x["table"] in given.tables and x["workers"] in given.workers], given.plot)
 
 
 KEYS = ("table", "runs", "trials", "workers", "seed", "peer")  # of what is measured once
 
 
-def run(given: argparse.Namespace, done: set[tuple[Any, ...]]) -> None:
+def run(given: argparse.Namespace) -> None:
+    """All that is asked for, was not measured yet and isn't being measured by another process."""
+    claims = given.json.with_suffix(".claims")
+    claims.mkdir(exist_ok=True)
+
+    def done() -> set[tuple[Any, ...]]:
+        return {tuple(x[k] for k in KEYS) for x in raw(given.json)}
+
     for name in given.tables:
         table = Table.load(name, given.raw)
         total = given.trials * mean_seconds(table)
-        for seed in range(given.seeds):
-            answers = cache_of(table, seed)
-            for workers in given.workers:
-                for peer in given.peers:
-                    line = dict(zip(KEYS, (name, len(table.runs), given.trials, workers, seed, peer), strict=True))
-                    if tuple(line.values()) in done:
-                        continue
-                    search = made(peer, given.python, table.space, table.epochs, workers, seed)
-                    try:
-                        history = simulate(search, answers, workers, total / workers)
-                    finally:
-                        getattr(search, "close", lambda: None)()
-                    history.own_seconds += getattr(search, "seconds", 0.0)
-                    line |= {"budget": total / workers, "worst": table.worst, "epochs": table.epochs, **vars(history)}
-                    with given.json.open("a") as file:
-                        file.write(json.dumps(rounded(line)) + "\n")
-                    print(f"{name}, {workers} workers, seed {seed}: {peer}, {history.own_seconds:.1f} s", flush=True)
+        for seed, workers, peer in itertools.product(range(given.seeds), given.workers, given.peers):
+            job = (name, len(table.runs), given.trials, workers, seed, peer)
+            claim = FileLock(claims / re.sub(r"\W+", "-", "-".join(map(str, job))), timeout=0)
+            with contextlib.suppress(Timeout), claim:
+                if job in done():
+                    continue
+                search = made(peer, given.python, table.space, table.epochs, workers, seed)
+                try:
+                    history = simulate(search, cache_of(table, seed), workers, total / workers)
+                finally:
+                    getattr(search, "close", lambda: None)()
+                history.own_seconds += getattr(search, "seconds", 0.0)
+                line = dict(zip(KEYS, job, strict=True)) | vars(history)
+                append(given.json, {**line, "budget": total / workers, "worst": table.worst, "epochs": table.epochs})
+                print(f"{name}, {workers} workers, seed {seed}: {peer}, {history.own_seconds:.1f} s", flush=True)
 
 
 def made(peer: str, python: str | None, *given: Any) -> Peer:
     return PEERS[peer](*given) if peer in PEERS else Elsewhere(*given, name=peer, python=str(python))
 
 
+@functools.lru_cache(1)
 def cache_of(table: Table, seed: int) -> Callable[[dict[str, Any]], Answer]:
     """Answers of a table, of which equal questions are asked once."""
     known: dict[str, Answer] = {}

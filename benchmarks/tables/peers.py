@@ -1,9 +1,9 @@
 """Searches of other packages for benchmarks/search.py, each in an environment that has its package; run by it alone.
 
     python -m venv /tmp/stock && /tmp/stock/bin/pip install hydra-optuna-sweeper==1.3.0 'hydra-core<1.4' 'sqlalchemy<2'
-    python -m venv /tmp/peers && /tmp/peers/bin/pip install syne-tune==0.16.0 ax-platform==1.3.1
+    python -m venv /tmp/peers && /tmp/peers/bin/pip install syne-tune==0.16.0 ax-platform==1.3.1 wandb==0.31.0 optuna
     python -m venv /tmp/neps && /tmp/neps/bin/pip install neural-pipeline-search==0.17.0
-    python benchmarks/search.py --python /tmp/peers/bin/python 'Syne Tune MOASHA' 'Ax qNEHVI'
+    python benchmarks/search.py --python /tmp/peers/bin/python 'Syne Tune MOASHA' 'Ax qNEHVI' 'W&B Optuna' 'W&B Ax'
 
 Reads questions as lines of JSON, answers with lines of JSON, `{"value", "seconds"}`: the seconds of this process. All
 are told what their interface can take: final accuracy and energy, or after each epoch where they judge by epochs; a
@@ -236,7 +236,13 @@ class Ax:
         self._epochs = epochs
 
     def ask(self) -> dict[str, Any] | None:
-        found = self._client.get_next_trials(1)
+        from ax.exceptions.core import DataRequiredError
+        from ax.exceptions.generation_strategy import MaxParallelismReachedException
+
+        try:
+            found = self._client.get_next_trials(1)
+        except (DataRequiredError, MaxParallelismReachedException):  # its start must have ended first
+            return None
         if not found:
             return None
         ((key, params),) = found.items()
@@ -249,7 +255,63 @@ class Ax:
         self._client.complete_trial(key, raw_data={"accuracy": values[0], "energy": values[1]})
 
 
+class Wandb:
+    """W&B's sweep scheduler without its server: the optimizer that its controller has, asked and told as its loop does.
+
+    Of several objectives its Optuna engine is told no epochs and stops nothing; its Ax engine stops only by a strategy
+    that a user's own client has. Neither takes a seed: its sampler is given one here, its client none.
+
+    ``engine``: `optuna` or `ax`.
+    """
+
+    def __init__(self, space: Space, epochs: int, workers: int, seed: int, engine: str) -> None:
+        import logging
+
+        import torch
+        from wandb.sdk.sweeps.run_state import RunState
+        from wandb.sdk.sweeps.scheduler import optimizer
+        from wandb.sdk.sweeps.sweep_info import SweepInfo
+
+        logging.disable(logging.CRITICAL)
+        torch.set_num_threads(1)
+        torch.manual_seed(seed)
+        goals = [{"name": "accuracy", "goal": "maximize"}, {"name": "energy", "goal": "minimize"}]
+        parameters = {p["key"]: _wandb(p) for p in space}
+        config = {"scheduler": {"engine": engine}, "metrics": goals, "parameters": parameters}
+        self._optimizer = optimizer.make_optimizer(SweepInfo("s", "s", "e", "p", config, "c"))
+        if engine == "optuna":
+            self._optimizer.study.sampler = type(self._optimizer.study.sampler)(seed=seed)
+        self._run, self._state, self._epochs = optimizer.RunWithMetrics, RunState.FINISHED, epochs
+        self._proposed: dict[int, Any] = {}
+
+    def ask(self) -> dict[str, Any] | None:
+        found = self._optimizer.ask_n_runs(1)
+        if not found:
+            return None
+        key = int(found[0].run_id)
+        self._proposed[key] = found[0]
+        return {"key": key, "params": found[0].config.flat_dict(), "begin": 0, "until": self._epochs}
+
+    def report(self, key: int, epoch: int, values: Values) -> bool:
+        return False
+
+    def tell(self, key: int, epoch: int, values: Values) -> None:
+        proposed, summary = self._proposed[key], dict(zip(("accuracy", "energy"), values, strict=True))
+        self._optimizer.tell_run(proposed.run_id, self._run(proposed.config, self._state, f"r{key}", summary, []))
+
+
+def _wandb(p: dict[str, Any]) -> dict[str, Any]:
+    if p["kind"] == "choice":
+        return {"values": p["choices"]}
+    bounds = {"min": p["low"], "max": p["high"]}
+    if p["log"]:
+        return {**bounds, "distribution": "log_uniform_values" if p["kind"] == "float" else "q_log_uniform_values"}
+    return {**bounds, "distribution": "uniform" if p["kind"] == "float" else "int_uniform"}
+
+
 def _made(peer: str, **given: Any) -> Any:
+    if peer.startswith("W&B"):
+        return Wandb(**given, engine=peer.removeprefix("W&B ").lower())
     if peer.startswith("NePS"):
         return Neps(**given, algorithm="primo" if peer.endswith("PriMO") else "bayes")
     return {"hydra-optuna-sweeper": HydraOptuna, "Syne Tune MOASHA": Moasha, "Ax qNEHVI": Ax}[peer](**given)

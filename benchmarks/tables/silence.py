@@ -6,7 +6,8 @@ A network came to nothing if after its last epoch it is right no more than half 
 For each figure of each batch that was looked at, and each direction, the threshold is the most daring one that stops
 no more than the given share of the networks that came to something, halfway to the next that came to nothing; told are
 how many it would have stopped of those that came to nothing, and Wilson's 95 % upper bound of the false alarms.
-Below it how thresholds chosen on one table do on the others.
+Below it how thresholds chosen on one table do on the others; and what a sweep's own rule says after each epoch, that a
+network in which nothing fires on the validation part and whose answers are chance is stopped.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "src"), str(HERE)]
 
-from record import DEFAULT_RAW, EARLY, known  # noqa: E402
+from record import DEFAULT_RAW, EARLY, known, seconds_of  # noqa: E402
 from spaces import SETS  # noqa: E402
+
+from spikefront.sweeping.search.hopeless import GUESSED, QUIET  # noqa: E402
 
 CLASSES = {"digits": 10, "digits_dvs": 10, "patches": 6}
 CHANCE = 1.5  # times it, at most, is nothing
@@ -65,6 +68,26 @@ def stopped(values: np.ndarray, at: float, below: bool) -> np.ndarray:
     return values < at if below else values > at
 
 
+def quiet(run: dict[str, Any], epoch: int, classes: int) -> bool:
+    """Whether nothing fires after an epoch and the answers are chance."""
+    point = run["epochs"][epoch - 1]
+    return bool(point["firing_rate"] <= QUIET and point["anytime"][-1][0] <= GUESSED / classes)
+
+
+def later(name: str, runs: list[dict[str, Any]], bad: np.ndarray) -> None:
+    """Print what the sweep's rule would stop after each epoch."""
+    print("\n| silent, at chance after epoch | of those that came to nothing | false alarms, upper bound | seconds |")
+    print("|--:|--:|--:|--:|")
+    whole = [(r, b) for r, b in zip(runs, bad, strict=True) if not r["failed"]]
+    total = sum(seconds_of(r) for r, _ in whole)
+    good, epochs = sum(not b for _, b in whole), SETS[name].epochs
+    for epoch in range(1, epochs):
+        caught = [(r, b) for r, b in whole if quiet(r, epoch, CLASSES[name])]
+        alarms, saved = sum(not b for _, b in caught), sum(e["cpu"] for r, _ in caught for e in r["epochs"][epoch:])
+        share = sum(b for _, b in caught) / max(1, sum(b for _, b in whole))
+        print(f"| {epoch} | {share:.0%} | {alarms} of {good}, {upper(alarms, good):.1%} | {saved / total:.1%} fewer |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=list(SETS))
@@ -99,6 +122,7 @@ def main() -> None:
             false = f"{alarms} of {good}, {upper(alarms, good):.1%}"
             print(f"| {EARLY[place]} | {figure} | {sign} {at:.3g} | {share:.0%} | {false} |")
         chosen[name] = rows[0][1:5]
+        later(name, runs, bad)
     for name, (place, figure, below, at) in chosen.items():
         for other, (runs, bad) in tables.items():
             if other != name and bad.any():

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from spikefront.config import ROOT, compose
 
@@ -173,6 +174,75 @@ def test_a_table_answers_for_what_was_not_recorded(bench):
     assert np.mean(wrong) < 0.1
     lucky = [table.answer(configurations[70], seed).points[-1, -1, 0] for seed in range(12)]
     assert 0.001 < np.std(lucky) < 0.1 and len(set(lucky)) > 1
+
+
+def test_a_bench_goes_on_and_leaves_what_another_process_measures(bench, tmp_path, monkeypatch):
+    of = bench.spaces.SETS["digits"]
+    table = bench.search.Table(of, [made(of, n, c, 0) for n, c in enumerate(of.configurations()[:40])])
+    monkeypatch.setattr(bench.search.Table, "load", lambda name, raw: table)
+    given = SimpleNamespace(tables=["digits"], workers=[1], seeds=2, trials=3, raw=None, python=None)
+    given.peers, given.json = ["random", "Optuna TPE"], tmp_path / "s.jsonl"
+    (tmp_path / "s.claims").mkdir()
+    measured = lambda: [(x["seed"], x["peer"]) for x in bench.record.raw(given.json)]
+    with FileLock(tmp_path / "s.claims" / "digits-40-3-1-0-random"):
+        bench.search.run(given)
+    assert measured() == [(0, "Optuna TPE"), (1, "random"), (1, "Optuna TPE")]
+    with given.json.open("a") as file:
+        file.write('{"table": "digits", "ru')  # killed as it wrote
+    bench.search.run(given)
+    bench.search.run(given)
+    assert sorted(measured()) == [(0, "Optuna TPE"), (0, "random"), (1, "Optuna TPE"), (1, "random")]
+
+
+def test_silence_is_no_fires_and_chance(bench):
+    import silence
+
+    run = {"epochs": [{"firing_rate": 0.0, "anytime": [[0.5, 1e-9], [0.15, 1e-9]]}]}
+    assert silence.quiet(run, 1, 10) and not silence.quiet(run, 1, 11)
+    run["epochs"][0]["firing_rate"] = 1e-3
+    assert not silence.quiet(run, 1, 10)
+
+
+def test_ranks_given_something_else(bench):
+    import proxies
+
+    draw = np.random.default_rng(0)
+    size, luck = draw.random((2, 400))
+    figure, accuracy = size + 0.3 * draw.random(400), 10 ** (size + 0.3 * luck)
+    assert proxies.rank(figure, accuracy) > 0.8 and abs(proxies.rank(figure, accuracy, size)) < 0.15
+    assert proxies.rank(np.ones(400), accuracy) == 0
+
+
+def test_a_start_is_spread_over_what_is_known_and_leaves_out_what_hardly_fires(bench):
+    import proxies
+
+    runs = [
+        {"params": {"n": n}, "operations": {"additions": float(n)}, "early": [{"firing_rate": 0.0 if n < 24 else 0.1}]}
+        for n in range(proxies.POOL)
+    ]
+    numbers = lambda how: [p["n"] for p in proxies.first(how, runs, 0)]
+    assert numbers("operations") == [3, 12, 21, 31] and numbers("operations times rate") == [24, 26, 28, 31]
+    assert len(set(numbers("random"))) == 4
+
+
+def test_patterns_tell_samples_apart_by_what_fires(bench):
+    import proxies
+    import torch
+
+    from spikefront.nn.neurons import IF
+
+    class Scaled(torch.nn.Module):
+        def __init__(self, gain):
+            super().__init__()
+            self.gain = gain
+
+        def forward(self, x):
+            return (self.gain * x).expand(2, *x.shape)  # (T, batch, features)
+
+    images = 0.1 + torch.rand(6, 40, generator=torch.Generator().manual_seed(0))
+    net = lambda gain: torch.nn.Sequential(Scaled(gain), IF(threshold=1.0))
+    apart, alike = proxies.patterns(net(1.5), images)[0], proxies.patterns(net(100.0), images)[0]
+    assert apart > alike  # where all fire all samples are one
 
 
 def test_runs_of_another_space_are_not_taken_for_this_one(bench, tmp_path):

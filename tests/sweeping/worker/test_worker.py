@@ -21,7 +21,7 @@ from waiting import until
 from spikefront.analysis.confidence import interval
 from spikefront.config import ROOT, compose
 from spikefront.errors import UserError
-from spikefront.sweeping.study import attributes, storage
+from spikefront.sweeping.study import accounts, attributes, brought, storage
 from spikefront.sweeping.study.ledger import Ledger
 from spikefront.sweeping.study.records import records
 from spikefront.sweeping.worker import processes
@@ -265,3 +265,23 @@ def test_a_sampler_or_pruner_that_cannot_be_is_said_before_a_study_is_made(make_
     with pytest.raises(UserError, match=says):
         make_sweep("search.n_trials=4", *overrides).run_here()
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("stopping", [True, False])
+def test_what_fires_nothing_and_guesses_half_way_is_stopped_and_shown_as_the_worst(tmp_path, stopping):
+    options = ("trainer.max_epochs=6", "trainer.limit_train_batches=8", f"search.stop_silent={str(stopping).lower()}")
+    search = real(tmp_path, *options, "search.n_trials=2", space=("neuron.threshold=choice(1.0,1000.0)",))
+    trials = {t["params"]["neuron.threshold"]: t for t in records(search.study())["trials"]}
+    loud, quiet = trials[1.0], trials[1000.0]
+    assert loud["state"] == "complete" and quiet["state"] == ("pruned" if stopping else "complete")
+    assert len(quiet["curve"]) == (5 if stopping else 6) and quiet["curve"][-1]["firing_rate"] == 0
+    if not stopping:
+        return
+    assert quiet["reason"].startswith("after epoch 5 of 6 no neuron fires and the accuracy, 0.")
+    study = records(search.study())
+    assert {p["number"] for p in study["points"]} == {loud["number"]}
+    whole = search.study()
+    frozen = whole.trials[quiet["number"]]
+    assert accounts.bad(whole) == [frozen]
+    seen = brought.seen(frozen, {"accuracy": "maximize", "energy": "minimize"})
+    assert seen.stopped and [list(p) for p in seen.final] == [list(p) for p in quiet["curve"][-1]["anytime"]]

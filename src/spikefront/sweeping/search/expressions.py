@@ -57,8 +57,18 @@ def holds(condition: str, values: Mapping[str, Any]) -> bool:
     Raises:
         UserError: as ``evaluate``.
     """
-    value = evaluate(condition, lambda name: values.get(name, _INACTIVE))
+    return _holds(condition, *(values.get(name, _INACTIVE) for name in _read(condition)))
+
+
+@functools.lru_cache(4096, typed=True)  # a sampler asks of a thousand candidates a proposal
+def _holds(condition: str, *values: Any) -> bool:
+    value = evaluate(condition, dict(zip(_read(condition), values, strict=True)).get)
     return value is not _INACTIVE and bool(value)
+
+
+@functools.cache
+def _read(condition: str) -> tuple[str, ...]:
+    return tuple(names(condition))
 
 
 def names(expression: str) -> set[str]:

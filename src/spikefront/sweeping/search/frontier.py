@@ -123,11 +123,9 @@ class FrontSampler(BaseSampler):
             reached += [(float(expit(a)), float(np.exp(e))) for a, e in means[:, self._first :].reshape(-1, 2)]
         gains = Gains(reached, max(e for s in ended for _, e in s.final))
         means, errors = outlook(asked, [outlook.timesteps(p) for p in candidates])
-        worth = np.zeros(len(candidates))
-        for normal in norm.ppf(qmc.Sobol(2, seed=draw.randrange(2**31)).random(DRAWS)):
-            accuracy, energy = np.moveaxis((means + errors * normal)[:, self._first :], -1, 0)
-            worth += gains.of(expit(accuracy), np.exp(energy))
-        worth *= _allowed(judged[-ROWS:], candidates)
+        normal = norm.ppf(qmc.Sobol(2, seed=draw.randrange(2**31)).random(DRAWS))
+        accuracy, energy = np.moveaxis((means + errors * normal[:, None, None])[..., self._first :, :], -1, 0)
+        worth = gains.of(expit(accuracy), np.exp(energy)).mean(0) * _allowed(judged[-ROWS:], candidates)
         return candidates[int((worth / self._seconds(known, own, asked)).argmax())]
 
     def _candidates(self, front: Sequence[Seen], draw: random.Random) -> list[Params]:
@@ -171,15 +169,15 @@ class Outlook:
             self._lengths[value] = max(len(s.final), self._lengths.get(value, 0))
         self._usual = max(self._lengths.values())
         # Of a point that a warm start brought only the last timestep is known
-        each = zip(encoded, known, strict=True)
-        rows = np.vstack([self._rows(e, self.timesteps(s.params))[-len(s.final) :] for e, s in each])
+        timesteps = np.array([self.timesteps(s.params) for s in known])
+        rows = _rows(encoded, timesteps, np.array([len(s.final) for s in known]))
         chosen = np.array(sorted(draw.sample(range(len(rows)), min(CHOSEN, len(rows)))))
         self._processes = [Process(rows, v, chosen) for v in np.vstack([scale(s.final) for s in known]).T]
 
     def __call__(self, encoded: Array, timesteps: Sequence[int]) -> tuple[Array, Array]:
         """Mean and standard deviation ``(configurations, most timesteps, 2)`` as ``scale`` measures, a configuration's
         last point again in the place of those that it lacks."""
-        rows = np.vstack([self._rows(e, t) for e, t in zip(encoded, timesteps, strict=True)])
+        rows = _rows(encoded, np.array(timesteps), np.array(timesteps))
         found = [process(rows) for process in self._processes]
         first, most = np.cumsum(timesteps) - timesteps, np.arange(max(timesteps))
         places = first[:, None] + np.minimum(most, np.array(timesteps)[:, None] - 1)
@@ -191,11 +189,12 @@ class Outlook:
         value = params.get(TIMESTEPS)
         return max(self._lengths.get(value, 0), value) if isinstance(value, int) else self._usual
 
-    @staticmethod
-    def _rows(encoded: Array, timesteps: int) -> Array:
-        """A row for each t: its logarithm, its share of all, and the parameters."""
-        t = np.arange(1, timesteps + 1)
-        return np.hstack([np.stack([np.log(t), t / timesteps], axis=1), np.tile(encoded, (timesteps, 1))])
+
+def _rows(encoded: Array, timesteps: NDArray[np.int_], points: NDArray[np.int_]) -> Array:
+    """A row for each of a configuration's last ``points`` t: its logarithm, its share of all, and the parameters."""
+    ends, whole = np.repeat(points.cumsum(), points), np.repeat(timesteps, points)
+    t = whole + 1 + np.arange(len(whole)) - ends
+    return np.hstack([np.stack([np.log(t), t / whole], axis=1), np.repeat(encoded, points, axis=0)])
 
 
 def _allowed(judged: Sequence[tuple[Params, Mapping[str, float]]], candidates: Sequence[Params]) -> Array:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dpotrf, dtrtri
 
 Array = NDArray[np.float64]
 
@@ -73,28 +76,34 @@ def _matern(squares: Array) -> Array:
 
 
 def _fitted(rows: Array, targets: Array) -> tuple[Array, float]:
-    apart = (rows[:, None] - rows[None]) ** 2
+    lower = np.tril_indices(len(rows), -1)
+    apart = (rows[lower[0]] - rows[lower[1]]) ** 2
     features = rows.shape[1]
 
-    def density(weights: Array, noise: float) -> float:
-        kernel = _matern(apart @ weights)
-        inverse = np.linalg.inv(kernel + noise * np.eye(len(rows)))
-        diagonal = np.diag(inverse)
-        width = max(1e-9, float(np.mean((inverse @ targets) ** 2 / diagonal)))
+    def density(squares: Array, noise: float) -> float:
+        kernel = np.zeros((len(rows), len(rows)), order="F")
+        kernel[lower] = _matern(squares)
+        np.fill_diagonal(kernel, 1 + noise)
+        factor, failed = dpotrf(kernel, lower=1, overwrite_a=1)
+        if failed:
+            return -math.inf
+        half, _ = dtrtri(factor, lower=1, overwrite_c=1)
+        diagonal = (half**2).sum(0)  # of the inverse
+        width = max(1e-9, float(np.mean(((half @ targets) @ half) ** 2 / diagonal)))
         return -0.5 * float(np.log(width / diagonal).sum())
 
-    tried = [(density(np.full(features, w / features), n), w / features, n) for w in (0.1, 0.5, 2.0) for n in NOISES]
-    best, weight, noise = max(tried)
-    weights = np.full(features, weight)
+    even = apart.mean(1)
+    best, weight, noise = max((density(w * even, n), w, n) for w in (0.1, 0.5, 2.0) for n in NOISES)
+    weights, squares = np.full(features, weight / features), weight * even
     for _ in range(ROUNDS):
         for i in range(features):
             for step in STEPS:
-                other = weights.copy()
-                other[i] *= step
-                if (found := density(other, noise)) > best:
-                    best, weights = found, other
+                there = np.maximum(squares + (step - 1) * weights[i] * apart[:, i], 0)
+                if (found := density(there, noise)) > best:
+                    best, squares = found, there
+                    weights[i] *= step
                     break
         for n in NOISES:
-            if n != noise and (found := density(weights, n)) > best:
+            if n != noise and (found := density(squares, n)) > best:
                 best, noise = found, n
     return weights, noise

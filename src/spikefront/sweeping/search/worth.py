@@ -43,16 +43,18 @@ class Gains:
         self.worst, self._cells = worst, (np.arange(cells) + 0.5) / cells
         accuracy, energy = np.asarray(front, dtype=float).reshape(-1, 2).T
         kept = non_dominated(np.stack([-accuracy, energy], axis=1))
-        self._reached = self._best(accuracy[kept][None], energy[kept][None])[0]
+        there = self._cells >= placed(energy[kept], worst)[:, None]
+        self._reached = np.where(there, accuracy[kept][:, None], 0.0).max(0, initial=0.0)  # with each cell's energy
+        self._below = np.concatenate([[0.0], self._reached.cumsum()])
 
     def of(self, accuracy: Array, energy: Array) -> Array:
-        """Of sets ``(sets, points)``, one number each."""
-        best = self._best(accuracy, energy)
-        return np.asarray(np.maximum(best - self._reached, 0).mean(-1))
-
-    def _best(self, accuracy: Array, energy: Array) -> Array:
-        """The best accuracy that no more than each cell's energy reaches, ``(sets, cells)``."""
-        best = np.zeros((len(accuracy), len(self._cells)))
-        for a, place in zip(accuracy.T, placed(energy, self.worst).T, strict=True):
-            np.maximum(best, np.where(self._cells >= place[:, None], a[:, None], 0.0), out=best)
-        return best
+        """Of sets ``(…, points)``, one number each."""
+        first = np.searchsorted(self._cells, placed(energy, self.worst))
+        order = first.argsort(-1)
+        first = np.take_along_axis(first, order, -1)
+        best = np.maximum.accumulate(np.take_along_axis(accuracy, order, -1), -1)
+        # Each best is had from its point's first cell to before the next point's
+        last = np.concatenate([first[..., 1:], np.full_like(first[..., :1], len(self._cells))], axis=-1)
+        ahead = np.clip(np.searchsorted(self._reached, best), first, last)  # what is reached never falls
+        gained = best * (ahead - first) - (self._below[ahead] - self._below[first])
+        return np.asarray(gained.sum(-1) / len(self._cells))

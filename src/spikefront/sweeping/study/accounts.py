@@ -28,6 +28,7 @@ from spikefront.sweeping.study.attributes import (
     INHERITED,
     KNOWN,
     RECORD,
+    SILENT,
     STAGE,
     TRAINING,
     TUNING,
@@ -114,7 +115,7 @@ class _Book:
         self.size = self.space.size()
         self.finished: list[FrozenTrial] = []  # those that count
         self.staged: list[FrozenTrial] = []  # of an elastic study, those that are no slices
-        self.diverged: list[FrozenTrial] = []
+        self.vain: list[FrozenTrial] = []  # diverged, or stopped for their silence
         self.infeasible = self.known = 0
         self.done: set[Point] = set()
         self.refused: set[Point] = set()
@@ -135,8 +136,8 @@ class _Book:
             self.staged.append(trial)
         self.infeasible += INFEASIBLE.on(trial) and not attributes.repeats(trial)
         self.known += KNOWN.on(trial)
-        if DIVERGED.on(trial):
-            self.diverged.append(trial)
+        if DIVERGED.on(trial) or SILENT.on(trial):
+            self.vain.append(trial)
 
 
 _books: WeakKeyDictionary[Study, _Book] = WeakKeyDictionary()
@@ -190,8 +191,9 @@ def finished(study: Study) -> list[FrozenTrial]:
 
 
 def bad(study: Study) -> list[FrozenTrial]:
-    """The trials that came to nothing, by their configurations' fault as far as one knows: failed and diverged ones."""
-    return [*_unmended(study), *_book(study).diverged]
+    """The trials that came to nothing, by their configurations' fault as far as one knows: failed and diverged ones,
+    and those that were stopped for their silence."""
+    return [*_unmended(study), *_book(study).vain]
 
 
 class Taken:

@@ -176,6 +176,7 @@ INFEASIBLE: Attribute[str | None] = Attribute("infeasible", _none)  # the constr
 REPEATS = "the same as trial "  # and a number: in the place of a constraint
 ADMITTED: Attribute[bool] = Attribute("admitted", bool)  # no other trial has its point
 DIVERGED: Attribute[str | None] = Attribute("diverged", _none)  # the training came to no numbers
+SILENT: Attribute[str | None] = Attribute("silent", _none)  # it fired nothing and guessed, and was stopped for it
 ORIGIN: Attribute[str | None] = Attribute("origin", _none)  # who proposed it, if not the sampler
 KNOWN: Attribute[str | None] = Attribute("known", _none)  # from where a warm start brought it: it wasn't trained here
 STAGE: Attribute[str | None] = Attribute("stage", _none)  # of an elastic study, if not the evaluation of a slice

@@ -71,9 +71,9 @@ def told(trial: FrozenTrial, objectives: dict[str, str], predicted: Sequence[str
 
 def seen(trial: FrozenTrial, objectives: dict[str, str], bounds: Measured = UNBOUND) -> Seen | None:
     """What a pruner learns from a trial that has ended; None from one of which no final points are known."""
-    stopped = trial.state == TrialState.PRUNED
+    final = attributes.OUTLOOK.get(trial)  # also of one that is shown as the worst
+    stopped = bool(final) or trial.state == TrialState.PRUNED
     if stopped:
-        final = attributes.OUTLOOK.get(trial)
         broken: list[int] = []
     else:
         own = candidate(trial, objectives, bounds)

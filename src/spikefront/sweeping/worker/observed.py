@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from optuna import Trial, TrialPruned
 from optuna.study import Study
 
@@ -14,6 +14,7 @@ from spikefront.analysis.schema import EpochPoint
 from spikefront.sweeping.search import objectives, pruning
 from spikefront.sweeping.search.anytime import Front
 from spikefront.sweeping.search.constraints import Measured
+from spikefront.sweeping.search.hopeless import hopeless
 from spikefront.sweeping.search.optuna_internals import id_of
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import attributes, brought
@@ -71,7 +72,7 @@ class ObservedTraining:
 
         def report(callback: TrialCallback, epoch: int, point: EpochPoint) -> None:
             self.devices = callback.devices
-            self._report(trial, epoch, point, last=0 < (cfg.trainer.max_epochs or -1) <= epoch)
+            self._report(trial, epoch, point, cfg)
             if self._limits.on_trials:
                 account.enter(self.devices)
             if epoch > 1:  # by now all that is logged at an epoch's end has been
@@ -106,14 +107,19 @@ class ObservedTraining:
             extra={"trial": own, "overrides": again},
         )
 
-    def _report(self, trial: Trial, epoch: int, point: EpochPoint, last: bool) -> None:
+    def _report(self, trial: Trial, epoch: int, point: EpochPoint, cfg: DictConfig) -> None:
         """Keep an epoch's point.
 
         Raises:
-            TrialPruned: the pruner stops the trial here.
+            TrialPruned: the trial is stopped here, by the pruner or for its silence.
         """
         attributes.set_point(trial, epoch, point)
-        if self._pruner is None or last:  # what is trained to its end may as well be told
+        epochs, classes = cfg.trainer.max_epochs or -1, OmegaConf.select(cfg, "data.num_classes")
+        if classes and self._search.get("stop_silent") and (why := hopeless(epoch, epochs, point, classes)) is not None:
+            attributes.SILENT.set(trial, why)
+            attributes.OUTLOOK.set(trial, list(point["anytime"]))
+            raise TrialPruned(why)
+        if self._pruner is None or 0 < epochs <= epoch:  # what is trained to its end may as well be told
             return
         where, read = (self._study, trial.storage, id_of(trial)), (attributes.curve, self._seen)
         judged = (self._search.prune_on, self._objectives)
