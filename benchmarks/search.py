@@ -200,6 +200,7 @@ class Elsewhere:
     def __init__(self, space: Space, epochs: int, workers: int, seed: int, name: str, python: str) -> None:
         command = [python, str(ROOT / "benchmarks" / "tables" / "peers.py")]
         quiet = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "", "PYTHONWARNINGS": "ignore"}
+        SAID.parent.mkdir(parents=True, exist_ok=True)
         with SAID.open("a") as said:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True, env=quiet
