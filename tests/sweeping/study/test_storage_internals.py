@@ -336,6 +336,38 @@ def test_a_turn_through_our_proxy_is_few_calls_and_through_optunas_many(tmp_path
     assert len(said["ours"].calls) <= 2 and len(said["theirs"].calls) >= 6
 
 
+def test_trials_are_told_by_our_proxy_as_they_are_and_in_what_is_read_of_them(tmp_path, proxy):
+    study = create(f"sqlite:///{tmp_path}/s.db")
+    study.add_trials(every_kind())
+    study.tell(study.ask({**SPACE, "d": CategoricalDistribution([1, 2.5])}), [1.0, 2.0])
+    study.tell(study.ask({**SPACE, "e": CategoricalDistribution([True, 2.5])}), [1.0, 2.0])
+    marks = {"epoch:1": 1, "epochs": 3, "energy_layers": [], "metrics": {"accuracy": 1.0}}
+    study.add_trial(create_trial(state=TrialState.COMPLETE, values=[0.0, 1.0], user_attrs=marks))
+    address = proxy(open_storage(f"sqlite:///{tmp_path}/s.db"))
+    said, meant = told(attach(address)._storage)[1], told(open_storage(f"sqlite:///{tmp_path}/s.db"))[1]
+    assert said == meant and [list(map(type, t["_params"].values())) for t in said] == [
+        list(map(type, t["_params"].values())) for t in meant
+    ]
+    lean = attach(address, paced=True, unread=(attributes.EPOCHS, *attributes.UNSEARCHED))
+    assert set(lean.trials[-1].user_attrs) == {"metrics", "epochs"} - set(attributes.UNSEARCHED)
+    assert lean._storage.get_trial(lean.trials[-1]._trial_id).user_attrs == marks  # of one, all
+
+
+def test_a_proxy_that_is_started_again_knows_the_study_by_its_id(tmp_path):
+    address, port = f"sqlite:///{tmp_path}/s.db", free_port()
+    create(address)
+    study = None
+    for _ in range(2):
+        server = make_server(open_storage(address), "127.0.0.1", port)
+        server.start()
+        study = study or attach(f"grpc://127.0.0.1:{port}")
+        with together(study):
+            (trial := study.ask()).suggest_float("b", 1e-3, 1.0, log=True)
+        study.tell(trial, [0.0, 1.0])
+        server.stop(None).wait()
+    assert [t.values for t in attach(address).trials] == [[0.0, 1.0]] * 2
+
+
 class CountedCalls:
     """What a proxy's client calls."""
 

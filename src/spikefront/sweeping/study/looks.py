@@ -31,6 +31,11 @@ Fetch = Callable[[Collection[int], int], list[FrozenTrial]]
 """Trials by their ids, and all that came after another id, as the storage has them now."""
 
 
+def is_unread(key: str, unread: tuple[str, ...]) -> bool:
+    """Whether a user attribute is of those that aren't read: by its name, or by its beginning up to a colon."""
+    return key in unread or (":" in key and key.startswith(tuple(name for name in unread if name.endswith(":"))))
+
+
 _number = attrgetter("number")
 MANY = 1000  # trials that are read at once
 

@@ -1,4 +1,5 @@
-"""Optuna's gRPC proxy, and beside its calls one of ours, by which a worker has several things written at once.
+"""Optuna's gRPC proxy, and beside its calls one of ours, by which a worker has several things written at once
+and trials told in what is read of them.
 
 A turn through Optuna's calls alone is some 35 of them, two thirds of which write one attribute or parameter each. To
 servers that know those alone (Optuna's own) that is how it is said.
@@ -9,11 +10,12 @@ servers that know those alone (Optuna's own) that is how it is said.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 from optuna.distributions import distribution_to_json, json_to_distribution
@@ -21,7 +23,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage, GrpcStorageProxy
 from optuna.trial import FrozenTrial, TrialState
 
-from spikefront.sweeping.study.looks import Looking, Looks
+from spikefront.sweeping.study.looks import Looking, Looks, is_unread
 from spikefront.sweeping.study.tables_internals import Drawn, Tables
 from spikefront.sweeping.study.writes_internals import Told
 
@@ -50,6 +52,8 @@ class Proxy(Looking, GrpcStorageProxy):
         return {k: v for k, v in super().__getstate__().items() if k not in self._own}
 
     def _fetch(self, study_id: int, ids: Collection[int], after: int) -> list[FrozenTrial]:
+        if self.ours:
+            return [_told(row) for row in self._ask("trials", study_id, sorted(ids), after, self.unread)]
         from optuna.storages._grpc.client import GrpcClientCache, GrpcClientCacheEntry  # grpcio is of an extra
 
         cache, entry = GrpcClientCache(self._stub), GrpcClientCacheEntry()  # of this call alone
@@ -124,7 +128,51 @@ class Proxy(Looking, GrpcStorageProxy):
                 self.touch(e.trial_id)
 
 
+def _row(trial: FrozenTrial, unread: tuple[str, ...], texts: dict[int, str]) -> dict[str, Any]:
+    """A trial in what JSON knows, without the user attributes that are ``unread``.
+
+    Args:
+        texts: of distributions that were told before, by their identity: equal ones, of 1 and of True, may differ.
+    """
+    for distribution in trial.distributions.values():
+        if id(distribution) not in texts:
+            texts[id(distribution)] = distribution_to_json(distribution)
+    row = {name: getattr(trial, name) for name in ("number", "values", "system_attrs", "intermediate_values")}
+    row |= {"trial_id": trial._trial_id, "state": trial.state.name}
+    row |= {name: (at := getattr(trial, name)) and at.isoformat() for name in ("datetime_start", "datetime_complete")}
+    drawn = ((name, trial.distributions[name], value) for name, value in trial.params.items())
+    row["params"] = [(name, texts[id(d)], d.to_internal_repr(value)) for name, d, value in drawn]
+    row["user_attrs"] = {key: value for key, value in trial.user_attrs.items() if not is_unread(key, unread)}
+    return row
+
+
+_distribution = lru_cache(1024)(json_to_distribution)
+_time = datetime.datetime.fromisoformat
+
+
+def _told(row: dict[str, Any]) -> FrozenTrial:
+    """The trial of a row."""
+    drawn = [(name, _distribution(text), inner) for name, text, inner in row.pop("params")]
+    start, complete = row.pop("datetime_start"), row.pop("datetime_complete")
+    steps = {int(step): value for step, value in row.pop("intermediate_values").items()}
+    return FrozenTrial(
+        state=TrialState[row.pop("state")],
+        value=None,
+        datetime_start=start and _time(start),
+        datetime_complete=complete and _time(complete),
+        params={name: d.to_external_repr(inner) for name, d, inner in drawn},
+        distributions={name: d for name, d, _ in drawn},
+        intermediate_values=steps,
+        **row,
+    )
+
+
 def _answers(storage: Tables) -> dict[str, Callable[..., Any]]:
+    def trials(study_id: int, ids: list[int], after: int, unread: list[str]) -> list[dict[str, Any]]:
+        wanted, every = set(ids), storage.get_all_trials(study_id, deepcopy=False)
+        texts: dict[int, str] = {}
+        return [_row(t, tuple(unread), texts) for t in every if t._trial_id > after or t._trial_id in wanted]
+
     def draw(study_id: int, drawn: list[Any]) -> None:
         storage.look(study_id, ())  # by which it knows what other trials draw from
         storage.draw(study_id, [(i, name, value, json_to_distribution(d)) for i, name, value, d in drawn])
@@ -139,6 +187,7 @@ def _answers(storage: Tables) -> dict[str, Callable[..., Any]]:
 
     return {
         "hello": lambda: None,
+        "trials": trials,
         "draw": draw,
         "held": held,
         "set_all": storage.set_all,

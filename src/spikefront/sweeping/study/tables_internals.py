@@ -98,6 +98,8 @@ class Tables(Writes, _CachedStorage):
                 found += frozen(connection, part, self.unread)
         if not made and after < 0:
             self._backend.get_study_name_from_id(study_id)  # raises KeyError if there is none
+        if study_id not in self._studies:  # a proxy that was started again isn't asked for it by name
+            self.get_study_directions(study_id)
         with self._lock:
             # by which Optuna knows a trial's study; a finished one it would take to be whole
             self._add_trials_to_cache(study_id, [t for t in found if not t.state.is_finished()])
