@@ -189,7 +189,7 @@ def test_what_only_starts_and_reads_studies_waits_for_no_pytorch(loaded, module)
     assert loaded[module] == []
 
 
-STORED = ("attributes", "looks", "rows_internals", "several_internals")
+STORED = ("attributes", "looks", "rows_internals", "several_internals", "proxy_internals")
 STORED += ("journal_internals", "storage_internals", "tables_internals")
 KEEPERS = {f"spikefront.sweeping.study.{name}" for name in STORED}
 
