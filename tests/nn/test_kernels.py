@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from twins import SHAPES, both, layouts, needs_compiler
 
 from spikefront.nn import (
     IF,
@@ -27,25 +28,10 @@ from spikefront.nn import (
     kernels,
 )
 from spikefront.nn.kernels import packing
-from spikefront.nn.kernels.build import library
 from spikefront.nn.layers import Fired, branch_onto, conv_bn, conv_bn_add_fire, conv_bn_fire, over_frames
 from spikefront.nn.residuals import PreSpikeResidual
 
-needs_compiler = pytest.mark.skipif(library("neuron") is None, reason="no compiled kernels here")
 SURROGATES = [Sigmoid(), ATan(), Triangle(1.3, 0.7), FastSigmoid(), Rectangle(), StraightThrough()]
-SHAPES = [(1, 2, 3, 4, 5), (4, 2, 7, 9, 9), (3, 1, 520, 2, 2), (2, 3, 64, 6, 5), (5, 3, 11)]
-
-
-def both(run):
-    fused = run()
-    with kernels.switched(False):
-        return fused, run()
-
-
-def layouts(x):
-    yield x
-    if x.dim() == 5:
-        yield x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, x.shape[:2])
 
 
 @needs_compiler

@@ -7,32 +7,18 @@ import itertools
 import pytest
 import torch
 from torch import nn
+from twins import SHAPES, both, layouts, needs_compiler
 
 import spikefront
-from spikefront.nn import Integer, integers, kernels
-from spikefront.nn.kernels.build import library
+from spikefront.nn import Integer, integers
 from spikefront.nn.layers import conv_bn_fire
 
-needs_compiler = pytest.mark.skipif(library("neuron") is None, reason="no compiled kernels here")
-SHAPES = [(1, 2, 3, 4, 5), (4, 2, 7, 9, 9), (3, 1, 520, 2, 2), (2, 3, 64, 6, 5), (5, 3, 11)]
 NEURONS = [
     Integer(levels, per, rounding, gradient, threshold)
     for (rounding, gradient), (levels, per), threshold in itertools.product(
         (("even", "closed"), ("up", "open")), ((1, None), (4, 1.0), (8, 3.0)), (1.0, 0.7)
     )
 ]
-
-
-def both(run):
-    fused = run()
-    with kernels.switched(False):
-        return fused, run()
-
-
-def layouts(x):
-    yield x
-    if x.dim() == 5:
-        yield x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, x.shape[:2])
 
 
 @needs_compiler
