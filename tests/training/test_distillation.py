@@ -200,6 +200,13 @@ def test_a_teacher_runs_no_code_of_others(taught, tmp_path):
         build_teacher(compose([*SHORT, *TINY, "teacher=checkpoint", f"teacher.checkpoint='{tmp_path}/evil.ckpt'"]))
 
 
+def test_a_teacher_alone_leaves_a_first_classifier_nothing_and_is_refused_beside_a_second(taught):
+    asked = [*SHORT, *TINY, "loss=distillation", "teacher.alpha=1", *taught]
+    with pytest.raises(UserError, match=r"teacher\.alpha=1 leaves the first classifier nothing to learn"):
+        build_teacher(compose(asked))
+    assert build_teacher(compose([*asked, "model.second_head=null"])).alpha == 1
+
+
 def test_a_second_classifier_begins_anew_where_the_first_weights_have_none(tmp_path):
     alone = spikefront.create_model("maxformer_cifar", data="digits", overrides=[*TINY[1:], "model.second_head=null"])
     torch.save(alone.state_dict(), tmp_path / "one.pth")

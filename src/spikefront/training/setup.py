@@ -115,6 +115,11 @@ def build_teacher(cfg: DictConfig, student: torch.nn.Module | None = None) -> Te
         return None
     if not cfg.teacher.get("_target_"):
         raise UserError("teacher=default is what all have: choose teacher=checkpoint, timm or huggingface")
+    if cfg.teacher.get("alpha") == 1 and cfg.model.get("second_head"):
+        raise UserError(
+            "teacher.alpha=1 leaves the first classifier nothing to learn beside model.second_head: lower it, or set"
+            " model.second_head=null"
+        )
     sample = blank(cfg)
     with isolate_rng():  # a training draws the same numbers with a teacher as without
         teacher: Teacher = instantiate(cfg.teacher)
