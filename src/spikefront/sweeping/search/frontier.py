@@ -20,6 +20,7 @@ from spikefront.analysis.pareto import non_dominated
 from spikefront.errors import UserError
 from spikefront.sweeping.search import finite
 from spikefront.sweeping.search.forecast import encode, scale
+from spikefront.sweeping.search.openings import Look, awake, opening
 from spikefront.sweeping.search.pruning import Seen
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.search.surrogate import Array, Process
@@ -31,6 +32,7 @@ Read = Callable[[FrozenTrial], Seen | None]
 ROWS, CHOSEN = 360, 160  # points that a process looks at, and of those by which its weights are chosen
 DRAWS = 32  # of what a candidate may come to
 FASTEST = 0.02  # of the mean training's seconds: no training counts as shorter
+DEAREST = 0.95  # of configurations from anywhere, as many of which are expected to be within what a front is judged in
 TIMESTEPS = "model.timesteps"
 
 
@@ -42,12 +44,15 @@ class FrontSampler(BaseSampler):
     the front, that one is proposed whose T points together are expected to add the most to the front's volume
     (``worth``), by draws from what the processes hold possible (as Monte Carlo expected hypervolume improvement,
     Daulton et al., NeurIPS 2020), by its seconds and by how probably it keeps the constraints. Trials that still train
-    count as if they had come to what is expected of them.
+    count as if they had come to what is expected of them. The first are spread along the front by what networks do
+    untrained, and later ones that hardly fire untrained are passed over (``opening``).
 
     Args:
-        startup_trials: random ones before.
+        startup_trials: so many first.
+        untrained: networks that are made and looked at for a proposal, at most; 0: none, and the first are random.
         candidates: looked at for each proposal.
-        hurry: the power of the seconds that a gain is divided by; 0: a trial is a trial, and a search can be repeated.
+        hurry: the power of the seconds that a gain is divided by; 0: a trial is a trial, and a search can be repeated,
+            which is the default with a seed, else it is 1.
         seed: of what is drawn.
 
     Raises:
@@ -55,24 +60,33 @@ class FrontSampler(BaseSampler):
     """
 
     def __init__(
-        self, startup_trials: int = 5, candidates: int = 1000, hurry: float = 1.0, seed: int | None = None
+        self,
+        startup_trials: int = 5,
+        untrained: int = 8,
+        candidates: int = 1000,
+        hurry: float | None = None,
+        seed: int | None = None,
     ) -> None:
-        for name, value, least in (("startup_trials", startup_trials, 0), ("candidates", candidates, 1)):
+        whole = (("startup_trials", startup_trials, 0), ("untrained", untrained, 0), ("candidates", candidates, 1))
+        for name, value, least in whole:
             if type(value) is not int or value < least:
                 raise UserError(f"search.sampler.{name} is {value}: use a whole number of at least {least}")
+        hurry = (1.0 if seed is None else 0.0) if hurry is None else hurry
         if type(hurry) not in (int, float) or not 0 <= hurry < math.inf:
             raise UserError(f"search.sampler.hurry is {hurry}: use a number of at least 0, such as 1")
-        self.startup, self.candidates, self.hurry = startup_trials, candidates, hurry
+        self.startup, self.untrained = startup_trials, untrained
+        self.candidates, self.hurry = candidates, hurry
         self._random = np.random.RandomState(seed)
         self._space = Space([])
         self._seen: Read = lambda trial: None
+        self._look: Look = lambda params: None
         self._first = 0
         self._chosen: Params | None = {}
 
-    def learns(self, space: Space, seen: Read, anytime: bool = True) -> None:
-        """Say what is searched, how to read what is to be learnt from a trial that has ended, and whether networks may
-        be stopped before their last timestep."""
-        self._space, self._seen = space, seen
+    def learns(self, space: Space, seen: Read, anytime: bool = True, look: Look | None = None) -> None:
+        """Say what is searched, how to read what is to be learnt from a trial that has ended, whether networks may be
+        stopped before their last timestep, and how to look at an untrained one."""
+        self._space, self._seen, self._look = space, seen, look or self._look
         self._first = 0 if anytime else -1
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -92,7 +106,7 @@ class FrontSampler(BaseSampler):
         pending = [t.params for t in others if t.state == TrialState.RUNNING]
         judged = [(t.params, t.constraints) for t in others if t.constraints]
         if sum(not s.stopped for s in ended) < max(2, self.startup):
-            return {}
+            return self._first_of(trial.number)
         return self._best(ended, pending, judged)
 
     def sample_independent(
@@ -103,6 +117,13 @@ class FrontSampler(BaseSampler):
         if param_name in self._chosen:
             return self._chosen[param_name]
         return finite.at(param_distribution, self._random.random_sample())
+
+    def _first_of(self, number: int) -> Params:
+        """Of some drawn at random that which has this trial's place along the front; nothing where there are few."""
+        if self._space.size() <= self.untrained:
+            return {}
+        draw = random.Random(int(self._random.randint(2**31)))
+        return opening([self._anywhere(draw) for _ in range(self.untrained)], self._look, number)
 
     def _best(
         self, ended: Sequence[Seen], pending: Sequence[Params], judged: Sequence[tuple[Params, Mapping[str, float]]]
@@ -121,19 +142,24 @@ class FrontSampler(BaseSampler):
         if pending:
             means, _ = outlook(waiting, [outlook.timesteps(p) for p in pending])
             reached += [(float(expit(a)), float(np.exp(e))) for a, e in means[:, self._first :].reshape(-1, 2)]
-        gains = Gains(reached, max(e for s in ended for _, e in s.final))
         means, errors = outlook(asked, [outlook.timesteps(p) for p in candidates])
+        dearest = np.exp(np.quantile(means[::2, -1, 1], DEAREST))  # of those from anywhere
+        gains = Gains(reached, max(float(dearest), *(e for s in ended for _, e in s.final)))
         normal = norm.ppf(qmc.Sobol(2, seed=draw.randrange(2**31)).random(DRAWS))
         accuracy, energy = np.moveaxis((means + errors * normal[:, None, None])[..., self._first :, :], -1, 0)
         worth = gains.of(expit(accuracy), np.exp(energy)).mean(0) * _allowed(judged[-ROWS:], candidates)
-        return candidates[int((worth / self._seconds(known, own, asked)).argmax())]
+        order = np.argsort(-worth / self._seconds(known, own, asked), kind="stable")
+        best = [candidates[i] for i in order[: max(1, self.untrained)].tolist()]
+        return awake(best, self._look) if self.untrained else best[0]
 
     def _candidates(self, front: Sequence[Seen], draw: random.Random) -> list[Params]:
         """Half from anywhere; half near the front, where one parameter differs at least and two in the mean."""
         keys, found = list(self._space.parameters), list[Params]()
         for i in range(self.candidates):
-            near: Params = draw.choice(front).params if i % 2 else {}
-            changed, values = draw.choice(keys), dict[str, Any]()
+            if i % 2 == 0:
+                found.append(self._anywhere(draw))
+                continue
+            near, changed, values = draw.choice(front).params, draw.choice(keys), dict[str, Any]()
             for p in self._space:
                 if p.key not in near:
                     values[p.key] = finite.at(p.distribution, draw.random())
@@ -143,6 +169,10 @@ class FrontSampler(BaseSampler):
                     values[p.key] = near[p.key]
             found.append({key: values[key] for key in self._space.active(values)})
         return found
+
+    def _anywhere(self, draw: random.Random) -> Params:
+        values = {p.key: finite.at(p.distribution, draw.random()) for p in self._space}
+        return {key: values[key] for key in self._space.active(values)}
 
     def _seconds(self, known: Sequence[Seen], own: Array, asked: Array) -> Array:
         """What trainings take, as shares of the mean one, to the power that counts."""

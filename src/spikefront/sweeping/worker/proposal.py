@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from spikefront.analysis.schema import Directions
+from spikefront.config import Composer
 from spikefront.errors import UserError, one_line
+from spikefront.planning import untrained
 from spikefront.sweeping.search import priors, pruning
 from spikefront.sweeping.search.anytime import Shown
 from spikefront.sweeping.search.constraints import Measured, predicted
@@ -29,6 +32,7 @@ from spikefront.sweeping.study import accounts, brought
 from spikefront.sweeping.study.attributes import ADMITTED, INFEASIBLE, REPEATS, STAGE, is_retry
 from spikefront.sweeping.study.storage import BROKEN
 from spikefront.sweeping.study.storage_internals import look, together
+from spikefront.training.inheritance import beginning
 
 PATIENCE = 60.0  # seconds that another worker has for looking
 
@@ -41,14 +45,15 @@ class NoProposal(UserError):
     """The sampler fails: no trial's fault, and the next one would have it too."""
 
 
-def sampler(search: DictConfig, objectives: Directions, space: Space) -> BaseSampler:
-    """The study's sampler as a worker uses it."""
+def sampler(search: DictConfig, objectives: Directions, space: Space, compose: Composer | None = None) -> BaseSampler:
+    """The study's sampler as a worker uses it, which may look at networks that ``compose`` has the configuration of."""
     found = seeded(instantiate(search.sampler), search.sampler.get("seed"))
     bounds, before = Measured(search.constraints), predicted(search.constraints)
     read = partial(brought.candidate, bounds=bounds)
     if isinstance(found, FrontSampler):
         seen = pruning.remembered(partial(brought.seen, bounds=bounds))
-        found.learns(space, lambda trial: seen(trial, objectives), search.anytime)
+        look = partial(_look, compose, space) if compose else None
+        found.learns(space, lambda trial: seen(trial, objectives), search.anytime, look)
     told = partial(brought.told, predicted=before, bounds=bounds) if bounds or before else None
     excerpt = None
     if isinstance(found, TPESampler) and (most := search.get("excerpt")) is not None:
@@ -58,6 +63,17 @@ def sampler(search: DictConfig, objectives: Directions, space: Space) -> BaseSam
     shown = Shown(found, objectives, read, accounts.bad, search.anytime, told, excerpt)
     guided = priors.guided(shown, priors.parse(search.get("priors") or {}, space))
     return Distinct(guided, space, accounts.Taken(space))
+
+
+def _look(compose: Composer, space: Space, params: Mapping[str, Any]) -> tuple[float, float] | None:
+    """An untrained network's firing rate and joules; nothing of one that can't be made, which its trial shall tell, or
+    doesn't begin untrained."""
+    try:
+        cfg = compose(space.overrides(params))
+        report = None if beginning(cfg)[0] else untrained(cfg)
+    except Exception:  # of a component of anybody's
+        return None
+    return (report.firing_rate, report.total_joules) if report else None
 
 
 def propose(trial: Trial, study: Study, space: Space) -> dict[str, Any]:

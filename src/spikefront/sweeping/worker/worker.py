@@ -15,7 +15,7 @@ from spikefront.cluster.jobs import job_of
 from spikefront.cluster.nodes import lost
 from spikefront.config import Composer, merge
 from spikefront.planning import predict_cost
-from spikefront.sweeping.search import pruning
+from spikefront.sweeping.search import engines, pruning
 from spikefront.sweeping.search.constraints import Constraints
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import accounts, attributes, hosts, servers
@@ -63,7 +63,6 @@ class Worker:
         self.search = studies.settings(self.study, cfg.search, overrides)
         self.signals = Signals(signal.SIGINT)
         space, objectives = Space.stored(self.made["space"]), self.made["objectives"]
-        self.study.sampler = sampler(self.search, objectives, space)
         self.pruner = instantiate(self.search.pruner) if self.search.pruner else None
         pruning.check(self.pruner, self.search.prune_on, objectives)
         pace(self.storage, pruning.unread(self.pruner, attributes.EPOCHS, attributes.UNSEARCHED))
@@ -71,6 +70,8 @@ class Worker:
         self.limits.check_counters()
         base = merge(self.made["overrides"], shared(overrides))
         self.compose = Composer(base)
+        untrained = self.compose if engines.of(self.search) == engines.TRIALS else None
+        self.study.sampler = sampler(self.search, objectives, space, untrained)
         self.ledger = Ledger(
             self.study,
             self.storage,
