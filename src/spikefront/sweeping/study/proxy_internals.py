@@ -23,6 +23,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage, GrpcStorageProxy
 from optuna.trial import FrozenTrial, TrialState
 
+from spikefront.errors import UserError
 from spikefront.sweeping.study.looks import Looking, Looks, is_unread
 from spikefront.sweeping.study.tables_internals import Drawn, Tables
 from spikefront.sweeping.study.writes_internals import Told
@@ -198,11 +199,24 @@ def _answers(storage: Tables) -> dict[str, Callable[..., Any]]:
 
 def make_server(storage: BaseStorage, host: str, port: int) -> Any:
     """Optuna's proxy before a storage, which knows our call too where that is a database's; a ``grpc.Server`` to be
-    started."""
-    import grpc
-    from optuna.storages._grpc import server as optunas
+    started.
 
-    server = optunas.make_server(storage, host, port, ThreadPoolExecutor(THREADS))
+    Raises:
+        UserError: the port is taken, which Optuna's would share, or this machine has no such address.
+    """
+    import grpc
+    from optuna.storages._grpc.auto_generated.api_pb2_grpc import add_StorageServiceServicer_to_server
+    from optuna.storages._grpc.servicer import OptunaStorageProxyService
+
+    server = grpc.server(ThreadPoolExecutor(THREADS), options=[("grpc.so_reuseport", 0)])
+    add_StorageServiceServicer_to_server(OptunaStorageProxyService(storage), server)  # type: ignore[no-untyped-call]
+    try:
+        server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as error:
+        raise UserError(
+            f"the proxy can't listen on {host}:{port}: another program, perhaps a proxy, has the port, or this machine"
+            " has no such address; end that one or give another port"
+        ) from error
     if isinstance(storage, Tables):
         answers = _answers(storage)
 
