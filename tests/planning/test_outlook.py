@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 import torch
@@ -55,6 +56,17 @@ def test_it_is_the_predicted_step_times_the_batches(settings):
     assert step > 0 and f"about {duration(batches * step)} of training on cpu, 1 thread," in outlook(
         compose([*SMALL, *settings])
     )
+
+
+def test_a_step_whose_cost_is_known_isnt_rehearsed_again(monkeypatch):
+    cfg = compose([*SMALL, "trainer.max_epochs=7"])
+    with threads(1):
+        cost = predict_cost(cfg)
+    alone = outlook(cfg)
+    monkeypatch.setattr(sys.modules[outlook.__module__], "rehearsed", None)
+    assert alone is not None and outlook(cfg, cost=cost) == alone
+    with pytest.raises(TypeError):
+        outlook(compose([*SMALL, "trainer.max_epochs=7", "data.batch_size=8"]), cost=cost)
 
 
 def test_a_training_says_what_its_dry_run_did_and_what_it_takes_the_place_of(script, quick, calibrated, tmp_path):

@@ -22,8 +22,8 @@ def main(cfg: DictConfig) -> None:
         check(cfg)
         in_force = outline(cfg)
         with threads(cfg.get("threads")):
-            print(predict_cost(cfg))
-        if (time := outlook(cfg)) is not None:
+            print(cost := predict_cost(cfg))
+        if (time := outlook(cfg, cost=cost)) is not None:
             in_force = {"in all": time} | in_force
         print("\n".join(f"{name:<12}{text}" for name, text in in_force.items()))
         return

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from spikefront.errors import UserError
 from spikefront.planning.calibration import SECONDS, calibrated, machine
 from spikefront.planning.outline import workload
-from spikefront.planning.prediction import accelerator, rehearsed
+from spikefront.planning.prediction import Cost, accelerator, rehearsed
 from spikefront.planning.rehearsal import META
 from spikefront.training.devices import count_devices, named, threads, threads_each
 from spikefront.units import duration
@@ -20,7 +20,7 @@ SHARE = 0.02  # of a training, that finding out this machine's speed may take
 OTHERWISE = ("teacher", "elastic", "finetune.freeze", "finetune.head_epochs", "model.compile", "model.sparse")
 
 
-def outlook(cfg: DictConfig, *, patient: bool = True) -> str | None:
+def outlook(cfg: DictConfig, *, patient: bool = True, cost: Cost | None = None) -> str | None:
     """How long ``cfg`` will train on what device, in words: ``about 4.2 days of training on NVIDIA H200, …``.
 
     That is its batches times the step that ``predict_cost`` predicts; evaluations, reading data and what processes say
@@ -31,6 +31,7 @@ def outlook(cfg: DictConfig, *, patient: bool = True) -> str | None:
     Args:
         patient: find out this machine's speed if it isn't known, which takes seconds. False: then also None, unless
             the training takes so long that those don't count.
+        cost: what ``predict_cost`` said of ``cfg``: a step of as many samples isn't rehearsed again.
 
     Raises:
         UserError: sizes that don't fit together, a batch that can't be shared, no such ``trainer.precision``.
@@ -40,7 +41,10 @@ def outlook(cfg: DictConfig, *, patient: bool = True) -> str | None:
         return None
     processes, size, batches = found
     with threads(cfg.get("threads")):
-        seconds = _seconds(cfg, size, batches, patient)
+        if cost is not None and cost.step_time is not None and cost.batch_size == size:
+            seconds: float | None = batches * cost.step_time
+        else:
+            seconds = _seconds(cfg, size, batches, patient)
         if seconds is None:
             return None
         device = f"{processes} x " * (processes > 1) + named(torch.device(accelerator(cfg)))

@@ -22,7 +22,8 @@ from postgresql import free_port
 from spikefront.config import ROOT
 from spikefront.errors import UserError
 from spikefront.sweeping.study.filesystems import JournalLock
-from spikefront.sweeping.study.storage import open_storage, storage_errors
+from spikefront.sweeping.study.proxy_internals import make_server
+from spikefront.sweeping.study.storage import open_storage, serve, storage_errors
 
 
 def test_a_killed_workers_lock_is_seen_at_once(tmp_path):
@@ -77,6 +78,21 @@ def test_workers_share_a_study_through_grpc(make_sweep, tmp_path, behind):
         assert Counter(t.state for t in search.study().trials)[TrialState.COMPLETE] == 6
     finally:
         server.kill()
+
+
+def test_a_second_proxy_on_a_port_is_refused(tmp_path):
+    storage = open_storage(f"sqlite:///{tmp_path}/s.db")
+    server = make_server(storage, "127.0.0.1", port := free_port())
+    try:
+        with pytest.raises(UserError, match=rf"^the proxy can't listen on 127\.0\.0\.1:{port}: .* another port$"):
+            make_server(storage, "127.0.0.1", port)
+    finally:
+        server.stop(None).wait()
+
+
+def test_a_proxy_that_cannot_be_ends_with_a_line():
+    with pytest.raises(SystemExit, match=r"^spikefront: search\.storage is 'sqlite://'"):
+        serve("sqlite://")
 
 
 @pytest.mark.parametrize("storage", few(["sqlite", "journal"]))

@@ -112,7 +112,7 @@ def guided(sampler: BaseSampler, priors: Mapping[str, Prior]) -> BaseSampler:
     return Guided(sampler, priors) if priors and not isinstance(innermost(sampler), KEPT_OUT) else sampler
 
 
-def note(sampler: BaseSampler, name: str, priors: Mapping[str, Prior]) -> str | None:
+def note(sampler: BaseSampler, name: str, priors: Mapping[str, Any]) -> str | None:
     """A line about priors that a sampler doesn't look at."""
     if not priors or not isinstance(sampler, KEPT_OUT):
         return None

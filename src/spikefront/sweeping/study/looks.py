@@ -15,11 +15,12 @@ import threading
 import time
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Callable, Collection, Container, Iterator
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any
 
+from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -29,6 +30,8 @@ from spikefront.sweeping.search.optuna_internals import id_of
 Choose = Callable[[FrozenTrial], bool]
 Fetch = Callable[[Collection[int], int], list[FrozenTrial]]
 """Trials by their ids, and all that came after another id, as the storage has them now."""
+Drawn = tuple[int, str, float, BaseDistribution]
+"""A trial by its id, and a parameter's name, the number that stands for its value, and distribution."""
 
 
 def is_unread(key: str, unread: tuple[str, ...]) -> bool:
@@ -187,3 +190,38 @@ class Looking(BaseStorage):
     set_trial_state_values = _touching("set_trial_state_values")  # where that comes too late too
     set_trial_param = _touching("set_trial_param", always=False)
     set_trial_intermediate_value = _touching("set_trial_intermediate_value", always=False)
+
+
+class Drawing(Looking):
+    """A storage that writes the parameters of a trial in one transaction."""
+
+    _later: list[Drawn] | None = None  # what is to be written at once; None: each as it comes
+
+    def set_trial_param(self, *given: Any, **more: Any) -> None:
+        if self._later is None:
+            super().set_trial_param(*given, **more)
+        else:
+            self._later.append(given)
+
+    @contextlib.contextmanager
+    def together(self, study_id: int) -> Iterator[None]:
+        """Write the parameters of a trial that are drawn here in one transaction.
+
+        Raises:
+            UpdateFinishedTrialError: it is finished, or another draws them too.
+        """
+        self._later = []
+        try:
+            yield
+        finally:
+            drawn, self._later = self._later, None
+        if drawn:
+            self.draw(study_id, drawn)
+
+    def draw(self, study_id: int, drawn: Sequence[Drawn]) -> None:
+        """The parameters of a trial, all at once.
+
+        Raises:
+            UpdateFinishedTrialError: see ``together``.
+        """
+        raise NotImplementedError

@@ -9,11 +9,10 @@ servers that know those alone (Optuna's own) that is how it is said.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar
@@ -23,8 +22,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage, GrpcStorageProxy
 from optuna.trial import FrozenTrial, TrialState
 
-from spikefront.sweeping.study.looks import Looking, Looks, is_unread
-from spikefront.sweeping.study.tables_internals import Drawn, Tables
+from spikefront.errors import UserError
+from spikefront.sweeping.study.looks import Drawing, Drawn, Looks, is_unread
+from spikefront.sweeping.study.tables_internals import Tables
 from spikefront.sweeping.study.writes_internals import Told
 
 SERVICE, CALL = "spikefront.Several", "call"
@@ -37,7 +37,7 @@ STATUS: dict[Error, str] = {  # as Optuna's calls say it
 }
 
 
-class Proxy(Looking, GrpcStorageProxy):
+class Proxy(Drawing, GrpcStorageProxy):
     """Optuna's gRPC proxy: what it is asked for is named trial by trial."""
 
     _own: ClassVar[tuple[str, ...]] = ("_several", "ours")  # of this process's channel
@@ -45,7 +45,6 @@ class Proxy(Looking, GrpcStorageProxy):
     def _setup(self) -> None:
         super()._setup()
         self._looks = defaultdict(Looks)
-        self._later: list[Drawn] | None = None
         self._several = self._channel.unary_unary(f"/{SERVICE}/{CALL}")
 
     def __getstate__(self) -> dict[Any, Any]:
@@ -86,22 +85,8 @@ class Proxy(Looking, GrpcStorageProxy):
                     raise kind(error.details()) from error
             raise
 
-    def set_trial_param(self, *given: Any, **more: Any) -> None:
-        if self._later is None:
-            super().set_trial_param(*given, **more)
-        else:
-            self._later.append(given)
-
-    @contextlib.contextmanager
-    def together(self, study_id: int) -> Iterator[None]:
-        """See ``Tables.together``."""
-        self._later = []
-        try:
-            yield
-        finally:
-            drawn, self._later = self._later, None
-        if drawn:
-            self._ask("draw", study_id, [(i, name, value, distribution_to_json(d)) for i, name, value, d in drawn])
+    def draw(self, study_id: int, drawn: Sequence[Drawn]) -> None:
+        self._ask("draw", study_id, [(i, name, value, distribution_to_json(d)) for i, name, value, d in drawn])
 
     def held(self, trial_id: int, key: str) -> tuple[TrialState, Any]:
         """See ``Tables.held``."""
@@ -198,11 +183,24 @@ def _answers(storage: Tables) -> dict[str, Callable[..., Any]]:
 
 def make_server(storage: BaseStorage, host: str, port: int) -> Any:
     """Optuna's proxy before a storage, which knows our call too where that is a database's; a ``grpc.Server`` to be
-    started."""
-    import grpc
-    from optuna.storages._grpc import server as optunas
+    started.
 
-    server = optunas.make_server(storage, host, port, ThreadPoolExecutor(THREADS))
+    Raises:
+        UserError: the port is taken, which Optuna's would share, or this machine has no such address.
+    """
+    import grpc
+    from optuna.storages._grpc.auto_generated.api_pb2_grpc import add_StorageServiceServicer_to_server
+    from optuna.storages._grpc.servicer import OptunaStorageProxyService
+
+    server = grpc.server(ThreadPoolExecutor(THREADS), options=[("grpc.so_reuseport", 0)])
+    add_StorageServiceServicer_to_server(OptunaStorageProxyService(storage), server)  # type: ignore[no-untyped-call]
+    try:
+        server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as error:
+        raise UserError(
+            f"the proxy can't listen on {host}:{port}: another program, perhaps a proxy, has the port, or this machine"
+            " has no such address; end that one or give another port"
+        ) from error
     if isinstance(storage, Tables):
         answers = _answers(storage)
 

@@ -82,7 +82,7 @@ def check(
         engines.check_pruner(search, choice(cfg, "search/pruner"))
         pruning.check(pruner, search["prune_on"], objectives)
     said = [
-        priors.note(sampler, choice(cfg, "search/sampler"), priors.parse(search["priors"], space)),
+        priors.note(sampler, choice(cfg, "search/sampler"), search["priors"]),
         samplers.note(sampler, choice(cfg, "search/sampler"), space),
         pruning.note(pruner, choice(cfg, "search/pruner"), search["prune_on"], objectives),
     ]

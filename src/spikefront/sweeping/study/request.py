@@ -122,8 +122,9 @@ def read(
         new = not (directory(search) / "study.db").exists()
         if elsewhere and new and not search["storage"] and url(search).startswith("sqlite:"):
             cfg.search.storage = search["storage"] = journal_url(search)
-    priors.parse(given := search["priors"] or {}, space)
-    search["priors"] = {**{p.key: p.prior for p in space if p.prior is not None}, **given}
+    own, given = {p.key: p.prior for p in space if p.prior is not None}, search["priors"] or {}
+    search["priors"] = {**own, **given} if isinstance(given, Mapping) else given
+    priors.parse(search["priors"], space)
     base = {k: v for k, v in _base(cfg).items() if not any(k == p.key or k.startswith(f"{p.key}.") for p in space)}
     notes += check(cfg, search, objectives, predict, space)
     nearest = space.nearest(default)

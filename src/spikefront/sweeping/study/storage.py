@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sqlite3
+import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -154,19 +156,24 @@ def open_storage(address: str) -> BaseStorage:
 
 
 def serve(address: str, host: str = "localhost", port: int = 13000) -> None:
-    """Optuna's gRPC proxy before a storage, for workers with ``search.storage=grpc://host:port``; it doesn't end.
+    """Optuna's gRPC proxy before a storage, for workers with ``search.storage=grpc://host:port``: a process of its own,
+    which doesn't end.
 
     With Optuna's own storage behind it, it reads every running trial for each that asks. What workers write passes
     through here, so only that is read again: give all workers of a study the same proxy.
 
     Raises:
-        UserError: the storage can't be opened.
+        SystemExit: with a line, where the storage can't be opened or the port is taken.
     """
-    storage = open_storage(address)
-    pace(storage)
-    if isinstance(storage, Tables):
-        storage.thorough = True
-    server = make_server(storage, host, port)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # of a port that is taken our own line is enough
+    try:
+        storage = open_storage(address)
+        pace(storage)
+        if isinstance(storage, Tables):
+            storage.thorough = True
+        server = make_server(storage, host, port)
+    except UserError as error:
+        sys.exit(f"spikefront: {error}")
     server.start()
     server.wait_for_termination()
 

@@ -5,18 +5,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy
-from optuna.distributions import (
-    BaseDistribution,
-    check_distribution_compatibility,
-    distribution_to_json,
-)
+from optuna.distributions import check_distribution_compatibility, distribution_to_json
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
@@ -25,48 +20,19 @@ from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError
 
-from spikefront.sweeping.study.looks import Looks
+from spikefront.sweeping.study.looks import Drawing, Drawn, Looks
 from spikefront.sweeping.study.rows_internals import batched, frozen, heads
 from spikefront.sweeping.study.writes_internals import Writes, now_utc
 
-Drawn = tuple[int, str, float, BaseDistribution]
-"""A trial by its id, and a parameter's name, the number that stands for its value, and distribution."""
 
-
-class Tables(Writes, _CachedStorage):
+class Tables(Drawing, Writes, _CachedStorage):
     """Optuna's relational storage."""
 
     def __init__(self, backend: RDBStorage) -> None:
         super().__init__(backend)
         self._looks = defaultdict(Looks)
-        self._later: list[Drawn] | None = None
-
-    def set_trial_param(self, *given: Any, **more: Any) -> None:
-        if self._later is None:
-            super().set_trial_param(*given, **more)
-        else:
-            self._later.append(given)
-
-    @contextlib.contextmanager
-    def together(self, study_id: int) -> Iterator[None]:
-        """Write the parameters of a trial that are drawn here in one transaction.
-
-        Raises:
-            UpdateFinishedTrialError: it is finished, or another draws them too.
-        """
-        self._later = []
-        try:
-            yield
-        finally:
-            drawn, self._later = self._later, None
-        self.draw(study_id, drawn)
 
     def draw(self, study_id: int, drawn: Sequence[Drawn]) -> None:
-        """The parameters of a trial, each by name, number that stands for its value, and distribution.
-
-        Raises:
-            UpdateFinishedTrialError: see ``together``.
-        """
         known = self._studies[study_id].param_distribution
         rows: list[dict[str, Any]] = []
         for trial_id, name, value, distribution in drawn:
