@@ -26,7 +26,7 @@ KINDS: dict[str, tuple[str, ...] | None] = {
     "spikefront.training": ("pytorch_lightning.Callback", "torch.nn.Module", "spikefront.training.Teacher"),
     "spikefront.sweeping.search": (
         *("optuna.samplers.BaseSampler", "optuna.pruners.BasePruner"),
-        "spikefront.sweeping.search.pruning.FrontPruner",
+        *("spikefront.sweeping.search.pruning.FrontPruner", "spikefront.sweeping.search.automatic.Auto"),
     ),
     "torch.nn": ("torch.nn.Module",),
     "torch.optim": ("torch.optim.Optimizer",),

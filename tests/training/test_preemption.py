@@ -208,7 +208,7 @@ def test_wandb_goes_on_in_the_same_run(cfg):
     assert first
     assert run_id(torch.load(f"{parts.output_dir}/{LAST}", weights_only=True)) == first
     (log,) = (name for name in os.listdir(f"{parts.output_dir}/wandb") if name.startswith("offline-run"))
-    assert log.endswith(f"-{first}")
+    assert f"-{first}" in log  # "-1" follows where a name is taken in that second
 
 
 def test_handlers_are_given_back(cfg):

@@ -11,6 +11,7 @@ from optuna.distributions import CategoricalDistribution
 
 from spikefront.config import CONF, ROOT, Composer, compose
 from spikefront.sweeping.search import objectives
+from spikefront.sweeping.search.automatic import chosen
 from spikefront.sweeping.search.samplers import seeded
 from spikefront.sweeping.search.space import Space
 from spikefront.sweeping.study import accounts, attributes, brought
@@ -63,7 +64,8 @@ def test_every_sampler_proposes(name):
     from spikefront.sweeping.search.anytime import Shown
 
     wanted = {"accuracy": "maximize"} if name == "cmaes" else {"accuracy": "maximize", "energy": "minimize"}
-    sampler = instantiate(compose([f"search/sampler={name}"], root="sweep").search.sampler)
+    search = compose([f"search/sampler={name}"], root="sweep").search
+    sampler = chosen(instantiate(search.sampler), wanted)
     space = Space.parse({"a": "choice(1,2)"} if name == "grid" else {"a": "interval(0.0,1.0)", "b": "range(1,5)"})
     shown = Shown(sampler, wanted, brought.candidate, accounts.bad)
     study = optuna.create_study(directions=list(wanted.values()), sampler=shown)

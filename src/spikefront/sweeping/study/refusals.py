@@ -14,6 +14,7 @@ from optuna.samplers import CmaEsSampler, TPESampler
 from spikefront.cluster import stores
 from spikefront.errors import UserError
 from spikefront.sweeping.search import engines, priors, pruning, samplers
+from spikefront.sweeping.search.automatic import chosen
 from spikefront.sweeping.search.constraints import Constraints, Measured
 from spikefront.sweeping.search.excerpt import Excerpt
 from spikefront.sweeping.search.frontier import FrontSampler
@@ -65,7 +66,7 @@ def check(
         raise UserError(f"search.heartbeat is {beat}: give seconds, a number above 0")
     Constraints(search["constraints"], predict).check(cfg)  # of the default configuration, whatever the verdict
     Measured(search["constraints"])
-    sampler = _built(cfg, "sampler")
+    sampler = chosen(_built(cfg, "sampler"), objectives)
     if isinstance(sampler, CmaEsSampler) and len(objectives) > 1:
         raise UserError(
             f"search/sampler=cmaes searches one objective, not {', '.join(objectives)}: choose tpe, gp or nsga2, or"

@@ -22,6 +22,7 @@ from spikefront.errors import UserError, one_line
 from spikefront.planning import untrained
 from spikefront.sweeping.search import priors, pruning
 from spikefront.sweeping.search.anytime import Shown
+from spikefront.sweeping.search.automatic import chosen
 from spikefront.sweeping.search.constraints import Measured, predicted
 from spikefront.sweeping.search.excerpt import Excerpt
 from spikefront.sweeping.search.frontier import FrontSampler
@@ -47,7 +48,7 @@ class NoProposal(UserError):
 
 def sampler(search: DictConfig, objectives: Directions, space: Space, compose: Composer | None = None) -> BaseSampler:
     """The study's sampler as a worker uses it, which may look at networks that ``compose`` has the configuration of."""
-    found = seeded(instantiate(search.sampler), search.sampler.get("seed"))
+    found = seeded(chosen(instantiate(search.sampler), objectives), search.sampler.get("seed"))
     bounds, before = Measured(search.constraints), predicted(search.constraints)
     read = partial(brought.candidate, bounds=bounds)
     if isinstance(found, FrontSampler):
