@@ -8,6 +8,7 @@ and among those alone that came to something. Figures:
 - operations: that there would be if every neuron fired (what AutoST takes for accuracy, arXiv 2307.00293), parameters;
 - of the batch before the first step, as recorded: firing rate, dead and saturated share, what logits differ by between
   samples, by classes, and the loss; operations times firing rate (AutoST's energy, from activation patterns);
+- joules of a network as it is made, fed with noise instead of a batch (``spikefront.planning.untrained``);
 - patterns: the log-determinant of how alike a batch's samples fire in an untrained network, by Hamming distance, as
   it is (NASWOT, arXiv 2006.04647) and by the distance that equal rates would have by chance (arXiv 2201.10355).
 """
@@ -34,6 +35,7 @@ from spaces import SETS, Set  # noqa: E402
 from spikefront.config import Composer  # noqa: E402
 from spikefront.data import build_data  # noqa: E402
 from spikefront.nn.neurons import SpikingNeuron  # noqa: E402
+from spikefront.planning import untrained  # noqa: E402
 
 BATCH = 64
 EARLY = {
@@ -70,7 +72,7 @@ def patterns(model: torch.nn.Module, images: torch.Tensor) -> tuple[float, float
     return tuple(float(np.linalg.slogdet(k / k.diagonal().mean() + eye)[1]) for k in (plain, weighed))  # type: ignore[return-value]
 
 
-def untrained(of: Set, runs: list[dict[str, Any]]) -> np.ndarray:
+def unlike(of: Set, runs: list[dict[str, Any]]) -> np.ndarray:
     """``patterns`` of each run's network as its seed makes it, of one first batch."""
     compose, found, images = Composer(of.overrides), [], dict[int, torch.Tensor]()
     for run in runs:
@@ -113,8 +115,13 @@ def main() -> None:
         figures = {"operations": operations, "parameters": np.array([r["parameters"] for r in runs])}
         figures |= {k: np.array([read(r["early"][0]) for r in runs]) for k, read in EARLY.items()}
         figures["operations times firing rate"] = operations * figures["firing rate"]
-        figures["patterns"], figures["patterns, by chance"] = untrained(SETS[name], runs).T
-        print(f"\n{name}: {len(runs)} configurations, {bad.sum()} of which came to nothing\n")
+        compose = Composer(SETS[name].overrides)
+        noise = [untrained(compose(SETS[name].space.overrides(r["params"]))) for r in runs]
+        figures["joules, fed with noise"] = np.array([report.total_joules for report in noise])
+        alike = rank(np.array([report.firing_rate for report in noise]), figures["firing rate"])
+        figures["patterns"], figures["patterns, by chance"] = unlike(SETS[name], runs).T
+        print(f"\n{name}: {len(runs)} configurations, {bad.sum()} of which came to nothing")
+        print(f"firing rates of untrained networks fed with noise rank as those of the first batch by {alike:.3f}\n")
         print("| figure | accuracy | given operations | given operations, of those that learn | joules |")
         print("|---|--:|--:|--:|--:|")
         for figure, values in figures.items():

@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from spikefront.energy import EnergyMeter, EnergyReport
-from spikefront.planning.calibration import shape
+from spikefront.training.setup import sample_shape
 
 SAMPLES = 4
 
@@ -16,7 +16,8 @@ def untrained(cfg: DictConfig) -> EnergyReport:
     """Energy and firing of a configuration's network as it is made, fed with noise, its norms by the batch.
 
     Nothing is read: norms make of noise what they make of samples, so that a network fires alike (digits: rates rank
-    as those of the first batch of a training do, Spearman's 0.999, benchmarks/tables/proxies.py). Random numbers of the
+    as those of the first batch of a training do, Spearman's
+    0.997, event digits 0.999: benchmarks/tables/proxies.py). Random numbers of the
     process are left as they were.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -24,5 +25,5 @@ def untrained(cfg: DictConfig) -> EnergyReport:
         model = instantiate(cfg.model).train()
         meter = EnergyMeter(model)
         with meter.recording():
-            model(torch.randn(SAMPLES, *shape(cfg)[1:]))
+            model(torch.randn(SAMPLES, *sample_shape(cfg)))
     return meter.report(instantiate(cfg.energy))

@@ -41,17 +41,16 @@ def outlook(cfg: DictConfig, *, patient: bool = True, cost: Cost | None = None) 
         return None
     processes, size, batches = found
     with threads(cfg.get("threads")):
-        if cost is not None and cost.step_time is not None and cost.batch_size == size:
-            seconds: float | None = batches * cost.step_time
-        else:
-            seconds = _seconds(cfg, size, batches, patient)
+        seconds = _seconds(cfg, size, batches, patient, cost)
         if seconds is None:
             return None
         device = f"{processes} x " * (processes > 1) + named(torch.device(accelerator(cfg)))
         return f"about {duration(seconds)} of training on {device}, beside evaluations"
 
 
-def _seconds(cfg: DictConfig, size: int, batches: int, patient: bool) -> float | None:
+def _seconds(cfg: DictConfig, size: int, batches: int, patient: bool, cost: Cost | None) -> float | None:
+    if cost is not None and cost.step_time is not None and cost.batch_size == size:
+        return batches * cost.step_time
     cfg = cfg.copy()
     cfg.data.batch_size = size
     with META:

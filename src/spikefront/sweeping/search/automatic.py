@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from optuna.samplers import BaseSampler
 
-from spikefront.sweeping.search.pruning import JUDGED
+from spikefront.sweeping.search.pruning import judged
 
 
 @dataclass
@@ -23,4 +23,4 @@ def chosen(sampler: BaseSampler | Auto, objectives: Mapping[str, str]) -> BaseSa
     """The sampler that is meant, of these objectives."""
     if not isinstance(sampler, Auto):
         return sampler
-    return sampler.front if set(objectives) == set(JUDGED) else sampler.otherwise
+    return sampler.front if judged(objectives) else sampler.otherwise

@@ -86,7 +86,9 @@ class FrontSampler(BaseSampler):
     def learns(self, space: Space, seen: Read, anytime: bool = True, look: Look | None = None) -> None:
         """Say what is searched, how to read what is to be learnt from a trial that has ended, whether networks may be
         stopped before their last timestep, and how to look at an untrained one."""
-        self._space, self._seen, self._look = space, seen, look or self._look
+        self._space, self._seen = space, seen
+        if look is not None and self.untrained:
+            self._look = look
         self._first = 0 if anytime else -1
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -122,7 +124,7 @@ class FrontSampler(BaseSampler):
         """Of some drawn at random that which has this trial's place along the front; nothing where there are few."""
         if self._space.size() <= self.untrained:
             return {}
-        draw = random.Random(int(self._random.randint(2**31)))
+        draw = self._draw()
         return opening([self._anywhere(draw) for _ in range(self.untrained)], self._look, number)
 
     def _best(
@@ -131,7 +133,7 @@ class FrontSampler(BaseSampler):
         reached, owners = _reached(ended, self._first)
         if not reached:
             return {}
-        draw = random.Random(int(self._random.randint(2**31)))
+        draw = self._draw()
         front = [ended[i] for i in sorted({o for o, kept in zip(owners, _kept(reached), strict=True) if kept})]
         known = _looked_at(ended, front, draw)
         candidates = self._candidates(front, draw)
@@ -150,28 +152,35 @@ class FrontSampler(BaseSampler):
         worth = gains.of(expit(accuracy), np.exp(energy)).mean(0) * _allowed(judged[-ROWS:], candidates)
         order = np.argsort(-worth / self._seconds(known, own, asked), kind="stable")
         best = [candidates[i] for i in order[: max(1, self.untrained)].tolist()]
-        return awake(best, self._look) if self.untrained else best[0]
+        return awake(best, self._look)
+
+    def _draw(self) -> random.Random:
+        return random.Random(int(self._random.randint(2**31)))
 
     def _candidates(self, front: Sequence[Seen], draw: random.Random) -> list[Params]:
-        """Half from anywhere; half near the front, where one parameter differs at least and two in the mean."""
-        keys, found = list(self._space.parameters), list[Params]()
-        for i in range(self.candidates):
-            if i % 2 == 0:
-                found.append(self._anywhere(draw))
-                continue
-            near, changed, values = draw.choice(front).params, draw.choice(keys), dict[str, Any]()
-            for p in self._space:
-                if p.key not in near:
-                    values[p.key] = finite.at(p.distribution, draw.random())
-                elif p.key == changed or draw.random() < 1 / len(keys):
-                    values[p.key] = finite.beside(p.distribution, near[p.key], draw)
-                else:
-                    values[p.key] = near[p.key]
-            found.append({key: values[key] for key in self._space.active(values)})
-        return found
+        """Half from anywhere, half near the front."""
+        return [
+            self._near(draw.choice(front).params, draw) if i % 2 else self._anywhere(draw)
+            for i in range(self.candidates)
+        ]
 
     def _anywhere(self, draw: random.Random) -> Params:
-        values = {p.key: finite.at(p.distribution, draw.random()) for p in self._space}
+        return self._active({p.key: finite.at(p.distribution, draw.random()) for p in self._space})
+
+    def _near(self, params: Params, draw: random.Random) -> Params:
+        """One parameter differs at least, two in the mean; those that it lacks are from anywhere."""
+        keys, values = list(self._space.parameters), dict[str, Any]()
+        changed = draw.choice(keys)
+        for p in self._space:
+            if p.key not in params:
+                values[p.key] = finite.at(p.distribution, draw.random())
+            elif p.key == changed or draw.random() < 1 / len(keys):
+                values[p.key] = finite.beside(p.distribution, params[p.key], draw)
+            else:
+                values[p.key] = params[p.key]
+        return self._active(values)
+
+    def _active(self, values: Params) -> Params:
         return {key: values[key] for key in self._space.active(values)}
 
     def _seconds(self, known: Sequence[Seen], own: Array, asked: Array) -> Array:

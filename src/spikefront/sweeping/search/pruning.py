@@ -7,7 +7,7 @@ front would gain next to nothing by all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -238,9 +238,14 @@ def unread(pruner: Any, curves: str, outcomes: tuple[str, ...]) -> tuple[str, ..
     return (curves, *outcomes) if known else ()
 
 
+def judged(objectives: Iterable[str]) -> bool:
+    """Whether the objectives are those that each epoch's point tells, and no others."""
+    return set(objectives) == set(JUDGED)
+
+
 def check(pruner: Any, objective: str, objectives: Directions) -> None:
     """Raise UserError if the pruner can't judge these objectives."""
-    if isinstance(pruner, FrontPruner) and set(objectives) != set(JUDGED):
+    if isinstance(pruner, FrontPruner) and not judged(objectives):
         raise UserError(f"search/pruner=front needs the objectives accuracy and energy, not {', '.join(objectives)}")
     if isinstance(pruner, BasePruner) and (objective not in objectives or objective not in JUDGED):
         raise UserError(f"search.prune_on is '{objective}': use accuracy or energy, one of the objectives")
@@ -251,4 +256,4 @@ def note(pruner: Any, name: str, objective: str, objectives: Directions) -> str 
     if not isinstance(pruner, BasePruner) or len(objectives) < 2:
         return None
     said = f"search/pruner={name} judges {objective} alone: it may stop a trial that would be on the front"
-    return f"{said}; search/pruner=front judges both" if set(objectives) == set(JUDGED) else said
+    return f"{said}; search/pruner=front judges both" if judged(objectives) else said

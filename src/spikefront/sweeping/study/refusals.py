@@ -72,7 +72,7 @@ def check(
             f"search/sampler=cmaes searches one objective, not {', '.join(objectives)}: choose tpe, gp or nsga2, or"
             " search.objectives=[accuracy]"
         )
-    if isinstance(sampler, FrontSampler) and set(objectives) != set(pruning.JUDGED):
+    if isinstance(sampler, FrontSampler) and not pruning.judged(objectives):
         raise UserError(
             f"search/sampler=front needs the objectives accuracy and energy, not {', '.join(objectives)}: choose tpe,"
             " gp or nsga2"
