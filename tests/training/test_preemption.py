@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 
 import pytest
@@ -208,7 +209,9 @@ def test_wandb_goes_on_in_the_same_run(cfg):
     assert first
     assert run_id(torch.load(f"{parts.output_dir}/{LAST}", weights_only=True)) == first
     (log,) = (name for name in os.listdir(f"{parts.output_dir}/wandb") if name.startswith("offline-run"))
-    assert f"-{first}" in log  # "-1" follows where a name is taken in that second
+    assert re.fullmatch(
+        rf"offline-run-\d{{8}}_\d{{6}}-{first}(-\d+)?", log
+    )  # the last where a name is taken in that second
 
 
 def test_handlers_are_given_back(cfg):
