@@ -174,3 +174,8 @@ def test_a_gpu_that_is_not_here_leaves_the_time_out(monkeypatch):
     cost = predict_cost(compose(["model=sdt_1_16", "trainer=gpu"]))
     assert cost.device == "cuda" and cost.step_time is None and cost.memory > 0
     assert "no GPU here" in str(cost)
+
+
+def test_events_are_frames_whatever_the_attention_does_with_them():
+    cfg = compose(["data=dvs128_gesture", "model=sdt_1_32", "trainer=cpu"])
+    assert not cfg.data.event_mode and shape(cfg)[1:3] == (cfg.model.timesteps, cfg.data.channels)

@@ -26,6 +26,7 @@ from spikefront.nn.torch_internals import TorchDispatchMode
 from spikefront.planning import work
 from spikefront.planning.rehearsal import META, rehearse
 from spikefront.planning.work import Work, operation, tensors
+from spikefront.training.setup import sample_shape
 
 # Networks whose training steps are watched, with their batch: between them thin and wide layers on few and many pixels.
 TIMED: list[tuple[int, dict[str, Any]]] = [
@@ -247,9 +248,7 @@ def _step(
 
 def shape(cfg: DictConfig) -> tuple[int, ...]:
     """Of a training batch: ``(B, C, H, W)`` images or ``(B, T, C, H, W)`` events."""
-    data = cfg.data
-    frame = (data.channels, data.image_size, data.image_size)
-    return (data.batch_size, *((cfg.model.timesteps,) if data.event_mode else ()), *frame)
+    return (cfg.data.batch_size, *sample_shape(cfg))
 
 
 def criterion(cfg: DictConfig) -> Callable[[Tensor, Tensor], Tensor]:
