@@ -27,6 +27,7 @@ class SpikefrontSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         from spikefront.commands.sweep import sweep
         from spikefront.config import places
+        from spikefront.sweeping.worker import template
 
         def launch(workers: list[list[str]]) -> None:
             if type(self._launcher).__name__ == "BasicLauncher":
@@ -34,6 +35,8 @@ class SpikefrontSweeper(Sweeper):
             for job in self._launcher.launch(workers, initial_job_idx=0):
                 _ = job.return_value  # raises what the job raised
 
+        if not isinstance(self._launcher, LocalProcesses):
+            template.spare()
         assert self.config is not None
         submitit = "submitit" in str(type(self._launcher).__mro__) and "Local" not in type(self._launcher).__name__
         elsewhere = submitit or getattr(self._launcher, "elsewhere", False)
@@ -55,10 +58,9 @@ class LocalProcesses(Launcher):
 
     def prepare(self) -> None:
         """Begin what jobs are forked from: its imports go on while a study is made."""
-        from spikefront.start import again
-        from spikefront.sweeping.worker.template import POSSIBLE, Template
+        from spikefront.sweeping.worker import template
 
-        self._template = Template(again(), ["search.worker=true"]) if POSSIBLE else None
+        self._template = template.begun()
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from spikefront.console import shown

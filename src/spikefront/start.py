@@ -18,6 +18,7 @@ from pathlib import Path
 from spikefront.config import HERE, ROOT
 
 POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # environment: a process's threads, by library
+SPINS = {"GOMP_SPINCOUNT": "1000"}  # environment: more turns of a waiting thread are lost where others need the cores
 RAY_NODE = "SPIKEFRONT_RAY_NODE"  # environment: the id of the node that Ray started this process on
 
 _settled: set[str] = set()

@@ -17,8 +17,9 @@ from omegaconf import OmegaConf
 
 from hydra_plugins.spikefront_configs import OwnDirectory
 from spikefront import start
-from spikefront.commands.cli import SPINS, explain
+from spikefront.commands.cli import explain
 from spikefront.config import compose
+from spikefront.start import SPINS
 
 MISTAKES = {
     "model=sdt_tinny": ("model=sdt_tinny does not exist", "did you mean 'sdt_tiny'"),
@@ -286,4 +287,4 @@ def test_threads_that_wait_give_way_to_other_programs(script, monkeypatch, own):
     if own:
         monkeypatch.setenv("GOMP_SPINCOUNT", own)
     assert script("train", "--help")[0] == 0
-    assert os.environ["GOMP_SPINCOUNT"] == (own or SPINS)
+    assert os.environ["GOMP_SPINCOUNT"] == (own or SPINS["GOMP_SPINCOUNT"])

@@ -15,7 +15,7 @@ def run_script(patch: pytest.MonkeyPatch, script: str, *arguments: str) -> int:
     patch.setattr(sys, "argv", [script, *arguments])
     GlobalHydra.instance().clear()
     try:
-        importlib.import_module(Path(script).stem).main()
+        importlib.import_module(f"spikefront.commands.{Path(script).stem}").main()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     return 0

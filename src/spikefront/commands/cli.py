@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import hydra
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -25,7 +26,7 @@ from spikefront.config import CONF, compose, flat, is_group, override_parser, wr
 from spikefront.console import spell_what_cannot_be_printed
 from spikefront.errors import UserError, mendable, no_key, one_line
 from spikefront.renamed import KEYS, argument
-from spikefront.start import settle, spelled, whole_command_line
+from spikefront.start import SPINS, settle, spelled, whole_command_line
 
 INTERRUPTED = 130
 READ = ("search", "schedule", "recipe")  # nodes of which nothing is built that would refuse a key
@@ -40,7 +41,16 @@ def options(*others: str) -> str:
     belong to other verbs."""
     loader = GlobalHydra.instance().config_loader()
     width = max(60, min(120, shutil.get_terminal_size().columns))
+    place = (*map(str, loader.get_search_path().get_path()), width, *others)  # each composition asks, of one place
+    if place not in _options:
+        _options[place] = _listed(loader, width, others)
+    return _options[place]
 
+
+_options: dict[tuple[str | int, ...], str] = {}
+
+
+def _listed(loader: ConfigLoader, width: int, others: Sequence[str]) -> str:
     def below(parent: str) -> Iterator[str]:
         for name in sorted(loader.list_groups(parent)):
             group = f"{parent}/{name}" if parent else name
@@ -56,8 +66,6 @@ def options(*others: str) -> str:
 
 OmegaConf.register_new_resolver("command", spelled, replace=True)  # ${command:train} in the texts of --help
 OmegaConf.register_new_resolver("options", options, replace=True)  # ${options:search}
-
-SPINS = "1000"  # of a CPU thread that waits for others: more of them are lost where other programs need the cores
 
 
 def entry(
@@ -88,7 +96,7 @@ def entry(
         def script() -> Any:
             settle("door")
             os.environ["HYDRA_FULL_ERROR"] = "1"  # hands Hydra's exceptions to us instead of printing them
-            os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+            os.environ.update({key: os.environ.get(key, value) for key, value in SPINS.items()})
             spell_what_cannot_be_printed()
             with debug.taken_from(sys.argv), _one_line_errors():
                 flags, overrides = parted(sys.argv[1:])

@@ -23,7 +23,7 @@ from spikefront.analysis.schema import StudyRecord
 from spikefront.commands.cli import check_switches, entry, plain, refuse_unread
 from spikefront.commands.memory import keep_freed_memory
 from spikefront.commands.study import importance_lines
-from spikefront.config import Composer, places
+from spikefront.config import Composer, compose, places
 from spikefront.console import console as plain_console
 from spikefront.console import shown
 from spikefront.errors import UserError
@@ -50,13 +50,19 @@ Launch = Callable[[list[list[str]]], Any]
 def main() -> None:
     """Run a sweep, be one of its workers, or have the imports of its workers ready for them."""
     if template.asked():
-        with importing():
-            import spikefront.sweeping.worker.worker  # noqa: F401
-
-            RDBStorage("sqlite://")  # imports what a worker's first look at a database would
-
+        make_ready()
         template.serve(command)
     command()
+
+
+def make_ready() -> None:
+    """Have behind this process what each of its forks would begin with."""
+    with importing():
+        import spikefront.data.sets.digits  # noqa: F401 (what it imports others do too)
+        import spikefront.sweeping.worker.worker  # noqa: F401
+
+        RDBStorage("sqlite://")  # imports what a first look at a database would
+        compose(root="sweep")  # and at a configuration
 
 
 @entry("sweep")

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ from waiting import until
 from spikefront.config import ROOT
 from spikefront.errors import UserError
 from spikefront.start import POOLS
+from spikefront.sweeping.worker import template
 from spikefront.sweeping.worker.processes import Processes
 from spikefront.sweeping.worker.template import POSSIBLE, Template
 
@@ -144,13 +146,51 @@ except KeyboardInterrupt:
     until(lambda: not template.is_running())
 
 
+SWEEP = str(ROOT / "src" / "sweep.py")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "here"),
+    [
+        ("-m hparams_search=timesteps", True),
+        ("hparams_search=timesteps --multirun", True),
+        ("search.worker=true", False),  # is a worker
+        ("-m hparams_search=timesteps dry_run=true", False),
+        ("-m hparams_search=timesteps hydra/launcher=slurm", False),
+        ("-m --cfg job", False),
+        ("--help", False),
+    ],
+)
+def test_the_template_of_a_sweep_imports_while_the_sweep_does(monkeypatch, arguments, here):
+    monkeypatch.setattr(sys, "argv", [SWEEP, *arguments.split()])
+    monkeypatch.setattr(template, "Template", lambda *how: SimpleNamespace(how=how, end=lambda: ended.append(how)))
+    ended: list[tuple] = []
+    whole = ([sys.executable, SWEEP], ("search.worker=true",))
+    template.begin_ahead()
+    assert [t.how for t in template._ahead] == ([whole] if here else [])
+    template.spare()
+    assert ended == ([whole] if here else []) and not template._ahead
+    template.begin_ahead()
+    assert template.begun().how == whole and not template._ahead
+
+
+@pytest.mark.parametrize("arguments", ["hparams_search=timestep", "hparams_search=timesteps +launcher=none"])
+def test_a_sweep_that_is_refused_leaves_no_template(tmp_path, arguments):
+    mine = f"search.dir={tmp_path}"
+    command = [sys.executable, SWEEP, "-m", *arguments.split(), mine]
+    ended = subprocess.run(command, env={**os.environ, "MARK": mine}, capture_output=True, timeout=120)
+    assert ended.returncode == 1
+    until(lambda: not [p for p in psutil.process_iter(["environ"]) if (p.info["environ"] or {}).get("MARK") == mine])
+
+
 IMPORTS = """
 import os, torch
 asked = []
 for name in ("is_available", "device_count", "_lazy_init"):
     setattr(torch.cuda, name, lambda *_, name=name: asked.append(name) or 0)
 torch._C._cuda_getDeviceCount = lambda: asked.append("count") or 0
-import spikefront.sweeping.worker.worker
+from spikefront.commands.sweep import make_ready
+make_ready()
 print(asked, len(os.listdir("/proc/self/task")))
 """
 

@@ -21,11 +21,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from spikefront.start import POOLS
+from spikefront.start import POOLS, SPINS, again
 
 PARENT = "SPIKEFRONT_PARENT"  # environment: the process with whose end a worker shall end
 DOOR = "SPIKEFRONT_TEMPLATE"  # environment: the socket at which a process is asked for forks of itself
 NO_THREAD = {"ORT_DISABLE_TELEMETRY": "1"}  # environment: of onnxruntime, which else begins one as it is imported
+SHOWN = ("search.worker=true",)  # arguments of the template itself, for whoever looks at it in `ps`
 POSSIBLE = hasattr(os, "pidfd_open")  # Linux; elsewhere libraries don't stand a fork
 
 
@@ -46,7 +47,7 @@ class Template:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**dict.fromkeys(POOLS, "1"), **NO_THREAD, **os.environ, DOOR: str(there.fileno())},
+                env={**dict.fromkeys(POOLS, "1"), **SPINS, **NO_THREAD, **os.environ, DOOR: str(there.fileno())},
                 pass_fds=[there.fileno()],
                 start_new_session=True,
             )
@@ -77,6 +78,31 @@ class Template:
         """End the template. What it has begun stops as if this process were gone."""
         self._process.kill()
         self._line.cut = True
+
+
+_ahead: list[Template] = []
+
+
+def begin_ahead() -> None:
+    """Begin what the workers of the sweep in ``sys.argv`` will be forked from, if it is one that has them here.
+
+    It imports while this process does. ``begun`` takes it, ``spare`` ends it; else it ends with this process.
+    """
+    flags = {a for a in sys.argv[1:] if a.startswith("-")}
+    other = any(a.startswith(("hydra/launcher=", "dry_run=")) for a in sys.argv[1:])
+    if POSSIBLE and not asked() and flags and flags <= {"-m", "--multirun"} and not other:
+        _ahead.append(Template(again(), SHOWN))
+
+
+def begun() -> Template | None:
+    """What this process's workers are forked from; None where none can be."""
+    return _ahead.pop() if _ahead else Template(again(), SHOWN) if POSSIBLE else None
+
+
+def spare() -> None:
+    """Workers are begun elsewhere, or by something else."""
+    while _ahead:
+        _ahead.pop().end()
 
 
 class Forked:
