@@ -62,8 +62,8 @@ class Running:
         return found
 
     def ranks(self) -> list[int]:
-        """The worker and what it started, once there are two of them."""
-        workers = [p for p in children(self.process.pid) if b"sweep.py" in command_of(p)]
+        """The worker, which is forked from what the sweep started, and what it started, once there are two of them."""
+        workers = [p for t in children(self.process.pid) for p in children(t) if b"sweep.py" in command_of(p)]
         beside = [p for w in workers for p in children(w) if b"training.together" in command_of(p)]
         return [*workers, *beside] if workers and beside else []
 
