@@ -1,4 +1,4 @@
-"""Batch normalisation over the batch of all processes, on any device."""
+"""Batch normalisation, and means, over the batch of all processes, on any device."""
 
 from __future__ import annotations
 
@@ -63,6 +63,13 @@ class _Sum(torch.autograd.Function):
         grad = grads[0].clone()
         dist.all_reduce(grad)
         return grad
+
+
+def mean_of_all(x: Tensor) -> Tensor:
+    """The mean over all processes; gradients, averaged as DDP does, are those of one process with the whole batch."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return x
+    return _Sum.apply(x) / dist.get_world_size()
 
 
 class SynchronisedBatchNorm(TorchSyncBatchNorm):

@@ -12,6 +12,7 @@ from spikefront.energy.survey import survey
 from spikefront.errors import UserError, near_matches
 from spikefront.nn.external import SnnTorch, SpikingJelly
 from spikefront.nn.neurons import SpikingNeuron
+from spikefront.training.ddp import mean_of_all
 
 SPIKING = (SpikingNeuron, SpikingJelly, SnnTorch)
 
@@ -92,7 +93,8 @@ class RateMatching:
 
 
 class LayerRates:
-    """Mean firing rates of a network's layers, over time, batch and neurons, and how far those of two networks are.
+    """Mean firing rates of a network's layers, over time, batch (of all processes) and neurons, and how far those of
+    two networks are.
 
     Args:
         weight: what the mean over layers of their squared difference is taken times; 0: nothing is watched.
@@ -110,8 +112,8 @@ class LayerRates:
 
     def apart(self, own: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> Tensor:
         """``weight`` times the distance of ``own`` rates from ``others``, which learn nothing of it."""
-        each = [(rate - others[name].detach()).square() for name, rate in own.items() if name in others]
-        return self.weight * torch.stack(each).mean() if each else torch.zeros(())
+        each = [rate - others[name].detach() for name, rate in own.items() if name in others]
+        return self.weight * mean_of_all(torch.stack(each)).square().mean() if each else torch.zeros(())
 
 
 def neurons(network: nn.Module, sample: Tensor) -> list[str]:

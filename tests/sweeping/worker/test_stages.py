@@ -259,7 +259,6 @@ def test_the_most_promising_is_fine_tuned_first(finished):
     assert all(STAGE.get(t) is None for t in every) and ELASTIC.get(study) and accounts.pairs(study.get_trials())
 
 
-@pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path):
     found = []
     for devices in (1, 2):
