@@ -24,8 +24,8 @@ from spikefront.training.setup import build_model
 NETWORKS = [
     "model=sdt_2_32",
     "model=sdt_1_64 data=digits_dvs model.timesteps=3",
-    "model=sdt_1_64 data=imagenet data.image_size=32 attention=sdsa3 residual=pre_spike neuron=plif",
     "model=sdt_1_32 neuron=alif attention=ssa loss=tet",
+    "model=sdt_1_64 data=imagenet data.image_size=32 attention=sdsa3 residual=pre_spike neuron=plif",
     "model=sdt_1_32 neuron=relu attention=softmax model.timesteps=1",
     "model=sdt_1_32 embedding=conv_stem",
 ]

@@ -55,6 +55,7 @@ class _Stage(TorchDispatchMode):
         self.work = Work()
         self.known: set[int] = set()
         self.whole: dict[int, bool] = {}
+        self.blank: set[int] = set()  # nothing has been stored there
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -67,7 +68,11 @@ class _Stage(TorchDispatchMode):
             return torch.empty(0, dtype=torch.uint8, device=META)  # what isn't spikes isn't packed
         made = tensors((out,))
         fresh = [t for t in made if self.follow(t)]
-        if name in COMPARISONS or name in NEURONS:
+        if name.startswith(("empty", "new_empty")):
+            self.blank.update(map(storage_of, made))
+        elif name == "copy_":
+            self._stored(args[0], args[1])
+        elif name in COMPARISONS or name in NEURONS:
             self.mark(made[0])
         elif name.removesuffix("_") in ROUNDS or (name in WHOLE and fresh and all(self.is_whole(t) for t in read)):
             spikes = name in SPIKES and all(self.is_spikes(t) for t in read)
@@ -92,6 +97,7 @@ class _Stage(TorchDispatchMode):
 
     def _free(self, key: int, size: int) -> None:
         self.known.discard(key)
+        self.blank.discard(key)
         self.whole.pop(key, None)
         self.live -= size
 
@@ -108,6 +114,15 @@ class _Stage(TorchDispatchMode):
 
     def mark(self, t: Tensor, spikes: bool = True) -> None:
         self.whole[storage_of(t)] = spikes
+
+    def _stored(self, there: Tensor, t: Tensor) -> None:
+        """What a storage holds once ``t`` is written to a part of it, and to parts before."""
+        key = storage_of(there)
+        if self.is_whole(t) and (key in self.blank or key in self.whole):
+            self.whole[key] = self.is_spikes(t) and self.whole.get(key, True)
+        else:
+            self.whole.pop(key, None)
+        self.blank.discard(key)
 
     def _reordered(self, name: str, args: tuple, made: list[Tensor]) -> None:
         """On a CPU a convolution works on reordered copies of what isn't channels-last."""
