@@ -98,6 +98,7 @@ def test_every_pruner_is_built_by_workers(make_sweep, name):
 )
 def test_workers_with_one_seed_propose_different_points_and_the_same_ones_again(name):
     wanted = ["maximize"] if name == "cmaes" else ["maximize", "minimize"]
+    asked = dict(zip(("accuracy", "energy"), wanted, strict=False))
     space = Space.parse({"a": "interval(0.0,1.0)", "b": "interval(0.0,1.0)"})
 
     def proposals(workers: int) -> list[float]:
@@ -105,15 +106,8 @@ def test_workers_with_one_seed_propose_different_points_and_the_same_ones_again(
         study, found = optuna.create_study(directions=wanted), []
         for i in range(14):
             if i % 2 == 0:
-                made = [
-                    seeded(
-                        instantiate(
-                            compose([f"search/sampler={name}", "search.sampler.seed=3"], root="sweep").search.sampler
-                        ),
-                        3,
-                    )
-                    for _ in range(workers)
-                ]
+                cfg = compose([f"search/sampler={name}", "search.sampler.seed=3"], root="sweep").search.sampler
+                made = [seeded(chosen(instantiate(cfg), asked), 3) for _ in range(workers)]
             study.sampler = made[i % workers]
             trial = study.ask()
             values = space.suggest(trial)

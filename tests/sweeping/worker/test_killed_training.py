@@ -20,6 +20,7 @@ from spikefront.sweeping.study import attributes
 from spikefront.sweeping.study.study import load
 
 TRIALS, KILLS = 12, 8
+LIVES = f"search.max_lives={KILLS + 1}"  # one trial may be hit again and again
 TRAINING = ("model=sdt_1_16", "data=digits", "trainer=cpu", "trainer.max_epochs=3", "logger=none", "callbacks=quiet")
 SPACE = ("model.timesteps=choice(1,2)", "neuron.threshold=interval(0.4,1)", "optimizer.lr=interval(2e-3,1e-2)")
 
@@ -29,7 +30,7 @@ SPACE = ("model.timesteps=choice(1,2)", "neuron.threshold=interval(0.4,1)", "opt
 def test_killed_trainings_end_as_undisturbed_ones(tmp_path, storage):
     address = {"sqlite": f"sqlite:///{tmp_path}/a.db", "journal": f"journal://{tmp_path}/a.log"}[storage]
     common = [f"search.dir={tmp_path}", f"search.n_trials={TRIALS}", "search.heartbeat=2", *TRAINING, *SPACE]
-    disturbed = _sweep(*common, "search.study=a", f"search.storage={address}", "search.workers=4")
+    disturbed = _sweep(*common, "search.study=a", f"search.storage={address}", "search.workers=4", LIVES)
     kills = _kill_now_and_then(disturbed, {"dir": str(tmp_path), "study": "a", "storage": address})
     assert disturbed.wait() == 0
     study, _ = load({"dir": str(tmp_path), "study": "a", "storage": address})
