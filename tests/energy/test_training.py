@@ -22,6 +22,7 @@ from spikefront.config import compose
 from spikefront.energy import EnergyMeter, LayerCount, Paper, measure_energy
 from spikefront.errors import UserError
 from spikefront.training import CrossEntropy, EarlyExit, EnergyCallback, EnergyPenalty, SpikingClassifier, train
+from spikefront.training.ddp import SynchronisedBatchNorm
 from spikefront.training.evaluation import evaluate
 from spikefront.training.run import _close, _conclude, _logger
 
@@ -186,6 +187,42 @@ def test_budget():
     for wrong in ({"weight": -1.0}, {"weight": 1.0, "budget": 0.0}):
         with pytest.raises(UserError, match="energy_"):
             EnergyPenalty(model, Paper(), **wrong)
+
+
+def _penalise(rank, path, halves, budget):
+    dist.init_process_group("gloo", init_method=f"file://{path}/rendezvous", rank=rank, world_size=2)
+    model = SynchronisedBatchNorm().apply(network()).double().train()
+    penalty = EnergyPenalty(model, Paper(), 1.0, budget)
+    model(halves[rank])
+    energy, term = penalty.energy().item(), penalty()
+    term.backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]  # the head's outputs fire nothing
+    for gradient in gradients:
+        dist.all_reduce(gradient)
+    found = {"energy": energy, "term": term.item(), "gradients": [g / 2 for g in gradients]}
+    torch.save(found, f"{path}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_a_budget_is_of_the_batch_of_all_processes(tmp_path):
+    """One process is below it and one above."""
+    torch.manual_seed(3)
+    halves = [scale * torch.rand(4, 1, 8, 8, dtype=torch.float64) for scale in (0.2, 1.0)]
+    model = network().double().train()
+    penalty = EnergyPenalty(model, Paper(), 1.0, 1.0)
+    model(torch.cat(halves))
+    penalty.budget = 0.99 * penalty.energy().item()
+    term = penalty()
+    term.backward()
+    mp.spawn(_penalise, (str(tmp_path), halves, penalty.budget), nprocs=2)
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    energies = sorted(f["energy"] for f in found)
+    assert energies[0] < penalty.budget < energies[1]
+    for f in found:
+        assert f["term"] == pytest.approx(term.item(), rel=1e-9) and term.item() > 0
+        whole = [p.grad for p in model.parameters() if p.grad is not None]
+        for ours, alone in zip(f["gradients"], whole, strict=True):
+            assert torch.allclose(ours, alone, rtol=1e-6, atol=1e-12)
 
 
 def test_penalty_costs_nothing_in_evaluation():

@@ -15,6 +15,7 @@ from spikefront.energy.meter import count
 from spikefront.energy.survey import looking, survey
 from spikefront.energy.values import is_whole
 from spikefront.errors import UserError
+from spikefront.training.ddp import mean_of_all
 
 SPIKES, SIGNED, REAL = "spikes", "spikes of either sign", "real values"
 PENALTY_KEYS = ("energy_weight", "energy_budget")
@@ -23,10 +24,10 @@ PENALTY_KEYS = ("energy_weight", "energy_budget")
 class EnergyPenalty:
     """``weight * E / E_full``, or with a budget ``weight * max(0, E / budget - 1)``; gradients flow through spikes.
 
-    E is the energy a sample of the training pass just made, in ``cost``'s joules: each layer's mean firing rate times
-    what it would cost if everything fired (its fan-out), so a spike is penalised by the additions it causes, as in the
-    spiking synaptic penalty (arXiv 2302.01500) and the SynOp loss of Sorbaro et al. (2020, arXiv 1912.01268). E_full
-    is E with every neuron firing. What does not depend on spikes enters as a constant.
+    E is the energy a sample of the training pass just made, of all processes together, in ``cost``'s joules: each
+    layer's mean firing rate times what it would cost if everything fired (its fan-out), so a spike is penalised by the
+    additions it causes, as in the spiking synaptic penalty (arXiv 2302.01500) and the SynOp loss of Sorbaro et al.
+    (2020, arXiv 1912.01268). E_full is E with every neuron firing. What does not depend on spikes enters as a constant.
 
     Args:
         weight: how much a network that always fires (or that exceeds its budget by the budget again) adds to the loss.
@@ -60,7 +61,7 @@ class EnergyPenalty:
         self._inside, self._rates = False, {name: rate.detach() for name, rate in self._rates.items()}
         if self.budget is None:
             return self.weight * energy / self._full
-        return self.weight * (energy / self.budget - 1).clamp_min(0)
+        return self.weight * (mean_of_all(energy) / self.budget - 1).clamp_min(0)
 
     def energy(self) -> Tensor:
         """Joules a sample of the last training pass, differentiable."""
