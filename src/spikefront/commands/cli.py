@@ -41,13 +41,13 @@ def options(*others: str) -> str:
     belong to other verbs."""
     loader = GlobalHydra.instance().config_loader()
     width = max(60, min(120, shutil.get_terminal_size().columns))
-    place = (*map(str, loader.get_search_path().get_path()), width, *others)  # each composition asks, of one place
+    place = (str(loader.get_search_path()), width, others)  # each composition asks, of one place
     if place not in _options:
         _options[place] = _listed(loader, width, others)
     return _options[place]
 
 
-_options: dict[tuple[str | int, ...], str] = {}
+_options: dict[tuple[str, int, tuple[str, ...]], str] = {}
 
 
 def _listed(loader: ConfigLoader, width: int, others: Sequence[str]) -> str:
