@@ -148,7 +148,7 @@ def test_the_same_line_trains_no_more_and_shows_in_weights_and_biases_what_was_t
         ("seeds=abc", "seeds=abc: give a whole number from 1 to 1000"),
         ("seeds=1.5", "give a whole number"),
         ("seeds=0", "give a whole number"),
-        ("trial=9", "trial=9 has no result; these have: 0, "),
+        ("trial=9", "trial=9 has no result; these have: {numbers}"),
         ("t=7", "t=7: the points of the trials are those of t = 1, 2"),
         ('sweep=["search.dir=x"]', "action=take decides itself"),
     ],
@@ -156,6 +156,9 @@ def test_the_same_line_trains_no_more_and_shows_in_weights_and_biases_what_was_t
 def test_what_cannot_be_taken_is_one_line_and_trains_nothing(place, script, monkeypatch, asked, says):
     monkeypatch.chdir(place)
     before = sorted(p.name for p in (place / "outputs/studies").iterdir())
+    complete = [t["number"] for t in records(study(place))["trials"] if t["state"] == "complete"]
+    assert len(complete) == 2
+    says = says.format(numbers=", ".join(map(str, complete)))
     code, _, err = script("study", "study=s", "action=take", asked)
     assert code == 1 and says in err and err.count("\n") == 1
     assert sorted(p.name for p in (place / "outputs/studies").iterdir()) == before

@@ -11,7 +11,7 @@ import pytest
 from scripts import keep_workers_here, run_script
 
 import spikefront
-from spikefront.config import ROOT, compose, override_parser, places
+from spikefront.config import ROOT, compose, places
 from spikefront.errors import UserError
 from spikefront.sweeping.study import study as studies
 from spikefront.sweeping.worker.worker import Worker
@@ -100,7 +100,7 @@ def test_a_search_path_does_as_well_and_reaches_clusters(home):
     assert "1 complete" in said
     study, _ = studies.load({"study": "cluster", "dir": str(home / "outputs" / "studies"), "storage": None})
     (override,) = [o for o in studies.record(study)["overrides"] if o.startswith("hydra.")]
-    assert override_parser().parse_override(override).value() == [f"{home}/my conf"]
+    assert override == f"hydra.searchpath=[{home}/my conf]"
 
 
 @pytest.mark.slow

@@ -96,7 +96,8 @@ def entry(
         def script() -> Any:
             settle("door")
             os.environ["HYDRA_FULL_ERROR"] = "1"  # hands Hydra's exceptions to us instead of printing them
-            os.environ.update({key: os.environ.get(key, value) for key, value in SPINS.items()})
+            for key, value in SPINS.items():
+                os.environ.setdefault(key, value)
             spell_what_cannot_be_printed()
             with debug.taken_from(sys.argv), _one_line_errors():
                 flags, overrides = parted(sys.argv[1:])

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from spikefront.errors import near_matches
 from spikefront.start import take_verb
-from spikefront.sweeping.worker import template
 
 HELP = """\
 Find the best spiking transformer for an energy budget: train one, sweep thousands, read the accuracy-energy front.
@@ -73,6 +72,8 @@ def version() -> str:
 def _main(verb: str) -> None:
     take_verb(verb)
     if verb == "sweep":
+        from spikefront.sweeping.worker import template
+
         template.begin_ahead()  # before this process's own imports
     importlib.import_module(f"spikefront.commands.{verb}").main()
 

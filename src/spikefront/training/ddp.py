@@ -15,6 +15,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
+def of_several() -> bool:
+    """Whether this process trains together with others."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
 class GlobalBatchNorm(_BatchNorm):
     """BN whose training statistics are those of all processes' batches together, for backends without CUDA.
 
@@ -25,7 +30,7 @@ class GlobalBatchNorm(_BatchNorm):
     def _check_input_dim(self, input: Tensor) -> None: ...
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
+        if not (self.training and of_several()):
             return super().forward(x)
         dims = [d for d in range(x.dim()) if d != 1]
         shape = [-1 if d == 1 else 1 for d in range(x.dim())]
@@ -67,7 +72,7 @@ class _Sum(torch.autograd.Function):
 
 def mean_of_all(x: Tensor) -> Tensor:
     """The mean over all processes; gradients, averaged as DDP does, are those of one process with the whole batch."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
+    if not of_several():
         return x
     return _Sum.apply(x) / dist.get_world_size()
 

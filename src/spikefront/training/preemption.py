@@ -29,6 +29,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from spikefront.cluster.jobs import is_preempted, requeue
 from spikefront.data.order import ResumableLoader
 from spikefront.files import writing
+from spikefront.training.ddp import of_several
 from spikefront.training.lightning_internals import (
     batches_begun,
     begin_validation_again,
@@ -256,7 +257,7 @@ def preemptible(cfg: DictConfig, again: str = "resume=auto") -> Iterator[list[pl
 @contextmanager
 def _first_process_first() -> Iterator[None]:
     """Context that other processes enter when the first leaves it: srun may end all as soon as one has ended."""
-    several = dist.is_initialized() and dist.get_world_size() > 1 and not started_here()
+    several = of_several() and not started_here()
     if several and dist.get_rank():
         _meet()
     try:
@@ -292,7 +293,7 @@ def _restore(state: dict[str, Any]) -> None:
 
 
 def _gather(state: dict[str, Any]) -> list[dict[str, Any]]:
-    if not dist.is_initialized() or dist.get_world_size() == 1:
+    if not of_several():
         return [state]
     states: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(states, state)
